@@ -57,20 +57,25 @@ static inline int max_int(int a, int b) { return a > b ? a : b; }
 
 enum { HUGE_PAGE = 1 << 21 };
 
-/* An array that begins on a cache line, all zero. Large ones ask for pages of 2 MB, so that walking
- * down a matrix does not miss the table of addresses at every row. */
+/* An array of zeros that begins on a cache line. Pages that are never touched cost no memory; large
+ * arrays ask for pages of 2 MB, so that walking down a matrix does not miss the table of addresses
+ * at every row. free_reals finds what calloc gave just before the array. */
 real *allocate_reals(size_t count)
 {
-    size_t bytes;
-    void *p;
-    if (__builtin_mul_overflow(count + 64, sizeof(real), &bytes) || posix_memalign(&p, bytes < HUGE_PAGE ? 64 : HUGE_PAGE, bytes))
-        die("out of memory: %.1f GB are needed; choose a smaller batch, context or model",
+    size_t bytes = 0, align = count < HUGE_PAGE ? 64 : HUGE_PAGE;
+    char *raw = NULL;
+    if (!__builtin_mul_overflow(count + 1, sizeof(real), &bytes)) raw = calloc(1, bytes + 2 * align);
+    if (!raw)
+        die("out of memory: %.2f GB are needed; choose a smaller batch, context or model",
             (double)count * sizeof(real) / 1e9);
-    #ifdef MADV_HUGEPAGE
-    madvise(p, bytes, MADV_HUGEPAGE);
+    void **p = (void **)(((uintptr_t)raw + 2 * align - 1) / align * align);
+#ifdef MADV_HUGEPAGE
+    if (align == HUGE_PAGE) madvise(p, bytes, MADV_HUGEPAGE);
 #endif
-    return memset(p, 0, bytes);
+    p[-1] = raw;
+    return (real *)p;
 }
+void free_reals(real *p) { if (p) free(((void **)p)[-1]); }
 
 /* A random number is a function of what it is for, not a state that someone advances: hash the key
  * (seed, step, place) with a counter. So a dropout mask can be made again in backward, on any
@@ -293,15 +298,52 @@ static void tile(real *c, size_t ldc, const real *start, size_t start_rs, const 
             c[i * ldc + j] = corner[i * NR + j] + (start ? start[i * start_rs + j] : 0);
 }
 
+/* Fewer rows than a register tile: each number of b is used so rarely that copying it first would
+ * cost more than it saves. With b's columns contiguous (a weight, transposed) c is dot products;
+ * with b's rows contiguous it is a sum of them. One token's step of generation is all of this kind,
+ * and as fast as the weights can be read. */
+static real dot(const real *a, const real *b, int n)
+{
+    vector sum[4] = {{0}};
+    real rest = 0;
+    int k = 0;
+    for (; k + 4 * VL <= n; k += 4 * VL)
+        for (int j = 0; j < 4; j++)
+            sum[j] += *(loose_vector *)&a[k + j * VL] * *(loose_vector *)&b[k + j * VL];
+    for (; k < n; k++) rest += a[k] * b[k];
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (int j = 0; j < VL; j++) rest += sum[0][j];
+    return rest;
+}
+static void matmul_few_rows(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b,
+                            int rows, int columns, int depth)
+{
+    for (int j = 0; b.rs == 1 && j < columns; j++)
+        for (int i = 0; i < rows; i++)
+            c[i * ldc + j] = (start ? start[i * start_rs + j] : 0) +
+                             dot(a.p + i * a.rs, b.p + j * b.cs, depth);
+    for (int i = 0; b.rs != 1 && i < rows; i++) {
+        real *ci = c + i * ldc;
+        for (int j = 0; j < columns; j++) ci[j] = start ? start[i * start_rs + j] : 0;
+        for (int k = 0; k < depth; k++)
+            for (int j = 0; j < columns; j++) ci[j] += a.p[i * a.rs + k] * b.p[k * b.rs + j];
+    }
+}
+
 /* c(rows, columns) = start + a(rows, depth) b(depth, columns) on the calling thread, with pack
- * buffers of its own: nothing inside calls back, so nested use cannot share them. rows <= MC. */
-void matmul_block(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b, int rows,
-                  int columns, int depth)
+ * buffers of its own: nothing inside calls back, so nested use cannot share them. */
+void matmul_serial(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b,
+                   int rows, int columns, int depth)
 {
     static _Thread_local real *buffer;
-    if (!buffer) buffer = allocate_reals(MC * KC + KC * NR + VL);
+    if (rows < MR / 2 && a.cs == 1 && (b.rs == 1 || b.cs == 1)) {
+        matmul_few_rows(c, ldc, start, start_rs, a, b, rows, columns, depth);
+        return;
+    }
+    if (!buffer) buffer = allocate_reals(MC * KC + KC * NR + 2 * VL);
     real *a_pack = buffer, *b_pack = buffer + MC * KC + VL;
-    assert(rows <= MC);
+    for (; rows > MC; rows -= MC, a.p += MC * a.rs, c += MC * ldc, start += start ? MC * start_rs : 0)
+        matmul_serial(c, ldc, start, start_rs, a, b, MC, columns, depth);
     for (int p = 0; p < depth; p += KC) {
         int kc = min_int(KC, depth - p);
         pack(a_pack, (View){a.p + p * a.cs, a.rs, a.cs}, rows, MR, kc);
@@ -318,17 +360,781 @@ void matmul_block(real *c, size_t ldc, const real *start, size_t start_rs, View 
     }
 }
 
-/* c(M, N) = start + a(M, K) b(K, N) on all threads, which take blocks of c in turn. */
+/* c(M, N) = start + a(M, K) b(K, N) on all threads, which take blocks of c in turn. How c is cut
+ * has no influence on any sum. */
 void matmul(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b, int M, int N,
             int K)
 {
     int blocks = (M + MC - 1) / MC, mc = ((M + blocks - 1) / blocks + MR - 1) / MR * MR;
+    int nc = min_int(NC, (N / max_int(1, 4 * threads() / blocks) + NR) / NR * NR);
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int i = 0; i < M; i += mc)
-        for (int j = 0; j < N; j += NC)
-            matmul_block(c + i * ldc + j, ldc, start ? start + i * start_rs + j : NULL, start_rs,
-                         (View){a.p + i * a.rs, a.rs, a.cs}, (View){b.p + j * b.cs, b.rs, b.cs},
-                         min_int(mc, M - i), min_int(NC, N - j), K);
+        for (int j = 0; j < N; j += nc)
+            matmul_serial(c + i * ldc + j, ldc, start ? start + i * start_rs + j : NULL, start_rs,
+                          (View){a.p + i * a.rs, a.rs, a.cs}, (View){b.p + j * b.cs, b.rs, b.cs},
+                          min_int(mc, M - i), min_int(nc, N - j), K);
+}
+
+/* ================================================================================================
+ * 3. Layers
+ *
+ * Each is a function of arrays and sizes and knows nothing of the model. Backward *adds* wherever
+ * several paths meet: into gradients of parameters and of the residual stream (layernorm's dx).
+ * Every other gradient has one source and is written.
+ */
+
+/* ---- embedding: x(N, C) = wte[token] + wpe[position].  A document's first token has position 0:
+ * first(B, T) says at which t the document of each token begins. `past` tokens came before. ---- */
+void embedding_forward(real *x, const int *tokens, const int *first, const real *wte,
+                       const real *wpe, int B, int past, int T, int C)
+{
+#pragma omp parallel for
+    for (int n = 0; n < B * T; n++) {
+        int position = past + n % T - (first ? first[n] : 0);
+        const real *token = wte + (size_t)tokens[n] * C, *place = wpe + (size_t)position * C;
+        for (int c = 0; c < C; c++) x[(size_t)n * C + c] = token[c] + place[c];
+    }
+}
+
+/* dwte[token] += dx, dwpe[position] += dx. One token may stand at many n, so threads share out the
+ * channels, not the rows. */
+void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *tokens, const int *first,
+                        int B, int T, int C)
+{
+    enum { STRIPE = 64 };
+#pragma omp parallel for
+    for (int c0 = 0; c0 < C; c0 += STRIPE)
+        for (int n = 0; n < B * T; n++) {
+            real *token = dwte + (size_t)tokens[n] * C, *place = dwpe + (size_t)(n % T - first[n]) * C;
+            for (int c = c0; c < min_int(C, c0 + STRIPE); c++) {
+                token[c] += dx[(size_t)n * C + c];
+                place[c] += dx[(size_t)n * C + c];
+            }
+        }
+}
+
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b.  Rows of y are ldy apart ---- */
+void linear_forward(real *y, size_t ldy, const real *x, const real *w, const real *b, int N, int C,
+                    int OC)
+{
+    matmul(y, ldy, b, 0, view(x, C), transposed(w, C), N, OC, C);
+}
+
+/* y_no = sum_c x_nc w_oc + b_o:   dx = dy w     dw = dy^T x     db = sum over n of dy. */
+void linear_backward(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
+                     int N, int C, int OC)
+{
+    enum { STRIPE = 64 };
+    matmul(dx, C, NULL, 0, view(dy, OC), view(w, C), N, C, OC);
+    matmul(dw, C, dw, C, transposed(dy, OC), view(x, C), OC, C, N);
+#pragma omp parallel for
+    for (int o0 = 0; o0 < OC; o0 += STRIPE)
+        for (int n = 0; n < N; n++)
+            for (int o = o0; o < min_int(OC, o0 + STRIPE); o++) db[o] += dy[(size_t)n * OC + o];
+}
+
+/* ---- layernorm: y = xhat*w + b,  xhat = (x - mean)*r,  r = 1/sqrt(var + 1e-5)  [Ba et al. 2016].
+ * The two statistics of each row are kept; xhat is cheap to make again. ---- */
+void layernorm_forward(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b,
+                       int N, int C)
+{
+#pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        const real *xn = x + (size_t)n * C;
+        real *yn = y + (size_t)n * C, m = 0, v = 0;
+#pragma omp simd reduction(+ : m)
+        for (int c = 0; c < C; c++) m += xn[c];
+        m /= C;
+#pragma omp simd reduction(+ : v)
+        for (int c = 0; c < C; c++) v += (xn[c] - m) * (xn[c] - m);
+        real r = 1 / (real)sqrt(v / C + (real)1e-5);
+        for (int c = 0; c < C; c++) yn[c] = (xn[c] - m) * r * w[c] + b[c];
+        mean[n] = m;
+        rstd[n] = r;
+    }
+}
+
+/*   db = sum dy      dw = sum dy*xhat      and with g = dy*w
+ *   dx += r * (g - mean(g) - xhat * mean(g*xhat)).
+ * Shifting or scaling x leaves xhat alone, so dx has no part along 1 or xhat: the means remove it. */
+void layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *x,
+                        const real *mean, const real *rstd, const real *w, int N, int C)
+{
+    enum { STRIPE = 64 };
+#pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        const real *xn = x + (size_t)n * C, *dyn = dy + (size_t)n * C;
+        real *dxn = dx + (size_t)n * C, m = mean[n], r = rstd[n], g_mean = 0, gx_mean = 0;
+#pragma omp simd reduction(+ : g_mean, gx_mean)
+        for (int c = 0; c < C; c++) {
+            g_mean += dyn[c] * w[c];
+            gx_mean += dyn[c] * w[c] * (xn[c] - m) * r;
+        }
+        g_mean /= C;
+        gx_mean /= C;
+        for (int c = 0; c < C; c++)
+            dxn[c] += r * (dyn[c] * w[c] - g_mean - (xn[c] - m) * r * gx_mean);
+    }
+#pragma omp parallel for
+    for (int c0 = 0; c0 < C; c0 += STRIPE)
+        for (int n = 0; n < N; n++) {
+            const real *xn = x + (size_t)n * C, *dyn = dy + (size_t)n * C;
+            for (int c = c0; c < min_int(C, c0 + STRIPE); c++) {
+                dw[c] += dyn[c] * (xn[c] - mean[n]) * rstd[n];
+                db[c] += dyn[c];
+            }
+        }
+}
+
+/* ---- GELU, tanh form [Hendrycks & Gimpel 2016]: y = x/2 (1 + tanh u), u = sqrt(2/pi)(x + a x^3),
+ * a = 0.044715. Since (1 + tanh u)/2 = 1/(1 + e^-2u), this is x s with s = sigmoid(2u). ---- */
+static inline real gelu_sigmoid(real x)
+{
+    return 1 / (1 + exp_real((real)-1.5957691216057308 * (x + (real)0.044715 * x * x * x)));
+}
+void gelu_forward(real *y, const real *x, size_t count)
+{
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
+}
+
+/* dy/dx = s + x ds/dx,  ds/dx = s(1-s) 2u',  2u' = 2 sqrt(2/pi)(1 + 3a x^2).  dx may be dy. */
+void gelu_backward(real *dx, const real *dy, const real *x, size_t count)
+{
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) {
+        real s = gelu_sigmoid(x[i]);
+        real du = (real)1.5957691216057308 * (1 + 3 * (real)0.044715 * x[i] * x[i]);
+        dx[i] = dy[i] * (s + x[i] * s * (1 - s) * du);
+    }
+}
+
+/* ---- residual: y = a + b; its backward is to use dy twice ---- */
+void residual_forward(real *y, const real *a, const real *b, size_t count)
+{
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) y[i] = a[i] + b[i];
+}
+
+/* ---- dropout, in place: each number is zero with probability p, else divided by 1-p [Srivastava
+ * et al. 2014]. The mask depends on key and place alone, so this is its own backward. ---- */
+static inline real dropout_factor(real p, uint64_t key, uint32_t i)
+{
+    return (random_bits(key, i) >> 8) * (real)0x1p-24 < p ? 0 : 1 / (1 - p);
+}
+void dropout(real *x, size_t count, real p, uint64_t key)
+{
+    if (p == 0) return;
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) x[i] *= dropout_factor(p, key, (uint32_t)i);
+}
+
+/* ---- causal attention. qkv holds q(C), k(C), v(C) side by side for each token, a head owning HS
+ * of each C. For a query t and the keys j it may see, first[t] <= j <= t:
+ *     s_j = q.k_j / sqrt(HS)     p_j = e^(s_j - lse),  lse = log sum e^s_j     out = sum p_j v_j.
+ * Queries are taken in blocks of QB, so that only (QB, T) scores exist at a time, and only lse is
+ * kept: backward makes them again [Dao et al. 2022]. Rejected: the online softmax over blocks of
+ * keys; at T <= a few thousand a block's scores fit the L2 cache whole.
+ * `rows` tokens are reserved for each b; queries are T of them after `past`. ---- */
+enum { QB = 64 };
+
+static real *scores_memory(int tables, int keys)             /* of this thread, (tables, QB, keys) */
+{
+    static _Thread_local real *memory;
+    static _Thread_local size_t size;
+    size_t need = (size_t)tables * QB * keys;
+    if (need > size) {
+        free_reals(memory);
+        memory = allocate_reals(size = need);
+    }
+    return memory;
+}
+
+void attention_forward(real *out, real *lse, const real *qkv, const int *first, int B, int past,
+                       int T, int rows, int C, int NH, real drop, uint64_t key)
+{
+    int HS = C / NH, blocks = (T + QB - 1) / QB;
+    real scale = 1 / (real)sqrt(HS);
+#pragma omp parallel for collapse(3) schedule(dynamic)
+    for (int b = 0; b < B; b++)
+        for (int h = 0; h < NH; h++)
+            for (int block = 0; block < blocks; block++) {
+                int t0 = (blocks - 1 - block) * QB, count = min_int(QB, T - t0);
+                int j0 = first ? first[b * T + t0] : 0, keys = past + t0 + count - j0;
+                const real *q = qkv + ((size_t)b * rows + past + t0) * 3 * C + h * HS;
+                const real *k = qkv + ((size_t)b * rows + j0) * 3 * C + C + h * HS, *v = k + C;
+                real *s = scores_memory(2, rows), *o = out + ((size_t)b * T + t0) * C + h * HS;
+                matmul_serial(s, keys, NULL, 0, view(q, 3 * C), transposed(k, 3 * C), count, keys, HS);
+                for (int i = 0; i < count; i++) {
+                    int t = t0 + i, low = (first ? first[b * T + t] : 0) - j0;
+                    int high = past + t + 1 - j0;
+                    real *si = s + (size_t)i * keys, top = -INFINITY, sum = 0;
+#pragma omp simd reduction(max : top)
+                    for (int j = low; j < high; j++) top = si[j] > top ? si[j] : top;
+#pragma omp simd
+                    for (int j = low; j < high; j++) si[j] = exp_real((si[j] - top) * scale);
+#pragma omp simd reduction(+ : sum)
+                    for (int j = low; j < high; j++) sum += si[j];
+                    lse[((size_t)b * NH + h) * T + t] = top * scale + (real)log(sum);
+                    uint64_t row = random_key(key, ((uint64_t)b * NH + h) * T + t);
+                    for (int j = 0; j < low; j++) si[j] = 0;
+                    for (int j = low; j < high; j++) si[j] /= sum;
+                    for (int j = low; drop > 0 && j < high; j++)
+                        si[j] *= dropout_factor(drop, row, j + j0);
+                    for (int j = high; j < keys; j++) si[j] = 0;
+                }
+                matmul_serial(o, C, NULL, 0, view(s, keys), view(v, 3 * C), count, HS, keys);
+            }
+}
+
+/* With m the dropout factors (all 1 without), out = sum m_j p_j v_j:
+ *   dv_j = m_j p_j dout      dp_j = m_j (dout.v_j)      ds_j = p_j (dp_j - sum_i p_i dp_i)
+ *   dq = sum_j ds_j k_j / sqrt(HS)      dk_j = ds_j q / sqrt(HS)
+ * and sum_i p_i dp_i = dout . sum_i m_i p_i v_i = dout.out needs no scores. Keys are shared by all
+ * queries of a head, so a head is one thread's work. */
+void attention_backward(real *dqkv, const real *dout, const real *qkv, const real *out,
+                        const real *lse, const int *first, int B, int T, int C, int NH, real drop,
+                        uint64_t key)
+{
+    int HS = C / NH;
+    real scale = 1 / (real)sqrt(HS);
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int b = 0; b < B; b++)
+        for (int h = 0; h < NH; h++) {
+            size_t at = (size_t)b * T * 3 * C + h * HS;
+            for (int t = 0; t < T; t++)
+                for (int c = 0; c < HS; c++)
+                    dqkv[at + (3 * t + 1) * (size_t)C + c] = dqkv[at + (3 * t + 2) * (size_t)C + c] = 0;
+            for (int t0 = 0; t0 < T; t0 += QB) {
+                int count = min_int(QB, T - t0), j0 = first[b * T + t0], keys = t0 + count - j0;
+                const real *q = qkv + at + (size_t)t0 * 3 * C, *k = qkv + at + (size_t)j0 * 3 * C + C;
+                const real *v = k + C, *d_o = dout + ((size_t)b * T + t0) * C + h * HS;
+                const real *o = out + ((size_t)b * T + t0) * C + h * HS;
+                real *dq = dqkv + at + (size_t)t0 * 3 * C, *dk = dqkv + at + (size_t)j0 * 3 * C + C;
+                real *dv = dk + C, *p = scores_memory(2, T), *ds = p + (size_t)QB * keys;
+                matmul_serial(p, keys, NULL, 0, view(q, 3 * C), transposed(k, 3 * C), count, keys, HS);
+                matmul_serial(ds, keys, NULL, 0, view(d_o, C), transposed(v, 3 * C), count, keys, HS);
+                for (int i = 0; i < count; i++) {
+                    int t = t0 + i, low = first[b * T + t] - j0, high = t + 1 - j0;
+                    real *pi = p + (size_t)i * keys, *di = ds + (size_t)i * keys;
+                    size_t row = ((size_t)b * NH + h) * T + t;
+                    uint64_t row_key = random_key(key, row);
+                    real shift = lse[row], p_dp = dot(d_o + (size_t)i * C, o + (size_t)i * C, HS);
+#pragma omp simd
+                    for (int j = low; j < high; j++) pi[j] = exp_real(pi[j] * scale - shift);
+                    for (int j = 0; j < keys; j++) {
+                        real m = drop > 0 ? dropout_factor(drop, row_key, j + j0) : 1;
+                        int seen = j >= low && j < high;
+                        di[j] = seen ? pi[j] * (di[j] * m - p_dp) * scale : 0;
+                        pi[j] = seen ? pi[j] * m : 0;
+                    }
+                }
+                matmul_serial(dq, 3 * C, NULL, 0, view(ds, keys), view(k, 3 * C), count, HS, keys);
+                matmul_serial(dk, 3 * C, dk, 3 * C, transposed(ds, keys), view(q, 3 * C), keys, HS,
+                              count);
+                matmul_serial(dv, 3 * C, dv, 3 * C, transposed(p, keys), view(d_o, C), keys, HS, count);
+            }
+        }
+}
+
+/* ---- softmax and cross-entropy over rows of logits(rows, V), in place. With target y, smoothing e
+ * and q = (1-e) [v == y] + e/V the wanted distribution:
+ *     loss = -sum_v q_v log p_v = log sum e^x - (1-e) x_y - e mean(x),       dx = weight (p - q).
+ * loss[r] is set, best[r] to the most likely token; logits become dlogits if weight is given. ---- */
+void softmax_loss(real *logits, size_t ld, double *loss, int *best, const int *targets,
+                  const real *weight, double smoothing, int rows, int V)
+{
+#pragma omp parallel for
+    for (int r = 0; r < rows; r++) {
+        real *x = logits + r * ld, top = x[0], sum = 0, mean = 0, goal = x[targets[r]];
+        int where = 0;
+#pragma omp simd reduction(max : top)
+        for (int v = 0; v < V; v++) top = x[v] > top ? x[v] : top;
+        while (where < V - 1 && x[where] != top) where++;
+        if (smoothing > 0)
+            for (int v = 0; v < V; v++) mean += x[v] / V;
+#pragma omp simd
+        for (int v = 0; v < V; v++) x[v] = exp_real(x[v] - top);
+#pragma omp simd reduction(+ : sum)
+        for (int v = 0; v < V; v++) sum += x[v];
+        loss[r] = top + log((double)sum) - (1 - smoothing) * goal - smoothing * mean;
+        best[r] = where;
+        if (!weight) continue;
+        real scale = weight[r] / sum, even = weight[r] * (real)(smoothing / V);
+        for (int v = 0; v < V; v++) x[v] = x[v] * scale - even;
+        x[targets[r]] -= weight[r] * (real)(1 - smoothing);
+    }
+}
+
+/* ---- head and loss in one: logits(N, V) = x(N, C) wte(V, C)^T, then softmax_loss, then both
+ * products of backward, CHUNK rows at a time, so that all logits never exist at once. Rows whose
+ * weight is zero are not computed at all: the others are gathered first. With weights given, dx is
+ * written and dwte added to. `room` holds CHUNK * (ld + 2C) numbers. ---- */
+enum { CHUNK = 512 };
+
+void head_loss(real *dx, real *dwte, double *loss, int *best, const real *x, const real *wte,
+               const int *targets, const real *weights, double smoothing, int backward, int N,
+               int C, int V, size_t ld, real *room)
+{
+    real *logits = room, *xs = room + CHUNK * ld, *dxs = xs + (size_t)CHUNK * C;
+    if (backward) memset(dx, 0, (size_t)N * C * sizeof(real));
+    memset(loss, 0, N * sizeof *loss);
+    memset(best, 0, N * sizeof *best);
+    for (int n = 0; n < N;) {
+        int at[CHUNK], goal[CHUNK], likely[CHUNK], rows = 0;
+        double l[CHUNK];
+        real weight[CHUNK];
+        for (; n < N && rows < CHUNK; n++)
+            if (weights[n] != 0) {
+                at[rows] = n, goal[rows] = targets[n], weight[rows] = weights[n];
+                memcpy(xs + (size_t)rows++ * C, x + (size_t)n * C, C * sizeof(real));
+            }
+        if (!rows) break;
+        matmul(logits, ld, NULL, 0, view(xs, C), transposed(wte, C), rows, V, C);
+        softmax_loss(logits, ld, l, likely, goal, backward ? weight : NULL, smoothing, rows, V);
+        if (backward) {
+            matmul(dxs, C, NULL, 0, view(logits, ld), view(wte, C), rows, C, V);
+            if (dwte)
+                matmul(dwte, C, dwte, C, transposed(logits, ld), view(xs, C), V, C, rows);
+        }
+        for (int r = 0; r < rows; r++) {
+            loss[at[r]] = l[r], best[at[r]] = likely[r];
+            if (backward) memcpy(dx + (size_t)at[r] * C, dxs + (size_t)r * C, C * sizeof(real));
+        }
+    }
+}
+
+/* ================================================================================================
+ * 4. Parameters
+ *
+ * One row per tensor drives allocation, loading, saving, initialization, decay, clipping, counting,
+ * printing, the gradient check and the names in other formats: a new parameter is a new row here
+ * and its use in a block. All weights are one arena in the order of the file; gradients and the two
+ * moments of AdamW are three more of the same layout.
+ */
+
+typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest context, Vp: V padded */
+
+/* First values [Radford et al. 2019]: normal(0, 0.02); on the way back into the residual stream,
+ * which sums 2L of them, 0.02/sqrt(2L). Biases are 0, scales 1. LINEAR and RESIDUAL are stored
+ * transposed, (in, out), in Hugging Face's files. Tensors of one row are never decayed. */
+enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS };
+
+#define PARAMETERS(X)                                                                              \
+    /* field     name in Hugging Face       per layer  rows   columns  first value */              \
+    X(wte,       "wte.weight",                  0,     c.Vp,    c.C,   EMBEDDING)                  \
+    X(wpe,       "wpe.weight",                  0,      c.T,    c.C,   EMBEDDING)                  \
+    X(ln1_w,     "h.%d.ln_1.weight",            1,        1,    c.C,   ONES)                       \
+    X(ln1_b,     "h.%d.ln_1.bias",              1,        1,    c.C,   ZEROS)                      \
+    X(qkv_w,     "h.%d.attn.c_attn.weight",     1,  3 * c.C,    c.C,   LINEAR)                     \
+    X(qkv_b,     "h.%d.attn.c_attn.bias",       1,        1, 3 * c.C,  ZEROS)                      \
+    X(attproj_w, "h.%d.attn.c_proj.weight",     1,      c.C,    c.C,   RESIDUAL)                   \
+    X(attproj_b, "h.%d.attn.c_proj.bias",       1,        1,    c.C,   ZEROS)                      \
+    X(ln2_w,     "h.%d.ln_2.weight",            1,        1,    c.C,   ONES)                       \
+    X(ln2_b,     "h.%d.ln_2.bias",              1,        1,    c.C,   ZEROS)                      \
+    X(fc_w,      "h.%d.mlp.c_fc.weight",        1,  4 * c.C,    c.C,   LINEAR)                     \
+    X(fc_b,      "h.%d.mlp.c_fc.bias",          1,        1, 4 * c.C,  ZEROS)                      \
+    X(fcproj_w,  "h.%d.mlp.c_proj.weight",      1,      c.C, 4 * c.C,  RESIDUAL)                   \
+    X(fcproj_b,  "h.%d.mlp.c_proj.bias",        1,        1,    c.C,   ZEROS)                      \
+    X(lnf_w,     "ln_f.weight",                 0,        1,    c.C,   ONES)                       \
+    X(lnf_b,     "ln_f.bias",                   0,        1,    c.C,   ZEROS)
+
+#define FIELD(name, ...) *name,
+typedef struct { real PARAMETERS(FIELD) *end; } Params;       /* end: one past the arena */
+enum { TENSORS = sizeof(Params) / sizeof(real *) - 1 };
+
+typedef struct {
+    const char *field, *name;
+    int layered, rows, columns, first_value;
+    size_t size, offset;                                      /* of one layer; in the arena */
+} Tensor;
+
+/* Describe every tensor of a model; returns how many numbers they are in all. */
+size_t tensors_describe(Config c, Tensor tensors[TENSORS])
+{
+    size_t offset = 0, i = 0;
+#define ROW(field, name, layered, rows, columns, value)                                            \
+    tensors[i++] = (Tensor){#field, name, layered, rows, columns, value, (size_t)(rows) * (columns), 0};
+    PARAMETERS(ROW)
+    for (i = 0; i < TENSORS; i++) {
+        tensors[i].offset = offset;
+        offset += tensors[i].size * (tensors[i].layered ? c.L : 1);
+    }
+    return offset;
+}
+
+Params params_at(const Tensor tensors[TENSORS], real *arena, size_t count)
+{
+    Params p;
+    for (int i = 0; i < TENSORS; i++) (&p.wte)[i] = arena + tensors[i].offset;
+    p.end = arena + count;
+    return p;
+}
+
+/* The same names, for layer l. */
+Params params_layer(const Tensor tensors[TENSORS], Params p, int l)
+{
+    for (int i = 0; i < TENSORS; i++)
+        if (tensors[i].layered) (&p.wte)[i] += l * tensors[i].size;
+    return p;
+}
+
+/* Check what a file or a command line says of a model; `where` begins the message. */
+void config_check(Config c, const char *where)
+{
+    if (c.T < 1 || c.T > 1 << 20 || c.V < 2 || c.V > 1 << 20 || c.L < 1 || c.L > 1000 ||
+        c.NH < 1 || c.C < 1 || c.C > 1 << 16 || c.Vp < c.V || c.Vp > c.V + (1 << 16))
+        die("%s: impossible model: context %d, vocabulary %d (padded %d), %d layers, %d heads, %d "
+            "channels", where, c.T, c.V, c.Vp, c.L, c.NH, c.C);
+    if (c.C % c.NH) die("%s: %d channels cannot be shared by %d heads", where, c.C, c.NH);
+}
+
+/* ================================================================================================
+ * 5. The model
+ *
+ * The residual stream res(N, C) starts as the embedding; every block adds to it twice:
+ *     res2 = res  + attproj(attention(qkv(layernorm(res))))
+ *     res' = res2 + fcproj(gelu(fc(layernorm(res2))))            logits = layernorm(res_L) wte^T.
+ * Kept for backward, for each layer: what is dear to make again (10 C numbers a token). Outputs of
+ * layernorm and gelu are made again, in buffers that all layers share. Generation is the same code:
+ * only qkv is kept, with a row for every past token, and that is the key-value cache.
+ */
+
+#define ACTIVATIONS(X)                                                                             \
+    /* field   numbers a token   kept for every layer: training, generation */                     \
+    X(res,       c.C,              1, 0)                                                           \
+    X(ln1_mean,  1,                1, 0)                                                           \
+    X(ln1_rstd,  1,                1, 0)                                                           \
+    X(qkv,       3 * c.C,          1, 1)                                                           \
+    X(lse,       c.NH,             1, 0)                                                           \
+    X(att,       c.C,              1, 0)                                                           \
+    X(res2,      c.C,              1, 0)                                                           \
+    X(ln2_mean,  1,                1, 0)                                                           \
+    X(ln2_rstd,  1,                1, 0)                                                           \
+    X(fc,        4 * c.C,          1, 0)                                                           \
+    X(final_res, c.C,              0, 0) /* what follows belongs to no layer */                    \
+    X(lnf_mean,  1,                0, 0)                                                           \
+    X(lnf_rstd,  1,                0, 0)                                                           \
+    X(ln,        c.C,              0, 0)                                                           \
+    X(gelu,      4 * c.C,          0, 0)                                                           \
+    X(proj,      c.C,              0, 0)
+
+typedef struct { real ACTIVATIONS(FIELD) *end; } Acts;
+enum { ACTS = sizeof(Acts) / sizeof(real *) - 1 };
+
+typedef enum { TRAINING, INFERENCE } Mode;
+
+/* Rates of dropout and the key of this step's masks. All zero: none. */
+typedef struct { real embedding, attention, residual; uint64_t key; } Dropout;
+enum { AT_EMBEDDING, AT_ATTENTION, AT_ATTPROJ, AT_FCPROJ, PLACES };
+static uint64_t place_key(Dropout d, int l, int place)
+{
+    return random_key(d.key, (uint64_t)l * PLACES + place);
+}
+
+/* A batch: rows of T tokens; targets are the tokens one later, weights what each counts in the loss,
+ * first as in embedding_forward. */
+typedef struct {
+    int B, T;
+    int *tokens, *targets, *first;
+    real *weights;
+} Batch;
+
+Batch batch_new(int B, int T)
+{
+    int *ints = allocate((size_t)3 * B * T, sizeof(int));
+    return (Batch){B, T, ints, ints + B * T, ints + 2 * B * T, allocate_reals((size_t)B * T)};
+}
+void batch_free(Batch *b) { free(b->tokens); free_reals(b->weights); }
+
+typedef struct {
+    Config c;
+    Tensor tensors[TENSORS];
+    size_t count;                                             /* of all parameters */
+    Params w, g, m, v;                                        /* weights, gradients, moments */
+    int frozen;                                               /* blocks below are not trained */
+    Mode mode;
+    int B, T;                                                 /* what activations have room for */
+    Acts a;
+    size_t strides[ACTS];                                     /* from layer to layer, or 0 */
+    real *dres, *dwide, *dproj, *room;                        /* (N, C), (N, 4C), (N, C), the head's */
+    double *loss;                                             /* of each position, (N) */
+    int *best;                                                /* its most likely token, (N) */
+} Model;
+
+/* A model of this shape, all weights zero. */
+Model *model_new(Config c)
+{
+    Model *m = allocate(1, sizeof *m);
+    m->c = c;
+    m->count = tensors_describe(c, m->tensors);
+    m->w = params_at(m->tensors, allocate_reals(m->count), m->count);
+    return m;
+}
+
+void model_initialize(Model *m, uint64_t seed)
+{
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        size_t size = t->size * (t->layered ? m->c.L : 1), used = size;
+        if (i == 0) used = (size_t)m->c.V * m->c.C;           /* rows of the padding stay zero */
+        double scale = t->first_value == RESIDUAL ? 0.02 / sqrt(2.0 * m->c.L) : 0.02;
+        uint64_t key = random_key(seed, i);
+#pragma omp parallel for
+        for (size_t j = 0; j < used; j++)
+            (&m->w.wte)[i][j] = t->first_value == ZEROS ? 0 : t->first_value == ONES ? 1
+                              : (real)(scale * random_normal(random_key(key, j >> 24), j & 0xffffff));
+    }
+}
+
+size_t head_room(Config c, int rows) { return (size_t)rows * (c.Vp + 2 * c.C); }
+
+/* Numbers in the activations of a batch, by tensor; returns their sum. Layers below `frozen` share
+ * the memory of the first that is trained: nothing will ask for theirs again. */
+size_t acts_describe(Config c, Mode mode, int frozen, int B, int T, size_t sizes[ACTS],
+                     size_t strides[ACTS])
+{
+    size_t i = 0, sum = 0;
+#define ACT(name, numbers, training, generation)                                                   \
+    strides[i] = (mode == TRAINING ? training : generation) ? (size_t)B * T * (numbers) : 0;       \
+    sizes[i] = strides[i] ? strides[i] * (mode == TRAINING ? max_int(1, c.L - frozen) : c.L)       \
+                          : (size_t)B * T * (numbers);                                             \
+    sum += sizes[i] = (sizes[i] + 15) / 16 * 16;                                                   \
+    i++;
+    ACTIVATIONS(ACT)
+    return sum;
+}
+
+/* Make room for batches of up to B rows of T tokens. Training makes room for gradients and moments,
+ * too. Call again to change B, T or mode. */
+void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
+{
+    size_t sizes[ACTS], count = acts_describe(m->c, mode, frozen, B, T, sizes, m->strides);
+    size_t N = (size_t)B * T, C = m->c.C;
+    if (T > m->c.T) die("the model's context is %d tokens; %d do not fit", m->c.T, T);
+    free_reals(m->a.res), free_reals(m->room), free(m->loss), free(m->best);
+    free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
+    m->mode = mode, m->B = B, m->T = T, m->frozen = frozen;
+    m->a.res = allocate_reals(count);
+    for (int i = 0; i < ACTS; i++) (&m->a.res)[i + 1] = (&m->a.res)[i] + sizes[i];
+    m->room = allocate_reals(head_room(m->c, min_int(N, CHUNK)));
+    m->loss = allocate(N, sizeof(double));
+    m->best = allocate(N, sizeof(int));
+    m->dres = m->dwide = m->dproj = NULL;
+    if (mode != TRAINING) return;
+    m->dres = allocate_reals(N * C);
+    m->dwide = allocate_reals(N * C * 4);
+    m->dproj = allocate_reals(N * C);
+    if (m->g.wte) return;
+    m->g = params_at(m->tensors, allocate_reals(m->count), m->count);
+    m->m = params_at(m->tensors, allocate_reals(m->count), m->count);
+    m->v = params_at(m->tensors, allocate_reals(m->count), m->count);
+}
+
+void model_free(Model *m)
+{
+    free_reals(m->w.wte), free_reals(m->g.wte), free_reals(m->m.wte), free_reals(m->v.wte);
+    free_reals(m->a.res), free_reals(m->room), free(m->loss), free(m->best);
+    free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
+    free(m);
+}
+
+/* Activations of layer l. */
+static Acts acts_layer(const Model *m, int l)
+{
+    Acts a = m->a;
+    int slot = m->mode == TRAINING ? max_int(0, l - m->frozen) : l;
+    for (int i = 0; i < ACTS; i++) (&a.res)[i] += slot * m->strides[i];
+    return a;
+}
+
+/* One block, from a.res to out. `past` tokens were computed before and their keys and values are in
+ * qkv, which has room for `rows` tokens of each b; then either B or T is 1. */
+static void block_forward(real *out, Acts a, Params w, const int *first, int B, int past, int T,
+                          int rows, int C, int NH, Dropout d, int l)
+{
+    int N = B * T, apart = T == 1 ? rows : 1;
+    layernorm_forward(a.ln, a.ln1_mean, a.ln1_rstd, a.res, w.ln1_w, w.ln1_b, N, C);
+    linear_forward(a.qkv + (size_t)past * 3 * C, (size_t)apart * 3 * C, a.ln, w.qkv_w, w.qkv_b, N, C,
+                   3 * C);
+    attention_forward(a.att, a.lse, a.qkv, first, B, past, T, rows, C, NH, d.attention,
+                      place_key(d, l, AT_ATTENTION));
+    linear_forward(a.proj, C, a.att, w.attproj_w, w.attproj_b, N, C, C);
+    dropout(a.proj, (size_t)N * C, d.residual, place_key(d, l, AT_ATTPROJ));
+    residual_forward(a.res2, a.res, a.proj, (size_t)N * C);
+
+    layernorm_forward(a.ln, a.ln2_mean, a.ln2_rstd, a.res2, w.ln2_w, w.ln2_b, N, C);
+    linear_forward(a.fc, 4 * C, a.ln, w.fc_w, w.fc_b, N, C, 4 * C);
+    gelu_forward(a.gelu, a.fc, (size_t)N * 4 * C);
+    linear_forward(a.proj, C, a.gelu, w.fcproj_w, w.fcproj_b, N, 4 * C, C);
+    dropout(a.proj, (size_t)N * C, d.residual, place_key(d, l, AT_FCPROJ));
+    residual_forward(out, a.res2, a.proj, (size_t)N * C);
+}
+
+/* The block backwards. dres holds the gradient of its output, then of its input: each half passes
+ * it on unchanged, and layernorm_backward adds what came through the branch. */
+static void block_backward(Model *m, Acts a, Params w, Params g, const int *first, int B, int T,
+                           Dropout d, int l)
+{
+    int N = B * T, C = m->c.C, NH = m->c.NH;
+    real *dres = m->dres, *dwide = m->dwide, *dproj = m->dproj;
+    memcpy(dproj, dres, (size_t)N * C * sizeof(real));
+    dropout(dproj, (size_t)N * C, d.residual, place_key(d, l, AT_FCPROJ));
+    gelu_forward(a.gelu, a.fc, (size_t)N * 4 * C);
+    linear_backward(dwide, g.fcproj_w, g.fcproj_b, dproj, a.gelu, w.fcproj_w, N, 4 * C, C);
+    gelu_backward(dwide, dwide, a.fc, (size_t)N * 4 * C);
+    layernorm_forward(a.ln, a.ln2_mean, a.ln2_rstd, a.res2, w.ln2_w, w.ln2_b, N, C);
+    linear_backward(dproj, g.fc_w, g.fc_b, dwide, a.ln, w.fc_w, N, C, 4 * C);
+    layernorm_backward(dres, g.ln2_w, g.ln2_b, dproj, a.res2, a.ln2_mean, a.ln2_rstd, w.ln2_w, N, C);
+
+    memcpy(dproj, dres, (size_t)N * C * sizeof(real));
+    dropout(dproj, (size_t)N * C, d.residual, place_key(d, l, AT_ATTPROJ));
+    linear_backward(a.proj, g.attproj_w, g.attproj_b, dproj, a.att, w.attproj_w, N, C, C);
+    attention_backward(dwide, a.proj, a.qkv, a.att, a.lse, first, B, T, C, NH, d.attention,
+                       place_key(d, l, AT_ATTENTION));
+    layernorm_forward(a.ln, a.ln1_mean, a.ln1_rstd, a.res, w.ln1_w, w.ln1_b, N, C);
+    linear_backward(dproj, g.qkv_w, g.qkv_b, dwide, a.ln, w.qkv_w, N, C, 3 * C);
+    layernorm_backward(dres, g.ln1_w, g.ln1_b, dproj, a.res, a.ln1_mean, a.ln1_rstd, w.ln1_w, N, C);
+}
+
+/* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C): the last layernorm's output. */
+void model_forward(Model *m, const int *tokens, const int *first, int B, int past, int T, Dropout d)
+{
+    Config c = m->c;
+    int rows = m->mode == TRAINING ? T : m->T;
+    assert(past + T <= m->T && B <= m->B && (m->mode == INFERENCE || past == 0));
+    assert(rows == T || B == 1 || T == 1);
+    embedding_forward(acts_layer(m, 0).res, tokens, first, m->w.wte, m->w.wpe, B, past, T, c.C);
+    dropout(acts_layer(m, 0).res, (size_t)B * T * c.C, d.embedding, place_key(d, c.L, AT_EMBEDDING));
+    for (int l = 0; l < c.L; l++) {
+        real *out = l + 1 < c.L ? acts_layer(m, l + 1).res : m->a.final_res;
+        block_forward(out, acts_layer(m, l), params_layer(m->tensors, m->w, l), first, B, past, T,
+                      rows, c.C, c.NH, d, l);
+    }
+    layernorm_forward(m->a.ln, m->a.lnf_mean, m->a.lnf_rstd, m->a.final_res, m->w.lnf_w, m->w.lnf_b,
+                      B * T, c.C);
+}
+
+/* Forward, then the loss of every position into m->loss and its best token into m->best; with
+ * `backward`, add the gradients of sum(weights * loss) to m->g. Returns that sum. */
+double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int backward)
+{
+    Config c = m->c;
+    int N = b->B * b->T;
+    double sum = 0;
+    model_forward(m, b->tokens, b->first, b->B, 0, b->T, d);
+    head_loss(m->dproj, m->frozen ? NULL : m->g.wte, m->loss, m->best, m->a.ln, m->w.wte, b->targets,
+              b->weights, smoothing, backward, N, c.C, c.V, c.Vp, m->room);
+    for (int n = 0; n < N; n++) sum += (double)b->weights[n] * m->loss[n];
+    if (!backward) return sum;
+    memset(m->dres, 0, (size_t)N * c.C * sizeof(real));
+    layernorm_backward(m->dres, m->g.lnf_w, m->g.lnf_b, m->dproj, m->a.final_res, m->a.lnf_mean,
+                       m->a.lnf_rstd, m->w.lnf_w, N, c.C);
+    for (int l = c.L - 1; l >= m->frozen; l--)
+        block_backward(m, acts_layer(m, l), params_layer(m->tensors, m->w, l),
+                       params_layer(m->tensors, m->g, l), b->first, b->B, b->T, d, l);
+    if (m->frozen) return sum;
+    dropout(m->dres, (size_t)N * c.C, d.embedding, place_key(d, c.L, AT_EMBEDDING));
+    embedding_backward(m->g.wte, m->g.wpe, m->dres, b->tokens, b->first, b->B, b->T, c.C);
+    return sum;
+}
+
+/* ================================================================================================
+ * 6. The optimizer: AdamW [Loshchilov & Hutter 2019]
+ */
+
+/* Where training of a tensor begins: 0, or behind the frozen blocks (the embeddings belong to them). */
+size_t trained_from(const Model *m, const Tensor *t)
+{
+    if (!m->frozen) return 0;
+    return t->layered ? m->frozen * t->size : t->first_value == EMBEDDING ? t->size : 0;
+}
+size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layered ? m->c.L : 1); }
+
+/* Sum of squares, in double, block by block so that threads cannot change it. */
+double sum_of_squares(const real *x, size_t count)
+{
+    enum { BLOCK = 1 << 16 };
+    size_t blocks = (count + BLOCK - 1) / BLOCK;
+    double *part = allocate(blocks, sizeof(double)), sum = 0;
+#pragma omp parallel for
+    for (size_t i = 0; i < blocks; i++) {
+        double s = 0;
+        size_t end = (i + 1) * BLOCK < count ? (i + 1) * BLOCK : count;
+#pragma omp simd reduction(+ : s)
+        for (size_t j = i * BLOCK; j < end; j++) s += (double)x[j] * x[j];
+        part[i] = s;
+    }
+    for (size_t i = 0; i < blocks; i++) sum += part[i];
+    free(part);
+    return sum;
+}
+
+/* Length of the gradient over all trained tensors. Dies naming the first tensor that is not finite. */
+double gradient_norm(const Model *m)
+{
+    double sum = 0;
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        size_t from = trained_from(m, t);
+        double s = sum_of_squares((&m->g.wte)[i] + from, tensor_size(m, t) - from);
+        if (!isfinite(s))
+            die("the gradient of %s is not finite: lower --lr, or check the data and the model",
+                t->field);
+        sum += s;
+    }
+    return sqrt(sum);
+}
+
+/*   m += (1-b1)(g - m)   v += (1-b2)(g^2 - v)   w -= lr (m' / (sqrt(v') + eps) + decay w)
+ * with m' = m/(1-b1^t), v' = v/(1-b2^t), on g times `scale` (the clipping), which is then zeroed.
+ * Last the proximal step of an L1 penalty: move w towards zero by lr*l1 and stop there, exactly. */
+void adamw(real *w, real *g, real *m, real *v, size_t count, double scale, double lr, double b1,
+           double b2, double eps, double decay, double l1, int step)
+{
+    real s = (real)scale, c1 = (real)(1 - b1), c2 = (real)(1 - b2), keep = (real)(1 - lr * decay);
+    real rate = (real)(lr / (1 - pow(b1, step))), root = (real)(1 / (1 - pow(b2, step)));
+    real e = (real)eps, shrink = (real)(lr * l1);
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) {
+        real gi = g[i] * s;
+        m[i] += c1 * (gi - m[i]);
+        v[i] += c2 * (gi * gi - v[i]);
+        real wi = w[i] * keep - rate * m[i] / ((real)sqrt(v[i] * root) + e);
+        real size = (wi < 0 ? -wi : wi) - shrink;
+        size = size < 0 ? 0 : size;
+        w[i] = wi < 0 ? -size : size;
+        g[i] = 0;
+    }
+}
+
+typedef struct { double lr, b1, b2, eps, decay, l1, clip; } AdamW;
+
+/* One step on the gradients in m->g, clipped to length `clip` (0: not) [Pascanu et al. 2013].
+ * Returns their length before. */
+double model_update(Model *m, AdamW o, int step)
+{
+    double norm = gradient_norm(m), scale = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        size_t from = trained_from(m, t), count = tensor_size(m, t) - from;
+        int decays = t->rows > 1;
+        adamw((&m->w.wte)[i] + from, (&m->g.wte)[i] + from, (&m->m.wte)[i] + from,
+              (&m->v.wte)[i] + from, count, scale, o.lr, o.b1, o.b2, o.eps, decays ? o.decay : 0,
+              decays ? o.l1 : 0, step);
+    }
+    return norm;
+}
+
+/* Learning rate as a fraction of its peak: up in a straight line over `warmup` steps, then down to
+ * `floor` at the last step: 'c'osine, 'l'inear, or 'k' constant. */
+double schedule(char kind, int step, int warmup, int steps, double floor)
+{
+    if (step < warmup) return (step + 1.0) / warmup;
+    double done = (step - warmup) / fmax(1, steps - warmup);
+    if (kind == 'l') return 1 - (1 - floor) * done;
+    if (kind == 'c') return floor + (1 - floor) * 0.5 * (1 + cos(3.141592653589793 * done));
+    return 1;
 }
 
 #endif /* TRAIN_GPT_C */
