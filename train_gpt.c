@@ -1137,4 +1137,334 @@ double schedule(char kind, int step, int warmup, int steps, double floor)
     return 1;
 }
 
+/* ================================================================================================
+ * 7. Data
+ *
+ * A token file is running text, or examples: documents <|endoftext|> prompt completion <|endoftext|>
+ * with a flag per token that says which targets count. Both become rows of T made of pieces. Running
+ * text is cut into pieces of T; the cut moves from epoch to epoch. Documents are packed: in a new
+ * order each epoch, each goes into the fullest row that still has room. Attention and positions
+ * begin anew with each piece, so packing changes nothing in the mathematics and wastes nothing.
+ */
+
+typedef struct {
+    const char *path;
+    int examples;                                             /* documents and flags, not text */
+    size_t count;
+    uint16_t *ids;
+    uint8_t *counts;                                          /* examples: is this a target? */
+} Tokens;
+
+/* Read a token file whose ids must be below V. */
+Tokens tokens_read(const char *path, int V)
+{
+    Reader r = reader_open(path);
+    int32_t header[HEADER];
+    reader_header(&r, header, TOKENS_MAGIC, "token");
+    if (header[1] != 1 && header[1] != 2)
+        die("%s: expected a token file of version 1 or 2, found version %d", path, header[1]);
+    size_t count = (size_t)header[2], body = r.size - r.at;
+    Tokens t = {path, header[1] == 2, count, NULL, NULL};
+    if (header[2] < 2 || count * (t.examples ? 3 : 2) != body)
+        die("%s: the header promises %d tokens, the file holds %zu bytes of them: it is damaged, "
+            "prepare it again", path, header[2], body);
+    t.ids = allocate(count, sizeof *t.ids);
+    reader_get(&r, t.ids, count * sizeof *t.ids);
+    for (size_t i = 0; i < count; i++)
+        if (t.ids[i] >= V)
+            die("%s: token %zu is %d, but the model's vocabulary has %d: prepare the data with the "
+                "model's own tokenizer", path, i, t.ids[i], V);
+    if (t.examples) {
+        t.counts = allocate(count, 1);
+        reader_get(&r, t.counts, count);
+    }
+    reader_close(&r);
+    return t;
+}
+void tokens_free(Tokens *t) { free(t->ids), free(t->counts); }
+
+/* A piece is `length` inputs from `from`; their targets stand one further. */
+typedef struct { size_t from; int length, row; } Piece;
+
+typedef struct {
+    const Tokens *tokens;
+    int T, end_of_text, shuffle;
+    uint64_t key;
+    int epoch, row, rows;                                     /* where reading stands; rows an epoch */
+    Piece *documents, *pieces;                                /* in the file's order; in the epoch's */
+    int count, cut;                                           /* of pieces; of documents too long */
+    int next;                                                 /* piece with which `row` begins */
+} Feed;
+
+/* Put the pieces into rows of T: best fit, by lists of the rows that have s places left. */
+static void feed_pack(Feed *f)
+{
+    int *first = allocate(f->T + 1, sizeof(int)), *next = allocate(f->count, sizeof(int)), s;
+    f->rows = 0;                                              /* rows are numbered from 1 in lists */
+    for (int i = 0; i < f->count; i++) {
+        Piece *p = &f->pieces[i];
+        for (s = p->length; s <= f->T && !first[s]; s++) {}
+        if (s > f->T) p->row = f->rows++, s = f->T;
+        else p->row = first[s] - 1, first[s] = next[p->row];
+        s -= p->length;
+        next[p->row] = first[s];
+        first[s] = p->row + 1;
+    }
+    free(first), free(next);
+}
+
+static int piece_order(const void *a, const void *b)
+{
+    const Piece *p = a, *q = b;
+    return p->row != q->row ? (p->row > q->row) - (p->row < q->row) : (p->from > q->from) - (p->from < q->from);
+}
+
+/* Lay out epoch f->epoch. */
+static void feed_epoch(Feed *f)
+{
+    uint64_t key = random_key(f->key, f->epoch);
+    size_t spare = f->tokens->count - 1 - (size_t)f->count * f->T;
+    size_t shift = f->shuffle && !f->tokens->examples ? random_bits(key, 0) % (spare + 1) : 0;
+    memcpy(f->pieces, f->documents, f->count * sizeof(Piece));
+    for (int i = f->count - 1; f->shuffle && i > 0; i--) {    /* [Fisher & Yates 1938] */
+        int j = random_bits(key, i) % (i + 1);
+        Piece p = f->pieces[i];
+        f->pieces[i] = f->pieces[j], f->pieces[j] = p;
+    }
+    if (f->tokens->examples) {
+        feed_pack(f);
+        qsort(f->pieces, f->count, sizeof(Piece), piece_order);
+    } else {
+        f->rows = f->count;
+        for (int i = 0; i < f->count; i++) f->pieces[i].row = i, f->pieces[i].from += shift;
+    }
+}
+
+/* Read `tokens` in rows of T, in a random order given by `seed`, or in the file's (shuffle 0). */
+Feed feed_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed)
+{
+    Feed f = {.tokens = tokens, .T = T, .end_of_text = end_of_text, .shuffle = shuffle,
+              .key = random_key(seed, 1)};
+    size_t windows = (tokens->count - 1) / T, last = 0;
+    f.documents = allocate(tokens->examples ? tokens->count : windows, sizeof(Piece));
+    for (size_t i = 0; !tokens->examples && i < windows; i++)
+        f.documents[f.count++] = (Piece){i * T, T, 0};
+    for (size_t i = 1; tokens->examples && i < tokens->count; i++) {
+        if (tokens->ids[i] != end_of_text) continue;
+        size_t from = i - last > (size_t)T ? f.cut++, i - T : last;   /* keep the end: the answer */
+        if (i - last > 1) f.documents[f.count++] = (Piece){from, (int)(i - from), 0};
+        last = i;
+    }
+    if (!f.count)
+        die("%s: %zu tokens are too few for one row of %d: lower --context or bring more data",
+            tokens->path, tokens->count, T);
+    f.pieces = allocate(f.count, sizeof(Piece));
+    feed_epoch(&f);
+    return f;
+}
+void feed_free(Feed *f) { free(f->documents), free(f->pieces); }
+
+/* Go to row `row` of epoch `epoch`. */
+void feed_seek(Feed *f, int epoch, int row)
+{
+    f->epoch = epoch;
+    feed_epoch(f);
+    for (f->row = f->next = 0; f->row < row; f->row++)
+        while (f->next < f->count && f->pieces[f->next].row == f->row) f->next++;
+}
+
+/* Fill the batch with the next rows, weights 1 where a target counts, else 0; places no piece covers
+ * are <|endoftext|> seeing only themselves. Returns how many targets count. */
+int feed_batch(Feed *f, Batch *b)
+{
+    const Tokens *t = f->tokens;
+    int counted = 0;
+    for (int row = 0; row < b->B; row++, f->row++) {
+        int at = row * b->T, end = at + b->T;
+        if (f->row == f->rows) feed_seek(f, f->epoch + 1, 0);
+        for (; f->next < f->count && f->pieces[f->next].row == f->row; f->next++) {
+            Piece p = f->pieces[f->next];
+            for (int i = 0, begin = at; i < p.length; i++, at++) {
+                b->tokens[at] = t->ids[p.from + i];
+                b->targets[at] = t->ids[p.from + i + 1];
+                b->first[at] = begin - row * b->T;
+                b->weights[at] = t->counts ? t->counts[p.from + i + 1] != 0 : 1;
+                counted += b->weights[at] != 0;
+            }
+        }
+        for (; at < end; at++) {
+            b->tokens[at] = b->targets[at] = f->end_of_text;
+            b->first[at] = at - row * b->T;
+            b->weights[at] = 0;
+        }
+    }
+    return counted;
+}
+
+/* Replace each input, with probability p, by a random token: noise against learning by heart. A
+ * document's first token stays. */
+void batch_noise(Batch *b, double p, int V, uint64_t key)
+{
+    for (int n = 0; n < b->B * b->T; n++)
+        if (random_uniform(key, 2 * n) < p && n % b->T > b->first[n])
+            b->tokens[n] = random_bits(key, 2 * n + 1) % V;
+}
+
+/* ================================================================================================
+ * 8. Checkpoints
+ *
+ * A model file is llm.c's: a header and every tensor in the table's order, fp32 (version 3) or bf16
+ * (version 5). A training state is one file with all that a run is: weights, moments, counters and
+ * settings, and a checksum. One file, since two cannot be replaced in one step.
+ */
+
+enum { IO_CHUNK = 1 << 16 };
+
+static inline uint16_t bf16_from(float x)                     /* round to nearest, ties to even */
+{
+    union { float f; uint32_t i; } u = {x};
+    if (x != x) return (u.i >> 16) | 0x40;
+    return (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
+}
+static inline float bf16_to(uint16_t x)
+{
+    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
+    return u.f;
+}
+
+/* Read count numbers stored as fp32, or as bf16, into x. */
+static void read_numbers(Reader *r, real *x, size_t count, int bf16)
+{
+    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } *chunk = allocate(1, sizeof *chunk);
+    for (size_t i = 0, n; i < count; i += n) {
+        n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
+        reader_get(r, chunk, n * (bf16 ? 2 : 4));
+        for (size_t j = 0; j < n; j++) x[i + j] = bf16 ? bf16_to(chunk->h[j]) : chunk->f[j];
+    }
+    free(chunk);
+}
+
+static void write_numbers(Writer *w, const real *x, size_t count, int bf16)
+{
+    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } *chunk = allocate(1, sizeof *chunk);
+    for (size_t i = 0, n; i < count; i += n) {
+        n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
+        for (size_t j = 0; j < n; j++)
+            if (bf16) chunk->h[j] = bf16_from((float)x[i + j]);
+            else chunk->f[j] = (float)x[i + j];
+        writer_put(w, chunk, n * (bf16 ? 2 : 4));
+    }
+    free(chunk);
+}
+
+/* Die unless every number is finite, naming the file and the tensor. */
+void params_check(const Model *m, Params p, const char *path)
+{
+    for (int i = 0; i < TENSORS; i++) {
+        size_t size = tensor_size(m, &m->tensors[i]);
+        if (isfinite(sum_of_squares((&p.wte)[i], size))) continue;
+        for (size_t j = 0; j < size; j++)
+            if (!isfinite((&p.wte)[i][j]))
+                die("%s: number %zu of %s is %g: the model is damaged", path, j,
+                    m->tensors[i].field, (double)(&p.wte)[i][j]);
+    }
+}
+
+/* Read a model file. */
+Model *model_read(const char *path)
+{
+    Reader r = reader_open(path);
+    int32_t h[HEADER];
+    reader_header(&r, h, MODEL_MAGIC, "model");
+    if (h[1] != 3 && h[1] != 5)
+        die("%s: expected a model file of version 3 (fp32) or 5 (bf16), found version %d", path, h[1]);
+    Config c = {h[2], h[3], h[4], h[5], h[6], h[7]};
+    config_check(c, path);
+    Tensor tensors[TENSORS];
+    size_t count = tensors_describe(c, tensors), bytes = count * (h[1] == 5 ? 2 : 4);
+    if (r.size - r.at != bytes)
+        die("%s: this shape needs %zu bytes of weights, the file holds %zu: it is %s", path, bytes,
+            r.size - r.at, r.size - r.at < bytes ? "truncated" : "too long");
+    Model *m = model_new(c);
+    read_numbers(&r, m->w.wte, m->count, h[1] == 5);
+    reader_close(&r);
+    params_check(m, m->w, path);
+    return m;
+}
+
+void model_write(const Model *m, const char *path, int bf16)
+{
+    Config c = m->c;
+    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, c.V, c.L, c.NH, c.C, c.Vp};
+    Writer *w = writer_open(path);
+    writer_put(w, header, sizeof header);
+    write_numbers(w, m->w.wte, m->count, bf16);
+    writer_close(w);
+}
+
+/* What a run is, besides its weights and moments. */
+typedef struct {
+    int64_t step, epoch, row;                                 /* steps done; the feed's place */
+    int64_t waited, best_step;                                /* early stopping */
+    double best_loss, seconds;
+    char settings[4096];                                      /* options as name=value lines */
+} Progress;
+
+/* A checksum of everything written or read: FNV-1a over 8-byte words. */
+static uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
+{
+    const char *p = data;
+    for (uint64_t word = 0; bytes >= 8; p += 8, bytes -= 8) {
+        memcpy(&word, p, 8);
+        sum = (sum ^ word) * 0x100000001b3u;
+    }
+    for (; bytes; p++, bytes--) sum = (sum ^ (uint8_t)*p) * 0x100000001b3u;
+    return sum;
+}
+
+void state_write(const Model *m, const Progress *progress, const char *path)
+{
+    Config c = m->c;
+    int32_t header[HEADER] = {STATE_MAGIC, 1, c.T, c.V, c.L, c.NH, c.C, c.Vp, sizeof(real),
+                              sizeof *progress};
+    const Params arenas[3] = {m->w, m->m, m->v};
+    Writer *w = writer_open(path);
+    uint64_t sum = checksum(checksum(0, header, sizeof header), progress, sizeof *progress);
+    writer_put(w, header, sizeof header);
+    writer_put(w, progress, sizeof *progress);
+    for (int i = 0; i < 3; i++) {
+        writer_put(w, arenas[i].wte, m->count * sizeof(real));
+        sum = checksum(sum, arenas[i].wte, m->count * sizeof(real));
+    }
+    writer_put(w, &sum, sizeof sum);
+    writer_close(w);
+}
+
+/* Read a state into a model that was prepared for training. */
+void state_read(Model *m, Progress *progress, const char *path)
+{
+    Config c = m->c;
+    int32_t h[HEADER], shape[] = {1, c.T, c.V, c.L, c.NH, c.C, c.Vp, sizeof(real), sizeof *progress};
+    Reader r = reader_open(path);
+    uint64_t sum, stored;
+    reader_header(&r, h, STATE_MAGIC, "training state");
+    if (memcmp(h + 1, shape, sizeof shape))
+        die("%s: is the state of another kind of model or program; start again without --resume", path);
+    if (r.size != sizeof h + sizeof *progress + 3 * m->count * sizeof(real) + sizeof sum)
+        die("%s: expected %zu bytes, found %zu: it is damaged; start again without --resume", path,
+            sizeof h + sizeof *progress + 3 * m->count * sizeof(real) + sizeof sum, r.size);
+    reader_get(&r, progress, sizeof *progress);
+    sum = checksum(checksum(0, h, sizeof h), progress, sizeof *progress);
+    real *arenas[3] = {m->w.wte, m->m.wte, m->v.wte};
+    for (int i = 0; i < 3; i++) {
+        reader_get(&r, arenas[i], m->count * sizeof(real));
+        sum = checksum(sum, arenas[i], m->count * sizeof(real));
+    }
+    reader_get(&r, &stored, sizeof stored);
+    reader_close(&r);
+    if (stored != sum)
+        die("%s: the checksum is wrong: it is damaged; start again without --resume", path);
+    progress->settings[sizeof progress->settings - 1] = 0;
+}
+
 #endif /* TRAIN_GPT_C */
