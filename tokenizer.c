@@ -5,7 +5,7 @@
  *
  * The other programs include this file, so it begins with the little that all of them need.
  *
- *   1. Common ground      errors, memory, files that are whole or not there, options
+ *   1. Common ground      errors, memory, files that are whole or not there, options, a map
  *   2. UTF-8 and JSON     code points; a small strict reader, and one writer of strings
  *   3. Unicode            the three classes of code points that the split needs
  *   4. Splitting          GPT-2's pattern, by hand
@@ -23,6 +23,7 @@
 #define _GNU_SOURCE
 #endif
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <math.h>
@@ -302,35 +303,80 @@ int options_parse(const Option *options, char command, const char *usage, int ar
     return words;
 }
 
+/* ---- a map from strings of bytes, which stay where they are, to numbers ---- */
+
+typedef struct { const char *key; size_t size; int64_t value; } MapEntry;
+typedef struct { MapEntry *entry; size_t capacity, count; } Map;   /* capacity: a power of 2 */
+
+/* Eight bytes at a time: a multiplication carries every bit upwards, a shift brings them down. */
+static inline size_t hash_bytes(const char *bytes, size_t size)
+{
+    const uint64_t odd = 0x9E3779B97F4A7C15;          /* 2^64 / golden ratio [Knuth, vol. 3] */
+    uint64_t hash = size, word = 0;
+    for (; size >= 8; bytes += 8, size -= 8) {
+        memcpy(&word, bytes, 8);
+        hash = (hash ^ word) * odd;
+        hash ^= hash >> 32;
+    }
+    for (word = 0; size; size--) word = word << 8 | (unsigned char)*bytes++;
+    hash = (hash ^ word) * odd;
+    return (size_t)(hash ^ hash >> 32);
+}
+
+/* The entry of a key, or the empty one (key NULL) where it would be. */
+MapEntry *map_find(const Map *m, const char *key, size_t size)
+{
+    for (size_t i = hash_bytes(key, size);; i++) {
+        MapEntry *e = &m->entry[i & (m->capacity - 1)];
+        if (!e->key || (e->size == size && !memcmp(e->key, key, size))) return e;
+    }
+}
+
+/* The entry of a key, with value 0 if it is new. It may move when another key is entered. */
+MapEntry *map_enter(Map *m, const char *key, size_t size)
+{
+    if (2 * m->count >= m->capacity) {                /* never more than half full */
+        Map larger = {NULL, m->capacity ? 2 * m->capacity : 16, m->count};
+        larger.entry = allocate(larger.capacity, sizeof *larger.entry);
+        for (MapEntry *e = m->entry; e < m->entry + m->capacity; e++)
+            if (e->key) *map_find(&larger, e->key, e->size) = *e;
+        free(m->entry);
+        *m = larger;
+    }
+    MapEntry *e = map_find(m, key, size);
+    if (!e->key) *e = (MapEntry){key, size, 0}, m->count++;
+    return e;
+}
+
 /* ================================================================================================
  * 2. UTF-8 and JSON
  *
  * UTF-8 writes a code point in 1 to 4 bytes: the first byte begins with as many 1 bits as there
- * are bytes (none when there is one), the others with 10, and the remaining bits hold the number.
+ * are bytes (none for a single one), the others begin with 10, the remaining bits are the number.
  *
- * JSON is read into a tree by recursive descent, one function for each kind of value, each of
- * which takes what it knows from the front of the text. The reader is strict [RFC 8259] and says
- * where and why it stopped: data that is almost right is the kind that spoils a training run.
+ * JSON is read into a tree by recursive descent: one function for each kind of value takes what it
+ * knows from the front of the text. The reader is strict [RFC 8259] and says where and why it
+ * stopped. Rejected: to accept what is almost right. It would be learned as it was misread.
  */
 
-/* The length of the code point at text, which goes to *code_point; 0 if the bytes there are not
- * UTF-8: cut short, longer than needed, half of a surrogate pair, or past U+10FFFF. */
+/* The length of the code point at text, and its number; 0 where the bytes are not UTF-8: cut
+ * short, longer than needed, half of a surrogate pair, or past U+10FFFF. */
 static inline size_t utf8_decode(const char *text, size_t size, uint32_t *code_point)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *s = (const unsigned char *)text;
     if (size == 0) return 0;
-    size_t length = s[0] < 0x80 ? 1 : s[0] < 0xC0 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3
-                  : s[0] < 0xF8 ? 4 : 0;
+    *code_point = s[0];
+    if (s[0] < 0x80) return 1;
+    size_t length = s[0] < 0xC0 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF8 ? 4 : 0;
     if (length == 0 || length > size) return 0;
-    uint32_t c = length == 1 ? s[0] : s[0] & (0x7Fu >> length);
+    uint32_t c = s[0] & (0x7Fu >> length);
     for (size_t i = 1; i < length; i++) {
         if ((s[i] & 0xC0) != 0x80) return 0;
         c = c << 6 | (s[i] & 0x3Fu);
     }
-    if (c < least[length] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000)) return 0;
     *code_point = c;
-    return length;
+    return c < least[length] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) ? 0 : length;
 }
 
 size_t utf8_length(const char *text, size_t size)
@@ -339,20 +385,19 @@ size_t utf8_length(const char *text, size_t size)
     return utf8_decode(text, size, &code_point);
 }
 
-/* Write code point c to `to`; returns the number of bytes. */
+/* Write code point c at `to`; returns the number of bytes. */
 size_t utf8_encode(char *to, uint32_t c)
 {
     size_t length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
     for (size_t i = length - 1; i > 0; i--, c >>= 6) to[i] = (char)(0x80 | (c & 0x3F));
-    to[0] = (char)(length == 1 ? c : (0xF00u >> length & 0xFF) | c);
+    to[0] = (char)(length == 1 ? c : 0xF00u >> length | c);
     return length;
 }
 
-/* A value: a member of a tree that json_parse makes and json_free ends. */
 typedef struct Json {
     char type;                   /* '{' '[' '"' '0' (a number) 't' 'f' 'n' */
-    int line, column;            /* where it begins, from 1; columns are bytes */
-    char *key;                   /* decoded, then a 0: if it is a member of an object */
+    int line, column;            /* where it begins, from 1; a column is a byte */
+    char *key;                   /* decoded, then a 0: when it is a member of an object */
     size_t key_size;
     char *text;                  /* '"': decoded, then a 0; '0': as written */
     size_t size;
@@ -368,21 +413,20 @@ typedef struct {
     size_t error_size;
 } JsonReader;
 
-int json_column(const JsonReader *r) { return (int)(r->at - r->line_start) + 1; }
-
-/* The next byte; 0, which begins nothing in JSON, at the end. */
+/* The next byte; 0, which nothing in JSON begins with, at the end. */
 int json_peek(const JsonReader *r) { return r->at < r->end ? (unsigned char)*r->at : 0; }
 
-/* Say what was expected here; always 0, the functions' answer for "no". */
+/* Take the next byte if it is c. */
+int json_take(JsonReader *r, int c) { return json_peek(r) == c ? r->at++, 1 : 0; }
+
+/* Say what was expected here. Always 0, with which every function below says that it failed. */
 int json_fail(JsonReader *r, const char *expected)
 {
     char found[16] = "the end";
-    if (r->at < r->end) {
-        int c = json_peek(r);
-        snprintf(found, sizeof found, c > 0x20 && c < 0x7F ? "'%c'" : "byte %02X", c);
-    }
+    int c = json_peek(r);
+    if (r->at < r->end) snprintf(found, sizeof found, c > 32 && c < 127 ? "'%c'" : "byte %d", c);
     snprintf(r->error, r->error_size, "line %d, column %d: expected %s, found %s", r->line,
-             json_column(r), expected, found);
+             (int)(r->at - r->line_start) + 1, expected, found);
     return 0;
 }
 
@@ -394,22 +438,20 @@ void json_space(JsonReader *r)
     }
 }
 
-/* The u and the four digits of \uXXXX. */
-int json_hex(JsonReader *r, uint32_t *c)
+/* What follows the backslash of \uXXXX. */
+int json_unit(JsonReader *r, uint32_t *c)
 {
-    if (json_peek(r) != 'u') return json_fail(r, "an escape, one of \" \\ / b f n r t u");
-    r->at++;
+    if (!json_take(r, 'u')) return json_fail(r, "one of \" \\ / b f n r t u after a backslash");
     *c = 0;
     for (int i = 0; i < 4; i++, r->at++) {
-        const char *digits = "0123456789abcdef", *digit;
-        int lower = json_peek(r) | (json_peek(r) >= 'A' ? 0x20 : 0);
-        if (!lower || !(digit = strchr(digits, lower))) return json_fail(r, "a hexadecimal digit");
-        *c = *c << 4 | (uint32_t)(digit - digits);
+        int digit = json_peek(r);
+        if (!isxdigit(digit)) return json_fail(r, "a hexadecimal digit");
+        *c = *c << 4 | (uint32_t)(digit <= '9' ? digit - '0' : (digit | 0x20) - 'a' + 10);
     }
     return 1;
 }
 
-/* What follows a backslash. A code point past U+FFFF is written as two \u, a surrogate pair. */
+/* What follows any backslash. Past U+FFFF it takes two units, first a high, then a low one. */
 int json_escape(JsonReader *r, char **to)
 {
     static const char name[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
@@ -420,130 +462,105 @@ int json_escape(JsonReader *r, char **to)
         r->at++;
         return 1;
     }
-    if (!json_hex(r, &c)) return 0;
-    if (c >= 0xDC00 && c < 0xE000) return json_fail(r, "no second half of a surrogate pair alone");
+    if (!json_unit(r, &c)) return 0;
+    if (c >= 0xDC00 && c < 0xE000) return json_fail(r, "a high surrogate before a low one");
     if (c >= 0xD800 && c < 0xDC00) {
-        if (json_peek(r) != '\\') return json_fail(r, "the other half of a surrogate pair");
-        r->at++;
-        if (!json_hex(r, &low)) return 0;
+        if (!json_take(r, '\\')) return json_fail(r, "a low surrogate after a high one");
+        if (!json_unit(r, &low)) return 0;
         if (low < 0xDC00 || low >= 0xE000)
-            return json_fail(r, "the other half of a surrogate pair before this");
+            return json_fail(r, "a low surrogate, not another character, before this");
         c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
     }
     *to += utf8_encode(*to, c);
     return 1;
 }
 
-/* A string from its opening quote on. No escape is shorter than what it means, so the distance to
+/* A string, from its opening quote on. Nothing is written shorter than it is, so the distance to
  * the closing quote is room enough. */
 int json_string(JsonReader *r, char **text, size_t *size)
 {
-    size_t left = (size_t)(r->end - r->at), length = 1;
+    size_t left = (size_t)(r->end - ++r->at), length = 0;
     while (length < left && r->at[length] != '"') length += r->at[length] == '\\' ? 2 : 1;
-    char *to = *text = allocate(length + 2, 1);
-    r->at++;
-    while (r->at < r->end && *r->at != '"') {
+    char *to = *text = allocate(length + 1, 1);
+    while (!json_take(r, '"')) {
+        if (r->at == r->end) return json_fail(r, "a closing quote");
         length = utf8_length(r->at, (size_t)(r->end - r->at));
         if (length == 0) return json_fail(r, "valid UTF-8");
-        if (json_peek(r) < 0x20) return json_fail(r, "control characters to be escaped");
-        if (*r->at == '\\') {
-            r->at++;
+        if (json_peek(r) < 0x20) return json_fail(r, "an escape for a control character");
+        if (json_take(r, '\\')) {
             if (!json_escape(r, &to)) return 0;
-        } else {
-            memcpy(to, r->at, length);
-            to += length, r->at += length;
+            continue;
         }
+        memcpy(to, r->at, length);
+        to += length, r->at += length;
     }
-    if (r->at == r->end) return json_fail(r, "a closing quote");
-    r->at++;
     *size = (size_t)(to - *text);
     return 1;
 }
 
 int json_digits(JsonReader *r)
 {
-    if (json_peek(r) < '0' || json_peek(r) > '9') return json_fail(r, "a digit");
-    while (json_peek(r) >= '0' && json_peek(r) <= '9') r->at++;
+    if (!isdigit(json_peek(r))) return json_fail(r, "a digit");
+    while (isdigit(json_peek(r))) r->at++;
     return 1;
 }
 
 int json_number(JsonReader *r, Json *value)
 {
     const char *begin = r->at;
-    if (*r->at == '-') r->at++;
-    if (json_peek(r) == '0') r->at++;
-    else if (!json_digits(r)) return 0;
-    if (json_peek(r) == '.' && (r->at++, !json_digits(r))) return 0;
-    if (json_peek(r) == 'e' || json_peek(r) == 'E') {
-        r->at++;
-        if (json_peek(r) == '+' || json_peek(r) == '-') r->at++;
+    json_take(r, '-');
+    if (!json_take(r, '0') && !json_digits(r)) return 0;
+    if (json_take(r, '.') && !json_digits(r)) return 0;
+    if (json_take(r, 'e') || json_take(r, 'E')) {
+        if (!json_take(r, '-')) json_take(r, '+');
         if (!json_digits(r)) return 0;
     }
     value->size = (size_t)(r->at - begin);
-    value->text = format("%.*s", (int)value->size, begin);
+    value->text = memcpy(allocate(value->size + 1, 1), begin, value->size);
     value->number = strtod(value->text, NULL);
-    r->at = isinf(value->number) ? begin : r->at;
-    return !isinf(value->number) || json_fail(r, "a number less than 1.8e308");
-}
-
-int json_by_key(const void *a, const void *b)
-{
-    const Json *x = *(Json *const *)a, *y = *(Json *const *)b;
-    int order = memcmp(x->key, y->key, x->key_size < y->key_size ? x->key_size : y->key_size);
-    return order ? order : (x->key_size > y->key_size) - (x->key_size < y->key_size);
-}
-
-/* No key twice: sorted, equal keys would be neighbours. */
-int json_keys_differ(JsonReader *r, const Json *object)
-{
-    Json **members = allocate(object->count, sizeof *members), *m = object->child;
-    size_t same = 0;
-    for (size_t i = 0; i < object->count; i++, m = m->next) members[i] = m;
-    qsort(members, object->count, sizeof *members, json_by_key);
-    for (size_t i = 1; i < object->count && !same; i++)
-        if (json_by_key(&members[i - 1], &members[i]) == 0) same = i;
-    if (same) {
-        const Json *a = members[same - 1], *b = members[same];
-        const Json *later = a->line > b->line || (a->line == b->line && a->column > b->column)
-                          ? a : b;
-        snprintf(r->error, r->error_size, "line %d, column %d: expected every key once, found the "
-                 "key of this value again", later->line, later->column);
-    }
-    free(members);
-    return !same;
+    return isfinite(value->number) || json_fail(r, "a number below 1.8e308 before this");
 }
 
 int json_value(JsonReader *r, Json *value);
 
-/* What is between brackets or braces, and these. */
+/* A member of an array, or with `keys`, those already seen, of an object. */
+int json_member(JsonReader *r, Json *member, Map *keys)
+{
+    json_space(r);
+    if (keys) {
+        const char *begin = r->at;
+        if (json_peek(r) != '"') return json_fail(r, "a key in double quotes");
+        if (!json_string(r, &member->key, &member->key_size)) return 0;
+        if (map_enter(keys, member->key, member->key_size)->value++) {
+            r->at = begin;
+            return json_fail(r, "each key once, this one is there already");
+        }
+        json_space(r);
+        if (!json_take(r, ':')) return json_fail(r, "':'");
+    }
+    return json_value(r, member);
+}
+
+/* An array or an object, from its opening bracket on. */
 int json_members(JsonReader *r, Json *value)
 {
-    int close = value->type == '{' ? '}' : ']';
+    int object = value->type == '{', close = object ? '}' : ']', good = 1;
     Json **link = &value->child;
-    if (r->depth++ == 64) return json_fail(r, "at most 64 levels of brackets");
+    Map keys = {0};
+    if (r->depth++ == 64) return json_fail(r, "at most 64 brackets inside each other");
     r->at++;
     json_space(r);
-    for (int more = json_peek(r) != close; more;) {
-        Json *member = *link = allocate(1, sizeof *member);
-        link = &member->next;
+    for (int more = json_peek(r) != close; more && good; more = good && json_take(r, ',')) {
+        *link = allocate(1, sizeof **link);
+        good = json_member(r, *link, object ? &keys : NULL);
+        link = &(*link)->next;
         value->count++;
-        if (close == '}') {
-            if (json_peek(r) != '"') return json_fail(r, "a key in double quotes");
-            if (!json_string(r, &member->key, &member->key_size)) return 0;
-            json_space(r);
-            if (json_peek(r) != ':') return json_fail(r, "':'");
-            r->at++;
-        }
-        if (!json_value(r, member)) return 0;
-        json_space(r);
-        more = json_peek(r) == ',';
-        if (more) r->at++;
-        json_space(r);
+        if (good) json_space(r);
     }
-    if (json_peek(r) != close) return json_fail(r, close == '}' ? "',' or '}'" : "',' or ']'");
-    r->at++;
+    if (good) good = json_take(r, close) || json_fail(r, object ? "',' or '}'" : "',' or ']'");
+    free(keys.entry);
     r->depth--;
-    return close == ']' || json_keys_differ(r, value);
+    return good;
 }
 
 int json_value(JsonReader *r, Json *value)
@@ -551,15 +568,12 @@ int json_value(JsonReader *r, Json *value)
     static const char *const words[] = {"true", "false", "null"};
     json_space(r);
     int c = json_peek(r);
-    value->type = (char)c;
+    value->type = (char)(c == '-' || isdigit(c) ? '0' : c);
     value->line = r->line;
-    value->column = json_column(r);
+    value->column = (int)(r->at - r->line_start) + 1;
     if (c == '{' || c == '[') return json_members(r, value);
     if (c == '"') return json_string(r, &value->text, &value->size);
-    if (c == '-' || (c >= '0' && c <= '9')) {
-        value->type = '0';
-        return json_number(r, value);
-    }
+    if (value->type == '0') return json_number(r, value);
     for (int i = 0; i < 3; i++) {
         size_t length = strlen(words[i]);
         if ((size_t)(r->end - r->at) < length || memcmp(r->at, words[i], length)) continue;
@@ -580,7 +594,7 @@ void json_free(Json *json)
     }
 }
 
-/* The tree of a JSON text, or NULL and in `error` one line "line L, column C: expected ...". */
+/* The value that the whole text is; or NULL, and in `error` "line L, column C: expected ...". */
 Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
 {
     JsonReader r = {text, text + size, text, 1, 0, error, error_size};
@@ -592,6 +606,7 @@ Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
     return NULL;
 }
 
+/* The member of that name; NULL if there is none or this is no object. */
 Json *json_get(const Json *object, const char *key)
 {
     Json *m = object && object->type == '{' ? object->child : NULL;
@@ -599,7 +614,7 @@ Json *json_get(const Json *object, const char *key)
     return m;
 }
 
-/* The string in quotes; a byte that is not UTF-8 becomes U+FFFD, the replacement character. */
+/* Bytes in quotes; one that is not UTF-8 becomes U+FFFD, the replacement character. */
 void json_write_string(FILE *file, const char *text, size_t size)
 {
     fputc('"', file);
@@ -618,11 +633,11 @@ void json_write_string(FILE *file, const char *text, size_t size)
 /* ================================================================================================
  * 3. Unicode
  *
- * GPT-2's split asks of a code point only whether it is a letter (general category L), a number
- * (N), white space or anything else. The first two are lists of some 800 ranges, here those of
- * Unicode 16.0, as lengths of runs: not a letter, letters, not, ... A length is written in base
- * 26, its last digit as a small letter and those before it as capitals: c is 2, Bc is 28.
- * Rejected: ranges as numbers, some 200 lines that nobody would read either.
+ * The split asks of a code point only whether it is a letter (general category L), a number (N),
+ * white space or something else. Letters and numbers are some 800 ranges, here those of Unicode
+ * 16.0, as lengths of runs: not a letter, letters, not, ... A length is in base 26, its last digit
+ * a small letter and those before it capitals: c is 2, Bc is 28. They are unpacked into a table.
+ * Rejected: the ranges as numbers, 200 lines that nobody would read either.
  */
 
 const char letter_runs[] =
@@ -655,7 +670,7 @@ const char number_runs[] =
 enum { OTHER, LETTER, NUMBER, SPACE };
 unsigned char unicode_class[0x110000];
 
-void unicode_run(const char *runs, int class)
+void unicode_unpack(const char *runs, int class)
 {
     size_t at = 0, length = 0;
     for (int inside = 0; *runs; runs++) {
@@ -666,12 +681,12 @@ void unicode_run(const char *runs, int class)
     }
 }
 
-void unicode_fill(void)
+void unicode_begin(void)
 {
-    static const int spaces[] = {9, 10, 11, 12, 13, 0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029,
-                                 0x202F, 0x205F, 0x3000};
-    unicode_run(letter_runs, LETTER);
-    unicode_run(number_runs, NUMBER);
+    static const int spaces[] = {0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
+    unicode_unpack(letter_runs, LETTER);
+    unicode_unpack(number_runs, NUMBER);
+    memset(unicode_class + 0x0009, SPACE, 5);
     memset(unicode_class + 0x2000, SPACE, 11);
     for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++) unicode_class[spaces[i]] = SPACE;
 }
@@ -683,13 +698,13 @@ void unicode_fill(void)
  * that matches is the piece [Radford et al. 2019]:
  *
  *     's|'t|'re|'ve|'m|'ll|'d      the ends of English contractions
- *     | ?\p{L}+| ?\p{N}+           letters or numbers, with one blank before them or without
+ *     | ?\p{L}+| ?\p{N}+           letters, or numbers, with one blank before them if it is there
  *     | ?[^\s\p{L}\p{N}]+          other characters, likewise
- *     |\s+(?!\S)                   white space, except the last before something else
+ *     |\s+(?!\S)                   white space, but for the last before something else
  *     |\s+                         white space
  *
  * A byte that is not UTF-8 counts as another character, so that any file can be encoded.
- * Rejected: a general matcher of patterns, ten times as long and as slow.
+ * Rejected: a matcher of patterns, ten times as long and as slow.
  */
 
 /* The class of the code point at text, and its length in bytes. Most are ASCII. */
@@ -705,182 +720,101 @@ static inline int class_at(const char *text, size_t size, size_t *length)
 }
 
 /* The length of the first piece of a text that is not empty. */
-size_t split(const char *text, size_t size)
+static inline size_t piece_length(const char *text, size_t size)
 {
-    size_t length, last = 0, end;
+    size_t end, length, last = 0;
     if (*text == '\'' && size > 1) {
         char a = text[1], b = size > 2 ? text[2] : 0;
         if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
         if ((a == 'r' && b == 'e') || (a == 'v' && b == 'e') || (a == 'l' && b == 'l')) return 3;
     }
     int class = class_at(text, size, &end);
-    if (*text == ' ' && size > 1) {                    /* one blank joins what follows it */
+    if (*text == ' ' && size > 1) {
         int after = class_at(text + 1, size - 1, &length);
         if (after != SPACE) class = after, end += length;
     }
     for (; end < size && class_at(text + end, size - end, &length) == class; end += length)
         last = end;
-    if (class != SPACE || end == size || last == 0) return end;
-    return last;                                       /* leaves the last white space behind */
+    return class == SPACE && end < size && last > 0 ? last : end;
 }
 
 /* ================================================================================================
  * 5. Byte-pair encoding
  *
- * A vocabulary begins with the 256 bytes, so that nothing is unknown, and goes on with merges of
- * two earlier tokens, the more useful the earlier. To encode a piece, start from its bytes and,
- * while there are neighbours that together spell a token, join those that spell the token with
- * the lowest id, the leftmost first. The list of spellings is all that this needs.
+ * A vocabulary has the 256 bytes, so that nothing is unknown, then merges of two earlier tokens,
+ * the more useful the earlier. To encode a piece, start from its bytes; while there are neighbours
+ * that together spell a token, join those that spell the one with the lowest id, the leftmost
+ * first. For this the spellings are enough: a list of merges would say nothing new.
  *
- * A heap of possible merges makes the time n log n, for a piece may be a megabyte of one letter.
- * Few pieces come this far: text repeats itself, so the last few thousand are kept with their ids.
+ * A heap of the possible merges makes the time n log n: a piece may be a megabyte of one letter.
+ * Few pieces come that far, since text repeats itself: the latest are kept with their ids.
  */
 
-/* ---- a hash map from byte strings, which stay where they are, to numbers ---- */
+/* ---- a heap: the lowest rank comes out first, of equals the lowest tie ---- */
 
-typedef struct { const char *key; size_t size; int64_t value; } Entry;
-typedef struct { Entry *entry; size_t capacity, count; } Map;    /* capacity: a power of two */
+typedef struct { int64_t rank, tie, item; } HeapEntry;
+typedef struct { HeapEntry *entry; size_t capacity, count; } Heap;
 
-/* Eight bytes at a time: a multiplication carries every bit upwards, a shift brings them down. */
-static inline uint64_t hash_bytes(const char *bytes, size_t size)
-{
-    uint64_t hash = size, word;
-    for (; size >= 8; bytes += 8, size -= 8) {
-        memcpy(&word, bytes, 8);
-        hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
-        hash ^= hash >> 32;
-    }
-    for (word = 0; size; size--) word = word << 8 | (unsigned char)*bytes++;
-    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
-    return hash ^ hash >> 32;
-}
-
-/* The entry of a key, or the empty one (key NULL) where it would be. */
-Entry *map_find(const Map *m, const char *key, size_t size)
-{
-    for (size_t i = hash_bytes(key, size);; i++) {
-        Entry *e = &m->entry[i & (m->capacity - 1)];
-        if (!e->key || (e->size == size && !memcmp(e->key, key, size))) return e;
-    }
-}
-
-/* The entry of a key, made with value 0 if it is new. Valid until the next call. */
-Entry *map_enter(Map *m, const char *key, size_t size)
-{
-    if (2 * m->count >= m->capacity) {                 /* never more than half full */
-        Map larger = {NULL, m->capacity ? 2 * m->capacity : 1024, m->count};
-        larger.entry = allocate(larger.capacity, sizeof *larger.entry);
-        for (size_t i = 0; i < m->capacity; i++)
-            if (m->entry[i].key)
-                *map_find(&larger, m->entry[i].key, m->entry[i].size) = m->entry[i];
-        free(m->entry);
-        *m = larger;
-    }
-    Entry *e = map_find(m, key, size);
-    if (!e->key) *e = (Entry){key, size, 0}, m->count++;
-    return e;
-}
-
-/* ---- a heap: the lowest rank, then the lowest tie, comes out first ---- */
-
-typedef struct { int64_t rank, tie, item; } Candidate;
-typedef struct { Candidate *entry; size_t count, capacity; } Heap;
-
-static inline int precedes(const Candidate *a, const Candidate *b)
+static inline int heap_before(const HeapEntry *a, const HeapEntry *b)
 {
     return a->rank < b->rank || (a->rank == b->rank && a->tie < b->tie);
 }
 
-void heap_push(Heap *h, Candidate new)
+void heap_push(Heap *h, HeapEntry new)
 {
     if (h->count == h->capacity) {
-        h->capacity = h->capacity ? 2 * h->capacity : 64;
+        h->capacity = 2 * h->capacity + 32;
         h->entry = reallocate(h->entry, h->capacity, sizeof *h->entry);
     }
     size_t i = h->count++;
-    for (; i > 0 && precedes(&new, &h->entry[(i - 1) / 2]); i = (i - 1) / 2)
-        h->entry[i] = h->entry[(i - 1) / 2];
+    for (size_t up; i > 0 && heap_before(&new, &h->entry[up = (i - 1) / 2]); i = up)
+        h->entry[i] = h->entry[up];
     h->entry[i] = new;
 }
 
-/* Take the first out; 0 if there is none. */
-int heap_pop(Heap *h, Candidate *first)
+/* Take the first out; 0 if the heap is empty. */
+int heap_pop(Heap *h, HeapEntry *first)
 {
     if (h->count == 0) return 0;
-    Candidate last = h->entry[--h->count];
+    HeapEntry last = h->entry[--h->count];
     size_t i = 0, child;
     *first = h->entry[0];
     for (; (child = 2 * i + 1) < h->count; i = child) {
-        if (child + 1 < h->count && precedes(&h->entry[child + 1], &h->entry[child])) child++;
-        if (!precedes(&h->entry[child], &last)) break;
+        if (child + 1 < h->count && heap_before(&h->entry[child + 1], &h->entry[child])) child++;
+        if (!heap_before(&h->entry[child], &last)) break;
         h->entry[i] = h->entry[child];
     }
     h->entry[i] = last;
     return 1;
 }
 
-/* ---- a row of tokens in which two neighbours can become one ---- */
-
-/* Token k of a text of n bytes that begins at byte i and ends before byte j has its id at
- * first[i] and at last[j]; elsewhere first is -1. So both neighbours are found by their lengths,
- * and a merge touches three numbers. */
-typedef struct { int32_t *first, *last; size_t capacity; } Row;
-
-void row_reserve(Row *r, size_t size)
-{
-    if (size <= r->capacity) return;
-    r->capacity = 2 * size;
-    r->first = reallocate(r->first, r->capacity, sizeof *r->first);
-    r->last = reallocate(r->last, r->capacity, sizeof *r->last);
-}
-
 /* ---- the vocabulary ---- */
 
-enum { CACHE = 1 << 14, CACHED_BYTES = 22, CACHED_IDS = 10 };
-typedef struct {                                       /* 64 bytes, one line of the CPU's cache */
+#define END_OF_TEXT "<|endoftext|>"
+enum { END_OF_TEXT_SIZE = sizeof END_OF_TEXT - 1, TOKEN_BYTES = 255,
+       CACHE_PIECES = 1 << 16, CACHE_BYTES = 22, CACHE_IDS = 10 };
+
+typedef struct {                 /* 64 bytes, one line of the processor's cache */
     unsigned char size, count;
-    char bytes[CACHED_BYTES];
-    int32_t ids[CACHED_IDS];
-} Cached;
+    char bytes[CACHE_BYTES];
+    int32_t ids[CACHE_IDS];
+} CachedPiece;
 
 typedef struct Tokenizer {
     int count, end_of_text;
     size_t *start;               /* token i is spelled by bytes start[i] to start[i+1] */
     char *bytes;
-    int32_t of_byte[256];        /* the ids of the single bytes */
-    Map ids;                     /* by spelling */
-    Cached *cache;
-    Row row;                     /* for tokenizer_merge_piece */
-    Heap heap;
+    Map ids;                     /* id + 1 by spelling */
+    int32_t of_byte[256];        /* id of the token that is one byte */
+    CachedPiece *cache;
 } Tokenizer;
-
-Tokenizer *tokenizer_new(void)
-{
-    Tokenizer *t = allocate(1, sizeof *t);
-    if (!unicode_class['a']) unicode_fill();
-    t->start = allocate(1, sizeof *t->start);
-    t->cache = allocate(CACHE, sizeof *t->cache);
-    return t;
-}
-
-void tokenizer_free(Tokenizer *t)
-{
-    free(t->start);
-    free(t->bytes);
-    free(t->ids.entry);
-    free(t->cache);
-    free(t->row.first);
-    free(t->row.last);
-    free(t->heap.entry);
-    free(t);
-}
 
 static inline size_t token_size(const Tokenizer *t, int id)
 {
     return t->start[id + 1] - t->start[id];
 }
 
-/* The bytes that token id spells. */
+/* The bytes that a token stands for. */
 const char *tokenizer_bytes(const Tokenizer *t, int id, int *size)
 {
     if (id < 0 || id >= t->count)
@@ -889,57 +823,74 @@ const char *tokenizer_bytes(const Tokenizer *t, int id, int *size)
     return t->bytes + t->start[id];
 }
 
-/* Append a token. Ids are given in order; memory doubles whenever it reaches a power of two. */
+/* A vocabulary is made by tokenizer_new, tokenizer_add for ids 0, 1, ..., then tokenizer_index. */
+Tokenizer *tokenizer_new(void)
+{
+    Tokenizer *t = allocate(1, sizeof *t);
+    t->start = allocate(1, sizeof *t->start);
+    t->cache = allocate(CACHE_PIECES, sizeof *t->cache);
+    if (!unicode_class['a']) unicode_begin();
+    return t;
+}
+
 void tokenizer_add(Tokenizer *t, const char *bytes, size_t size)
 {
     size_t n = (size_t)t->count, used = t->start[n];
-    if ((n & (n - 1)) == 0) {
+    assert(size > 0 && size <= TOKEN_BYTES);
+    if ((n & (n - 1)) == 0) {                          /* room doubles at powers of two */
         t->start = reallocate(t->start, 2 * n + 2, sizeof *t->start);
-        t->bytes = reallocate(t->bytes, 2 * n + 2, 255);
+        t->bytes = reallocate(t->bytes, 2 * n + 2, TOKEN_BYTES);
     }
     memcpy(t->bytes + used, bytes, size);
     t->start[++t->count] = used + size;
 }
 
-/* Make the vocabulary, now complete, ready to encode. 0 if a byte has no token of its own. */
+/* Make the vocabulary ready to encode; 0 if a byte has no token of its own. The end of text is
+ * left out, no text can spell it; of two tokens spelled alike, the second is never used. */
 int tokenizer_index(Tokenizer *t)
 {
     for (int id = 0; id < t->count; id++) {
-        Entry *e;
-        if (id == t->end_of_text) continue;            /* no text may spell it by chance */
-        e = map_enter(&t->ids, t->bytes + t->start[id], token_size(t, id));
-        if (e->value == 0) e->value = id + 1;          /* of two that are equal, the first */
+        if (id == t->end_of_text) continue;
+        MapEntry *e = map_enter(&t->ids, t->bytes + t->start[id], token_size(t, id));
+        if (e->value == 0) e->value = id + 1;
     }
     for (int b = 0; b < 256; b++) {
-        char byte = (char)b;
-        t->of_byte[b] = (int32_t)map_find(&t->ids, &byte, 1)->value - 1;
+        t->of_byte[b] = (int32_t)map_find(&t->ids, &(char){(char)b}, 1)->value - 1;
         if (t->of_byte[b] < 0) return 0;
     }
     return 1;
 }
 
-/* llm.c's file: header {magic, version, count, end of text}, then for every token a byte with its
- * length and its bytes. Version 1 did not say which token ends a text: it was GPT-2's. */
+void tokenizer_free(Tokenizer *t)
+{
+    free(t->start);
+    free(t->bytes);
+    free(t->ids.entry);
+    free(t->cache);
+    free(t);
+}
+
+/* llm.c's file: header {magic, version, count, end of text}, then for each token one byte with its
+ * length and its bytes. Version 1 did not say which one ends a text: it was GPT-2's. */
 Tokenizer *tokenizer_read(const char *path)
 {
     Reader r = reader_open(path);
     Tokenizer *t = tokenizer_new();
     int32_t header[HEADER];
     reader_header(&r, header, TOKENIZER_MAGIC, "tokenizer");
-    if (header[1] != 1 && header[1] != 2)
-        die("%s: expected version 1 or 2, found %d", path, header[1]);
-    int count = header[2];
-    t->end_of_text = header[1] == 1 ? 50256 : header[3];
+    int version = header[1], count = header[2];
+    t->end_of_text = version == 1 ? 50256 : header[3];
+    if (version != 1 && version != 2) die("%s: expected version 1 or 2, found %d", path, version);
     if (count < 257 || count > 1 << 24)
         die("%s: expected 257 to %d tokens, found %d", path, 1 << 24, count);
     if (t->end_of_text < 0 || t->end_of_text >= count)
-        die("%s: the end of text is token %d, outside the vocabulary of %d tokens", path,
-            t->end_of_text, count);
+        die("%s: expected the end of text among the %d tokens, found %d", path, count,
+            t->end_of_text);
     for (int id = 0; id < count; id++) {
         unsigned char size;
-        char bytes[255];
+        char bytes[TOKEN_BYTES];
         reader_get(&r, &size, 1);
-        if (size == 0) die("%s: token %d is empty", path, id);
+        if (size == 0) die("%s: expected bytes for token %d, found none", path, id);
         reader_get(&r, bytes, size);
         tokenizer_add(t, bytes, size);
     }
@@ -956,124 +907,120 @@ void tokenizer_write(const Tokenizer *t, const char *path)
     int32_t header[HEADER] = {TOKENIZER_MAGIC, 2, t->count, t->end_of_text};
     writer_put(w, header, sizeof header);
     for (int id = 0; id < t->count; id++) {
-        int size;
-        const char *bytes = tokenizer_bytes(t, id, &size);
-        unsigned char length = (unsigned char)size;
-        writer_put(w, &length, 1);
-        writer_put(w, bytes, length);
+        size_t size = token_size(t, id);
+        writer_put(w, &(unsigned char){(unsigned char)size}, 1);
+        writer_put(w, t->bytes + t->start[id], size);
     }
     writer_close(w);
 }
 
 /* ---- encode ---- */
 
-/* If the token at byte i and the next spell a token below `limit`, enter it in the heap. */
-static inline void offer(Tokenizer *t, const char *piece, size_t size, size_t i, int limit)
+/* A piece on its way from bytes to tokens. A token that begins at byte i and ends before byte j
+ * has its id at first[i] and last[j]; first is -1 elsewhere. So a token finds its neighbours by
+ * their lengths, and a merge changes three numbers. */
+typedef struct {
+    const Tokenizer *t;
+    const char *piece;
+    size_t size;
+    int32_t *first, *last, limit;                      /* only ids below limit are made */
+    Heap heap;
+} Merging;
+
+/* If the token at byte i and the next spell a token, enter it as a merge that could be made. */
+static inline void merge_offer(Merging *m, size_t i)
 {
-    size_t middle = i + token_size(t, t->row.first[i]);
-    if (middle == size) return;
-    size_t length = middle - i + token_size(t, t->row.first[middle]);
-    int64_t id = map_find(&t->ids, piece + i, length)->value - 1;
-    if (id >= 0 && id < limit) heap_push(&t->heap, (Candidate){id, (int64_t)i, 0});
+    size_t middle = i + token_size(m->t, m->first[i]);
+    if (middle == m->size) return;
+    size_t end = middle + token_size(m->t, m->first[middle]);
+    int64_t id = map_find(&m->t->ids, m->piece + i, end - i)->value - 1;
+    if (id >= 0 && id < m->limit) heap_push(&m->heap, (HeapEntry){id, (int64_t)i, 0});
 }
 
-/* The ids of a piece (room for one per byte), using tokens below `limit`; returns how many. */
-size_t tokenizer_merge_piece(Tokenizer *t, const char *piece, size_t size, int limit, int32_t *ids)
+/* The tokens of a piece, of those below limit, to ids (room: one for each byte); their number. */
+size_t piece_encode(const Tokenizer *t, int32_t *ids, const char *piece, size_t size, int limit)
 {
-    Candidate c;
+    int32_t *memory = reallocate(NULL, 2 * (size + 1), sizeof *memory);
+    Merging m = {t, piece, size, memory, memory + size + 1, limit, {0}};
+    HeapEntry best;
     size_t count = 0;
-    row_reserve(&t->row, size + 1);
-    int32_t *first = t->row.first, *last = t->row.last;
     for (size_t i = 0; i < size; i++)
-        first[i] = last[i + 1] = t->of_byte[(unsigned char)piece[i]];
-    for (size_t i = 0; i < size; i++) offer(t, piece, size, i, limit);
-    while (heap_pop(&t->heap, &c)) {
-        int32_t id = (int32_t)c.rank;
-        size_t i = (size_t)c.tie, end = i + token_size(t, id), middle;
-        if (first[i] < 0) continue;                    /* one of the two is no longer there */
-        middle = i + token_size(t, first[i]);
-        if (middle >= end || middle + token_size(t, first[middle]) != end) continue;
-        first[middle] = -1;
-        first[i] = last[end] = id;
-        offer(t, piece, size, i, limit);
-        if (i > 0) offer(t, piece, size, i - token_size(t, last[i]), limit);
+        m.first[i] = m.last[i + 1] = t->of_byte[(unsigned char)piece[i]];
+    for (size_t i = 0; i < size; i++) merge_offer(&m, i);
+    while (heap_pop(&m.heap, &best)) {
+        size_t i = (size_t)best.tie, end = i + token_size(t, (int)best.rank);
+        if (m.first[i] < 0) continue;                  /* another merge took one of the two */
+        size_t middle = i + token_size(t, m.first[i]);
+        if (middle >= end || middle + token_size(t, m.first[middle]) != end) continue;
+        m.first[middle] = -1;
+        m.first[i] = m.last[end] = (int32_t)best.rank;
+        merge_offer(&m, i);
+        if (i > 0) merge_offer(&m, i - token_size(t, m.last[i]));
     }
-    for (size_t i = 0; i < size; i += token_size(t, first[i])) ids[count++] = first[i];
+    for (size_t i = 0; i < size; i += token_size(t, m.first[i])) ids[count++] = m.first[i];
+    free(memory);
+    free(m.heap.entry);
     return count;
 }
 
-typedef struct { int32_t *id; size_t count, capacity; } Ids;
-
-int32_t *ids_reserve(Ids *ids, size_t more)
+/* The tokens of a text without special ones to ids (room: size + CACHE_IDS); their number. The
+ * cache has one place for each hash, taken by the latest piece: nothing to search, nothing that
+ * grows. A hit copies all ten ids, which takes less time than to copy just as many as there are. */
+size_t text_encode(Tokenizer *t, int32_t *ids, const char *text, size_t size)
 {
-    if (ids->count + more > ids->capacity) {
-        ids->capacity = 2 * (ids->count + more);
-        ids->id = reallocate(ids->id, ids->capacity, sizeof *ids->id);
-    }
-    return ids->id + ids->count;
-}
-
-/* Append the ids of a text without special tokens. The cache has one place for a piece, where the
- * latest to come stays: no search, no growth. All ten ids are copied, since a fixed number takes
- * fewer instructions than the right one. */
-void encode_ordinary(Tokenizer *t, Ids *ids, const char *text, size_t size)
-{
-    for (size_t n; size > 0; text += n, size -= n) {
-        n = split(text, size);
-        Cached *c = &t->cache[hash_bytes(text, n) % CACHE];
-        int32_t *to = ids_reserve(ids, n > CACHED_IDS ? n : CACHED_IDS);
+    int32_t *begin = ids;
+    for (size_t n, count; size > 0; text += n, size -= n, ids += count) {
+        n = piece_length(text, size);
+        CachedPiece *c = &t->cache[hash_bytes(text, n) % CACHE_PIECES];
         if (c->size == n && !memcmp(c->bytes, text, n)) {
-            memcpy(to, c->ids, sizeof c->ids);
-            ids->count += c->count;
+            memcpy(ids, c->ids, sizeof c->ids);
+            count = c->count;
             continue;
         }
-        size_t count = tokenizer_merge_piece(t, text, n, t->count, to);
-        ids->count += count;
-        if (n > CACHED_BYTES || count > CACHED_IDS) continue;
+        count = piece_encode(t, ids, text, n, t->count);
+        if (n > CACHE_BYTES || count > CACHE_IDS) continue;
         c->size = (unsigned char)n;
         c->count = (unsigned char)count;
         memcpy(c->bytes, text, n);
-        memcpy(c->ids, to, count * sizeof *to);
+        memcpy(c->ids, ids, count * sizeof *ids);
     }
+    return (size_t)(ids - begin);
 }
 
-/* The ids of a text, in new memory. With parse_special, the spelling of the end-of-text token
+/* The tokens of any bytes, in new memory. With parse_special the spelling of the end of text
  * stands for that token; without, it is text like any other. */
 int32_t *tokenizer_encode(Tokenizer *t, const char *text, size_t size, int parse_special,
                           size_t *count)
 {
-    Ids ids = {0};
+    int32_t *ids = reallocate(NULL, size + CACHE_IDS, sizeof *ids);
     int length;
     const char *special = tokenizer_bytes(t, t->end_of_text, &length), *found;
+    *count = 0;
     while (parse_special && (found = memmem(text, size, special, (size_t)length))) {
-        size_t before = (size_t)(found - text);
-        encode_ordinary(t, &ids, text, before);
-        *ids_reserve(&ids, 1) = t->end_of_text;
-        ids.count++;
+        *count += text_encode(t, ids + *count, text, (size_t)(found - text));
+        ids[(*count)++] = t->end_of_text;
+        size -= (size_t)(found - text) + (size_t)length;
         text = found + length;
-        size -= before + (size_t)length;
     }
-    encode_ordinary(t, &ids, text, size);
-    *count = ids.count;
-    return reallocate(ids.id, ids.count, sizeof *ids.id);
+    *count += text_encode(t, ids + *count, text, size);
+    return reallocate(ids, *count, sizeof *ids);
 }
 
-/* The two tokens that id was merged from: what its spelling gives without id and all later ones.
- * 0 if it is a single byte or special. */
+/* The two tokens that id was merged from: what it is without itself and all that came later. 0 if
+ * it is a single byte or special. */
 int tokenizer_merge(const Tokenizer *t, int id, int *left, int *right)
 {
-    int32_t ids[255];
+    int32_t ids[TOKEN_BYTES];
     int size;
     const char *bytes = tokenizer_bytes(t, id, &size);
-    if (id == t->end_of_text || size == 1) return 0;
-    if (tokenizer_merge_piece((Tokenizer *)t, bytes, (size_t)size, id, ids) != 2) return 0;
+    if (id == t->end_of_text || piece_encode(t, ids, bytes, (size_t)size, id) != 2) return 0;
     *left = ids[0];
     *right = ids[1];
     return 1;
 }
 
-/* GPT-2's vocab.json and merges.txt write a byte as a character: itself where that can be seen
- * (! to ~, and Latin-1's without the soft hyphen), else the next from U+0100 on. */
+/* GPT-2's vocab.json and merges.txt write a byte as a character: itself if it can be seen in
+ * Latin-1, otherwise the next from U+0100 on. */
 int tokenizer_byte_code_point(int byte)
 {
     int next = 0x100;
@@ -1089,223 +1036,211 @@ int tokenizer_byte_code_point(int byte)
  *
  * Begin with the bytes; again and again make a token of the pair of neighbours that occurs most
  * often [Sennrich et al. 2016], of equals the one with the lower left id, then the lower right.
- * Splitting comes first, so it is enough to keep each different piece once, with its number of
- * occurrences as its weight. Every pair has a list of the places where it stands; a merge visits
- * only these and corrects the lists of the pairs to the left and right: the whole training costs
- * about as much as reading the text. The rejected way, counting anew for each token, takes hours.
+ * It is enough to keep each different piece once, weighted by how often it occurs.
  *
- * A pair is known by what it spells, as in encoding. A place is the byte where the pair begins.
- * Places enter a list from left to right and leave it so: of "aaa" the left two are merged, as
- * in encoding. A list only shrinks once the merge that began it is done, so a pair's count in the
- * heap is too high or right, and is corrected when it comes out.
+ * Every pair has a list of the places where it stands, a place being the byte it begins at. A
+ * merge visits these alone, and mends the lists of the pairs to the left and to the right. So the
+ * time hardly depends on the number of tokens; counting anew for each, the rejected way, is hours.
+ *
+ * Places enter a list in the order of the text, so that of "aaa" the left two are merged, as in
+ * encoding. All enter during the merge that makes the later token of the pair: from then on its
+ * count only falls. So the heap's is right or too high, and is put right when it comes out.
  */
 
-enum { LONGEST = 255 };                                /* the file has one byte for a length */
+typedef struct { size_t size; int64_t count, first, last; } Pair;    /* of places; -1: none */
 
-typedef struct { size_t size; int64_t count, first, last; } Pair;   /* places; -1: none */
+typedef struct {
+    int32_t first, last;         /* as in Merging; -1 also where there is no piece */
+    int64_t weight;              /* how often its piece occurs */
+    int64_t pair, previous, next;/* the list it is in, -1: none; its neighbours there */
+} Place;
 
 typedef struct {
     Tokenizer *t;
     char *text;                  /* the different pieces, a zero byte after each */
-    size_t size;
-    Row row;                     /* of the text; first is -1 at the zero bytes, last after them */
-    int64_t *weight;             /* per byte: how often its piece occurs */
-    int64_t *next, *previous;    /* per place: its neighbours in the list it is in */
-    int64_t *pair_at;            /* per place: which list that is, or -1 */
-    Pair *pairs;
-    size_t count;
-    Map by_spelling;             /* to a pair's number + 1 */
-    Heap heap;
-} Training;
+    Place *place;                /* one for each byte of text */
+    Pair *pair;
+    size_t pairs;
+    Map by_spelling;             /* number of a pair + 1 */
+    Heap heap;                   /* of pairs: minus count, ids, number */
+} Learner;
 
-/* Count the different pieces of a text whose documents are separated by the end-of-text token. */
-void train_count(Map *pieces, const char *text, size_t size)
+/* Count the different pieces of a text. What separates its documents belongs to none of them. */
+void pieces_count(Map *pieces, const char *text, size_t size)
 {
-    static const char separator[] = "<|endoftext|>";
-    while (size > 0) {
-        const char *found = memmem(text, size, separator, sizeof separator - 1);
-        const char *end = found ? found : text + size;
-        size -= (size_t)(end - text) + (found ? sizeof separator - 1 : 0);
-        for (size_t n; text < end; text += n) {
-            n = split(text, (size_t)(end - text));
+    for (const char *end = text + size, *stop; text < end; text = stop + END_OF_TEXT_SIZE) {
+        stop = memmem(text, (size_t)(end - text), END_OF_TEXT, END_OF_TEXT_SIZE);
+        if (!stop) stop = end;
+        for (size_t n; text < stop; text += n) {
+            n = piece_length(text, (size_t)(stop - text));
             map_enter(pieces, text, n)->value++;
         }
-        text += found ? sizeof separator - 1 : 0;
+        if (stop == end) return;
     }
 }
 
-/* Enter place i in the list of the pair that begins there, if there is one. */
-void place_add(Training *r, int64_t i)
+/* Enter place i in the list of the pair that begins there, if one does. */
+void place_enter(Learner *l, int64_t i)
 {
-    size_t left = token_size(r->t, r->row.first[i]), middle = (size_t)i + left;
-    r->pair_at[i] = -1;
-    if (r->row.first[middle] < 0) return;
-    size_t size = left + token_size(r->t, r->row.first[middle]);
-    if (size > LONGEST) return;
-    Entry *e = map_enter(&r->by_spelling, r->text + i, size);
+    Place *place = &l->place[i];
+    size_t left = token_size(l->t, place->first);
+    int32_t right = place[left].first;
+    size_t size = right < 0 ? 0 : left + token_size(l->t, right);
+    place->pair = -1;
+    if (size == 0 || size > TOKEN_BYTES) return;
+    MapEntry *e = map_enter(&l->by_spelling, l->text + i, size);
     if (e->value == 0) {
-        size_t n = r->count++;
-        if ((n & (n - 1)) == 0) r->pairs = reallocate(r->pairs, 2 * n + 1, sizeof *r->pairs);
-        r->pairs[n] = (Pair){size, 0, -1, -1};
+        size_t n = l->pairs++;
+        if ((n & (n - 1)) == 0) l->pair = reallocate(l->pair, 2 * n + 1, sizeof *l->pair);
+        l->pair[n] = (Pair){size, 0, -1, -1};
         e->value = (int64_t)n + 1;
     }
-    Pair *p = &r->pairs[e->value - 1];
-    r->pair_at[i] = e->value - 1;
-    r->previous[i] = p->last;
-    r->next[i] = -1;
-    if (p->last >= 0) r->next[p->last] = i;
-    else p->first = i;
-    p->last = i;
-    p->count += r->weight[i];
+    Pair *pair = &l->pair[place->pair = e->value - 1];
+    place->next = -1;
+    place->previous = pair->last;
+    *(pair->last < 0 ? &pair->first : &l->place[pair->last].next) = i;
+    pair->last = i;
+    pair->count += place->weight;
 }
 
-void place_remove(Training *r, int64_t i)
+void place_leave(Learner *l, int64_t i)
 {
-    if (r->pair_at[i] < 0) return;
-    Pair *p = &r->pairs[r->pair_at[i]];
-    int64_t next = r->next[i], previous = r->previous[i];
-    if (previous >= 0) r->next[previous] = next;
-    else p->first = next;
-    if (next >= 0) r->previous[next] = previous;
-    else p->last = previous;
-    p->count -= r->weight[i];
-    r->pair_at[i] = -1;
+    Place *place = &l->place[i];
+    if (place->pair < 0) return;
+    Pair *pair = &l->pair[place->pair];
+    *(place->previous < 0 ? &pair->first : &l->place[place->previous].next) = place->next;
+    *(place->next < 0 ? &pair->last : &l->place[place->next].previous) = place->previous;
+    pair->count -= place->weight;
+    place->pair = -1;
 }
 
-/* Lay the different pieces out, each as the tokens of its bytes, and list all pairs. */
-Training train_begin(Tokenizer *t, const Map *pieces)
+/* Lay out the different pieces, each as the tokens of its bytes, and list their pairs. */
+void learner_begin(Learner *l, const Map *pieces)
 {
-    Training r = {.t = t, .size = 1};
-    for (size_t k = 0; k < pieces->capacity; k++)
-        if (pieces->entry[k].key) r.size += pieces->entry[k].size + 1;
-    r.text = allocate(r.size, 1);
-    row_reserve(&r.row, r.size);
-    memset(r.row.first, -1, r.size * sizeof *r.row.first);
-    memset(r.row.last, -1, r.size * sizeof *r.row.last);
-    r.weight = allocate(r.size, sizeof *r.weight);
-    r.next = allocate(r.size, sizeof *r.next);
-    r.previous = allocate(r.size, sizeof *r.previous);
-    r.pair_at = allocate(r.size, sizeof *r.pair_at);
-    size_t at = 0;
-    for (size_t k = 0; k < pieces->capacity; k++) {
-        const Entry *piece = &pieces->entry[k];
-        if (!piece->key) continue;
-        memcpy(r.text + at, piece->key, piece->size);
-        for (size_t i = 0; i < piece->size; i++) {
-            r.weight[at + i] = piece->value;
-            r.row.first[at + i] = t->of_byte[(unsigned char)piece->key[i]];
-            r.row.last[at + i + 1] = r.row.first[at + i];
+    size_t size = 1, at = 0;
+    const MapEntry *end = pieces->entry + pieces->capacity;
+    for (const MapEntry *e = pieces->entry; e < end; e++) size += e->key ? e->size + 1 : 0;
+    l->text = allocate(size, 1);
+    l->place = allocate(size, sizeof *l->place);
+    l->place[0].last = -1;
+    for (const MapEntry *e = pieces->entry; e < end; e++) {
+        if (!e->key) continue;
+        size_t stop = at + e->size;
+        memcpy(l->text + at, e->key, e->size);
+        for (size_t i = at; i < stop; i++) {
+            l->place[i].weight = e->value;
+            l->place[i].first = l->t->of_byte[(unsigned char)l->text[i]];
+            l->place[i + 1].last = l->place[i].first;
         }
-        for (size_t i = 0; i < piece->size; i++) place_add(&r, (int64_t)(at + i));
-        at += piece->size + 1;
+        l->place[stop].first = l->place[stop + 1].last = -1;
+        for (; at < stop; at++) place_enter(l, (int64_t)at);
+        at++;
     }
-    return r;
 }
 
-/* Enter the pairs from number `from` on in the heap. */
-void train_candidates(Training *r, size_t from)
+/* Offer the heap the pairs from number `from` on. */
+void learner_offer(Learner *l, size_t from)
 {
-    for (size_t k = from; k < r->count; k++) {
-        const Pair *p = &r->pairs[k];
+    for (size_t k = from; k < l->pairs; k++) {
+        const Pair *p = &l->pair[k];
         if (p->first < 0) continue;
-        int64_t left = r->row.first[p->first], right = r->row.last[p->first + (int64_t)p->size];
-        heap_push(&r->heap, (Candidate){-p->count, left << 32 | right, (int64_t)k});
+        int64_t left = l->place[p->first].first;
+        int64_t right = l->place[p->first + (int64_t)p->size].last;
+        heap_push(&l->heap, (HeapEntry){-p->count, left << 32 | right, (int64_t)k});
     }
 }
 
-/* Make `id` of pair k wherever it stands. */
-void train_merge(Training *r, size_t k, int32_t id)
+/* Make the token id of pair k, wherever it stands. */
+void learner_merge(Learner *l, size_t k, int32_t id)
 {
-    for (int64_t i; (i = r->pairs[k].first) >= 0;) {
-        int32_t before = r->row.last[i];
-        int64_t middle = i + (int64_t)token_size(r->t, r->row.first[i]);
-        int64_t previous = before < 0 ? -1 : i - (int64_t)token_size(r->t, before);
-        place_remove(r, i);
-        place_remove(r, middle);
-        if (previous >= 0) place_remove(r, previous);
-        r->row.first[middle] = -1;
-        r->row.first[i] = r->row.last[i + (int64_t)r->pairs[k].size] = id;
-        if (previous >= 0) place_add(r, previous);
-        place_add(r, i);
+    for (int64_t i; (i = l->pair[k].first) >= 0;) {
+        Place *place = &l->place[i];
+        int64_t middle = (int64_t)token_size(l->t, place->first), before = 0;
+        if (place->last >= 0) before = (int64_t)token_size(l->t, place->last);
+        if (before > 0) place_leave(l, i - before);
+        place_leave(l, i);
+        place_leave(l, i + middle);
+        place[middle].first = -1;
+        place->first = place[l->pair[k].size].last = id;
+        if (before > 0) place_enter(l, i - before);
+        place_enter(l, i);
     }
 }
 
-/* A vocabulary of `count` tokens in GPT-2's order: visible bytes, other bytes, merges, end of
- * text. */
+/* A vocabulary of count tokens (257 at least) in GPT-2's order: the bytes that can be seen, the
+ * others, merges, end of text. */
 Tokenizer *tokenizer_train(const char *text, size_t size, int count)
 {
-    Tokenizer *t = tokenizer_new();
+    Learner l = {.t = tokenizer_new()};
+    Tokenizer *t = l.t;
     Map pieces = {0};
-    Candidate c;
-    for (int other = 0; other < 2; other++)
+    for (int hidden = 0; hidden < 2; hidden++)
         for (int b = 0; b < 256; b++) {
-            char byte = (char)b;
-            if ((tokenizer_byte_code_point(b) > 255) != other) continue;
+            if ((tokenizer_byte_code_point(b) != b) != hidden) continue;
             t->of_byte[b] = t->count;
-            tokenizer_add(t, &byte, 1);
+            tokenizer_add(t, &(char){(char)b}, 1);
         }
-    train_count(&pieces, text, size);
-    Training r = train_begin(t, &pieces);
-    train_candidates(&r, 0);
+    pieces_count(&pieces, text, size);
+    learner_begin(&l, &pieces);
+    free(pieces.entry);
+    learner_offer(&l, 0);
     while (t->count < count - 1) {
-        if (!heap_pop(&r.heap, &c))
-            die("the text has too few pairs for %d tokens; the most it can give is %d: train on "
-                "more text or ask for fewer", count, t->count + 1);
-        Pair *p = &r.pairs[c.item];
-        if (p->count != -c.rank) {
-            c.rank = -p->count;
-            if (p->count > 0) heap_push(&r.heap, c);
+        HeapEntry best;
+        if (!heap_pop(&l.heap, &best))
+            die("expected text with enough pairs for %d tokens, found enough for %d", count,
+                t->count + 1);
+        const Pair *pair = &l.pair[best.item];
+        if (pair->count != -best.rank) {
+            best.rank = -pair->count;
+            if (pair->count > 0) heap_push(&l.heap, best);
             continue;
         }
-        size_t known = r.count;
-        tokenizer_add(t, r.text + p->first, p->size);
-        train_merge(&r, (size_t)c.item, t->count - 1);
-        train_candidates(&r, known);
-        if (isatty(2) && t->count % 256 == 0) fprintf(stderr, "\r%d tokens", t->count);
+        size_t known = l.pairs;
+        tokenizer_add(t, l.text + pair->first, pair->size);
+        learner_merge(&l, (size_t)best.item, t->count - 1);
+        learner_offer(&l, known);
     }
-    if (isatty(2)) fputs("\r                \r", stderr);
+    free(l.text);
+    free(l.place);
+    free(l.pair);
+    free(l.by_spelling.entry);
+    free(l.heap.entry);
     t->end_of_text = t->count;
-    tokenizer_add(t, "<|endoftext|>", 13);
+    tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
     tokenizer_index(t);
-    free(pieces.entry), free(r.text), free(r.row.first), free(r.row.last), free(r.weight);
-    free(r.next), free(r.previous), free(r.pair_at), free(r.pairs), free(r.by_spelling.entry);
-    free(r.heap.entry);
     return t;
 }
 
+#ifndef NO_MAIN_TOKENIZER
 /* ================================================================================================
  * 7. Command line
  */
 
-#ifndef NO_MAIN_TOKENIZER
-
 const char *tokenizer_path, *out_path, *sample_path;
-int as_json, special, vocabulary;
+int as_json, parse_special, vocabulary;
 
-const Option tokenizer_options[] = {
-    /* name      kind value            initial       min  max      commands  help */
+const Option options[] = {
     {"tokenizer", 's', &tokenizer_path, "data/gpt2_tokenizer.bin", 0, 0, "edi", "vocabulary"},
-    {"special",   '!', &special,        NULL,         0,   0,       "e",
-     "read <|endoftext|> in the text as the token"},
-    {"json",      '!', &as_json,        NULL,         0,   0,       "e",
-     "one JSON string a line in, one line of ids out"},
-    {"vocab",     'i', &vocabulary,     "4096",       257, 1 << 24, "t", "tokens to make"},
-    {"out",       's', &out_path,       NULL,         0,   0,       "t", "file to write"},
-    {"file",      's', &sample_path,    NULL,         0,   0,       "i", "text to measure"},
+    {"special", '!', &parse_special, NULL, 0, 0, "e", "read " END_OF_TEXT " as the token"},
+    {"json", '!', &as_json, NULL, 0, 0, "e", "a JSON string on each line"},
+    {"vocab", 'i', &vocabulary, "4096", 257, 1 << 24, "t", "how many tokens to make"},
+    {"out", 's', &out_path, NULL, 0, 0, "t", "file to write"},
+    {"file", 's', &sample_path, NULL, 0, 0, "i", "text to try it on"},
     {0}
 };
 
-const char tokenizer_usage[] =
-    "usage: ./tokenizer encode [FILE]                     text in, ids out\n"
-    "       ./tokenizer decode [FILE]                     ids in, text out\n"
-    "       ./tokenizer train FILE... --vocab N --out F   make a vocabulary\n"
+const char usage[] =
+    "usage: ./tokenizer encode [FILE]                     text to ids, on one line\n"
+    "       ./tokenizer encode --json [FILE]              each line, a JSON string, to a line\n"
+    "       ./tokenizer decode [FILE]                     ids to text\n"
+    "       ./tokenizer train FILE... --vocab N --out F   make a vocabulary from text\n"
     "       ./tokenizer info                              describe a vocabulary\n"
-    "Without FILE, or with -, standard input is read. COMMAND --help lists the options.";
+    "No FILE, or -, is standard input. ./tokenizer COMMAND --help lists the options.";
 
 void print_ids(Tokenizer *t, const char *text, size_t size)
 {
     size_t count;
-    int32_t *ids = tokenizer_encode(t, text, size, special, &count);
+    int32_t *ids = tokenizer_encode(t, text, size, parse_special, &count);
     for (size_t i = 0; i < count; i++) printf(i ? " %d" : "%d", ids[i]);
     putchar('\n');
     free(ids);
@@ -1314,14 +1249,14 @@ void print_ids(Tokenizer *t, const char *text, size_t size)
 void command_encode(Tokenizer *t, const char *path)
 {
     size_t size, line = 1;
-    char *text = read_file(path, &size), *end = text + size, error[200];
+    char *text = read_file(path, &size), *end = text + size, error[160];
     if (!as_json) print_ids(t, text, size);
-    for (char *at = text, *next; as_json && at < end; at = next + 1, line++) {
-        if (!(next = memchr(at, '\n', (size_t)(end - at)))) next = end;
-        Json *json = json_parse(at, (size_t)(next - at), error, sizeof error);
+    for (char *at = text, *stop; as_json && at < end; at = stop + 1, line++) {
+        if (!(stop = memchr(at, '\n', (size_t)(end - at)))) stop = end;
+        Json *json = json_parse(at, (size_t)(stop - at), error, sizeof error);
         if (!json) die("%s: line %zu, %s", path, line, strstr(error, "column"));
         if (json->type != '"')
-            die("%s: line %zu, column %d: expected a JSON string", path, line, json->column);
+            die("%s: line %zu, column %d: expected a string", path, line, json->column);
         print_ids(t, json->text, json->size);
         json_free(json);
     }
@@ -1330,36 +1265,32 @@ void command_encode(Tokenizer *t, const char *path)
 
 void command_decode(Tokenizer *t, const char *path)
 {
-    size_t size, word = 1;
-    char *text = read_file(path, &size), *end;
-    for (char *at = text;; at = end, word++) {
-        at += strspn(at, " \t\r\n");
-        if (at == text + size) break;
-        errno = 0;
+    const char *space = " \t\r\n";
+    size_t size, number = 1;
+    char *text = read_file(path, &size), *at = text, *end;
+    for (; at += strspn(at, space), at < text + size; at = end, number++) {
         long id = strtol(at, &end, 10);
-        if (end == at || !strchr(" \t\r\n", *end) || errno || id < 0 || id >= t->count)
-            die("%s: number %zu: expected a token from 0 to %d, found '%.*s'", path, word,
-                t->count - 1, (int)strcspn(at, " \t\r\n") % 40, at);
-        int length;
-        const char *bytes = tokenizer_bytes(t, (int)id, &length);
-        fwrite(bytes, 1, (size_t)length, stdout);
+        size_t length = strcspn(at, space);
+        if (end != at + length || id < 0 || id >= t->count)
+            die("%s: expected a token from 0 to %d as number %zu, found '%.*s'", path,
+                t->count - 1, number, length < 40 ? (int)length : 40, at);
+        fwrite(t->bytes + t->start[id], 1, token_size(t, (int)id), stdout);
     }
     free(text);
 }
 
 void command_train(int files, char **paths)
 {
-    if (files == 0) die_usage("train: expected the text files to learn from");
-    if (!out_path) die_usage("train: expected --out, the file to write");
     char *all = NULL;
-    size_t size = 0;
+    size_t size = 0, more;
+    if (files == 0) die_usage("train: expected a file of text");
+    if (!out_path) die_usage("train: expected --out and the file to write");
     for (int i = 0; i < files; i++) {
-        size_t more;
         char *text = read_file(paths[i], &more);
-        all = reallocate(all, size + more + 13, 1);
+        all = reallocate(all, size + more + END_OF_TEXT_SIZE, 1);
         memcpy(all + size, text, more);
-        memcpy(all + size + more, "<|endoftext|>", 13);
-        size += more + 13;
+        memcpy(all + size + more, END_OF_TEXT, END_OF_TEXT_SIZE);
+        size += more + END_OF_TEXT_SIZE;
         free(text);
     }
     Tokenizer *t = tokenizer_train(all, size, vocabulary);
@@ -1371,59 +1302,55 @@ void command_train(int files, char **paths)
 
 void print_token(const Tokenizer *t, int id)
 {
-    int size;
-    const char *bytes = tokenizer_bytes(t, id, &size);
-    printf("  %6d  ", id);
-    json_write_string(stdout, bytes, (size_t)size);
+    printf("  %8d  ", id);
+    json_write_string(stdout, t->bytes + t->start[id], token_size(t, id));
     putchar('\n');
 }
 
 void command_info(Tokenizer *t)
 {
     int longest = 0;
-    for (int id = 0; id < t->count; id++)
+    for (int id = 1; id < t->count; id++)
         if (token_size(t, id) > token_size(t, longest)) longest = id;
-    printf("%s: %d tokens, end of text %d\n", tokenizer_path, t->count, t->end_of_text);
-    printf("longest, %zu bytes:\n", token_size(t, longest));
+    printf("%s: %d tokens; the end of text is %d\n", tokenizer_path, t->count, t->end_of_text);
+    printf("the longest, of %zu bytes, and every tenth part:\n", token_size(t, longest));
     print_token(t, longest);
-    printf("a sample:\n");
-    for (int i = 1; i <= 10; i++) print_token(t, (int)((int64_t)t->count * i / 11));
+    for (int i = 0; i < 10; i++) print_token(t, (int)((int64_t)t->count * i / 10));
     if (!sample_path) return;
     size_t size, count;
     char *text = read_file(sample_path, &size);
-    double start = seconds();
+    double time = -seconds();
     free(tokenizer_encode(t, text, size, 1, &count));
-    double time = seconds() - start;
-    printf("%s: %zu bytes, %zu tokens, %.3f bytes per token, %.1f MB/s\n", sample_path, size,
-           count, (double)size / (double)(count ? count : 1), (double)size / 1e6 / time);
+    time += seconds();
+    printf("%s: %zu bytes, %zu tokens, %.3f bytes per token, encoded at %.1f MB/s\n", sample_path,
+           size, count, (double)size / (double)(count ? count : 1), (double)size / 1e6 / time);
     free(text);
 }
 
 int main(int argc, char **argv)
 {
-    const char *commands[] = {"encode", "decode", "train", "info"}, *name = argc > 1 ? argv[1] : "";
-    int k = 0;
-    while (k < 4 && strcmp(name, commands[k])) k++;
+    static const char *const names[] = {"encode", "decode", "train", "info"};
+    const char *name = argc > 1 ? argv[1] : "";
+    int k = 0, help = !strcmp(name, "--help");
+    while (k < 4 && strcmp(name, names[k])) k++;
     if (k == 4) {
-        int help = !strcmp(name, "--help");
-        fprintf(help ? stdout : stderr, "%s\n", tokenizer_usage);
+        fprintf(help ? stdout : stderr, "%s\n", usage);
         return help ? 0 : 2;
     }
-    char **words = argv + 2, letter = name[0];
-    int count = options_parse(tokenizer_options, letter, tokenizer_usage, argc - 2, words);
-    if (letter != 't' && count > (letter != 'i'))
-        die_usage("%s: unexpected '%s'", name, words[letter != 'i']);
-    if (letter == 't') command_train(count, words);
+    char **words = argv + 2, command = *name;
+    int count = options_parse(options, command, usage, argc - 2, words);
+    if (command == 't') command_train(count, words);
     else {
+        int most = command != 'i';
+        if (count > most) die_usage("%s: unexpected '%s'", name, words[most]);
         Tokenizer *t = tokenizer_read(tokenizer_path);
-        if (letter == 'e') command_encode(t, count ? words[0] : "-");
-        if (letter == 'd') command_decode(t, count ? words[0] : "-");
-        if (letter == 'i') command_info(t);
+        if (command == 'e') command_encode(t, count ? words[0] : "-");
+        if (command == 'd') command_decode(t, count ? words[0] : "-");
+        if (command == 'i') command_info(t);
         tokenizer_free(t);
     }
-    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output cannot be written");
+    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
     return 0;
 }
-
 #endif /* NO_MAIN_TOKENIZER */
 #endif /* TOKENIZER_C */

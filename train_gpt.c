@@ -1467,4 +1467,688 @@ void state_read(Model *m, Progress *progress, const char *path)
     progress->settings[sizeof progress->settings - 1] = 0;
 }
 
+/* ================================================================================================
+ * 9. Generation
+ *
+ * One token after another: the key-value cache (qkv of every layer) holds all that the past is
+ * needed for, so a step costs one row of every product. Positions are learned one by one and end at
+ * T; when they are used up, the newer half of the text is read again from position 0.
+ */
+
+typedef struct {
+    double temperature, top_p;                                /* 0: always the most likely token */
+    int top_k, tokens, samples;                               /* 0: all; at most so many new ones */
+    uint64_t key;
+    const char *stop;                                         /* text that ends a sample, or NULL */
+} Sampling;
+
+typedef struct { real logit; int id; } Candidate;
+
+static int more_likely(const void *a, const void *b)
+{
+    const Candidate *p = a, *q = b;
+    if (p->logit != q->logit) return p->logit < q->logit ? 1 : -1;
+    return p->id - q->id;
+}
+
+/* Draw a token from softmax(logits / temperature), restricted to the top_k most likely, then to the
+ * fewest that hold top_p of the probability [Holtzman et al. 2020]. Exact for any V: a token below
+ * (1 - top_p)/V of it cannot be among those, so only the others are sorted. */
+int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate *list)
+{
+    int count = 0, k = s->top_k > 0 ? min_int(s->top_k, V) : V, best = 0;
+    for (int v = 1; v < V; v++) best = logits[v] > logits[best] ? v : best;
+    if (s->temperature == 0) return best;
+    double sum = 0, inverse = 1 / s->temperature, top = logits[best], mass = 0;
+    for (int v = 0; v < V; v++) sum += exp_real((real)((logits[v] - top) * inverse));
+    real floor = (real)(top + s->temperature * log((1 - s->top_p) * sum / V));
+    for (int v = 0; v < V; v++) {
+        if (k < V && (count < k || logits[v] > list[count - 1].logit)) {
+            int at = count < k ? count++ : count - 1;         /* insert into the k best so far */
+            for (; at > 0 && list[at - 1].logit < logits[v]; at--) list[at] = list[at - 1];
+            list[at] = (Candidate){logits[v], v};
+        } else if (k == V && !(logits[v] < floor)) {
+            list[count++] = (Candidate){logits[v], v};
+        }
+    }
+    if (k == V && s->top_p < 1) qsort(list, count, sizeof *list, more_likely);
+    if (k < V)
+        for (int i = sum = 0; i < count; i++) sum += exp((list[i].logit - top) * inverse);
+    int kept = 0;
+    while (kept < count && mass < s->top_p * sum) mass += exp((list[kept++].logit - top) * inverse);
+    double u = random_uniform(key, 0) * mass;
+    for (int i = 0; i < kept; i++)
+        if ((u -= exp((list[i].logit - top) * inverse)) < 0) return list[i].id;
+    return list[kept - 1].id;
+}
+
+/* Read count tokens from position 0 into the cache of sample b; returns the last one's output. */
+static const real *prefill(Model *m, int b, const int *tokens, int count)
+{
+    size_t shift = (size_t)b * m->T * 3 * m->c.C;
+    m->a.qkv += shift;
+    model_forward(m, tokens, NULL, 1, 0, count, (Dropout){0});
+    m->a.qkv -= shift;
+    return m->a.ln + (size_t)(count - 1) * m->c.C;
+}
+
+typedef struct {
+    char *text;                                               /* what was generated, then a 0 */
+    size_t size, shown, room;
+    int done, tokens;
+} Sample;
+
+/* Append a token's bytes; cut at the stop text. Returns how many bytes are final: what could begin
+ * the stop text, or is half a character, waits. */
+static size_t sample_append(Sample *s, const char *bytes, int size, const char *stop)
+{
+    size_t length = stop ? strlen(stop) : 0, hold = 0;
+    if (s->size + size + 1 > s->room)
+        s->text = reallocate(s->text, s->room = 2 * (s->size + size + 1), 1);
+    memcpy(s->text + s->size, bytes, size);
+    s->size += size;
+    s->text[s->size] = 0;
+    char *found = length ? memmem(s->text, s->size, stop, length) : NULL;
+    if (found) {
+        s->size = found - s->text, *found = 0, s->done = 1;
+        return s->size;
+    }
+    for (size_t n = 1; n < length && n <= s->size; n++)
+        if (!memcmp(s->text + s->size - n, stop, n)) hold = n;
+    for (size_t n = 1; n <= 3 && n <= s->size; n++) {         /* a lead byte that waits for more */
+        unsigned char c = s->text[s->size - n];
+        if (c >= 0xc0 && (c >= 0xf0 ? 4u : c >= 0xe0 ? 3u : 2u) > n && n > hold) hold = n;
+    }
+    return s->size - hold > s->shown ? s->size - hold : s->shown;
+}
+
+/* Continue `prompt` (count >= 1 tokens) in s->samples ways; out(samples) is filled, and with one
+ * sample and `stream`, text goes there as soon as it is final. Ends at end_of_text. */
+void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const Sampling *s,
+              Sample *out, FILE *stream)
+{
+    int S = s->samples, T = m->c.T, V = m->c.V, length = count < T ? count : T - T / 2, running = S;
+    if (m->mode != INFERENCE || m->B != S || m->T != T) model_prepare(m, INFERENCE, S, T, 0);
+    int *context = allocate((size_t)S * (T + 1), sizeof(int)), *last = allocate(S, sizeof(int));
+    real *logits = allocate_reals((size_t)S * V), *hidden = allocate_reals((size_t)S * m->c.C);
+    Candidate *list = allocate(V, sizeof *list);
+    for (int b = 0; b < S; b++) {
+        out[b] = (Sample){.text = allocate(1, 1), .room = 1};
+        memcpy(context + (size_t)b * T, prompt + count - length, length * sizeof(int));
+        memcpy(hidden + (size_t)b * m->c.C, prefill(m, b, context + (size_t)b * T, length),
+               m->c.C * sizeof(real));
+    }
+    for (int step = 0; step < s->tokens && running; step++) {
+        matmul(logits, V, NULL, 0, view(hidden, m->c.C), transposed(m->w.wte, m->c.C), S, V, m->c.C);
+        for (int b = 0; b < S; b++) {
+            int size, id = sample(logits + (size_t)b * V, V, s,
+                                  random_key(random_key(s->key, b), step), list);
+            last[b] = id;
+            if (out[b].done) continue;
+            out[b].tokens++;
+            size_t final = out[b].size;
+            if (id == t->end_of_text) out[b].done = 1;
+            else {
+                const char *bytes = tokenizer_bytes(t, id, &size);
+                final = sample_append(&out[b], bytes, size, s->stop);
+            }
+            if (out[b].done) running--;
+            if (stream && S == 1) {
+                fwrite(out[b].text + out[b].shown, 1, final - out[b].shown, stream);
+                fflush(stream);
+            }
+            out[b].shown = final;
+        }
+        if (!running || step + 1 == s->tokens) break;
+        int slide = length == T;
+        for (int b = 0; b < S; b++) {
+            int *text = context + (size_t)b * T;
+            if (slide) memmove(text, text + T - T / 2, T / 2 * sizeof(int));
+            text[slide ? T / 2 : length] = last[b];
+            if (slide)
+                memcpy(hidden + (size_t)b * m->c.C, prefill(m, b, text, T / 2 + 1),
+                       m->c.C * sizeof(real));
+        }
+        length = slide ? T / 2 + 1 : length + 1;
+        if (slide) continue;
+        model_forward(m, last, NULL, S, length - 1, 1, (Dropout){0});
+        memcpy(hidden, m->a.ln, (size_t)S * m->c.C * sizeof(real));
+    }
+    if (stream && S == 1) fwrite(out->text + out->shown, 1, out->size - out->shown, stream);
+    free(context), free(last), free(list), free_reals(logits), free_reals(hidden);
+}
+
+/* <|endoftext|> and the tokens of text: how every document begins. */
+int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
+{
+    size_t n;
+    int32_t *ids = tokenizer_encode(t, text, size, 0, &n);
+    int *tokens = allocate(n + 1, sizeof(int));
+    tokens[0] = t->end_of_text;
+    for (size_t i = 0; i < n; i++) tokens[i + 1] = ids[i];
+    free(ids);
+    *count = (int)n + 1;
+    return tokens;
+}
+
+/* ================================================================================================
+ * 11. Training
+ */
+
+/* What a run may be told; the table in chapter 12 says what each means. */
+struct {
+    const char *model, *tuned, *data, *tokenizer, *out, *schedule, *prompt, *stop, *shots, *labels, *pairs;
+    int layers, heads, channels, context, batch, accumulate, steps, warmup, freeze, seed, patience;
+    int eval_every, save_every, resume, bf16, tokens, samples, top_k, jsonl, limit, threads, quick;
+    double epochs, lr, floor, decay, beta1, beta2, epsilon, l1, clip, dropout, attention_dropout;
+    double embedding_dropout, smoothing, noise, temperature, top_p;
+} o;
+
+volatile sig_atomic_t interrupted;
+static void on_interrupt(int signal) { (void)signal, interrupted = 1; }
+
+/* ---- what the machine can do, for comparison ---- */
+
+static __attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, vector y, int count)
+{
+    vector sum[MR][NV];
+    memcpy(sum, s, sizeof sum);
+    for (int k = 0; k < count; k++)
+        for (int i = 0; i < MR; i++)
+            for (int j = 0; j < NV; j++) sum[i][j] = sum[i][j] * x + y;
+    memcpy(s, sum, sizeof sum);
+}
+
+/* Peak FMA rate of all threads together, in flop/s: independent multiply-adds in registers. */
+double machine_peak(void)
+{
+    double best = 0;
+    for (int trial = 0; trial < 12; trial++) {
+        enum { COUNT = 200000 };
+        double start = seconds();
+#pragma omp parallel
+        {
+            vector s[MR * NV];
+            memset(s, 0, sizeof s);
+            multiply_add(s, s[0], s[1], COUNT);
+            volatile real keep = s[MR * NV - 1][0];
+            (void)keep;
+        }
+        best = fmax(best, 2.0 * MR * NV * VL * COUNT * threads() / (seconds() - start));
+    }
+    return best;
+}
+
+/* Rate at which all threads together read memory, in bytes/s. */
+double machine_bandwidth(void)
+{
+    size_t count = (size_t)1 << 26;
+    real *x = allocate_reals(count);
+    double best = 0;
+    for (size_t i = 0; i < count; i += 512) x[i] = 1;
+    for (int trial = 0; trial < 6; trial++) {
+        double start = seconds();
+        real sum = 0;
+#pragma omp parallel for simd reduction(+ : sum)
+        for (size_t i = 0; i < count; i++) sum += x[i];
+        volatile real keep = sum;
+        (void)keep;
+        best = fmax(best, count * sizeof(real) / (seconds() - start));
+    }
+    free_reals(x);
+    return best;
+}
+
+/* Flops of a training step on N = B*T tokens, `counted` of which have a loss: 2 for each weight in
+ * forward, 4 in backward, and attention's two products over half of T x T. Frozen blocks have no
+ * backward; what is computed twice to save memory counts once. */
+double step_flops(Config c, int B, int T, int frozen, double counted)
+{
+    double N = (double)B * T, block = 2 * N * 12 * c.C * c.C + 2 * N * T * c.C;
+    return block * (c.L + 2 * (c.L - frozen)) + 2 * counted * c.C * c.V * (frozen ? 2 : 3);
+}
+
+/* 1:02:03, 2m03s or 3.2s */
+const char *duration(double s)
+{
+    static char text[4][32];
+    static int turn;
+    char *to = text[turn++ % 4];
+    if (s >= 3600) snprintf(to, 32, "%dh%02dm", (int)(s / 3600), (int)(s / 60) % 60);
+    else if (s >= 60) snprintf(to, 32, "%dm%02ds", (int)(s / 60), (int)s % 60);
+    else snprintf(to, 32, "%.1fs", s);
+    return to;
+}
+
+/* ---- validation ---- */
+
+/* Mean loss over the targets that count, in rows of T, up to `limit` rows (0: all). */
+double validate(Model *m, const Tokens *tokens, int end_of_text, int B, int T, int limit)
+{
+    Feed f = feed_new(tokens, T, end_of_text, 0, 0);
+    int rows = limit && limit < f.rows ? limit : f.rows;
+    double sum = 0, count = 0;
+    for (int row = 0; row < rows; row += B) {
+        Batch b = batch_new(min_int(B, rows - row), T);
+        count += feed_batch(&f, &b);
+        sum += model_loss(m, &b, (Dropout){0}, 0, 0);
+        batch_free(&b);
+    }
+    feed_free(&f);
+    return count ? sum / count : NAN;
+}
+
+/* ---- the run ---- */
+
+typedef struct {
+    Model *m;
+    Tokens train, val;
+    Feed feed;
+    Batch *batches;                                           /* one for each accumulation */
+    Progress p;
+    int steps, has_val, T, end_of_text;
+    double peak, flops, rate, smooth, last_val, loss, norm, lr;
+    double curve[2][512];                                     /* step and loss of each validation */
+    int points, rises;
+    FILE *log;
+} Run;
+
+static char *out_path(const char *name) { return format("%s/%s", o.out, name); }
+
+/* One optimizer step: fill all batches first, since the mean is over all their counted targets. */
+static void train_step(Run *r)
+{
+    Model *m = r->m;
+    uint64_t key = random_key(random_key(o.seed, 2), r->p.step);
+    int counted = 0;
+    double loss = 0;
+    for (int i = 0; i < o.accumulate; i++) {
+        counted += feed_batch(&r->feed, &r->batches[i]);
+        if (o.noise > 0) batch_noise(&r->batches[i], o.noise, m->c.V, random_key(key, 2 * i + 1));
+    }
+    for (int i = 0; i < o.accumulate; i++) {
+        Batch *b = &r->batches[i];
+        for (int n = 0; n < b->B * b->T; n++) b->weights[n] /= max_int(1, counted);
+        Dropout d = {o.embedding_dropout, o.attention_dropout, o.dropout, random_key(key, 2 * i)};
+        loss += model_loss(m, b, d, o.smoothing, 1);
+    }
+    if (!isfinite(loss)) die("step %d: the loss is %g: lower --lr", (int)r->p.step + 1, loss);
+    r->lr = o.lr * schedule(o.schedule[0], r->p.step, o.warmup, r->steps, o.floor);
+    AdamW w = {r->lr, o.beta1, o.beta2, o.epsilon, o.decay, o.l1, o.clip};
+    r->norm = model_update(m, w, r->p.step + 1);
+    r->loss = loss;
+    r->flops = step_flops(m->c, o.batch, r->T, m->frozen, (double)counted / o.accumulate) * o.accumulate;
+    r->p.step++, r->p.epoch = r->feed.epoch, r->p.row = r->feed.row;
+}
+
+/* Loss by step as a small picture of the terminal. */
+static void draw_curve(const double (*curve)[512], int points)
+{
+    enum { W = 56, H = 9 };
+    static const char *marks[] = {" ", ".", ":", "'"};
+    char grid[H][W] = {{0}};
+    double low = INFINITY, high = -INFINITY;
+    for (int i = 0; i < points; i++) low = fmin(low, curve[1][i]), high = fmax(high, curve[1][i]);
+    if (points < 3 || high <= low) return;
+    for (int x = 0; x < W; x++) {
+        double at = curve[0][0] + (curve[0][points - 1] - curve[0][0]) * x / (W - 1);
+        int i = 0;
+        while (i < points - 2 && curve[0][i + 1] < at) i++;
+        double part = (at - curve[0][i]) / fmax(1, curve[0][i + 1] - curve[0][i]);
+        double y = curve[1][i] + part * (curve[1][i + 1] - curve[1][i]);
+        int level = (int)((H * 3 - 1) * (high - y) / (high - low) + 0.5);
+        grid[level / 3][x] = 3 - level % 3;
+    }
+    printf("validation loss\n");
+    for (int y = 0; y < H; y++) {
+        printf(y == 0 ? "%8.3f |" : y == H - 1 ? "%8.3f |" : "         |", y ? low : high);
+        for (int x = 0; x < W; x++) fputs(marks[grid[y][x] ? 4 - grid[y][x] : 0], stdout);
+        putchar('\n');
+    }
+    printf("         +%.*s\n          step %d%*s%d\n", W,
+           "------------------------------------------------------------", (int)curve[0][0], W - 6 -
+           (int)snprintf(NULL, 0, "%d", (int)curve[0][0]), "", (int)curve[0][points - 1]);
+}
+
+static void log_line(Run *r, double val)
+{
+    fprintf(r->log, "%d,%d,%.0f,", (int)r->p.step, (int)r->p.epoch,
+            (double)r->p.step * o.batch * o.accumulate * r->T);
+    if (r->p.step) fprintf(r->log, "%.9g", r->loss);
+    if (isnan(val)) fputc(',', r->log);
+    else fprintf(r->log, ",%.9g", val);
+    fprintf(r->log, ",%.6g,%.6g,%.0f,%.2f\n", r->lr, r->norm, r->rate, r->p.seconds);
+    if (fflush(r->log) != 0) die("%s/log.csv: writing failed: %s", o.out, strerror(errno));
+}
+
+/* Validate; keep the best model; say when training and validation part ways. Returns 1 when
+ * patience is at its end. */
+static int validation_due(Run *r)
+{
+    if (!r->has_val) return 0;
+    double val = validate(r->m, &r->val, r->end_of_text, o.batch, r->T, o.limit);
+    if (r->points < 512) r->curve[0][r->points] = r->p.step, r->curve[1][r->points++] = val;
+    r->rises = val > r->last_val ? r->rises + 1 : 0;
+    r->last_val = val;
+    int better = r->p.step && val < r->p.best_loss;
+    log_line(r, val);
+    printf("%s%6d  validation loss %.4f%s\n", isatty(1) ? "\r\033[K" : "", (int)r->p.step, val,
+           better ? "  (best so far)" : "");
+    fflush(stdout);
+    if (r->p.step == 0 || better) {
+        r->p.best_loss = val, r->p.best_step = r->p.step, r->p.waited = 0;
+        char *path = out_path("best.bin");
+        model_write(r->m, path, o.bf16);
+        free(path);
+    } else {
+        r->p.waited++;
+    }
+    if (r->rises == 3)
+        printf("        validation loss has risen three times while training goes on: the model begins to\n"
+               "        learn its training data by heart; the best one so far is kept\n");
+    return o.patience && r->p.waited >= o.patience;
+}
+
+/* One line, rewritten in a terminal, written now and then elsewhere. */
+static void show_progress(const Run *r)
+{
+    int terminal = isatty(1), every = max_int(1, r->steps / 20);
+    if (!terminal && r->p.step % every && r->p.step != r->steps) return;
+    if (terminal) {
+        int width = 20, done = (int)((double)r->p.step / r->steps * width);
+        printf("\r\033[K[");
+        for (int i = 0; i < width; i++) putchar(i < done ? '#' : '.');
+        printf("] ");
+    }
+    printf("%6d/%d  loss %.4f  lr %.2e  norm %.2f  %.0f tok/s  %.0f%% of peak  %s left%s",
+           (int)r->p.step, r->steps, r->smooth, r->lr, r->norm, r->rate,
+           100 * r->flops * r->rate / ((double)o.batch * o.accumulate * r->T) / r->peak,
+           duration((r->steps - r->p.step) * (double)o.batch * o.accumulate * r->T / r->rate),
+           terminal ? "" : "\n");
+    fflush(stdout);
+}
+
+/* Start the log, or on resuming keep its lines up to the state's step. */
+static void open_log(Run *r)
+{
+    char *path = out_path("log.csv"), *line, *text = NULL;
+    size_t size;
+    if (o.resume && access(path, R_OK) == 0) text = line = read_file(path, &size);
+    Writer *w = writer_open(path);
+    writer_print(w, "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds\n");
+    for (char *save = text, *l; text && (l = strsep(&save, "\n"));) {
+        double val, step;
+        if (sscanf(l, "%lf", &step) != 1 || step > r->p.step) continue;
+        writer_print(w, "%s\n", l);
+        if (sscanf(l, "%*[^,],%*[^,],%*[^,],%*[^,],%lf", &val) == 1 && r->points < 512)
+            r->curve[0][r->points] = step, r->curve[1][r->points++] = val;
+    }
+    writer_close(w);
+    r->log = fopen(path, "a");
+    if (!r->log) die("%s: cannot be written: %s", path, strerror(errno));
+    free(text), free(path);
+}
+
+static void save_state(Run *r)
+{
+    char *path = out_path("state.bin");
+    state_write(r->m, &r->p, path);
+    free(path);
+}
+
+/* Parameters by tensor, memory by kind, expected time. */
+static void print_plan(const Run *r)
+{
+    const Model *m = r->m;
+    Config c = m->c;
+    size_t sizes[ACTS], strides[ACTS], N = (size_t)o.batch * r->T, trained = 0;
+    printf("\n  parameter        shape              numbers\n");
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        char shape[64];
+        snprintf(shape, sizeof shape, t->layered ? "%d x %d x %d" : "%2$d x %3$d", c.L, t->rows, t->columns);
+        printf("  %-14s %-18s %11zu\n", t->field, shape, tensor_size(m, t));
+        trained += tensor_size(m, t) - trained_from(m, t);
+    }
+    double acts = acts_describe(c, TRAINING, o.freeze, o.batch, r->T, sizes, strides);
+    double mb = sizeof(real) / 1e6, work = N * 6.0 * c.C + head_room(c, min_int(N, CHUNK));
+    printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
+    printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers %.1f; "
+           "%.1f MB in all\n", m->count * mb, trained * mb, 2 * trained * mb, acts * mb, work * mb,
+           (m->count + 3.0 * trained + acts + work) * mb);
+    double time = step_flops(c, o.batch, r->T, o.freeze, N) * o.accumulate / (0.7 * r->peak) +
+                  trained * 32.0 / 3e10;
+    printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "", r->peak / 1e9);
+    printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
+           o.accumulate, o.batch, r->T,
+           (double)r->steps * o.accumulate * o.batch / r->feed.rows, r->feed.rows,
+           duration(time * (r->steps - r->p.step)));
+}
+
+/* run.txt: what made this run, for the report. */
+void write_run(const Run *r, const char *options_text)
+{
+    char *path = out_path("run.txt");
+    Writer *w = writer_open(path);
+    Config c = r->m->c;
+    writer_print(w, "%s", options_text);
+    writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n", c.L,
+                 c.NH, c.C, c.V, r->m->count);
+    writer_print(w, "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\nbest_loss = %.6f\n"
+                 "seconds = %.1f\n", threads(), r->peak / 1e9, (int)r->p.step, (int)r->p.best_step,
+                 r->p.best_loss, r->p.seconds);
+    writer_close(w);
+    free(path);
+}
+
+/* Load what the options name and lay out the run. */
+static Run *run_prepare(void)
+{
+    Run *r = allocate(1, sizeof *r);
+    char *train = format("%s_train.bin", o.data), *val = format("%s_val.bin", o.data);
+    Tokenizer *t = tokenizer_read(o.tokenizer);
+    make_folder(o.out);
+    if (o.model) r->m = model_read(o.model);
+    else {
+        Config c = {o.context ? o.context : 256, t->count, o.layers, o.heads, o.channels,
+                    (t->count + 127) / 128 * 128};
+        config_check(c, "the model to be made");
+        r->m = model_new(c);
+        model_initialize(r->m, o.seed);
+    }
+    if (t->count != r->m->c.V)
+        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
+            o.tokenizer, t->count, r->m->c.V);
+    r->end_of_text = t->end_of_text;
+    r->T = o.context ? o.context : r->m->c.T;
+    if (r->T > r->m->c.T) die_usage("--context: the model's longest is %d, found %d", r->m->c.T, r->T);
+    if (o.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
+    r->train = tokens_read(train, r->m->c.V);
+    r->has_val = access(val, R_OK) == 0;
+    if (r->has_val) r->val = tokens_read(val, r->m->c.V);
+    r->feed = feed_new(&r->train, r->T, r->end_of_text, 1, o.seed);
+    if (r->feed.cut)
+        printf("%d of %d examples are longer than %d tokens and lose their beginning\n", r->feed.cut,
+               r->feed.count, r->T);
+    r->steps = o.steps ? o.steps
+                       : max_int(1, (int)ceil(o.epochs * r->feed.rows / (o.batch * o.accumulate)));
+    r->batches = allocate(o.accumulate, sizeof(Batch));
+    for (int i = 0; i < o.accumulate; i++) r->batches[i] = batch_new(o.batch, r->T);
+    r->peak = machine_peak();
+    r->last_val = INFINITY;
+    tokenizer_free(t);
+    free(train), free(val);
+    return r;
+}
+
+/* The whole run; returns 1 if it was interrupted. `settings` are the options, as text. */
+int train(const char *settings)
+{
+    Run *r = run_prepare();
+    print_plan(r);
+    model_prepare(r->m, TRAINING, o.batch, r->T, o.freeze);
+    if (o.resume) {
+        char *path = out_path("state.bin");
+        state_read(r->m, &r->p, path);
+        feed_seek(&r->feed, r->p.epoch, r->p.row);
+        printf("going on after step %d\n", (int)r->p.step);
+        if (strcmp(settings, r->p.settings)) printf("note: the options differ from those the run began with\n");
+        free(path);
+    }
+    snprintf(r->p.settings, sizeof r->p.settings, "%s", settings);
+    open_log(r);
+    signal(SIGINT, on_interrupt);
+    int stop = !o.resume && validation_due(r);
+    while (r->p.step < r->steps && !stop && !interrupted) {
+        double start = seconds(), spent;
+        train_step(r);
+        spent = seconds() - start;
+        double rate = (double)o.batch * o.accumulate * r->T / spent;
+        r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
+        r->smooth = r->smooth ? 0.9 * r->smooth + 0.1 * r->loss : r->loss;
+        r->p.seconds += spent;
+        show_progress(r);
+        int last = r->p.step == r->steps;
+        if (r->p.step % o.eval_every == 0 || last) stop = validation_due(r);
+        else log_line(r, NAN);
+        if (!stop && !last && o.save_every && r->p.step % o.save_every == 0) save_state(r);
+    }
+    if (isatty(1)) printf("\n");
+    save_state(r);
+    write_run(r, settings);
+    char *path = out_path("model.bin");
+    model_write(r->m, path, o.bf16);
+    if (interrupted && r->p.step < r->steps)
+        printf("stopped after step %d; the same command with --resume goes on\n", (int)r->p.step);
+    else {
+        draw_curve((const double(*)[512])r->curve, r->points);
+        if (stop) printf("stopped early: no better validation loss for %d times\n", o.patience);
+        if (r->has_val)
+            printf("best validation loss %.4f after step %d: %s/best.bin\n", r->p.best_loss,
+                   (int)r->p.best_step, o.out);
+        printf("last model: %s   log: %s/log.csv   time: %s\n", path, o.out, duration(r->p.seconds));
+    }
+    free(path);
+    fclose(r->log);
+    return interrupted && r->p.step < r->steps;
+}
+
+/* ================================================================================================
+ * 12. Command line
+ */
+#ifndef NO_MAIN_TRAIN_GPT
+
+/* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify. */
+#define NUMBERS 1e12
+static const Option options[] = {
+    {"model", 's', &o.model, NULL, 0, 0, "tgcepk", "model file to begin with; without: a new model"},
+    {"data", 's', &o.data, NULL, 0, 0, "tep", "NAME of NAME_train.bin and NAME_val.bin"},
+    {"tokenizer", 's', &o.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
+    {"out", 's', &o.out, "out", 0, 0, "tep", "folder for results"},
+    {"layers", 'i', &o.layers, "6", 1, 1000, "t", "blocks of a new model"},
+    {"heads", 'i', &o.heads, "6", 1, 1000, "t", "heads of a new model"},
+    {"channels", 'i', &o.channels, "192", 1, 65536, "t", "channels of a new model"},
+    {"context", 'i', &o.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the model's longest"},
+    {"batch", 'i', &o.batch, "4", 1, 65536, "tep", "rows in a batch"},
+    {"accumulate", 'i', &o.accumulate, "1", 1, 65536, "t", "batches in a step"},
+    {"steps", 'i', &o.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
+    {"epochs", 'f', &o.epochs, "3", 0, 1e6, "t", "times through the data"},
+    {"lr", 'f', &o.lr, "1e-4", 0, 10, "t", "peak learning rate"},
+    {"schedule", 's', &o.schedule, "cosine", 0, 0, "t", "cosine, linear or konstant"},
+    {"warmup", 'i', &o.warmup, "10", 0, 1e9, "t", "steps to the peak"},
+    {"floor", 'f', &o.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
+    {"decay", 'f', &o.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
+    {"l1", 'f', &o.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
+    {"beta1", 'f', &o.beta1, "0.9", 0, 0.99999, "t", "AdamW: memory of the gradient"},
+    {"beta2", 'f', &o.beta2, "0.999", 0, 0.9999999, "t", "AdamW: memory of its square"},
+    {"epsilon", 'f', &o.epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root"},
+    {"clip", 'f', &o.clip, "1", 0, NUMBERS, "t", "longest gradient; 0: any"},
+    {"dropout", 'f', &o.dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream"},
+    {"attention-dropout", 'f', &o.attention_dropout, "0", 0, 0.99, "t", "on attention"},
+    {"embedding-dropout", 'f', &o.embedding_dropout, "0", 0, 0.99, "t", "on the embedding"},
+    {"smoothing", 'f', &o.smoothing, "0", 0, 0.99, "t", "label smoothing"},
+    {"noise", 'f', &o.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
+    {"freeze", 'i', &o.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
+    {"eval-every", 'i', &o.eval_every, "50", 1, 1e9, "t", "steps between validations"},
+    {"limit", 'i', &o.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
+    {"patience", 'i', &o.patience, "0", 0, 1e9, "t", "validations without progress; 0: no early stop"},
+    {"save-every", 'i', &o.save_every, "200", 0, 1e9, "t", "steps between saved states"},
+    {"resume", '!', &o.resume, NULL, 0, 0, "t", "go on from the saved state"},
+    {"bf16", '!', &o.bf16, NULL, 0, 0, "t", "write models in bf16"},
+    {"prompt", 's', &o.prompt, "", 0, 0, "g", "text to go on from"},
+    {"tokens", 'i', &o.tokens, "200", 1, 1e9, "gcp", "longest continuation"},
+    {"samples", 'i', &o.samples, "1", 1, 1024, "g", "continuations of the prompt"},
+    {"temperature", 'f', &o.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
+    {"top-k", 'i', &o.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
+    {"top-p", 'f', &o.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
+    {"stop", 's', &o.stop, NULL, 0, 0, "g", "text that ends a continuation"},
+    {"jsonl", '!', &o.jsonl, NULL, 0, 0, "gk", "a JSON prompt a line in, a JSON answer a line out"},
+    {"seed", 'i', &o.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
+    {"threads", 'i', &o.threads, "0", 0, 1024, "tgcepbk", "0: as many as the machine has"},
+    {"quick", '!', &o.quick, NULL, 0, 0, "b", "small sizes only"},
+    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL}};
+
+static Sampling sampling(const char *stop)
+{
+    return (Sampling){o.temperature, o.top_p, o.top_k, o.tokens, o.samples ? o.samples : 1,
+                      random_key(o.seed, 3), stop};
+}
+
+static char *settings_text(char letter)
+{
+    char *text = format("%s", ""), *longer;
+    for (const Option *p = options; p->name; p++) {
+        if (!strchr(p->commands, letter) || !strcmp(p->name, "resume") || !strcmp(p->name, "threads"))
+            continue;
+        const char *s = p->kind == 's' ? *(const char **)p->value : NULL;
+        if (p->kind == 'f') longer = format("%s%s = %g\n", text, p->name, *(double *)p->value);
+        else if (p->kind != 's') longer = format("%s%s = %d\n", text, p->name, *(int *)p->value);
+        else longer = format("%s%s = %s\n", text, p->name, s ? s : "");
+        free(text);
+        text = longer;
+    }
+    return text;
+}
+
+static int run_train(void)
+{
+    if (!o.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
+    if (!strchr("clk", o.schedule[0])) die_usage("--schedule: expected cosine, linear or konstant");
+    return train(settings_text('t')) ? 130 : 0;
+}
+
+static int run_generate(void)
+{
+    Model *m = model_read(o.model);
+    Tokenizer *t = tokenizer_read(o.tokenizer);
+    Sampling s = sampling(o.stop);
+    Sample *out = allocate(s.samples, sizeof *out);
+    int count, *prompt = prompt_tokens(t, o.prompt, strlen(o.prompt), &count);
+    if (s.samples == 1) fputs(o.prompt, stdout);
+    double start = seconds();
+    generate(m, t, prompt, count, &s, out, stdout);
+    for (int i = 0; s.samples > 1 && i < s.samples; i++)
+        printf("--- %d ---\n%s%s\n", i + 1, o.prompt, out[i].text);
+    printf("\n");
+    fprintf(stderr, "%d tokens, %.1f tok/s\n", out->tokens, out->tokens / (seconds() - start));
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
+        {"train", 't', run_train}, {"generate", 'g', run_generate}};
+    const char *usage = "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
+    int which = 0, named = argc > 1 && argv[1][0] != '-';
+    for (which = 0; named && which < 2 && strcmp(argv[1], commands[which].name); which++) {}
+    if (which == 2) die_usage("unknown command '%s'; %s", argv[1], usage);
+    int words = options_parse(options, commands[which].letter, usage, argc - 1 - named, argv + 1 + named);
+    if (words) die_usage("unexpected '%s'; options begin with --", argv[1 + named]);
+#ifdef _OPENMP
+    if (o.threads) omp_set_num_threads(o.threads);
+#endif
+    return commands[which].run();
+}
+#endif
+
 #endif /* TRAIN_GPT_C */
