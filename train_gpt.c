@@ -1906,7 +1906,8 @@ static void print_plan(const Run *r)
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
         char shape[64];
-        snprintf(shape, sizeof shape, t->layered ? "%d x %d x %d" : "%2$d x %3$d", c.L, t->rows, t->columns);
+        int n = t->layered ? snprintf(shape, sizeof shape, "%d x ", c.L) : 0;
+        snprintf(shape + n, sizeof shape - n, "%d x %d", t->rows, t->columns);
         printf("  %-14s %-18s %11zu\n", t->field, shape, tensor_size(m, t));
         trained += tensor_size(m, t) - trained_from(m, t);
     }
@@ -2134,14 +2135,146 @@ static int run_generate(void)
     return 0;
 }
 
+/* ---- bench: every figure beside what the machine can do ---- */
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median time of `trials` multiplications, rows x columns x depth, in one of backward's or forward's
+ * arrangements. */
+static double bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N, int K)
+{
+    enum { TRIALS = 9 };
+    double time[TRIALS];
+    for (int i = 0; i < TRIALS; i++) {
+        double start = seconds();
+        matmul(c, N, NULL, 0, kind == 2 ? transposed(a, M) : view(a, K),
+               kind == 0 ? transposed(b, K) : view(b, N), M, N, K);
+        time[i] = seconds() - start;
+    }
+    qsort(time, TRIALS, sizeof *time, by_value);
+    return time[TRIALS / 2];
+}
+
+static void bench_matmuls(double peak)
+{
+    static const int shapes[][3] = {{256, 2304, 768}, {256, 768, 3072}, {256, 3072, 768},
+                                    {1024, 3072, 768}, {4096, 3072, 768}, {256, 50257, 768}};
+    real *a = allocate_reals((size_t)50257 * 768), *b = allocate_reals((size_t)50257 * 768);
+    real *c = allocate_reals((size_t)50257 * 768);
+    for (size_t i = 0; i < (size_t)50257 * 768; i++) a[i] = i % 7 - (real)3, b[i] = i % 5 - (real)2;
+    printf("\nmatrix multiply, GFLOP/s and %% of peak    y = x w^T       dx = dy w       dw = dy^T x\n");
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        int N = shapes[s][0], OC = shapes[s][1], C = shapes[s][2];
+        double flops = 2.0 * N * OC * C;
+        double time[3] = {bench_matmul(c, a, b, 0, N, OC, C), bench_matmul(c, a, b, 1, N, C, OC),
+                          bench_matmul(c, a, b, 2, OC, C, N)};
+        printf("  N %4d  OC %5d  C %4d            ", N, OC, C);
+        for (int i = 0; i < 3; i++)
+            printf("   %6.1f  %3.0f%% ", flops / time[i] / 1e9, 100 * flops / time[i] / peak);
+        printf("\n");
+    }
+    free_reals(a), free_reals(b), free_reals(c);
+}
+
+/* Median seconds of a training step of a model with random weights. */
+static double bench_step(Config c, int B, int T, double *update)
+{
+    Model *m = model_new(c);
+    model_initialize(m, 1);
+    model_prepare(m, TRAINING, B, T, 0);
+    Batch b = batch_new(B, T);
+    double time[7];
+    int trials = B * T > 1024 ? 3 : 7;
+    for (int n = 0; n < B * T; n++) {
+        b.tokens[n] = random_bits(1, n) % c.V, b.targets[n] = random_bits(2, n) % c.V;
+        b.weights[n] = (real)1 / (B * T);
+    }
+    for (int i = -1; i < trials; i++) {
+        double start = seconds();
+        model_loss(m, &b, (Dropout){0}, 0, 1);
+        *update = seconds();
+        model_update(m, (AdamW){1e-4, 0.9, 0.999, 1e-8, 0.1, 0, 1}, i + 2);
+        *update = seconds() - *update;
+        time[max_int(0, i)] = seconds() - start;                  /* the first one does not count */
+    }
+    qsort(time, trials, sizeof *time, by_value);
+    batch_free(&b);
+    model_free(m);
+    return time[trials / 2];
+}
+
+static void bench_steps(double peak)
+{
+    static const int sizes[][4] = {{12, 4, 64, 0}, {6, 4, 64, 1}, {24, 4, 64, 1}, {12, 4, 256, 1},
+                                   {6, 4, 256, 1}, {24, 4, 256, 1}, {12, 4, 1024, 1}, {6, 4, 1024, 1},
+                                   {24, 4, 1024, 1}};
+    printf("\ntraining step, C 768           seconds   tok/s   %% of peak   AdamW   memory\n");
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        Config c = {1024, 50257, sizes[i][0], 12, 768, 50304};
+        int B = sizes[i][1], T = sizes[i][2];
+        double update;
+        if (o.quick && sizes[i][3]) continue;
+        size_t acts[ACTS], strides[ACTS];
+        Tensor tensors[TENSORS];
+        double memory = acts_describe(c, TRAINING, 0, B, T, acts, strides) + 4.0 * tensors_describe(c, tensors) +
+                        6.0 * B * T * c.C + head_room(c, min_int(B * T, CHUNK));
+        double time = bench_step(c, B, T, &update);
+        printf("  L %2d  B %d  T %4d            %8.3f %7.0f      %4.0f%%     %5.3f   %.2f GB\n", c.L, B, T,
+               time, B * T / time, 100 * step_flops(c, B, T, 0, B * T) / time / peak, update,
+               memory * sizeof(real) / 1e9);
+        fflush(stdout);
+    }
+}
+
+static void bench_generation(double bandwidth)
+{
+    Config c = {1024, 50257, 12, 12, 768, 50304};
+    Model *m = model_new(c);
+    enum { TOKENS = 48 };
+    double time[TOKENS];
+    int token = 1;
+    real *logits = allocate_reals(c.Vp);
+    model_initialize(m, 1);
+    model_prepare(m, INFERENCE, 1, c.T, 0);
+    for (int i = 0; i < TOKENS; i++) {
+        double start = seconds();
+        model_forward(m, &token, NULL, 1, i, 1, (Dropout){0});
+        matmul(logits, c.V, NULL, 0, view(m->a.ln, c.C), transposed(m->w.wte, c.C), 1, c.V, c.C);
+        time[i] = seconds() - start;
+    }
+    qsort(time, TOKENS, sizeof *time, by_value);
+    double bytes = (m->count - (size_t)c.T * c.C) * sizeof(real), limit = bytes / bandwidth;
+    printf("\ngeneration, L 12, C 768: %.1f ms a token, %.1f tok/s, %.0f%% of what reading the weights once "
+           "allows\n", 1e3 * time[TOKENS / 2], 1 / time[TOKENS / 2], 100 * limit / time[TOKENS / 2]);
+    free_reals(logits);
+    model_free(m);
+}
+
+static int run_bench(void)
+{
+    double peak = machine_peak(), bandwidth = machine_bandwidth();
+    printf("machine: %d threads, %d-byte vectors, %.0f GFLOP/s, reads %.1f GB/s\n", threads(), VECTOR,
+           peak / 1e9, bandwidth / 1e9);
+    bench_matmuls(peak);
+    bench_steps(peak);
+    bench_generation(bandwidth);
+    printf("\nmachine after: %.0f GFLOP/s\n", machine_peak() / 1e9);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
-        {"train", 't', run_train}, {"generate", 'g', run_generate}};
+        {"train", 't', run_train}, {"generate", 'g', run_generate}, {"bench", 'b', run_bench}};
+    enum { COMMANDS = sizeof commands / sizeof *commands };
     const char *usage = "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
     int which = 0, named = argc > 1 && argv[1][0] != '-';
-    for (which = 0; named && which < 2 && strcmp(argv[1], commands[which].name); which++) {}
-    if (which == 2) die_usage("unknown command '%s'; %s", argv[1], usage);
+    for (which = 0; named && which < COMMANDS && strcmp(argv[1], commands[which].name); which++) {}
+    if (which == COMMANDS) die_usage("unknown command '%s'; %s", argv[1], usage);
     int words = options_parse(options, commands[which].letter, usage, argc - 1 - named, argv + 1 + named);
     if (words) die_usage("unexpected '%s'; options begin with --", argv[1 + named]);
 #ifdef _OPENMP

@@ -77,11 +77,10 @@ def weights_from(arrays):
 
 def train(w, batches, steps, lr, warmup, smoothing):
     """AdamW with decay 0.1 on matrices only, clipping to 1, warmup, then cosine to a tenth."""
-    groups = [{"params": [w[n] for n, s in SHAPES if (len(s) > 1) == matrix], "weight_decay": 0.1 * matrix}
-              for matrix in (False, True)]
-    layered_vectors = [n for n, s in LAYER if len(s) == 1]    # (L, C) here, but vectors all the same
-    groups[0]["params"] += [w[n] for n in layered_vectors]
-    groups[1]["params"] = [p for p in groups[1]["params"] if not any(p is w[n] for n in layered_vectors)]
+    def decays(name):
+        return name in ("wte", "wpe") or (name.endswith("_w") and not name.startswith("ln"))
+    groups = [{"params": [p for n, p in w.items() if decays(n) == d], "weight_decay": 0.1 * d}
+              for d in (False, True)]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8)
     out = []
     for step in range(steps):
@@ -126,7 +125,8 @@ def main(path):
         for steps, lr, warmup, smoothing in (10, 1e-2, 3, 0.0), (50, 2e-3, 5, 0.1):
             w = weights_from(arrays)
             loss, norm = train(w, batches, steps, lr, warmup, smoothing)
-            print(f"{steps} steps: loss {loss[0]:.4f} -> {loss[-1]:.4f}, gradient {norm[0]:.3f} -> {norm[-1]:.3f}")
+            print(f"{steps} steps: loss {loss[0]:.4f} to {loss[-1]:.4f}, "
+                  f"gradient {norm[0]:.3f} to {norm[-1]:.3f}")
             put("<f8", loss, norm if steps == 10 else [], *(p.detach() for p in w.values()))
 
 

@@ -1,0 +1,1196 @@
+/* test_gpt.c - proofs that the other three files do what they say.
+ *
+ *     make test                                          builds both precisions and runs everything
+ *     ./test_gpt gradient                                only tests whose name contains "gradient"
+ *
+ * ./test_gpt is built with real = float, ./test_gpt_double (-DDOUBLE) with double; the first runs
+ * the second at its end and adds its counts. Derivatives are proven in double, where a finite
+ * difference has ten good digits; in float they could hide an error of a percent.
+ *
+ * A test is one row of the table at the end. It calls `expect` for what must hold and `bound` for
+ * errors that must be small, and one line tells its name and its worst figure. Properties that hold
+ * for any weights come before comparisons with numbers from elsewhere: these can only say that two
+ * programs agree. Every check was seen to fail: data/mutations.sh breaks each line of backward.
+ *
+ * Chapters   1 means of proof   2 machine and matrix multiply   3 gradients of layers   4 the model
+ *            5 parity with PyTorch   6 optimizer   7 data   8 checkpoints   9 text   10 bad input
+ *            11 the table
+ */
+#define NO_MAIN_TRAIN_GPT
+#include "train_gpt.c"
+#include <sys/wait.h>
+
+/* ================================================================================================
+ * 1. Means of proof
+ */
+
+static char reason[400], figure[100];                         /* of the test that runs */
+static double worst;                                          /* error as a part of its limit */
+static int broken;                                            /* checks of it that failed */
+static char home[3000], folder[] = "/tmp/test_gpt_XXXXXX";    /* of the programs; for scratch files */
+
+/* Fail the test unless `good`; the first reason is the one that is told. */
+__attribute__((format(printf, 2, 3)))
+static void expect(int good, const char *what, ...)
+{
+    va_list args;
+    va_start(args, what);
+    if (!good && !broken++) vsnprintf(reason, sizeof reason, what, args);
+    va_end(args);
+}
+
+/* Fail the test unless error < limit (NaN is not), and remember the error that came closest. */
+static void bound(const char *what, double error, double limit)
+{
+    expect(error < limit, "%s: error %.1e, limit %.0e", what, error, limit);
+    if (error / limit < worst) return;
+    worst = error / limit;
+    snprintf(figure, sizeof figure, "error %.1e < %.0e", error, limit);
+}
+
+/* What a test found, for its line, instead of its worst error. */
+__attribute__((format(printf, 1, 2)))
+static void found(const char *form, ...)
+{
+    va_list args;
+    va_start(args, form);
+    vsnprintf(figure, sizeof figure, form, args);
+    va_end(args);
+}
+
+/* The path of a scratch file; four may be in use at once. */
+static const char *scratch(const char *name)
+{
+    static char path[4][200];
+    static int turn;
+    snprintf(path[turn = (turn + 1) % 4], sizeof *path, "%s/%s", folder, name);
+    return path[turn];
+}
+
+static void fill(real *x, size_t count, double scale, uint64_t key)
+{
+    for (size_t i = 0; i < count; i++) x[i] = (real)(scale * random_normal(key, (uint32_t)i));
+}
+
+static int below(int n, uint64_t key, int i) { return (int)(random_bits(key, (uint32_t)i) % (uint32_t)n); }
+
+static double largest(const real *x, size_t count)
+{
+    double most = 0;
+    for (size_t i = 0; i < count; i++) most = fmax(most, fabs((double)x[i]));
+    return most;
+}
+
+/* The largest |a - b| as a part of the largest |b|; NaN if any is. */
+static double difference(const real *a, const real *b, size_t count)
+{
+    double most = 0, scale = largest(b, count);
+    for (size_t i = 0; i < count; i++)
+        if (!(fabs((double)a[i] - b[i]) <= most)) most = fabs((double)a[i] - b[i]);
+    return most / (scale > 0 ? scale : 1);
+}
+
+static real *copy(const real *x, size_t count)
+{
+    return memcpy(allocate(count, sizeof *x), x, count * sizeof *x);
+}
+
+/* Largest relative error of the gradient dx of `function`, at `samples` random places of x (all, if
+ * there are fewer), against the central difference of fourth order
+ *     f'(x) = (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h + O(h^4).
+ * What is below a hundredth of the largest gradient is measured against that. */
+static double gradient_error(double (*function)(void), real *x, const real *dx, size_t count,
+                             int samples, uint64_t key)
+{
+    double h = 1e-3, most = 0, least = 1e-2 * largest(dx, count), f[5];
+    if (count <= (size_t)samples) samples = (int)count;
+    for (int s = 0; s < samples; s++) {
+        size_t i = count <= (size_t)samples ? (size_t)s : random_bits(key, (uint32_t)s) % count;
+        real before = x[i];
+        for (int k = -2; k <= 2; k++) {
+            x[i] = before + (real)(k * h);
+            f[k + 2] = k ? function() : 0;
+        }
+        x[i] = before;
+        double slope = (8 * (f[3] - f[1]) - (f[4] - f[0])) / (12 * h), exact = dx[i];
+        double error = fabs(slope - exact) / (fmax(least, fmax(fabs(slope), fabs(exact))) + 1e-300);
+        if (!(error <= most)) most = error;
+    }
+    return most;
+}
+
+static void use_threads(int count)
+{
+#ifdef _OPENMP
+    omp_set_num_threads(count);
+#endif
+    (void)count;
+}
+
+/* ================================================================================================
+ * 2. Machine and matrix multiply
+ */
+
+static void test_exp(void)
+{
+    double limit = REAL_BYTES == 4 ? 2e-7 : 6e-16, low = REAL_BYTES == 4 ? -104 : -746;
+    double high = REAL_BYTES == 4 ? 88.7228 : 709.78, tiny = REAL_BYTES == 4 ? 2e-38 : 4e-308;
+    for (uint32_t i = 0; i < 1 << 20; i++) {
+        real x = (real)(low + (high - low) * random_uniform(1, i));
+        if (i % 8 == 0) x = (real)(high - 0.1 * random_uniform(2, i));
+        if (i % 8 == 1) x = (real)((i % 16 == 1 ? 1 : -1) * exp(-90 * random_uniform(3, i)));
+        long double e = expl(x), error = fabsl((long double)exp_real(x) - e);
+        if (e < tiny) bound("below the normal numbers", (double)error, tiny);
+        else bound("relative", (double)(error / e), limit);
+    }
+    expect(exp_real((real)0) == 1 && exp_real((real)-0.0) == 1, "e^0 is not 1");
+    expect(isnan(exp_real((real)NAN)), "e^NaN is not NaN");
+    expect(exp_real((real)INFINITY) == INFINITY && exp_real((real)1000) == INFINITY, "e^inf is finite");
+    expect(exp_real((real)-INFINITY) == 0 && exp_real((real)-1000) == 0, "e^-inf is not 0");
+}
+
+/* Moments of the two distributions, independence of neighbouring numbers and keys, and the first
+ * number of splitmix64 with seed 0 as it was published. */
+static void test_random(void)
+{
+    enum { COUNT = 1 << 20 };
+    double mean = 0, square = 0, normal = 0, normal2 = 0, normal4 = 0, next = 0, other = 0;
+    for (uint32_t i = 0; i < COUNT; i++) {
+        double u = random_uniform(7, i) - 0.5, z = random_normal(8, i);
+        mean += u, square += u * u, normal += z, normal2 += z * z, normal4 += z * z * z * z;
+        next += u * (random_uniform(7, i + 1) - 0.5);
+        other += u * (random_uniform(random_key(7, 0), i) - 0.5);
+    }
+    double sigma = 1 / sqrt(COUNT);
+    bound("mean of uniform", fabs(mean / COUNT), 5 * sigma * sqrt(1.0 / 12));
+    bound("variance of uniform", fabs(square / COUNT - 1.0 / 12), 5 * sigma * sqrt(1.0 / 180));
+    bound("neighbours", fabs(next / COUNT), 5 * sigma / 12);
+    bound("another key", fabs(other / COUNT), 5 * sigma / 12);
+    bound("mean of normal", fabs(normal / COUNT), 5 * sigma);
+    bound("variance of normal", fabs(normal2 / COUNT - 1), 5 * sigma * sqrt(2.0));
+    bound("fourth moment of normal", fabs(normal4 / COUNT - 3), 5 * sigma * sqrt(96.0));
+    expect(random_key(0, 0) == 0xe220a8397b1dcdafu, "splitmix64 differs from its first value");
+}
+
+static void test_dropout(void)
+{
+    enum { COUNT = 1 << 20 };
+    real *x = allocate_reals(COUNT), *again = allocate_reals(COUNT), p = (real)0.3, kept = 1 / (1 - p);
+    int zeros = 0, strange = 0, both = 0;
+    for (int i = 0; i < COUNT; i++) x[i] = again[i] = 1;
+    dropout(x, COUNT, p, 5);
+    dropout(again, COUNT, p, 5);
+    expect(!memcmp(x, again, COUNT * sizeof *x), "the same key gives another mask");
+    dropout(again, COUNT, p, random_key(5, 1));
+    for (int i = 0; i < COUNT; i++) {
+        zeros += x[i] == 0;
+        both += x[i] != 0 && again[i] != 0;
+        strange += x[i] != 0 && x[i] != kept;
+    }
+    bound("rate", fabs((double)zeros / COUNT - p), 5 * sqrt(0.3 * 0.7 / COUNT));
+    bound("two masks", fabs((double)both / COUNT - 0.49), 5 * sqrt(0.49 * 0.51 / COUNT));
+    expect(!strange, "%d numbers are neither 0 nor 1/(1-p)", strange);
+    memcpy(again, x, COUNT * sizeof *x);
+    dropout(x, COUNT, 0, 5);
+    expect(!memcmp(x, again, COUNT * sizeof *x), "a rate of 0 changes something");
+    free_reals(x), free_reals(again);
+}
+
+/* One product of the given sizes against a triple loop in double. `kind` chooses transposes, the
+ * start and the distance of rows; numbers beyond c's columns must not change. */
+static double matmul_error(int M, int N, int K, int kind)
+{
+    int ta = kind & 1, tb = kind >> 1 & 1, start = kind / 4 % 3, gap = kind / 12 % 4;
+    size_t lda = (ta ? M : K) + gap, ldb = (tb ? K : N) + gap, ldc = N + gap;
+    size_t na = lda * (ta ? K : M), nb = ldb * (tb ? N : K), nc = ldc * M;
+    real *a = allocate_reals(na), *b = allocate_reals(nb), *c = allocate_reals(nc);
+    real *bias = allocate_reals(N);
+    View va = ta ? transposed(a, lda) : view(a, lda), vb = tb ? transposed(b, ldb) : view(b, ldb);
+    double most = 0;
+    fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(c, nc, 1, 3), fill(bias, N, 1, 4);
+    real *before = copy(c, nc);
+    matmul(c, ldc, start == 0 ? NULL : start == 1 ? bias : c, start == 2 ? ldc : 0, va, vb, M, N, K);
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < (int)ldc; j++) {
+            double s = start == 0 ? 0 : start == 1 ? bias[j < N ? j : 0] : before[i * ldc + j];
+            double size = fabs(s), error;
+            for (int k = 0; j < N && k < K; k++) {
+                double product = (double)va.p[i * va.rs + k * va.cs] * vb.p[k * vb.rs + j * vb.cs];
+                s += product, size += fabs(product);
+            }
+            error = fabs(c[i * ldc + j] - s) / size;
+            if (j >= N) error = c[i * ldc + j] == before[i * ldc + j] ? 0 : 1;
+            if (!(error <= most)) most = error;
+        }
+    free_reals(a), free_reals(b), free_reals(c), free_reals(bias), free(before);
+    return most;
+}
+
+static void test_matmul(void)
+{
+    double limit = REAL_BYTES == 4 ? 2e-6 : 4e-15;
+    for (int i = 0; i < 1200; i++) {
+        int M = i % 5 ? 1 + below(70, 1, i) : 1 + i / 5 % 4, N = 1 + below(70, 2, i);
+        char what[80];
+        int K = 1 + below(70, 3, i);
+        snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, i % 48);
+        bound(what, matmul_error(M, N, K, i % 48), limit);
+    }
+    for (int kind = 0; kind < 12; kind++) {                   /* beyond one block in each direction */
+        bound("K > KC", matmul_error(19, 50, 2 * KC + 37, kind), limit);
+        bound("M > MC", matmul_error(2 * MC + 5, 33, 21, kind), limit);
+        bound("N > NC", matmul_error(9, 2 * NC + 7, 30, kind), limit);
+        bound("few rows", matmul_error(2, NC + 7, KC + 70, kind), limit);
+    }
+}
+
+static void test_matmul_threads(void)
+{
+    enum { MOST = 600 * 700 };
+    real *a = allocate_reals(MOST), *b = allocate_reals(MOST), *c = allocate_reals(MOST);
+    fill(a, MOST, 1, 1), fill(b, MOST, 1, 2);
+    for (int i = 0; i < 60; i++) {
+        int M = i % 3 ? 1 + below(600, 3, i) : 1 + i % 8, N = 1 + below(700, 4, i), K = 1 + below(200, 5, i);
+        real *one = NULL;
+        for (int count = 1; count <= 4; count++) {
+            use_threads(count);
+            matmul(c, N, NULL, 0, i & 1 ? view(a, K) : transposed(a, M),
+                   i & 2 ? view(b, N) : transposed(b, K), M, N, K);
+            if (!one) one = copy(c, (size_t)M * N);
+            expect(!memcmp(c, one, (size_t)M * N * sizeof *c), "%d x %d x %d differs on %d threads",
+                   M, N, K, count);
+        }
+        free(one);
+    }
+    use_threads(1);
+    free_reals(a), free_reals(b), free_reals(c);
+    found("60 shapes on 1 to 4 threads");
+}
+
+/* ================================================================================================
+ * 3. Gradients of layers
+ *
+ * A layer has inputs x[i] and an output y; the scalar is sum dy*y, so that backward is given dy and
+ * must produce dx[i], its gradient. A row of the table names the two functions, the sizes of the
+ * inputs and of y, and for each input whether its gradient is (w)ritten or (a)dded to: before
+ * backward, dx holds other numbers, which must be gone or still be there.
+ */
+
+typedef struct {
+    void (*forward)(void), (*backward)(void);
+    const char *gradients;
+    int sizes[3], outputs;
+} Layer;
+
+enum { MOST = 1 << 16 };
+static real x[3][MOST], dx[3][MOST], y[MOST], dy[MOST], kept[2][MOST];
+static int token[MOST], first[MOST];
+static const Layer *layer;
+
+static double layer_loss(void)
+{
+    double sum = 0;
+    layer->forward();
+    for (int i = 0; i < layer->outputs; i++) sum += (double)dy[i] * y[i];
+    return sum;
+}
+
+/* Blocks of documents for rows of T tokens: a document ends with one chance in six. */
+static void documents(int *begins, int rows, int T, uint64_t key)
+{
+    for (int n = 0; n < rows * T; n++)
+        begins[n] = n % T == 0 ? 0 : below(6, key, n) ? begins[n - 1] : n % T;
+}
+
+static void test_layer(const void *row)
+{
+    real *before[3];
+    layer = row;
+    for (int n = 0; n < MOST; n++) token[n] = below(11, 9, n);
+    fill(dy, layer->outputs, 1, 4);
+    for (int i = 0; layer->gradients[i]; i++) {
+        fill(x[i], layer->sizes[i], 1, 5 + i);
+        fill(dx[i], layer->sizes[i], 1, 8 + i);
+        before[i] = copy(dx[i], layer->sizes[i]);
+    }
+    layer->forward();
+    layer->backward();
+    for (int i = 0; layer->gradients[i]; i++) {
+        for (int j = 0; layer->gradients[i] == 'a' && j < layer->sizes[i]; j++) dx[i][j] -= before[i][j];
+        char what[] = "input 0";
+        what[6] += i;
+        expect(largest(dx[i], layer->sizes[i]) > 1e-3, "%s has no gradient", what);
+        bound(what, gradient_error(layer_loss, x[i], dx[i], layer->sizes[i], 150, 11), 1e-6);
+        free(before[i]);
+    }
+}
+
+/* ---- embedding, B 3, T 7, C 70: x[0] wte (11 rows), x[1] wpe ---- */
+static void embedding_y(void)
+{
+    documents(first, 3, 7, 1);
+    embedding_forward(y, token, first, x[0], x[1], 3, 0, 7, 70);
+}
+static void embedding_dx(void) { embedding_backward(dx[0], dx[1], dy, token, first, 3, 7, 70); }
+
+/* ---- linear, N 13, C 20, OC 70: x[0] x, x[1] w, x[2] b ---- */
+static void linear_y(void) { linear_forward(y, 70, x[0], x[1], x[2], 13, 20, 70); }
+static void linear_dx(void) { linear_backward(dx[0], dx[1], dx[2], dy, x[0], x[1], 13, 20, 70); }
+
+/* ---- layernorm, N 9, C 70: x[0] x, x[1] w, x[2] b ---- */
+static void layernorm_y(void) { layernorm_forward(y, kept[0], kept[1], x[0], x[1], x[2], 9, 70); }
+static void layernorm_dx(void)
+{
+    layernorm_backward(dx[0], dx[1], dx[2], dy, x[0], kept[0], kept[1], x[1], 9, 70);
+}
+
+/* ---- GELU, 500 numbers ---- */
+static void gelu_y(void) { gelu_forward(y, x[0], 500); }
+static void gelu_dx(void) { gelu_backward(dx[0], dy, x[0], 500); }
+
+/* ---- dropout, 500 numbers ---- */
+static void dropout_y(void)
+{
+    memcpy(y, x[0], 500 * sizeof *y);
+    dropout(y, 500, (real)0.4, 3);
+}
+static void dropout_dx(void)
+{
+    memcpy(dx[0], dy, 500 * sizeof *y);
+    dropout(dx[0], 500, (real)0.4, 3);
+}
+
+/* ---- attention, C 12, NH 3: B 2 and T 11, whole rows; B 2 and T 150 > 2 QB, packed, dropout ---- */
+static void attention_y(void)
+{
+    memset(first, 0, sizeof first);
+    attention_forward(y, kept[0], x[0], first, 2, 0, 11, 11, 12, 3, 0, 1);
+}
+static void attention_dx(void)
+{
+    attention_backward(dx[0], dy, x[0], y, kept[0], first, 2, 11, 12, 3, 0, 1);
+}
+static void packed_attention_y(void)
+{
+    for (int n = 0; n < 300; n++) first[n] = n % 150 < 20 ? n % 150 / 7 * 7 : n % 150 < 80 ? 20 : 80;
+    attention_forward(y, kept[0], x[0], first, 2, 0, 150, 150, 12, 3, (real)0.2, 1);
+}
+static void packed_attention_dx(void)
+{
+    attention_backward(dx[0], dy, x[0], y, kept[0], first, 2, 150, 12, 3, (real)0.2, 1);
+}
+
+/* ---- softmax and loss, 8 rows, V 11, smoothing 0.1: x[0] logits 13 apart, dy the weights ---- */
+static double loss[MOST];
+static void softmax_y(void)
+{
+    static real logits[8 * 13];
+    int best[8];
+    memcpy(logits, x[0], sizeof logits);
+    softmax_loss(logits, 13, loss, best, token, NULL, 0.1, 8, 11);
+    for (int n = 0; n < 8; n++) y[n] = (real)loss[n];
+}
+static void softmax_dx(void)
+{
+    int best[8];
+    memcpy(dx[0], x[0], 8 * 13 * sizeof(real));
+    softmax_loss(dx[0], 13, loss, best, token, dy, 0.1, 8, 11);
+    for (int n = 0; n < 8; n++) dx[0][n * 13 + 11] = dx[0][n * 13 + 12] = 0;
+}
+
+/* ---- head and loss, N 1200 > 2 CHUNK, C 6, V 11 of 16: x[0] x, x[1] wte; each third weight is 0 ---- */
+static void head(int backward)
+{
+    static real room[CHUNK * (16 + 2 * 6)];
+    int best[1200];
+    for (int n = 0; n < 1200; n += 3) dy[n] = 0;
+    head_loss(dx[0], backward ? dx[1] : NULL, loss, best, x[0], x[1], token, dy, 0.1, backward, 1200, 6,
+              11, 16, room);
+    for (int n = 0; n < 1200; n++) y[n] = (real)loss[n];
+}
+static void head_y(void) { head(0); }
+static void head_dx(void) { head(1); }
+
+/* ================================================================================================
+ * 4. The model
+ */
+
+static const Config small = {.T = 20, .V = 37, .L = 2, .NH = 3, .C = 24, .Vp = 40};
+static const Dropout no_dropout;
+
+/* A model whose weights are all random and large enough that nothing is nearly linear. */
+static Model *random_model(Config c, Mode mode, int B, int frozen)
+{
+    Model *m = model_new(c);
+    model_prepare(m, mode, B, c.T, frozen);
+    fill(m->w.wte, m->count, 0.2, 1);
+    for (int i = 0; i < TENSORS; i++) {
+        real *w = (&m->w.wte)[i];
+        for (size_t j = 0; m->tensors[i].first_value == ONES && j < tensor_size(m, &m->tensors[i]); j++)
+            w[j] += 1;
+    }
+    return m;
+}
+
+/* A batch of packed documents; a third of the targets do not count, the others do by 0.01 to 0.1. */
+static Batch random_batch(int B, int T, int V, uint64_t key)
+{
+    Batch b = batch_new(B, T);
+    for (int n = 0; n < B * T; n++) {
+        b.tokens[n] = below(V, key, 3 * n);
+        b.targets[n] = below(V, key, 3 * n + 1);
+        b.weights[n] = below(3, key, 3 * n + 2) ? (real)(0.01 + 0.09 * random_uniform(key + 1, n)) : 0;
+    }
+    documents(b.first, B, T, key);
+    return b;
+}
+
+static void clear_gradients(Model *m) { memset(m->g.wte, 0, m->count * sizeof(real)); }
+
+static Model *model;
+static Batch batch;
+static double smoothing_rate;
+static Dropout rates;
+static double batch_loss(void) { return model_loss(model, &batch, rates, smoothing_rate, 0); }
+
+/* The whole model through every row of the table of tensors. */
+static void test_model_gradient(void)
+{
+    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, 77};
+    smoothing_rate = 0.1;
+    model = random_model(small, TRAINING, 3, 0);
+    batch = random_batch(3, small.T, small.V, 3);
+    model_loss(model, &batch, rates, smoothing_rate, 1);
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &model->tensors[i];
+        size_t size = tensor_size(model, t);
+        expect(largest((&model->g.wte)[i], size) > 1e-3, "%s has no gradient", t->field);
+        bound(t->field, gradient_error(batch_loss, (&model->w.wte)[i], (&model->g.wte)[i], size, 60, i),
+              1e-6);
+    }
+    model_free(model), batch_free(&batch);
+}
+
+/* Frozen blocks keep a gradient of exactly 0, and the others get the same bits as without. */
+static void test_frozen(void)
+{
+    Config c = small;
+    c.L = 3;
+    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 5};
+    Batch b = random_batch(2, c.T, c.V, 3);
+    for (int frozen = 1; frozen <= 3; frozen++) {
+        Model *full = random_model(c, TRAINING, 2, 0), *part = random_model(c, TRAINING, 2, frozen);
+        double loss_full = model_loss(full, &b, d, 0, 1), loss_part = model_loss(part, &b, d, 0, 1);
+        expect(loss_full == loss_part, "%d frozen: loss %g, not %g", frozen, loss_part, loss_full);
+        for (int i = 0; i < TENSORS; i++) {
+            const Tensor *t = &part->tensors[i];
+            size_t from = trained_from(part, t), size = tensor_size(part, t);
+            real *g = (&part->g.wte)[i];
+            expect(largest(g, from) == 0, "%d frozen: %s has a gradient", frozen, t->field);
+            expect(!memcmp(g + from, (&full->g.wte)[i] + from, (size - from) * sizeof *g),
+                   "%d frozen: the gradient of %s differs", frozen, t->field);
+        }
+        model_update(part, (AdamW){.lr = 0.1, .b1 = 0.9, .b2 = 0.9, .eps = 1e-8, .decay = 1}, 1);
+        expect(!memcmp(part->w.wte, full->w.wte, part->tensors[0].size * sizeof(real)),
+               "%d frozen: the update moved wte", frozen);
+        model_free(full), model_free(part);
+    }
+    batch_free(&b);
+    found("1, 2, 3 of 3 blocks");
+}
+
+/* A token has no influence on what stands before it, nor on other documents, nor on other rows. */
+static void test_causal(void)
+{
+    Model *m = random_model(small, TRAINING, 3, 0);
+    Batch b = random_batch(3, small.T, small.V, 4);
+    int T = b.T, C = small.C, touched = 0;
+    model_forward(m, b.tokens, b.first, 3, 0, T, no_dropout);
+    real *before = copy(m->a.ln, (size_t)3 * T * C);
+    for (int n = 0; n < 3 * T; n++) {
+        b.tokens[n] = (b.tokens[n] + 1) % small.V;
+        model_forward(m, b.tokens, b.first, 3, 0, T, no_dropout);
+        b.tokens[n] = (b.tokens[n] + small.V - 1) % small.V;
+        for (int i = 0; i < 3 * T; i++) {
+            int same = !memcmp(m->a.ln + (size_t)i * C, before + (size_t)i * C, C * sizeof(real));
+            int sees = i / T == n / T && i >= n && b.first[i] <= n % T;
+            expect(same != sees, "output %d %s token %d", i, sees ? "does not see" : "sees", n);
+            touched += sees;
+        }
+    }
+    found("%d of %d pairs may and do depend", touched, 9 * T * T);
+    free(before), batch_free(&b), model_free(m);
+}
+
+/* Documents packed into rows give the losses and gradients that they give alone. */
+static void test_packed(void)
+{
+    Model *m = random_model(small, TRAINING, 3, 0), *alone = random_model(small, TRAINING, 3, 0);
+    Batch b = random_batch(3, small.T, small.V, 6), one = batch_new(1, small.T);
+    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4, sum = model_loss(m, &b, no_dropout, 0.1, 1), parts = 0;
+    int count = 0;
+    for (int n = 0, next; n < 3 * b.T; n = next, count++) {
+        for (next = n + 1; next < 3 * b.T && b.first[next] == n % b.T && next % b.T; next++) {}
+        one.T = next - n;
+        memcpy(one.tokens, b.tokens + n, one.T * sizeof(int));
+        memcpy(one.targets, b.targets + n, one.T * sizeof(int));
+        memcpy(one.weights, b.weights + n, one.T * sizeof(real));
+        parts += model_loss(alone, &one, no_dropout, 0.1, 1);
+        for (int i = 0; i < one.T; i++)
+            bound("loss of a token", fabs(alone->loss[i] - m->loss[n + i]), limit);
+    }
+    bound("loss", fabs(sum - parts), limit);
+    for (int i = 0; i < TENSORS; i++)
+        bound(m->tensors[i].field, difference((&alone->g.wte)[i], (&m->g.wte)[i],
+                                              tensor_size(m, &m->tensors[i])), limit);
+    expect(count > 6, "only %d documents", count);
+    batch_free(&b), batch_free(&one), model_free(m), model_free(alone);
+}
+
+/* Targets of weight 0 have no influence, and send back exactly nothing: a masked document of its
+ * own length is alone in using the last positions, and their gradient is 0. */
+static void test_masked(void)
+{
+    Model *m = random_model(small, TRAINING, 2, 0);
+    Batch b = random_batch(2, small.T, small.V, 8);
+    int T = b.T, half = T / 2;
+    for (int n = 0; n < 2 * T; n++) {
+        b.first[n] = n < T ? 0 : n % T / half * half;
+        if (n < T) b.weights[n] = 0;
+    }
+    double sum = model_loss(m, &b, no_dropout, 0.1, 1);
+    real *g = copy(m->g.wte, m->count);
+    expect(largest(m->g.wpe, (size_t)half * small.C) > 0, "the document that counts has no gradient");
+    expect(largest(m->g.wpe + (size_t)half * small.C, (size_t)half * small.C) == 0,
+           "the masked document has a gradient");
+    for (int n = 0; n < 2 * T; n++)
+        if (b.weights[n] == 0) b.targets[n] = (b.targets[n] + 1) % small.V;
+    clear_gradients(m);
+    expect(model_loss(m, &b, no_dropout, 0.1, 1) == sum, "a masked target changes the loss");
+    expect(!memcmp(g, m->g.wte, m->count * sizeof *g), "a masked target changes a gradient");
+    for (int n = 0; n < 2 * T; n++) b.weights[n] = 0;
+    clear_gradients(m);
+    expect(model_loss(m, &b, no_dropout, 0.1, 1) == 0, "nothing counts, but there is a loss");
+    expect(largest(m->g.wte, m->count) == 0, "nothing counts, but there is a gradient");
+    free(g), batch_free(&b), model_free(m);
+    found("exactly zero");
+}
+
+/* Gradients of parts of a batch add up to those of the whole. */
+static void test_accumulation(void)
+{
+    Model *whole = random_model(small, TRAINING, 4, 0), *parts = random_model(small, TRAINING, 1, 0);
+    Batch b = random_batch(4, small.T, small.V, 9);
+    double sum = model_loss(whole, &b, no_dropout, 0.1, 1), limit = REAL_BYTES == 8 ? 1e-12 : 1e-4;
+    for (int row = 0; row < 4; row++) {
+        int at = row * b.T;
+        Batch one = {1, b.T, b.tokens + at, b.targets + at, b.first + at, b.weights + at};
+        sum -= model_loss(parts, &one, no_dropout, 0.1, 1);
+    }
+    bound("loss", fabs(sum), limit);
+    for (int i = 0; i < TENSORS; i++)
+        bound(whole->tensors[i].field, difference((&parts->g.wte)[i], (&whole->g.wte)[i],
+                                                  tensor_size(whole, &whole->tensors[i])), limit);
+    batch_free(&b), model_free(whole), model_free(parts);
+}
+
+/* Losses and weights after steps with dropout are the same bits on any number of threads. */
+static void test_threads(void)
+{
+    Config c = {.T = 200, .V = 1000, .L = 2, .NH = 3, .C = 96, .Vp = 1008};
+    Batch b = random_batch(3, c.T, c.V, 2);
+    double losses[3] = {0};
+    real *weights = NULL;
+    for (int count = 1; count <= 4; count++) {
+        Model *m = random_model(c, TRAINING, 3, 0);
+        use_threads(count);
+        model_initialize(m, 1);
+        for (int step = 0; step < 3; step++) {
+            Dropout d = {(real)0.1, (real)0.1, (real)0.1, random_key(1, step)};
+            double sum = model_loss(m, &b, d, 0.1, 1);
+            model_update(m, (AdamW){.lr = 1e-3, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .decay = 0.1,
+                                    .clip = 1}, step + 1);
+            if (count == 1) losses[step] = sum;
+            expect(sum == losses[step], "%d threads, step %d: loss %.9g, not %.9g", count, step, sum,
+                   losses[step]);
+        }
+        if (count == 1) weights = copy(m->w.wte, m->count);
+        expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "%d threads: other weights", count);
+        model_free(m);
+    }
+    use_threads(1);
+    found("1 to 4 threads, loss %.4f -> %.4f", losses[0], losses[2]);
+    free(weights), batch_free(&b);
+}
+
+/* With the keys and values of the past kept, a token's output is what a full forward gives. A prompt
+ * of 7 for one row, then token by token; and three rows that grow together. */
+static void test_cache(void)
+{
+    double limit = REAL_BYTES == 8 ? 1e-12 : 1e-5;
+    int T = small.T, C = small.C;
+    for (int B = 1; B <= 3; B += 2) {
+        Model *full = random_model(small, INFERENCE, B, 0), *m = random_model(small, INFERENCE, B, 0);
+        Batch b = random_batch(B, T, small.V, 5);
+        model_forward(full, b.tokens, NULL, B, 0, T, no_dropout);
+        for (int t = 0, count; t < T; t += count) {
+            int step[7];
+            count = B == 1 && t == 0 ? 7 : 1;
+            for (int i = 0; i < B * count; i++) step[i] = b.tokens[i / count * T + t + i % count];
+            model_forward(m, step, NULL, B, t, count, no_dropout);
+            for (int i = 0; i < B * count; i++)
+                bound("output", difference(m->a.ln + (size_t)i * C,
+                                           full->a.ln + ((size_t)(i / count) * T + t + i % count) * C, C),
+                      limit);
+        }
+        batch_free(&b), model_free(full), model_free(m);
+    }
+}
+
+/* ================================================================================================
+ * 5. Parity with PyTorch: data/reference.py made data/reference.bin, in float64
+ */
+
+typedef struct {
+    Config c;
+    int B, batches;
+    size_t count;
+    real *weights;
+    Batch batch[10];
+    Reader r;                                                 /* stands where the results begin */
+} Reference;
+
+static real *read_doubles(Reader *r, size_t count)
+{
+    double *numbers = allocate(count, sizeof *numbers);
+    real *to = allocate(count, sizeof *to);
+    reader_get(r, numbers, count * sizeof *numbers);
+    for (size_t i = 0; i < count; i++) to[i] = (real)numbers[i];
+    free(numbers);
+    return to;
+}
+
+static Reference reference_open(void)
+{
+    static char path[4000];
+    snprintf(path, sizeof path, "%s/data/reference.bin", home);
+    Reference f = {.r = reader_open(path)};
+    int32_t h[HEADER];
+    Tensor tensors[TENSORS];
+    reader_header(&f.r, h, 20240607, "reference");
+    f.c = (Config){h[2], h[3], h[4], h[5], h[6], h[7]};
+    f.B = h[8], f.batches = h[9];
+    f.count = tensors_describe(f.c, tensors);
+    f.weights = allocate(f.count, sizeof(real));
+    read_numbers(&f.r, f.weights, f.count, 0);
+    assert(h[1] == 1 && f.batches == 10);
+    for (int i = 0; i < f.batches; i++) {
+        Batch *b = &f.batch[i];
+        *b = batch_new(f.B, f.c.T);
+        reader_get(&f.r, b->tokens, (size_t)3 * f.B * f.c.T * sizeof(int));
+        read_numbers(&f.r, b->weights, (size_t)f.B * f.c.T, 0);
+    }
+    return f;
+}
+
+static Model *reference_model(const Reference *f)
+{
+    Model *m = model_new(f->c);
+    model_prepare(m, TRAINING, f->B, f->c.T, 0);
+    memcpy(m->w.wte, f->weights, f->count * sizeof(real));
+    return m;
+}
+
+static void reference_close(Reference *f)
+{
+    for (int i = 0; i < f->batches; i++) batch_free(&f->batch[i]);
+    free(f->weights);
+    reader_close(&f->r);
+}
+
+static void test_parity(void)
+{
+    Reference f = reference_open();
+    Model *m = reference_model(&f);
+    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4;
+    size_t N = (size_t)f.B * f.c.T, V = f.c.V, C = f.c.C;
+    real *logits = read_doubles(&f.r, N * V), *losses = read_doubles(&f.r, N);
+    real *gradient = read_doubles(&f.r, f.count), *ours = allocate_reals(N * V);
+    model_loss(m, &f.batch[1], no_dropout, 0, 1);
+    for (size_t n = 0; n < N; n++)
+        if (f.batch[1].weights[n] != 0) bound("loss", fabs(m->loss[n] - losses[n]), limit);
+    for (int i = 0; i < TENSORS; i++) {
+        size_t at = m->tensors[i].offset;
+        bound(m->tensors[i].field, difference(m->g.wte + at, gradient + at,
+                                              tensor_size(m, &m->tensors[i])), limit);
+    }
+    model_forward(m, f.batch[1].tokens, f.batch[1].first, f.B, 0, f.c.T, no_dropout);
+    matmul(ours, V, NULL, 0, view(m->a.ln, C), transposed(m->w.wte, C), N, V, C);
+    bound("logits", difference(ours, logits, N * V), limit);
+    free(logits), free(losses), free(gradient), free_reals(ours), model_free(m), reference_close(&f);
+}
+
+/* `steps` steps as in data/reference.py; returns the model. losses and norms are of each step. */
+static Model *reference_train(const Reference *f, int steps, double lr, int warmup, double smoothing,
+                              double *losses, double *norms)
+{
+    Model *m = reference_model(f);
+    AdamW o = {.b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .decay = 0.1, .clip = 1};
+    for (int step = 0; step < steps; step++) {
+        losses[step] = model_loss(m, &f->batch[step % f->batches], no_dropout, smoothing, 1);
+        o.lr = lr * schedule('c', step, warmup, steps, 0.1);
+        norms[step] = model_update(m, o, step + 1);
+    }
+    return m;
+}
+
+/* Ten steps of AdamW, then 50 of fine-tuning on packed, masked documents. In float the weights are
+ * not compared: where a gradient is 0 but for rounding (the bias of a key), AdamW makes it large. */
+static void test_trajectory(void)
+{
+    Reference f = reference_open();
+    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4, losses[50], norms[50];
+    Model *m = reference_train(&f, 10, 1e-2, 3, 0, losses, norms);
+    reader_seek(&f.r, f.r.at + ((size_t)f.B * f.c.T * (f.c.V + 1) + f.count) * sizeof(double));
+    for (int tuning = 0; tuning < 2; tuning++) {
+        int steps = tuning ? 50 : 10;
+        real *loss = read_doubles(&f.r, steps), *norm = tuning ? NULL : read_doubles(&f.r, steps);
+        real *weights = read_doubles(&f.r, f.count);
+        if (tuning) {
+            model_free(m);
+            m = reference_train(&f, 50, 2e-3, 5, 0.1, losses, norms);
+            limit = REAL_BYTES == 8 ? 1e-8 : 1e-3;
+        }
+        for (int i = 0; i < steps; i++) {
+            bound("loss", fabs(losses[i] - loss[i]), limit);
+            if (norm) bound("norm of gradient", fabs(norms[i] / norm[i] - 1), limit);
+        }
+        for (int i = 0; REAL_BYTES == 8 && i < TENSORS; i++)
+            bound(m->tensors[i].field, difference((&m->w.wte)[i], weights + m->tensors[i].offset,
+                                                  tensor_size(m, &m->tensors[i])), limit);
+        free(loss), free(norm), free(weights);
+    }
+    model_free(m), reference_close(&f);
+}
+
+/* ================================================================================================
+ * 6. Optimizer and sampling
+ */
+
+/* Five steps of AdamW against its definition, in double; then the proximal step alone. */
+static void test_adamw(void)
+{
+    enum { COUNT = 1000 };
+    double lr = 0.01, b1 = 0.9, b2 = 0.95, eps = 1e-3, decay = 0.3, l1 = 0.2, scale = 0.7;
+    real *w = allocate_reals(4 * COUNT), *g = w + COUNT, *m = g + COUNT, *v = m + COUNT;
+    double W[COUNT], M[COUNT] = {0}, V[COUNT] = {0};
+    int zeros = 0;
+    fill(w, COUNT, 0.05, 1);
+    for (int i = 0; i < COUNT; i++) W[i] = w[i];
+    for (int t = 1; t <= 5; t++) {
+        fill(g, COUNT, 1, 1 + t);
+        for (int i = 0; i < COUNT; i++) {
+            double G = scale * g[i];
+            M[i] = b1 * M[i] + (1 - b1) * G;
+            V[i] = b2 * V[i] + (1 - b2) * G * G;
+            double mean = M[i] / (1 - pow(b1, t)), square = V[i] / (1 - pow(b2, t));
+            W[i] = W[i] - lr * (mean / (sqrt(square) + eps) + decay * W[i]);
+            W[i] = W[i] > lr * l1 ? W[i] - lr * l1 : W[i] < -lr * l1 ? W[i] + lr * l1 : 0;
+        }
+        adamw(w, g, m, v, COUNT, scale, lr, b1, b2, eps, decay, l1, t);
+        for (int i = 0; i < COUNT; i++) {
+            bound("weight", fabs(w[i] - W[i]), REAL_BYTES == 8 ? 1e-15 : 1e-7);
+            bound("moments", fabs(m[i] - M[i]) + fabs(v[i] - V[i]), REAL_BYTES == 8 ? 1e-14 : 1e-6);
+            expect(g[i] == 0, "the gradient was not cleared");
+            expect(W[i] != 0 || fabs(w[i]) < 1e-7, "a weight was not drawn to 0");
+            zeros += w[i] == 0;
+        }
+    }
+    expect(zeros > 20, "only %d weights are exactly 0", zeros);
+    free_reals(w);
+}
+
+/* The norm against its definition; clipping; decay of matrices only. */
+static void test_update(void)
+{
+    AdamW o = {.lr = 0.5, .b1 = 0.9, .b2 = 0.9, .eps = 1e-8, .decay = 0.5, .clip = 0.25};
+    Model *m = random_model(small, TRAINING, 1, 0);
+    double square = 0, sum = 0;
+    fill(m->g.wte, m->count, 1, 3);
+    for (size_t i = 0; i < m->count; i++) square += (double)m->g.wte[i] * m->g.wte[i];
+    o.lr = 0;
+    bound("norm", fabs(model_update(m, o, 1) / sqrt(square) - 1), REAL_BYTES == 8 ? 1e-12 : 1e-6);
+    for (size_t i = 0; i < m->count; i++) sum += (double)m->m.wte[i] * m->m.wte[i];
+    bound("clipped", fabs(sqrt(sum) / 0.1 / 0.25 - 1), REAL_BYTES == 8 ? 1e-12 : 1e-5);
+    memset(m->m.wte, 0, m->count * sizeof(real));
+    real *before = copy(m->w.wte, m->count);
+    o.lr = 0.5;
+    model_update(m, o, 1);
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        double rate = t->first_value == ONES || t->first_value == ZEROS ? 1 : 0.75;
+        for (size_t j = t->offset; j < t->offset + tensor_size(m, t); j++)
+            expect(m->w.wte[j] == (real)rate * before[j], "%s: decay is not %g", t->field, rate);
+    }
+    free(before), model_free(m);
+}
+
+static void test_schedule(void)
+{
+    const char kinds[] = "clk";
+    for (int k = 0; k < 3; k++) {
+        for (int s = 0; s < 100; s++) {
+            double now = schedule(kinds[k], s, 10, 100, 0.1), next = schedule(kinds[k], s + 1, 10, 100, 0.1);
+            if (s < 10) bound("warmup", fabs(now - (s + 1) / 10.0), 1e-15);
+            else expect(next <= now, "%c rises after step %d", kinds[k], s);
+        }
+        bound("peak", fabs(schedule(kinds[k], 10, 10, 100, 0.1) - 1), 1e-15);
+        bound("no warmup", fabs(schedule(kinds[k], 0, 0, 100, 0.1) - 1), 1e-15);
+        bound("end", fabs(schedule(kinds[k], 100, 10, 100, 0.1) - (k < 2 ? 0.1 : 1)), 1e-15);
+        bound("middle", fabs(schedule(kinds[k], 55, 10, 100, 0.1) - (k < 2 ? 0.55 : 1)), 1e-15);
+    }
+    bound("third of cosine", fabs(schedule('c', 40, 10, 100, 0.1) - (0.1 + 0.9 * 0.75)), 1e-15);
+    bound("third of linear", fabs(schedule('l', 40, 10, 100, 0.1) - (0.1 + 0.9 * 2 / 3)), 1e-15);
+}
+
+/* 20,000 draws in each of several settings against probabilities from the definition: sort, keep
+ * the first top_k, then the first whose sum reaches top_p. */
+static void test_sampling(void)
+{
+    enum { V = 40, DRAWS = 20000 };
+    static const Sampling settings[] = {{.temperature = 1, .top_p = 1}, {.temperature = 0.7, .top_p = 0.9},
+        {.temperature = 1.5, .top_p = 1, .top_k = 7}, {.temperature = 1, .top_p = 0.6, .top_k = 12},
+        {.temperature = 1, .top_p = 1, .top_k = V + 5}, {.temperature = 0, .top_p = 1},
+        {.temperature = 1, .top_p = 0}};
+    real logits[V];
+    Candidate order[V], list[V];
+    fill(logits, V, 1.5, 3);
+    for (size_t s = 0; s < sizeof settings / sizeof *settings; s++) {
+        double p[V], sum = 0, kept = 0;
+        int count[V] = {0}, k = settings[s].top_k ? min_int(V, settings[s].top_k) : V, n = 0;
+        for (int v = 0; v < V; v++) order[v] = (Candidate){logits[v], v};
+        qsort(order, V, sizeof *order, more_likely);
+        for (int i = 0; i < k; i++)
+            sum += p[i] = exp((order[i].logit - order[0].logit) / fmax(1e-9, settings[s].temperature));
+        do kept += p[n++];
+        while (n < k && kept < settings[s].top_p * sum);
+        for (int i = 0; i < DRAWS; i++) count[sample(logits, V, &settings[s], random_key(9, i), list)]++;
+        for (int i = 0; i < V; i++) {
+            double expected = i < n ? DRAWS * p[i] / kept : 0, seen = count[order[i].id];
+            bound("setting", fabs(seen - expected), 5 * sqrt(expected) + (i < n ? 5 : 1e-9));
+        }
+    }
+}
+
+/* Text that comes byte by byte is shown in whole characters, never past what may begin the stop
+ * text, and ends before it. */
+static void test_streaming(void)
+{
+    const char *text = "na\xC3\xAFve \xE2\x82\xAC \xF0\x9F\x98\x80 <en <end> more", *stop = "<end>";
+    size_t shown = 0, expected = strstr(text, stop) - text;
+    Sample s = {.text = allocate(1, 1), .room = 1};
+    for (size_t i = 0; text[i] && !s.done; i++) {
+        s.shown = shown = sample_append(&s, text + i, 1, stop);
+        expect(shown <= s.size && !memcmp(s.text, text, shown), "other text after byte %zu", i);
+        for (size_t at = 0, n; at < shown; at += n) {
+            n = utf8_length(s.text + at, shown - at);
+            expect(n > 0, "half a character is shown after byte %zu", i);
+            if (!n) break;
+        }
+        expect(shown <= expected, "byte %zu shows the beginning of the stop text", i);
+    }
+    expect(s.done && shown == expected && s.size == expected, "ended after %zu of %zu", s.size, expected);
+    found("%zu bytes, then the stop text", expected);
+    free(s.text);
+}
+
+/* ================================================================================================
+ * 7. Data
+ *
+ * In these token files the id of a token is its place in the file, so that a batch tells where each
+ * of its numbers came from; the end of text is 0.
+ */
+
+static Tokens numbered_text(size_t count)
+{
+    Tokens t = {"test", 0, count, allocate(count, sizeof *t.ids), NULL};
+    for (size_t i = 0; i < count; i++) t.ids[i] = (uint16_t)i;
+    return t;
+}
+
+/* Documents of 2 to 41 tokens; the second half of each counts. */
+static Tokens numbered_documents(int count)
+{
+    Tokens t = {"test", 1, 0, allocate(count * 41 + 1, sizeof *t.ids), allocate(count * 41 + 1, 1)};
+    t.count = 1;
+    for (int d = 0; d < count; d++) {
+        int length = 2 + below(40, 1, d);
+        for (int i = 1; i <= length; i++, t.count++) {
+            t.ids[t.count] = i < length ? (uint16_t)t.count : 0;
+            t.counts[t.count] = i > length / 2;
+        }
+    }
+    return t;
+}
+
+/* Read an epoch in batches of one row; seen[i] counts how often the token at i was an input. Checks
+ * that every other number of the batch follows from that. Returns the number of rows. */
+static int read_epoch(Feed *f, int *seen)
+{
+    const Tokens *t = f->tokens;
+    Batch b = batch_new(1, f->T);
+    int rows = f->rows, begin = 0;
+    memset(seen, 0, t->count * sizeof *seen);
+    for (int row = 0; row < rows; row++) {
+        int counted = feed_batch(f, &b), sum = 0;
+        for (int n = 0; n < f->T; n++) {
+            int from = b.tokens[n] ? b.tokens[n] : b.targets[n] ? b.targets[n] - 1 : -1;
+            if (b.first[n] == n) begin = from;
+            if (from < 0) {                                   /* a place that no document fills */
+                expect(b.weights[n] == 0 && b.first[n] == n, "row %d, place %d: padding counts", row, n);
+                continue;
+            }
+            seen[from]++;
+            sum += b.weights[n] != 0;
+            expect(b.targets[n] == t->ids[from + 1], "row %d, place %d: wrong target", row, n);
+            expect(from - begin == n - b.first[n], "row %d, place %d: not of its document", row, n);
+            expect(b.weights[n] == (t->counts ? t->counts[from + 1] : 1), "row %d, place %d: weight", row, n);
+        }
+        expect(sum == counted, "row %d: %d targets count, feed_batch says %d", row, sum, counted);
+    }
+    batch_free(&b);
+    return rows;
+}
+
+/* Running text: each token once an epoch; what does not fill a row is another part each time. */
+static void test_feed_text(void)
+{
+    for (int spare = 0; spare < 8; spare += 7) {
+        Tokens t = numbered_text(1001 + spare);
+        Feed f = feed_new(&t, 10, 2000, 1, 5);
+        int *seen = allocate(t.count, sizeof *seen), *ever = allocate(t.count, sizeof *ever);
+        for (int epoch = 0; epoch < 60; epoch++) {
+            int sum = 0;
+            expect(read_epoch(&f, seen) == 100, "%d rows", f.rows);
+            for (size_t i = 0; i + 1 < t.count; i++) {
+                expect(seen[i] <= 1, "epoch %d: token %zu comes %d times", epoch, i, seen[i]);
+                sum += seen[i], ever[i] += seen[i];
+            }
+            expect(sum == 1000, "epoch %d: %d of 1000 tokens", epoch, sum);
+        }
+        for (size_t i = 0; i + 1 < t.count; i++) expect(ever[i] > 0, "token %zu never comes", i);
+        tokens_free(&t), feed_free(&f), free(seen), free(ever);
+    }
+    found("each of 1000 tokens once");
+}
+
+/* Documents: each once an epoch, whole and in one row; and the rows are nearly full. */
+static void test_feed_documents(void)
+{
+    Tokens t = numbered_documents(500);
+    Feed f = feed_new(&t, 64, 0, 1, 5);
+    int *seen = allocate(t.count, sizeof *seen), rows = 0;
+    Piece before = f.pieces[0];
+    for (int epoch = 0; epoch < 5; epoch++) {
+        rows = read_epoch(&f, seen);
+        for (size_t i = 0; i + 1 < t.count; i++) expect(seen[i] == 1, "token %zu: %d times", i, seen[i]);
+        bound("waste", 1 - (double)(t.count - 1) / (rows * 64.0), 0.02);
+        feed_seek(&f, epoch + 1, 0);
+        expect(f.pieces[0].from != before.from, "epoch %d begins like the last", epoch + 1);
+        before = f.pieces[0];
+    }
+    expect(f.count == 500 && f.cut == 0, "%d documents, %d cut", f.count, f.cut);
+    feed_free(&f);
+    f = feed_new(&t, 16, 0, 0, 5);                            /* too long: the end stays */
+    expect(f.cut > 100, "%d cut", f.cut);
+    for (int i = 0; i < f.count; i++) {
+        Piece p = f.pieces[i];
+        expect(p.length <= 16 && t.ids[p.from + p.length] == 0, "a piece does not end its document");
+        expect(p.length == 16 || t.ids[p.from] == 0, "a short piece does not begin its document");
+    }
+    feed_free(&f), tokens_free(&t), free(seen);
+}
+
+/* To go to a row is to have read all before it. */
+static void test_feed_seek(void)
+{
+    Tokens kinds[2] = {numbered_text(1005), numbered_documents(120)};
+    for (int kind = 0; kind < 2; kind++) {
+        Feed f = feed_new(&kinds[kind], 50, 0, 1, 3), g = feed_new(&kinds[kind], 50, 0, 1, 3);
+        Batch a = batch_new(3, 50), b = batch_new(3, 50);
+        for (int step = 0; step < 50; step++) {
+            feed_batch(&f, &a);
+            feed_batch(&g, &b);
+            expect(!memcmp(a.tokens, b.tokens, 3 * 150 * sizeof(int)), "kind %d, step %d", kind, step);
+            feed_free(&g);
+            g = feed_new(&kinds[kind], 50, 0, 1, 3);
+            feed_seek(&g, f.epoch, f.row);
+        }
+        expect(f.epoch > 1, "only %d epochs", f.epoch);
+        feed_free(&f), feed_free(&g), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
+    }
+    found("100 places");
+}
+
+static void test_noise(void)
+{
+    enum { N = 200 * 200 };
+    Batch a = random_batch(200, 200, 1000, 1), b = random_batch(200, 200, 1000, 1);
+    int changed = 0, could = 0, high = 0;
+    batch_noise(&a, 0.05, 1000, 7);
+    for (int n = 0; n < N; n++) {
+        int begins = a.first[n] == n % 200;
+        could += !begins;
+        changed += a.tokens[n] != b.tokens[n];
+        high += a.tokens[n] != b.tokens[n] && a.tokens[n] >= 500;
+        expect(!begins || a.tokens[n] == b.tokens[n], "the first token of a document changed");
+    }
+    expect(!memcmp(a.targets, b.targets, 2 * N * sizeof(int)), "targets or documents changed");
+    expect(!memcmp(a.weights, b.weights, N * sizeof(real)), "weights changed");
+    bound("rate", fabs((double)changed / could - 0.05 * 0.999), 5 * sqrt(0.05 / could));
+    bound("high half", fabs((double)high / changed - 0.5), 5 * sqrt(0.25 / changed));
+    batch_free(&a), batch_free(&b);
+}
+
+/* ================================================================================================
+ * 8. Checkpoints
+ */
+
+static int same_file(const char *path, const void *bytes, size_t size)
+{
+    size_t found_size;
+    char *text = read_file(path, &found_size);
+    int same = found_size == size && !memcmp(text, bytes, size);
+    free(text);
+    return same;
+}
+
+static void test_model_file(void)
+{
+    Model *m = random_model(small, INFERENCE, 1, 0);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        const char *path = scratch("model.bin");
+        model_write(m, path, bf16);
+        Model *back = model_read(path);
+        expect(!memcmp(&back->c, &small, sizeof small), "another shape came back");
+        for (size_t i = 0; i < m->count; i++) {
+            float sent = (float)m->w.wte[i];
+            expect(back->w.wte[i] == (bf16 ? bf16_to(bf16_from(sent)) : sent), "number %zu differs", i);
+        }
+        model_free(back);
+    }
+    found("%zu numbers, fp32 and bf16", m->count);
+    model_free(m);
+}
+
+/* bf16_from against its definition: of the two neighbours the nearer, of equals the even one. */
+static void test_bf16(void)
+{
+    for (uint32_t i = 0; i < 1 << 22; i++) {
+        union { uint32_t i; float f; } x = {i % 4 ? random_bits(1, i) : i / 4 << 15 | (i & 4) >> 2};
+        uint16_t got = bf16_from(x.f), low = (uint16_t)(x.i >> 16), high = low + 1;
+        if (isnan(x.f)) {
+            expect(isnan(bf16_to(got)), "NaN %08x becomes %04x", x.i, got);
+            continue;
+        }
+        double next = isinf(bf16_to(high)) ? copysign(0x1p128, x.f) : bf16_to(high);
+        double below = fabs((double)x.f - bf16_to(low)), above = fabs(next - x.f);
+        uint16_t right = isinf(x.f) || below < above || (below == above && low % 2 == 0) ? low : high;
+        expect(got == right, "%08x becomes %04x, not %04x", x.i, got, right);
+    }
+    found("4 million numbers, a million of them ties");
+}
+
+/* What llm.c's own writer would write for a model in which all numbers of tensor i are i + 1, then
+ * i + 2 for the next layer: header and body made here by hand. */
+static void test_llmc_model(void)
+{
+    static const int sizes[16][2] = {{10 * 8, 1}, {4 * 8, 1}, {8, 3}, {8, 3}, {24 * 8, 3}, {24, 3}, {64, 3},
+        {8, 3}, {8, 3}, {8, 3}, {32 * 8, 3}, {32, 3}, {8 * 32, 3}, {8, 3}, {8, 1}, {8, 1}};
+    static const Config xl = {1024, 50257, 48, 25, 1600, 50304}, gpt2 = {1024, 50257, 12, 12, 768, 50304};
+    int32_t file[HEADER + 3 * 12 * 64 + 1000] = {20240326, 3, 4, 9, 3, 2, 8, 10};
+    float *numbers = (float *)(file + HEADER);
+    Tensor tensors[TENSORS];
+    size_t count = 0;
+    for (int i = 0; i < 16; i++)
+        for (int j = 0; j < sizes[i][0] * sizes[i][1]; j++)
+            numbers[count++] = (float)(i + 1 + j / sizes[i][0]);
+    assert(HEADER + count <= sizeof file / 4);
+    const char *path = scratch("llmc.bin");
+    Writer *w = writer_open(path);
+    writer_put(w, file, (HEADER + count) * 4);
+    writer_close(w);
+    Model *m = model_read(path);
+    expect(params_layer(m->tensors, m->w, 2).fc_b[31] == 14 && m->w.lnf_b[0] == 16, "tensors are misplaced");
+    expect(m->c.T == 4 && m->c.V == 9 && m->c.L == 3 && m->c.NH == 2 && m->c.C == 8 && m->c.Vp == 10, "shape");
+    model_write(m, path, 0);
+    expect(same_file(path, file, (HEADER + count) * 4), "other bytes are written");
+    for (size_t i = 0; i < count; i++) ((uint16_t *)numbers)[i] = bf16_from((float)m->w.wte[i]);
+    file[1] = 5;
+    model_write(m, path, 1);
+    expect(same_file(path, file, HEADER * 4 + count * 2), "other bytes are written in bf16");
+    expect(1024 + 4 * tensors_describe(gpt2, tensors) == 497904640, "GPT-2 124M has another size");
+    expect(tensors_describe(xl, tensors) == 1557686400, "GPT-2 1558M has another size");
+    found("3 layers by hand; 497,904,640 bytes for 124M");
+    model_free(m);
+}
+
+static void test_token_file(void)
+{
+    static uint16_t file[2 * HEADER + 9] = {0};
+    int32_t header[HEADER] = {20240520, 1, 6};
+    const char *path = scratch("tokens.bin");
+    for (int version = 1; version <= 2; version++) {
+        header[1] = version;
+        memcpy(file, header, sizeof header);
+        for (int i = 0; i < 6; i++) file[2 * HEADER + i] = (uint16_t)(50256 - i);
+        memcpy(file + 2 * HEADER + 6, "\0\0\1\1\0\1", 6);
+        Writer *w = writer_open(path);
+        writer_put(w, file, sizeof header + (version == 1 ? 12 : 18));
+        writer_close(w);
+        Tokens t = tokens_read(path, 50257);
+        expect(t.count == 6 && t.examples == version - 1, "version %d: %zu tokens", version, t.count);
+        for (int i = 0; i < 6; i++) {
+            expect(t.ids[i] == 50256 - i, "version %d: token %d is %d", version, i, t.ids[i]);
+            expect(version == 1 || t.counts[i] == "\0\0\1\1\0\1"[i], "flag %d", i);
+        }
+        tokens_free(&t);
+    }
+    found("versions 1 and 2");
+}
+
+/* Six steps, against three, a state written and read by another model, and three more. */
+static void test_resume(void)
+{
+    Tokens t = numbered_documents(60);
+    for (size_t i = 0; i < t.count; i++) t.ids[i] %= small.V;
+    const char *path = scratch("state.bin");
+    real *weights = NULL;
+    for (int stop = 6; stop > 0; stop -= 3) {
+        Progress p = {.settings = "lr = 1"}, q;
+        Feed f = feed_new(&t, small.T, 0, 1, 3);
+        Batch b = batch_new(2, small.T);
+        Model *m = random_model(small, TRAINING, 2, 0);
+        for (; p.step < 6; p.step++) {
+            if (p.step == stop) {
+                p.epoch = f.epoch, p.row = f.row;
+                state_write(m, &p, path);
+                model_free(m);
+                m = model_new(small);
+                model_prepare(m, TRAINING, 2, small.T, 0);
+                state_read(m, &q, path);
+                expect(!memcmp(&p, &q, sizeof p), "the progress differs");
+                feed_seek(&f, 7, 3);
+                feed_seek(&f, (int)q.epoch, (int)q.row);
+            }
+            feed_batch(&f, &b);
+            model_loss(m, &b, (Dropout){(real)0.1, (real)0.1, (real)0.1, random_key(3, p.step)}, 0, 1);
+            model_update(m, (AdamW){.lr = 0.01, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .clip = 1}, (int)p.step + 1);
+        }
+        if (!weights) weights = copy(m->w.wte, m->count);
+        else expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "other weights");
+        batch_free(&b), feed_free(&f), model_free(m);
+    }
+    found("same bits");
+    tokens_free(&t), free(weights);
+}
