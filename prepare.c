@@ -1,10 +1,10 @@
 /* prepare.c - everything that belongs to someone else becomes files for train_gpt, and back.
  *
  *     make prepare          or          cc -O3 -march=native -o prepare prepare.c -lm
- *     ./prepare text FILE... --out data/NAME        text to data/NAME_train.bin and data/NAME_val.bin
- *     ./prepare import FILE|FOLDER --out M.bin      Hugging Face's model (or llm.c's) to ours
- *     ./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained
- *     ./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it
+ *     ./prepare text FILE... --out data/NAME      text to data/NAME_train.bin and data/NAME_val.bin
+ *     ./prepare import FILE|FOLDER --out M.bin    Hugging Face's model, or llm.c's, to ours
+ *     ./prepare export M.bin --out FOLDER         ours to a folder for from_pretrained
+ *     ./prepare gpt2 [small|medium|large|xl]      fetch a published model and import it
  *
  *   1. Text           documents, their split into training and validation, token files
  *   2. Vocabularies   vocab.json and merges.txt, read and written
@@ -42,6 +42,14 @@ char *file_beside(const char *path, const char *name)
     if (stat(found, &status) == 0) return found;
     free(found);
     return NULL;
+}
+
+Writer *writer_in(const char *folder, const char *name)
+{
+    char *path = format("%s/%s", folder, name);
+    Writer *w = writer_open(path);
+    free(path);
+    return w;
 }
 
 /* A name out of a file, fit for a message of one line. */
@@ -146,7 +154,8 @@ char *documents_choose(size_t count, double share, int seed)
     wanted = wanted < 1 ? 1 : wanted > count - 1 ? count - 1 : wanted;
     for (size_t i = 0; i < count; i++) order[i] = i;
     for (size_t i = 0; i < wanted; i++) {              /* the first steps of a shuffle */
-        size_t j = i + (size_t)(random_uniform(random_key((uint64_t)seed, i), 0) * (double)(count - i));
+        double random = random_uniform(random_key((uint64_t)seed, i), 0);
+        size_t j = i + (size_t)(random * (double)(count - i));
         chosen[order[j]] = 1;
         order[j] = order[i];
     }
@@ -177,8 +186,9 @@ Tokenizer *tokenizer_for_tokens(const char *path)
 }
 
 /* Write the documents whose mark is `side`, each as <|endoftext|> and its tokens. */
-void documents_write(const Documents *d, const char *chosen, int side, Tokenizer *t, const char *path)
+void documents_write(const Documents *d, const char *chosen, int side, Tokenizer *t)
 {
+    char *path = format("%s_%s.bin", given.out, side ? "val" : "train");
     Tokens tokens = {.path = path};
     size_t documents = 0, bytes = 0, room = 0, count;
     for (size_t i = 0; i < d->count; i++) {
@@ -196,11 +206,12 @@ void documents_write(const Documents *d, const char *chosen, int side, Tokenizer
     tokens_write(&tokens);
     printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
     tokens_free(&tokens);
+    free(path);
 }
 
 int command_text(int words, char **word)
 {
-    char **texts = allocate((size_t)words, sizeof *texts), *name[2];
+    char **texts = allocate((size_t)words, sizeof *texts);
     size_t *sizes = allocate((size_t)words, sizeof *sizes), total = 0;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
@@ -217,16 +228,12 @@ int command_text(int words, char **word)
         d.count = before;
         documents_split(&d, texts[i], sizes[i], part);
     }
-    if (d.count == 0) die("%s: there is no text%s", word[0], words > 1 ? ", nor in the others" : "");
+    if (d.count == 0) die("%s: there is no text%s", word[0], words > 1 ? ", nor in others" : "");
     if (d.count == 1)
         die("%s: one document cannot be divided into training and validation; put lines %s between "
             "documents", word[0], END_OF_TEXT);
     char *chosen = documents_choose(d.count, given.val, given.seed);
-    for (int side = 0; side < 2; side++) {
-        name[side] = format("%s_%s.bin", given.out, side ? "val" : "train");
-        documents_write(&d, chosen, side, t, name[side]);
-        free(name[side]);
-    }
+    for (int side = 0; side < 2; side++) documents_write(&d, chosen, side, t);
     for (int i = 0; i < words; i++) free(texts[i]);
     free(texts), free(sizes), free(d.document), free(chosen);
     tokenizer_free(t);
@@ -298,7 +305,8 @@ void merges_check(const Tokenizer *t, const char *path)
         size_t m = space ? (size_t)(space - line) : length, n = space ? length - m - 1 : 0;
         int id = space ? id_of_words(t, line, m, space + 1, n) : -1;
         if (id <= last || !tokenizer_merge(t, id, &left, &right) || n == 0 ||
-            left != id_of_words(t, line, m, NULL, 0) || right != id_of_words(t, space + 1, n, NULL, 0))
+            left != id_of_words(t, line, m, NULL, 0) ||
+            right != id_of_words(t, space + 1, n, NULL, 0))
             die("%s: line %d: is not the merge that the ids in vocab.json imply; only vocabularies "
                 "of GPT-2's kind can be imported", path, number);
         last = id;
@@ -341,16 +349,16 @@ Tokenizer *vocabulary_read(const char *vocab, const char *merges)
     return t;
 }
 
-void vocabulary_write(const Tokenizer *t, const char *vocab, const char *merges)
+void vocabulary_write(const Tokenizer *t, const char *folder)
 {
     char word[WORD];
     int left, right;
-    Writer *w = writer_open(vocab);
+    Writer *w = writer_in(folder, "vocab.json");
     for (int id = 0; id < t->count; id++) {
         size_t size = word_from_token(word, t, id), bytes = token_size(t, id);
         int64_t other = map_find(&t->ids, t->bytes + t->start[id], bytes)->value - 1;
         if (other >= 0 && other != id)
-            die("%s: tokens %d and %d are spelled alike; a vocab.json cannot hold both", vocab,
+            die("%s: tokens %d and %d are spelled alike; a vocab.json cannot hold both", w->path,
                 (int)other, id);
         fputs(id ? ", " : "{", w->file);
         json_write_string(w->file, word, size);
@@ -358,7 +366,7 @@ void vocabulary_write(const Tokenizer *t, const char *vocab, const char *merges)
     }
     writer_print(w, "}\n");
     writer_close(w);
-    w = writer_open(merges);
+    w = writer_in(folder, "merges.txt");
     writer_print(w, "#version: 0.2\n");
     for (int id = 0; id < t->count; id++) {
         if (!tokenizer_merge(t, id, &left, &right)) continue;
@@ -408,15 +416,20 @@ typedef struct {
     int count;
 } Weights;
 
-/* How a tensor is stored: biases and layernorms in one dimension, linear layers transposed. */
-int stored_transposed(const Tensor *t) { return t->first_value == LINEAR || t->first_value == RESIDUAL; }
+/* Linear layers are stored as (in, out), ours as (out, in). */
+int stored_transposed(const Tensor *t)
+{
+    return t->first_value == LINEAR || t->first_value == RESIDUAL;
+}
 
+/* The shape of a tensor as it is stored: one dimension (and shape[1] = 0), or two. */
 int stored_shape(const Tensor *t, size_t shape[2])
 {
-    int transposed = stored_transposed(t);
-    shape[0] = (size_t)(t->rows == 1 || transposed ? t->columns : t->rows);
-    shape[1] = (size_t)(transposed ? t->rows : t->columns);
-    return t->rows == 1 && t->first_value != EMBEDDING && !transposed ? 1 : 2;
+    int dims = t->first_value == ONES || t->first_value == ZEROS ? 1 : 2;
+    int turned = dims == 1 || stored_transposed(t);
+    shape[0] = (size_t)(turned ? t->columns : t->rows);
+    shape[1] = dims == 1 ? 0 : (size_t)(turned ? t->rows : t->columns);
+    return dims;
 }
 
 /* With %d for the layer, if there is one for each. */
@@ -519,19 +532,19 @@ void weights_add(Weights *w, char *path)
 /* Check tensor i of layer l against the shape of the model; HEAD may be missing. */
 void stored_check(const Weights *w, int i, int l, const char *path)
 {
-    const Tensor *t = &w->tensors[i == HEAD ? WTE : i];
     const Stored *s = &w->stored[i][l];
-    size_t shape[2];
-    int dims = stored_shape(t, shape);
-    char *name = format(stored_name(w, i), l);
-    if (!s->file && i != HEAD) die("%s: tensor %s is missing", path, name);
-    if (s->file && s->type >= READABLE)
+    size_t shape[2] = {0};
+    int dims = stored_shape(&w->tensors[i == HEAD ? WTE : i], shape);
+    char name[100];
+    snprintf(name, sizeof name, stored_name(w, i), l);
+    if (!s->file && i == HEAD) return;
+    if (!s->file) die("%s: tensor %s is missing", path, name);
+    if (s->type >= READABLE)
         die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, name,
             number_types[s->type].name);
-    if (s->file && (s->dims != dims || s->shape[0] != shape[0] || (dims > 1 && s->shape[1] != shape[1])))
-        die("%s: tensor %s: expected %d dimensions, %zu x %zu; found %d, %zu x %zu", path, name,
-            dims, shape[0], dims > 1 ? shape[1] : 1, s->dims, s->shape[0], s->dims > 1 ? s->shape[1] : 1);
-    free(name);
+    if (s->dims != dims || memcmp(s->shape, shape, sizeof shape))
+        die("%s: tensor %s: expected %d dimensions, %zu and %zu, found %d, %zu and %zu", path, name,
+            dims, shape[0], shape[1], s->dims, s->shape[0], s->shape[1]);
 }
 
 /* Find the model's shape in those of its tensors, and check that all agree. */
@@ -633,6 +646,19 @@ void matrix_turn(real *y, const real *x, size_t rows, size_t columns)
                     y[j * rows + i] = x[i * columns + j];
 }
 
+/* Read one layer of a tensor to where the model has it. */
+void stored_load(const Stored *s, const Tensor *t, real *to)
+{
+    if (!stored_transposed(t)) {
+        stored_numbers(s, to, t->size);
+        return;
+    }
+    real *turned = allocate_reals(t->size);
+    stored_numbers(s, turned, t->size);
+    matrix_turn(to, turned, (size_t)t->columns, (size_t)t->rows);
+    free_reals(turned);
+}
+
 /* Check config.json against the shapes found in the weights, and take the number of heads from it,
  * which no shape tells. What is not mentioned is as in GPT-2. */
 void config_read(Config *c, const char *path)
@@ -702,19 +728,9 @@ Model *safetensors_read(const char *path)
 {
     Weights w = weights_open(path);
     Model *m = model_new(config_complete(&w, path));
-    size_t most = 0;
     for (int i = 0; i < TENSORS; i++)
-        if (stored_transposed(&w.tensors[i]) && w.tensors[i].size > most) most = w.tensors[i].size;
-    real *buffer = allocate_reals(most);
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (w.tensors[i].layered ? w.c.L : 1); l++) {
-            const Tensor *t = &w.tensors[i];
-            real *to = (&m->w.wte)[i] + l * t->size;
-            int turn = stored_transposed(t);
-            stored_numbers(&w.stored[i][l], turn ? buffer : to, t->size);
-            if (turn) matrix_turn(to, buffer, (size_t)t->columns, (size_t)t->rows);
-        }
-    free_reals(buffer);
+        for (int l = 0; l < (w.tensors[i].layered ? w.c.L : 1); l++)
+            stored_load(&w.stored[i][l], &w.tensors[i], (&m->w.wte)[i] + l * w.tensors[i].size);
     params_check(m, m->w, path);
     head_check(&w, m->w.wte, path);
     weights_close(&w);
@@ -745,7 +761,9 @@ void model_import(const char *path, const char *out)
     int folder = stat(path, &status) == 0 && S_ISDIR(status.st_mode);
     char *file = folder ? file_beside(path, "model.safetensors") : format("%s", path);
     if (!file) file = file_beside(path, "model.safetensors.index.json");
-    if (!file) die("%s: has neither model.safetensors nor model.safetensors.index.json", path);
+    if (!file)
+        die("%s: has neither model.safetensors nor model.safetensors.index.json; other formats must "
+            "first be saved as these", path);
     Model *m = is_model_file(file) ? model_read(file) : safetensors_read(file);
     Config c = m->c;
     model_write(m, out, given.bf16);
@@ -755,8 +773,9 @@ void model_import(const char *path, const char *out)
     char *vocab = folder ? file_beside(path, "vocab.json") : NULL;
     char *merges = folder ? file_beside(path, "merges.txt") : NULL;
     if (vocab && merges) {
-        size_t length = strlen(out), suffix = length > 4 && !strcmp(out + length - 4, ".bin") ? 4 : 0;
-        char *tokenizer = format("%.*s_tokenizer.bin", (int)(length - suffix), out);
+        size_t length = strlen(out);
+        if (length > 4 && !strcmp(out + length - 4, ".bin")) length -= 4;
+        char *tokenizer = format("%.*s_tokenizer.bin", (int)length, out);
         vocabulary_import(vocab, merges, tokenizer);
         free(tokenizer);
     }
@@ -806,63 +825,62 @@ char *safetensors_header(const Tensor tensors[TENSORS], int layers, int bf16, si
     return text;
 }
 
-void safetensors_write(const Model *m, const char *path, int bf16)
+/* Write one layer of a tensor. */
+void stored_save(Writer *w, const Tensor *t, const real *from, int bf16)
+{
+    if (!stored_transposed(t)) {
+        write_numbers(w, from, t->size, bf16);
+        return;
+    }
+    real *turned = allocate_reals(t->size);
+    matrix_turn(turned, from, (size_t)t->rows, (size_t)t->columns);
+    write_numbers(w, turned, t->size, bf16);
+    free_reals(turned);
+}
+
+void safetensors_write(const Model *m, const char *folder, int bf16)
 {
     Config c = m->c;
     Tensor tensors[TENSORS];
-    size_t size, most = 0;
-    c.Vp = c.V;                                        /* rows of padding are not theirs */
+    size_t size;
+    c.Vp = c.V;                                        /* the padding is not theirs */
     tensors_describe(c, tensors);
     char *header = safetensors_header(tensors, c.L, bf16, &size);
-    uint64_t length = size;
-    Writer *w = writer_open(path);
-    writer_put(w, &length, sizeof length);
+    Writer *w = writer_in(folder, "model.safetensors");
+    writer_put(w, &(uint64_t){size}, 8);
     writer_put(w, header, size);
     for (int i = 0; i < TENSORS; i++)
-        if (stored_transposed(&tensors[i]) && tensors[i].size > most) most = tensors[i].size;
-    real *buffer = allocate_reals(most);
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (tensors[i].layered ? c.L : 1); l++) {
-            const Tensor *t = &tensors[i];
-            const real *from = (&m->w.wte)[i] + l * t->size;
-            int turn = stored_transposed(t);
-            if (turn) matrix_turn(buffer, from, (size_t)t->rows, (size_t)t->columns);
-            write_numbers(w, turn ? buffer : from, t->size, bf16);
-        }
+        for (int l = 0; l < (tensors[i].layered ? c.L : 1); l++)
+            stored_save(w, &tensors[i], (&m->w.wte)[i] + l * tensors[i].size, bf16);
     writer_close(w);
-    free_reals(buffer), free(header);
+    free(header);
 }
 
 /* The small files that tell transformers what the large ones are. */
 void configs_write(const Config *c, const Tokenizer *t, const char *folder, int bf16)
 {
-    char word[WORD], *path = format("%s/config.json", folder);
-    Writer *w = writer_open(path);
+    int end = t->end_of_text;
+    char word[WORD];
+    size_t size = word_from_token(word, t, end);
+    Writer *w = writer_in(folder, "config.json");
     writer_print(w, "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"
         "  \"vocab_size\": %d,\n  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n"
-        "  \"n_head\": %d,\n  \"n_inner\": null,\n  \"activation_function\": \"gelu_new\",\n"
-        "  \"layer_norm_epsilon\": 1e-05,\n  \"tie_word_embeddings\": true,\n  \"bos_token_id\": %d,\n"
-        "  \"eos_token_id\": %d,\n  \"torch_dtype\": \"%s\"\n}\n", c->V, c->T, c->C, c->L, c->NH,
-        t->end_of_text, t->end_of_text, bf16 ? "bfloat16" : "float32");
+        "  \"n_head\": %d,\n", c->V, c->T, c->C, c->L, c->NH);
+    writer_print(w, "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": 1e-05,\n"
+        "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n"
+        "  \"torch_dtype\": \"%s\"\n}\n", end, end, bf16 ? "bfloat16" : "float32");
     writer_close(w);
-    free(path);
-    path = format("%s/generation_config.json", folder);
-    w = writer_open(path);
-    writer_print(w, "{\"bos_token_id\": %d, \"eos_token_id\": %d}\n", t->end_of_text, t->end_of_text);
+    w = writer_in(folder, "generation_config.json");
+    writer_print(w, "{\"bos_token_id\": %d, \"eos_token_id\": %d}\n", end, end);
     writer_close(w);
-    free(path);
-    path = format("%s/tokenizer_config.json", folder);
-    w = writer_open(path);
-    size_t size = word_from_token(word, t, t->end_of_text);
-    writer_print(w, "{\"tokenizer_class\": \"GPT2Tokenizer\", \"model_max_length\": %d, "
-                    "\"add_prefix_space\": false", c->T);
+    w = writer_in(folder, "tokenizer_config.json");
+    writer_print(w, "{\"tokenizer_class\": \"GPT2Tokenizer\", \"model_max_length\": %d", c->T);
     for (int i = 0; i < 3; i++) {
         writer_print(w, ", \"%s_token\": ", i == 0 ? "bos" : i == 1 ? "eos" : "unk");
         json_write_string(w->file, word, size);
     }
-    writer_print(w, "}\n");
+    writer_print(w, ", \"add_prefix_space\": false}\n");
     writer_close(w);
-    free(path);
 }
 
 int command_export(int words, char **word)
@@ -875,14 +893,11 @@ int command_export(int words, char **word)
         die("%s: has %d tokens, but %s has only %d: name its own with --tokenizer", given.tokenizer,
             t->count, word[0], m->c.V);
     make_folder(given.out);
-    char *model = format("%s/model.safetensors", given.out);
-    char *vocab = format("%s/vocab.json", given.out), *merges = format("%s/merges.txt", given.out);
     configs_write(&m->c, t, given.out, given.bf16);
-    vocabulary_write(t, vocab, merges);
-    safetensors_write(m, model, given.bf16);
-    printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, merges.txt, "
-           "tokenizer_config.json\n", given.out, given.bf16 ? "BF16" : "F32");
-    free(model), free(vocab), free(merges);
+    vocabulary_write(t, given.out);
+    safetensors_write(m, given.out, given.bf16);
+    printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
+           "merges.txt, tokenizer_config.json\n", given.out, given.bf16 ? "BF16" : "F32");
     tokenizer_free(t);
     model_free(m);
     return 0;
@@ -923,22 +938,30 @@ int run(char *const words[])
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
-/* Let curl fetch url to path; go on with what is there already. */
+off_t file_size(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 ? status.st_size : 0;
+}
+
+/* Let curl fetch url to path, from where an earlier try ended, as long as each try gets further. */
 void curl(const char *url, const char *path)
 {
-    enum { TRIES = 5, HTTP_ERROR = 22, WRITE_ERROR = 23, CANNOT_RESUME = 33, NO_PROGRAM = 127 };
-    char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--connect-timeout", "30",
-                     "--speed-limit", "1", "--speed-time", "60", "--retry", "3", "--continue-at",
-                     "-", "--output", (char *)path, "--url", (char *)url, NULL};
-    for (int try = 1, status; (status = run(words)) != 0; try++) {
+    enum { CANNOT_RESUME = 33, NO_PROGRAM = 127, ENDED = 128 };   /* 33 is curl's, then ours */
+    char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--retry", "3",
+                     "--connect-timeout", "30", "--speed-limit", "1", "--speed-time", "60",
+                     "--continue-at", "-", "--output", (char *)path, "--url", (char *)url, NULL};
+    off_t before = file_size(path), now;
+    for (int status, anew = 0; (status = run(words)) != 0; before = now) {
+        now = file_size(path);
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);
-        if (status == CANNOT_RESUME) unlink(path);
-        if (status == HTTP_ERROR || status == WRITE_ERROR || status >= 128 || try == TRIES)
+        if (status == CANNOT_RESUME && !anew++) unlink(path), now = 0;
+        else if (now <= before || status == ENDED)
             die("%s: curl ended with status %d; run this again to go on with what has arrived in "
                 "%s, or remove that to begin anew", url, status, path);
-        fprintf(stderr, "curl ended with status %d; trying again\n", status);
-        sleep((unsigned)try);
+        fprintf(stderr, "curl ended with status %d, trying again\n", status);
+        sleep(1);
     }
 }
 
@@ -1002,15 +1025,12 @@ int command_gpt2(int words, char **word)
  */
 
 const Option prepare_options[] = {
-    /* name      kind value            initial                    min   max  commands  help */
-    {"out",       's', &given.out,       NULL,                      0,    0,   "tieg", "what to write"},
-    {"tokenizer", 's', &given.tokenizer, "data/gpt2_tokenizer.bin", 0,    0,   "te",   "vocabulary"},
-    {"val",       'f', &given.val,       "0.1",                     0,    1,   "t",
-     "share of the documents for validation"},
-    {"seed",      'i', &given.seed,      "1",                       0, INT32_MAX, "t",
-     "chooses the documents for validation"},
-    {"bf16",      '!', &given.bf16,      NULL,                      0,    0,   "ieg",
-     "write 2 bytes a number instead of 4"},
+    /* name      kind value              initial  min  max        commands  help */
+    {"out",       's', &given.out,       NULL,    0,   0,         "tieg", "what to write"},
+    {"tokenizer", 's', &given.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "te", "vocabulary"},
+    {"val",       'f', &given.val,       "0.1",   0,   1,         "t", "share for validation"},
+    {"seed",      'i', &given.seed,      "1",     0,   INT32_MAX, "t", "what chooses that share"},
+    {"bf16",      '!', &given.bf16,      NULL,    0,   0,         "ieg", "2 bytes a number, not 4"},
     {"url",       's', &given.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
     {0}
@@ -1026,7 +1046,7 @@ typedef struct {
 
 const Command prepare_commands[] = {
     {"text", 't', command_text,
-     "./prepare text FILE... --out data/NAME        text to data/NAME_train.bin and data/NAME_val.bin"},
+     "./prepare text FILE... --out data/NAME        text to data/NAME_train.bin and ..._val.bin"},
     {"import", 'i', command_import,
      "./prepare import FILE|FOLDER --out M.bin      safetensors or llm.c's model to ours\n"
      "./prepare import vocab.json merges.txt --out T.bin          their vocabulary to ours"},

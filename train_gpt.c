@@ -117,14 +117,14 @@ double random_normal(uint64_t key, uint32_t i)
 static inline float exp_float(float x)
 {
     union { float f; int32_t i; } scale;
-    float y = x < -87.3f ? -87.3f : x > 88.7f ? 88.7f : x;
+    float y = x < -86.9f ? -86.9f : x > 88.72283f ? 88.72283f : x;
     float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;
     float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1 + r * (1 + r * (0.5f + r * (1.6666667e-1f + r * (4.1666668e-2f +
               r * (8.3333333e-3f + r * 1.3888889e-3f)))));
     scale.i = ((int32_t)n + 127 - 1) << 23;                 /* 2^(n-1): 2^128 would overflow */
     float e = p * scale.f * 2;
-    return x < -87.3f ? 0 : x > 88.72283f ? INFINITY : e;
+    return x < -86.9f ? 0 : x > 88.72283f ? INFINITY : e;
 }
 static inline double exp_double(double x)
 {
@@ -669,14 +669,15 @@ void softmax_loss(real *logits, size_t ld, double *loss, int *best, const int *t
 /* ---- head and loss in one: logits(N, V) = x(N, C) wte(V, C)^T, then softmax_loss, then both
  * products of backward, CHUNK rows at a time, so that all logits never exist at once. Rows whose
  * weight is zero are not computed at all: the others are gathered first. With weights given, dx is
- * written and dwte added to. `room` holds CHUNK * (ld + 2C) numbers. ---- */
+ * written and dwte added to. `room` holds min(N, CHUNK) * (ld + 2C) numbers. ---- */
 enum { CHUNK = 512 };
 
 void head_loss(real *dx, real *dwte, double *loss, int *best, const real *x, const real *wte,
                const int *targets, const real *weights, double smoothing, int backward, int N,
                int C, int V, size_t ld, real *room)
 {
-    real *logits = room, *xs = room + CHUNK * ld, *dxs = xs + (size_t)CHUNK * C;
+    size_t most = min_int(N, CHUNK);
+    real *logits = room, *xs = room + most * ld, *dxs = xs + most * C;
     if (backward) memset(dx, 0, (size_t)N * C * sizeof(real));
     memset(loss, 0, N * sizeof *loss);
     memset(best, 0, N * sizeof *best);
@@ -1155,30 +1156,47 @@ typedef struct {
     uint8_t *counts;                                          /* examples: is this a target? */
 } Tokens;
 
-/* Read a token file whose ids must be below V. */
-Tokens tokens_read(const char *path, int V)
+/* Append the token file at path, whose ids must be below V, to t. */
+static void tokens_append(Tokens *t, const char *path, int V)
 {
     Reader r = reader_open(path);
     int32_t header[HEADER];
     reader_header(&r, header, TOKENS_MAGIC, "token");
+    int examples = header[1] == 2;
     if (header[1] != 1 && header[1] != 2)
         die("%s: expected a token file of version 1 or 2, found version %d", path, header[1]);
     size_t count = (size_t)header[2], body = r.size - r.at;
-    Tokens t = {path, header[1] == 2, count, NULL, NULL};
-    if (header[2] < 2 || count * (t.examples ? 3 : 2) != body)
+    if (header[2] < 2 || count * (examples ? 3 : 2) != body)
         die("%s: the header promises %d tokens, the file holds %zu bytes of them: it is damaged, "
             "prepare it again", path, header[2], body);
-    t.ids = allocate(count, sizeof *t.ids);
-    reader_get(&r, t.ids, count * sizeof *t.ids);
-    for (size_t i = 0; i < count; i++)
-        if (t.ids[i] >= V)
+    if (t->count && t->examples != examples)
+        die("%s: text and examples cannot be mixed in one --data", path);
+    t->examples = examples;
+    t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
+    reader_get(&r, t->ids + t->count, count * sizeof *t->ids);
+    for (size_t i = t->count; i < t->count + count; i++)
+        if (t->ids[i] >= V)
             die("%s: token %zu is %d, but the model's vocabulary has %d: prepare the data with the "
-                "model's own tokenizer", path, i, t.ids[i], V);
-    if (t.examples) {
-        t.counts = allocate(count, 1);
-        reader_get(&r, t.counts, count);
+                "model's own tokenizer", path, i - t->count, t->ids[i], V);
+    if (examples) {
+        t->counts = reallocate(t->counts, t->count + count, 1);
+        reader_get(&r, t->counts + t->count, count);
     }
+    t->count += count;
     reader_close(&r);
+}
+
+/* Read NAME_part.bin of each of the names, which commas separate. */
+Tokens tokens_read(const char *names, const char *part, int V)
+{
+    Tokens t = {.path = names};
+    char *list = format("%s", names), *rest = list, *name;
+    while ((name = strsep(&rest, ","))) {
+        char *path = format("%s_%s.bin", name, part);
+        tokens_append(&t, path, V);
+        free(path);
+    }
+    free(list);
     return t;
 }
 void tokens_free(Tokens *t) { free(t->ids), free(t->counts); }
@@ -1946,7 +1964,7 @@ void write_run(const Run *r, const char *options_text)
 static Run *run_prepare(void)
 {
     Run *r = allocate(1, sizeof *r);
-    char *train = format("%s_train.bin", o.data), *val = format("%s_val.bin", o.data);
+    char *val = format("%.*s_val.bin", (int)strcspn(o.data, ","), o.data);
     Tokenizer *t = tokenizer_read(o.tokenizer);
     make_folder(o.out);
     if (o.model) r->m = model_read(o.model);
@@ -1964,9 +1982,9 @@ static Run *run_prepare(void)
     r->T = o.context ? o.context : r->m->c.T;
     if (r->T > r->m->c.T) die_usage("--context: the model's longest is %d, found %d", r->m->c.T, r->T);
     if (o.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
-    r->train = tokens_read(train, r->m->c.V);
+    r->train = tokens_read(o.data, "train", r->m->c.V);
     r->has_val = access(val, R_OK) == 0;
-    if (r->has_val) r->val = tokens_read(val, r->m->c.V);
+    if (r->has_val) r->val = tokens_read(o.data, "val", r->m->c.V);
     r->feed = feed_new(&r->train, r->T, r->end_of_text, 1, o.seed);
     if (r->feed.cut)
         printf("%d of %d examples are longer than %d tokens and lose their beginning\n", r->feed.cut,
@@ -1978,7 +1996,7 @@ static Run *run_prepare(void)
     r->peak = machine_peak();
     r->last_val = INFINITY;
     tokenizer_free(t);
-    free(train), free(val);
+    free(val);
     return r;
 }
 
@@ -2043,7 +2061,7 @@ int train(const char *settings)
 #define NUMBERS 1e12
 static const Option options[] = {
     {"model", 's', &o.model, NULL, 0, 0, "tgcepk", "model file to begin with; without: a new model"},
-    {"data", 's', &o.data, NULL, 0, 0, "tep", "NAME of NAME_train.bin and NAME_val.bin"},
+    {"data", 's', &o.data, NULL, 0, 0, "tep", "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
     {"tokenizer", 's', &o.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
     {"out", 's', &o.out, "out", 0, 0, "tep", "folder for results"},
     {"layers", 'i', &o.layers, "6", 1, 1000, "t", "blocks of a new model"},
