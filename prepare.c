@@ -30,16 +30,26 @@ struct {
     int seed, bf16;
 } given;
 
+int is_folder(const char *path)
+{
+    struct stat status;
+    return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+int ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && !strcmp(text + n - m, end);
+}
+
 /* "name" in a folder, or beside a file; NULL if it is not there. */
 char *file_beside(const char *path, const char *name)
 {
-    struct stat status;
     const char *slash = strrchr(path, '/');
-    int folder = stat(path, &status) == 0 && S_ISDIR(status.st_mode);
-    char *found = folder  ? format("%s/%s", path, name)
-                : slash   ? format("%.*s/%s", (int)(slash - path), path, name)
-                          : format("%s", name);
-    if (stat(found, &status) == 0) return found;
+    char *found = is_folder(path) ? format("%s/%s", path, name)
+                : slash           ? format("%.*s/%s", (int)(slash - path), path, name)
+                                  : format("%s", name);
+    if (access(found, F_OK) == 0) return found;
     free(found);
     return NULL;
 }
@@ -102,10 +112,10 @@ size_t json_whole(const Json *value, const char *path, const char *what)
  * at a character position, the end of one story would be validated by its beginning, so whole
  * documents go to one side or the other, chosen by a seed.
  *
- * Documents are separated by lines <|endoftext|>. A file without such a line is cut into parts of
- * 8 KB or a little more (of a tenth of all input, if that is less), after a paragraph, or where
- * there are no blank lines for another such stretch, after any line. Rejected: one file, one
- * document; a book could then not be divided at all.
+ * Documents are separated by lines <|endoftext|>. A file without such a line is cut into parts: at
+ * the first blank line after 8 KB (or after a tenth of all input, if that is less), or at the
+ * first line of any kind after twice as much. Rejected: one file, one document; a book could then
+ * not be divided at all.
  */
 
 enum { PART = 8192 };
@@ -485,7 +495,7 @@ void stored_place(Weights *w, const Stored *s, Json *entry)
     for (int i = 0; i <= HEAD; i++) {
         snprintf(known, sizeof known, stored_name(w, i), (int)layer);
         if (strcmp(known, name)) continue;
-        if (layer < 0 || layer >= MOST_LAYERS) die("%s: layer %ld is too high", path, layer);
+        if (layer < 0 || layer >= MOST_LAYERS) die("%s: layer %ld is impossible", path, layer);
         if (w->stored[i][layer].file) die("%s: tensor '%s' is there twice", path, known);
         w->stored[i][layer] = *s;
         if (layer >= w->c.L) w->c.L = (int)layer + 1;
@@ -553,7 +563,7 @@ void weights_shape(Weights *w, const char *path)
     const Stored *wte = w->stored[WTE], *wpe = w->stored[WPE];
     const size_t most = 1 << 30;                       /* config_check refuses this, too */
     if (!wte->file || !wpe->file || wte->dims != 2 || wpe->dims != 2)
-        die("%s: expected wte.weight and wpe.weight, of two dimensions: this is no GPT-2", path);
+        die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2", path);
     w->c.V = w->c.Vp = (int)(wte->shape[0] < most ? wte->shape[0] : most);
     w->c.C = (int)(wte->shape[1] < most ? wte->shape[1] : most);
     w->c.T = (int)(wpe->shape[0] < most ? wpe->shape[0] : most);
@@ -569,9 +579,8 @@ void weights_shape(Weights *w, const char *path)
 Weights weights_open(const char *path)
 {
     Weights w = {.stored = allocate(HEAD + 1, sizeof *w.stored)};
-    size_t length = strlen(path);
     tensors_describe(w.c, w.tensors);                  /* for the names */
-    if (length < 5 || strcmp(path + length - 5, ".json")) {
+    if (!ends_with(path, ".json")) {
         w.files = allocate(1, sizeof *w.files);
         weights_add(&w, format("%s", path));
     } else {
@@ -683,8 +692,8 @@ void config_read(Config *c, const char *path)
         if (!v || v->type == 'n') continue;
         if (v->type != must[i].type || (v->type == '0' && v->number != must[i].number) ||
             (v->type == '"' && strcmp(v->text, must[i].text)))
-            die("%s: %s: expected %s; another kind of model cannot be imported", path, must[i].key,
-                must[i].text);
+            die("%s: %s: expected %s, found %.20s; another kind of model cannot be imported", path,
+                must[i].key, must[i].text, v->text ? shown(v->text) : "something else");
     }
     size_t heads = json_whole(json_get(json, "n_head"), path, "n_head");
     c->NH = heads < 1 << 16 ? (int)heads : 0;
@@ -757,13 +766,12 @@ void vocabulary_import(const char *vocab, const char *merges, const char *out)
 /* Import a model: a file, or a folder's; also its vocabulary, if the folder has one. */
 void model_import(const char *path, const char *out)
 {
-    struct stat status;
-    int folder = stat(path, &status) == 0 && S_ISDIR(status.st_mode);
+    int folder = is_folder(path);
     char *file = folder ? file_beside(path, "model.safetensors") : format("%s", path);
     if (!file) file = file_beside(path, "model.safetensors.index.json");
     if (!file)
-        die("%s: has neither model.safetensors nor model.safetensors.index.json; other formats must "
-            "first be saved as these", path);
+        die("%s: has neither model.safetensors nor model.safetensors.index.json; other formats "
+            "must first be saved as these", path);
     Model *m = is_model_file(file) ? model_read(file) : safetensors_read(file);
     Config c = m->c;
     model_write(m, out, given.bf16);
@@ -773,9 +781,8 @@ void model_import(const char *path, const char *out)
     char *vocab = folder ? file_beside(path, "vocab.json") : NULL;
     char *merges = folder ? file_beside(path, "merges.txt") : NULL;
     if (vocab && merges) {
-        size_t length = strlen(out);
-        if (length > 4 && !strcmp(out + length - 4, ".bin")) length -= 4;
-        char *tokenizer = format("%.*s_tokenizer.bin", (int)length, out);
+        int length = (int)strlen(out) - (ends_with(out, ".bin") ? 4 : 0);
+        char *tokenizer = format("%.*s_tokenizer.bin", length, out);
         vocabulary_import(vocab, merges, tokenizer);
         free(tokenizer);
     }
@@ -922,7 +929,7 @@ const Published published[] = {
     {0}
 };
 
-/* Run a program found in PATH; returns its exit status, 127 if there is none, 128 if it was ended. */
+/* Run a program found in PATH; returns its exit status, 127 if there is none, 128 if killed. */
 int run(char *const words[])
 {
     int status;
@@ -969,14 +976,13 @@ void curl(const char *url, const char *path)
  * removed like any unfinished file. */
 void fetch(const char *url, const char *path, const Published *p)
 {
-    struct stat status;
     Writer arrived = {.path = (char *)path, .temporary = format("%s.partial", path)};
-    if (stat(path, &status) != 0) {
+    if (access(path, F_OK) != 0) {
         printf("%s\n", url);
         curl(url, arrived.temporary);
         arrived.next = open_writers;
         open_writers = &arrived;
-        if (strstr(path, ".json")) json_free(json_file(arrived.temporary));
+        if (ends_with(path, ".json")) json_free(json_file(arrived.temporary));
         else {
             Weights w = weights_open(arrived.temporary);
             if (w.c.V != p->c.V || w.c.T != p->c.T || w.c.L != p->c.L || w.c.C != p->c.C)
@@ -995,12 +1001,11 @@ int command_gpt2(int words, char **word)
     static const char *const names[] = {"config.json", "model.safetensors"};
     const char *name = words ? word[0] : "small";
     const Published *p = published;
-    struct stat status;
     while (p->name && strcmp(p->name, name)) p++;
     if (words > 1 || !p->name) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
                                          words > 1 ? word[1] : name);
     char *out = given.out ? format("%s", given.out) : format("data/gpt2_%s.bin", p->size);
-    if (stat(out, &status) == 0) die("%s is there already; remove it to fetch it again", out);
+    if (access(out, F_OK) == 0) die("%s is there already; remove it to fetch it again", out);
     char *folder = format("%s.download", out), *path[2];
     make_folder(folder);
     printf("GPT-2 %s: %d MB to fetch, by way of %s\n", p->name, p->megabytes, folder);

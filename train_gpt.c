@@ -1202,7 +1202,7 @@ Tokens tokens_read(const char *names, const char *part, int V)
 void tokens_free(Tokens *t) { free(t->ids), free(t->counts); }
 
 /* A piece is `length` inputs from `from`; their targets stand one further. */
-typedef struct { size_t from; int length, row; } Piece;
+typedef struct { size_t from; int length, row, index; } Piece;
 
 typedef struct {
     const Tokens *tokens;
@@ -1266,11 +1266,12 @@ Feed feed_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_
     size_t windows = (tokens->count - 1) / T, last = 0;
     f.documents = allocate(tokens->examples ? tokens->count : windows, sizeof(Piece));
     for (size_t i = 0; !tokens->examples && i < windows; i++)
-        f.documents[f.count++] = (Piece){i * T, T, 0};
+        f.documents[f.count] = (Piece){i * T, T, 0, f.count}, f.count++;
     for (size_t i = 1; tokens->examples && i < tokens->count; i++) {
         if (tokens->ids[i] != end_of_text) continue;
         size_t from = i - last > (size_t)T ? f.cut++, i - T : last;   /* keep the end: the answer */
-        if (i - last > 1) f.documents[f.count++] = (Piece){from, (int)(i - from), 0};
+        if (i - last > 1)
+            f.documents[f.count] = (Piece){from, (int)(i - from), 0, f.count}, f.count++;
         last = i;
     }
     if (!f.count)
@@ -1326,6 +1327,119 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
     for (int n = 0; n < b->B * b->T; n++)
         if (random_uniform(key, 2 * n) < p && n % b->T > b->first[n])
             b->tokens[n] = random_bits(key, 2 * n + 1) % V;
+}
+
+/* ---- bytes that grow; a zero byte follows them ---- */
+
+typedef struct { char *bytes; size_t size, room; } Text;
+
+void text_add(Text *t, const char *bytes, size_t size)
+{
+    if (t->size + size >= t->room)
+        t->bytes = reallocate(t->bytes, t->room = 2 * (t->size + size) + 64, 1);
+    if (size) memcpy(t->bytes + t->size, bytes, size);
+    t->bytes[t->size += size] = 0;
+}
+
+__attribute__((format(printf, 2, 3)))
+void text_print(Text *t, const char *form, ...)
+{
+    va_list args;
+    char *more;
+    va_start(args, form);
+    int size = vasprintf(&more, form, args);
+    va_end(args);
+    if (size < 0) die("out of memory");
+    text_add(t, more, (size_t)size);
+    free(more);
+}
+
+/* ---- the template: a conversation as one text ----
+ *
+ *   System: Be brief.\nUser: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant: Bye.<|endoftext|>
+ *                                             ~~~~~~~~~~                    ~~~~~~~~~~~~~~~~~~
+ * The targets that count are marked: an answer, from the blank before it, and what ends it. That is
+ * the end of text, or the next turn's header: so the model learns to stop, and generation ends at
+ * either. A prompt and its completion follow each other as they are, without headers or blanks.
+ *
+ * Where counting begins or ends, encoding begins anew: in training a question ends in the same
+ * tokens as later in generation, when there is no answer yet that they could merge with.
+ */
+
+enum { SYSTEM, USER, ASSISTANT, PROMPT, COMPLETION };
+const char *const turn_headers[] = {"System:", "User:", "Assistant:", "", ""};
+
+typedef struct {
+    int role, counts;            /* counts: is this an answer to be learned? */
+    char *text;                  /* NULL: only the header, for a turn that is to be generated */
+    size_t size;
+} Turn;
+
+typedef struct {
+    int32_t *ids;
+    uint8_t *counts;             /* 1 where the token is a target that counts */
+    size_t size, answer;         /* where the last answer begins */
+} Encoded;
+
+static inline int is_answer(int role) { return role == ASSISTANT || role == COMPLETION; }
+
+/* Encode what is pending and empty it. */
+static void encoded_add(Encoded *d, Tokenizer *t, Text *pending, int counts)
+{
+    size_t more;
+    int32_t *ids = tokenizer_encode(t, pending->bytes, pending->size, 0, &more);
+    d->ids = reallocate(d->ids, d->size + more, sizeof *d->ids);
+    d->counts = reallocate(d->counts, d->size + more, 1);
+    if (more) memcpy(d->ids + d->size, ids, more * sizeof *ids);
+    memset(d->counts + d->size, counts, more);
+    d->size += more;
+    pending->size = 0;
+    free(ids);
+}
+
+/* The tokens of a conversation, without the ends of text around it. */
+Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
+{
+    Encoded d = {0};
+    Text pending = {0};
+    text_add(&pending, "", 0);
+    for (const Turn *turn = turns; turn < turns + count; turn++) {
+        const char *header = turn_headers[turn->role];
+        if (*header) text_print(&pending, "%s%s", turn > turns ? "\n" : "", header);
+        if (turn > turns && is_answer(turn[-1].role)) encoded_add(&d, t, &pending, turn[-1].counts);
+        if (is_answer(turn->role)) encoded_add(&d, t, &pending, 0), d.answer = d.size;
+        if (!turn->text) break;
+        if (*header) text_add(&pending, " ", 1);
+        text_add(&pending, turn->text, turn->size);
+        if (is_answer(turn->role)) encoded_add(&d, t, &pending, turn->counts);
+    }
+    encoded_add(&d, t, &pending, 0);
+    free(pending.bytes);
+    return d;
+}
+
+/* A list of {"role", "content"} as tokens, from <|endoftext|> to where the next answer begins; NULL if
+ * it is not one. */
+int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
+{
+    static const char *const roles[] = {"system", "user", "assistant"};
+    Turn *turns = allocate(messages->count + 1, sizeof *turns);
+    int n = 0;
+    for (const Json *m = messages->child; m; m = m->next) {
+        Json *role = json_get(m, "role"), *content = json_get(m, "content");
+        int r = 0;
+        while (r < 3 && (!role || role->type != '"' || strcmp(role->text, roles[r]))) r++;
+        if (r == 3 || !content || content->type != '"') { free(turns); return NULL; }
+        turns[n++] = (Turn){r, 0, content->text, content->size};
+    }
+    turns[n++] = (Turn){ASSISTANT, 0, NULL, 0};
+    Encoded e = turns_encode(t, turns, n);
+    int *tokens = allocate(e.size + 1, sizeof(int));
+    tokens[0] = t->end_of_text;
+    for (size_t i = 0; i < e.size; i++) tokens[i + 1] = e.ids[i];
+    *count = (int)e.size + 1;
+    free(turns), free(e.ids), free(e.counts);
+    return tokens;
 }
 
 /* ================================================================================================
@@ -1650,7 +1764,12 @@ int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
 }
 
 /* ================================================================================================
- * 11. Training
+ * 10. Evaluation
+ *
+ * Whatever is measured is measured on examples held out of training, and given with the interval
+ * that holds 95% of what would have come out on other examples of the kind: the bootstrap, which
+ * draws the examples again, with repetition [Efron 1979]. Results are printed as tables, and written
+ * as records, one table a line, for the report.
  */
 
 /* What a run may be told; the table in chapter 12 says what each means. */
@@ -1661,6 +1780,526 @@ struct {
     double epochs, lr, floor, decay, beta1, beta2, epsilon, l1, clip, dropout, attention_dropout;
     double embedding_dropout, smoothing, noise, temperature, top_p;
 } o;
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct { double value, low, high; } Interval;
+
+/* statistic(data, rows, n) of the examples 0..n-1, and its interval over 1000 draws of them. */
+Interval bootstrap(double (*statistic)(const void *, const int *, int), const void *data, int n,
+                   uint64_t seed)
+{
+    enum { DRAWS = 1000 };
+    double draws[DRAWS];
+    int *rows = allocate(n, sizeof(int));
+    Interval r;
+    for (int i = 0; i < n; i++) rows[i] = i;
+    r.value = statistic(data, rows, n);
+    for (int d = 0; d < DRAWS; d++) {
+        for (int i = 0; i < n; i++) rows[i] = random_bits(random_key(seed, d), i) % n;
+        draws[d] = statistic(data, rows, n);
+    }
+    qsort(draws, DRAWS, sizeof *draws, by_value);
+    r.low = draws[DRAWS / 40], r.high = draws[DRAWS - 1 - DRAWS / 40];
+    free(rows);
+    return r;
+}
+
+/* Ratio of two sums, the statistic most measures are. */
+typedef struct { const double *above, *below; } Ratio;
+static double ratio(const void *data, const int *rows, int n)
+{
+    const Ratio *r = data;
+    double above = 0, below = 0;
+    for (int i = 0; i < n; i++) above += r->above[rows[i]], below += r->below ? r->below[rows[i]] : 1;
+    return below ? above / below : NAN;
+}
+
+/* ---- tables ---- */
+
+typedef struct {
+    const char *title, *kind, *note;                          /* kind: NULL, "heat" or "bars" */
+    int columns, rows;
+    char **cells;                                             /* rows * columns */
+} Table;
+
+/* Add a row; cells are separated by tabs. The first row holds the columns' names. */
+__attribute__((format(printf, 2, 3)))
+void table_row(Table *t, const char *form, ...)
+{
+    va_list args;
+    char *line, *cell;
+    va_start(args, form);
+    if (vasprintf(&line, form, args) < 0) die("out of memory");
+    va_end(args);
+    if (!t->rows)
+        for (const char *c = line; c; c = strchr(c, '\t'), c += c != NULL) t->columns++;
+    t->cells = reallocate(t->cells, (size_t)++t->rows * t->columns, sizeof *t->cells);
+    for (int i = 0; i < t->columns; i++) {
+        cell = strsep(&line, "\t");
+        t->cells[(t->rows - 1) * t->columns + i] = cell ? cell : "";
+    }
+}
+
+/* Print the table, and append it to the records if there are any. */
+void table_done(Table *t, Writer *records)
+{
+    printf("\n%s\n", t->title);
+    for (int r = 0; r < t->rows; r++) {
+        for (int c = 0; c < t->columns; c++) {
+            int width = 0;
+            for (int i = 0; i < t->rows; i++)
+                width = max_int(width, strlen(t->cells[i * t->columns + c]));
+            printf(c ? "  %*s" : "  %-*s", width, t->cells[r * t->columns + c]);
+        }
+        printf("\n");
+    }
+    if (t->note) printf("  %s\n", t->note);
+    for (int r = 0; records && r < t->rows; r++) {
+        if (r == 0) {
+            fputs("{\"title\":", records->file), json_write_string(records->file, t->title, strlen(t->title));
+            if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
+            fputs(",\"columns\":[", records->file);
+        } else {
+            fputs(r == 1 ? "],\"rows\":[[" : "],[", records->file);
+        }
+        for (int c = 0; c < t->columns; c++) {
+            const char *cell = t->cells[r * t->columns + c];
+            if (c) fputc(',', records->file);
+            json_write_string(records->file, cell, strlen(cell));
+        }
+    }
+    if (records) {
+        fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", records->file);
+        if (t->note) fputs(",\"note\":", records->file), json_write_string(records->file, t->note, strlen(t->note));
+        writer_print(records, "}\n");
+    }
+    free(t->cells);
+}
+
+/* ---- documents and their likelihood ---- */
+
+/* One example of a token file: ids[0] is the end of text that opens it, ids[size] the one that closes
+ * it; targets from ids[answer] on are the completion. */
+typedef struct { const uint16_t *ids; int size, answer; } Document;
+
+Document *documents_read(const Tokens *t, int end_of_text, int *count)
+{
+    Document *d = allocate(t->count, sizeof *d);
+    *count = 0;
+    for (size_t i = 1, last = 0; i < t->count; i++) {
+        if (t->ids[i] != end_of_text) continue;
+        int size = (int)(i - last), answer = 1;
+        while (answer < size && !t->counts[last + answer]) answer++;
+        if (size > 1) d[(*count)++] = (Document){t->ids + last, size, answer};
+        last = i;
+    }
+    return d;
+}
+
+/* Append the tokens of a document, prompt then answer, to a list of documents in memory. */
+static void tokens_add(Tokens *t, const uint16_t *ids, int count, int counts)
+{
+    t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
+    t->counts = reallocate(t->counts, t->count + count, 1);
+    memcpy(t->ids + t->count, ids, count * sizeof *ids);
+    memset(t->counts + t->count, counts, count);
+    t->count += count;
+}
+
+/* For each document (or row of running text), sums over its targets that count: the loss in nats,
+ * their number, those that were the most likely token, and their bytes. */
+typedef struct { double *loss, *count, *right, *bytes; int n; } Scores;
+
+Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit)
+{
+    Feed f = feed_new(docs, T, t->end_of_text, 0, 0);
+    double *sums = allocate((size_t)f.count * 4, sizeof(double));
+    Scores s = {sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count, f.count};
+    int rows = limit && !docs->examples ? min_int(limit, f.rows) : f.rows, size;
+    if (!docs->examples) s.n = rows;
+    if (m->mode != INFERENCE || m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
+    for (int row = 0; row < rows;) {
+        Batch b = batch_new(min_int(B, rows - row), T);
+        int piece = f.next;
+        feed_batch(&f, &b);
+        model_loss(m, &b, (Dropout){0}, 0, 0);
+        for (int r = 0; r < b.B; r++, row++)
+            for (int n = r * T; piece < f.count && f.pieces[piece].row == row; piece++)
+                for (int i = 0, k = f.pieces[piece].index; i < f.pieces[piece].length; i++, n++) {
+                    if (!b.weights[n]) continue;
+                    s.loss[k] += m->loss[n];
+                    s.count[k]++;
+                    s.right[k] += m->best[n] == b.targets[n];
+                    tokenizer_bytes(t, b.targets[n], &size);
+                    s.bytes[k] += b.targets[n] == t->end_of_text ? 0 : size;
+                }
+        batch_free(&b);
+    }
+    feed_free(&f);
+    return s;
+}
+
+static const char *interval_text(Interval i, const char *form)
+{
+    static char text[8][64];
+    static int turn;
+    char pattern[64], *to = text[turn++ % 8];
+    snprintf(pattern, sizeof pattern, "%s [%s, %s]", form, form, form);
+    snprintf(to, 64, pattern, i.value, i.low, i.high);
+    return to;
+}
+
+static Interval scaled(Interval i, double (*f)(double), double factor)
+{
+    i.value *= factor, i.low *= factor, i.high *= factor;
+    if (f) i.value = f(i.value), i.low = f(i.low), i.high = f(i.high);
+    return i;
+}
+
+/* ---- labels: a set whose completions are few and come again is a classification ---- */
+
+typedef struct {
+    int labels, n;
+    Document *label;                                          /* an example of each completion */
+    int *truth, *guess;                                       /* of each example */
+    double *chance;                                           /* probability of the guess */
+} Labelled;
+
+static int same_answer(const Document *a, const Document *b)
+{
+    int n = a->size - a->answer;
+    return n == b->size - b->answer && !memcmp(a->ids + a->answer, b->ids + b->answer, n * 2);
+}
+
+/* Sort documents into classes by completion; 0 labels if they are not a classification. */
+Labelled labels_find(const Document *d, int n)
+{
+    enum { MOST = 32 };
+    Labelled l = {0, n, allocate(MOST, sizeof(Document)), allocate(n + 1, sizeof(int)),
+                  allocate(n + 1, sizeof(int)), allocate(n + 1, sizeof(double))};
+    for (int i = 0; i < n; i++) {
+        int k = 0;
+        while (k < l.labels && !same_answer(&l.label[k], &d[i])) k++;
+        if (k == MOST) { l.labels = 0; return l; }
+        if (k == l.labels) l.label[l.labels++] = d[i];
+        l.truth[i] = k;
+    }
+    if (l.labels < 2 || n < 3 * l.labels) l.labels = 0;
+    return l;
+}
+
+/* Classify by likelihood: the label whose tokens, and the end of text after them, are most probable
+ * behind the prompt; its probability is its share among the labels'. `shots` go before each. */
+void labels_guess(Model *m, const Tokenizer *t, Labelled *l, const Document *d, const Tokens *shots,
+                  int B, int T)
+{
+    Tokens docs = {.path = "labels", .examples = 1};
+    uint16_t end = t->end_of_text;
+    tokens_add(&docs, &end, 1, 0);
+    for (int i = 0; i < l->n; i++)
+        for (int k = 0; k < l->labels; k++) {
+            if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
+            tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
+            tokens_add(&docs, l->label[k].ids + l->label[k].answer, l->label[k].size - l->label[k].answer, 1);
+            tokens_add(&docs, &end, 1, 1);
+        }
+    Scores s = score(m, t, &docs, B, T, 0);
+    for (int i = 0; i < l->n; i++) {
+        const double *loss = s.loss + (size_t)i * l->labels;
+        int best = 0;
+        double sum = 0;
+        for (int k = 1; k < l->labels; k++) best = loss[k] < loss[best] ? k : best;
+        for (int k = 0; k < l->labels; k++) sum += exp(loss[best] - loss[k]);
+        l->guess[i] = best, l->chance[i] = 1 / sum;
+    }
+    free(s.loss);
+    tokens_free(&docs);
+}
+
+static double label_accuracy(const void *data, const int *rows, int n)
+{
+    const Labelled *l = data;
+    double right = 0;
+    for (int i = 0; i < n; i++) right += l->truth[rows[i]] == l->guess[rows[i]];
+    return right / n;
+}
+
+/* Mean over the labels of 2 right / (true + guessed); a label that neither occurs nor is guessed is
+ * left out. */
+static double label_f1(const void *data, const int *rows, int n)
+{
+    const Labelled *l = data;
+    double sum = 0;
+    int present = 0;
+    for (int k = 0; k < l->labels; k++) {
+        double right = 0, all = 0;
+        for (int i = 0; i < n; i++) {
+            int is = l->truth[rows[i]] == k, said = l->guess[rows[i]] == k;
+            right += is && said, all += is + said;
+        }
+        if (all) sum += 2 * right / all, present++;
+    }
+    return present ? sum / present : NAN;
+}
+
+/* Expected calibration error: how far stated probability and frequency of being right lie apart, in
+ * ten bins of probability [Guo et al. 2017]. */
+static double label_ece(const void *data, const int *rows, int n)
+{
+    const Labelled *l = data;
+    double said[10] = {0}, right[10] = {0}, sum = 0;
+    for (int i = 0; i < n; i++) {
+        int bin = min_int(9, (int)(l->chance[rows[i]] * 10));
+        said[bin] += l->chance[rows[i]];
+        right[bin] += l->truth[rows[i]] == l->guess[rows[i]];
+    }
+    for (int b = 0; b < 10; b++) sum += fabs(said[b] - right[b]);
+    return sum / n;
+}
+
+/* Text of tokens, without blanks at its ends. */
+static char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
+{
+    char *text = allocate((size_t)count * 256 + 1, 1), *end = text, *begin = text;
+    for (int i = 0, size; i < count; i++) {
+        if (ids[i] == t->end_of_text) continue;
+        const char *bytes = tokenizer_bytes(t, ids[i], &size);
+        memcpy(end, bytes, size);
+        end += size;
+    }
+    while (end > begin && strchr(" \n", end[-1])) end--;
+    *end = 0;
+    begin += strspn(begin, " \n");
+    memmove(text, begin, end - begin + 1);
+    return text;
+}
+
+/* The most likely answer to a document's prompt, behind `shots`. */
+static char *answer_text(Model *m, const Tokenizer *t, const Document *d, const Tokens *shots,
+                         int tokens, const char *stop)
+{
+    int extra = shots ? shots->count : 0, count = extra + d->answer;
+    int *prompt = allocate(count, sizeof(int));
+    Sampling s = {.tokens = tokens, .samples = 1, .top_p = 1, .stop = stop};
+    Sample out;
+    prompt[0] = d->ids[0];
+    for (int i = 0; i < extra; i++) prompt[1 + i] = shots->ids[i];
+    for (int i = 1; i < d->answer; i++) prompt[extra + i] = d->ids[i];
+    generate(m, t, prompt, count, &s, &out, NULL);
+    free(prompt);
+    char *begin = out.text + strspn(out.text, " \n"), *end = out.text + out.size;
+    while (end > begin && strchr(" \n", end[-1])) end--;
+    memmove(out.text, begin, end - begin);
+    out.text[end - begin] = 0;
+    return out.text;
+}
+
+/* How many of the n answers, greedily generated, are the wanted ones exactly: 0 or 1 for each. */
+static double *answers_exact(Model *m, const Tokenizer *t, const Document *d, int n, const Tokens *shots)
+{
+    double *exact = allocate(n, sizeof(double));
+    for (int i = 0; i < n; i++) {
+        char *wanted = tokens_text(t, d[i].ids + d[i].answer, d[i].size - d[i].answer);
+        char *got = answer_text(m, t, &d[i], shots, min_int(o.tokens, d[i].size - d[i].answer + 8),
+                                shots ? "\n\n" : NULL);
+        exact[i] = !strcmp(wanted, got);
+        free(wanted), free(got);
+    }
+    return exact;
+}
+
+/* k examples of the training set, drawn by the seed, as the text that goes before a prompt: each
+ * followed by an empty line. */
+static Tokens shots_draw(Tokenizer *t, const Document *d, int n, int k)
+{
+    Tokens shots = {.path = "shots", .examples = 1};
+    size_t count;
+    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &count);
+    int *order = allocate(n, sizeof(int));
+    for (int i = 0; i < n; i++) order[i] = i;
+    for (int i = 0; i < min_int(k, n); i++) {
+        int j = i + random_bits(random_key(o.seed, 4), i) % (n - i), swap = order[i];
+        order[i] = order[j], order[j] = swap;
+        tokens_add(&shots, d[order[i]].ids + 1, d[order[i]].size - 1, 0);
+        for (size_t g = 0; g < count; g++) tokens_add(&shots, &(uint16_t){gap[g]}, 1, 0);
+    }
+    free(gap), free(order);
+    return shots;
+}
+
+/* ---- the commands ---- */
+
+static void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer *records)
+{
+    Table quality = {.title = "classification"}, confusion = {.title = "confusion", .kind = "heat",
+                     .note = "rows are the truth, columns what the model said"};
+    table_row(&quality, "measure\tvalue and 95%% interval");
+    table_row(&quality, "accuracy, by likelihood\t%s",
+              interval_text(bootstrap(label_accuracy, l, l->n, o.seed), "%.3f"));
+    if (exact)
+        table_row(&quality, "accuracy, by generation\t%s",
+                  interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, l->n, o.seed), "%.3f"));
+    table_row(&quality, "macro-F1\t%s", interval_text(bootstrap(label_f1, l, l->n, o.seed), "%.3f"));
+    table_row(&quality, "calibration error\t%s",
+              interval_text(bootstrap(label_ece, l, l->n, o.seed), "%.3f"));
+    table_done(&quality, records);
+    char *line = format("truth"), *longer;
+    for (int i = -1; i < l->labels; i++) {
+        if (i >= 0) {
+            free(line);
+            line = tokens_text(t, l->label[i].ids + l->label[i].answer, l->label[i].size - l->label[i].answer);
+        }
+        for (int k = 0; k < l->labels; k++) {
+            int count = 0;
+            char *name = tokens_text(t, l->label[k].ids + l->label[k].answer,
+                                     l->label[k].size - l->label[k].answer);
+            for (int r = 0; r < l->n; r++) count += l->truth[r] == i && l->guess[r] == k;
+            longer = i < 0 ? format("%s\t%s", line, name) : format("%s\t%d", line, count);
+            free(line), free(name);
+            line = longer;
+        }
+        table_row(&confusion, "%s", line);
+    }
+    free(line);
+    table_done(&confusion, records);
+}
+
+static void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writer *records)
+{
+    Scores s = score(m, t, data, o.batch, T, o.limit);
+    Table table = {.title = format("%s: %d %s", data->path, s.n, data->examples ? "examples" : "rows")};
+    Interval loss = bootstrap(ratio, &(Ratio){s.loss, s.count}, s.n, o.seed);
+    table_row(&table, "measure\tvalue and 95%% interval");
+    table_row(&table, "loss, nats a token\t%s", interval_text(loss, "%.4f"));
+    table_row(&table, "perplexity\t%s", interval_text(scaled(loss, exp, 1), "%.2f"));
+    table_row(&table, "bits a byte\t%s", interval_text(scaled(bootstrap(ratio, &(Ratio){s.loss, s.bytes},
+              s.n, o.seed), NULL, 1 / log(2)), "%.4f"));
+    table_row(&table, "token accuracy\t%s",
+              interval_text(bootstrap(ratio, &(Ratio){s.right, s.count}, s.n, o.seed), "%.4f"));
+    table_done(&table, records);
+    free(s.loss);
+}
+
+/* Counterfactual pairs, sentences that differ in one group: which one the model finds likelier, and
+ * by how much. A line is {"a": ..., "b": ..., "group": ...}. */
+static double *pairs_gap(Model *m, Tokenizer *t, Json **rows, int n)
+{
+    Tokens docs = {.path = o.pairs, .examples = 1};
+    double *gap = allocate(n, sizeof(double));
+    uint16_t end = t->end_of_text;
+    tokens_add(&docs, &end, 1, 0);
+    for (int i = 0; i < 2 * n; i++) {
+        Json *text = json_get(rows[i / 2], i % 2 ? "b" : "a");
+        size_t count;
+        int32_t *ids = tokenizer_encode(t, text->text, text->size, 0, &count);
+        for (size_t k = 0; k < count; k++) tokens_add(&docs, &(uint16_t){ids[k]}, 1, 1);
+        tokens_add(&docs, &end, 1, 1);
+        free(ids);
+    }
+    Scores s = score(m, t, &docs, o.batch, m->c.T, 0);
+    for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
+    free(s.loss);
+    tokens_free(&docs);
+    return gap;
+}
+
+static Json **pairs_read(const char *path, int *n)
+{
+    size_t size;
+    char *text = read_file(path, &size), *rest = text, *line, error[256];
+    Json **rows = NULL;
+    *n = 0;
+    for (int number = 1; (line = strsep(&rest, "\n")); number++) {
+        if (!line[strspn(line, " \r\t")]) continue;
+        Json *row = json_parse(line, strlen(line), error, sizeof error), *a, *b, *group;
+        if (!row) die("%s, line %d: %s", path, number, error);
+        a = json_get(row, "a"), b = json_get(row, "b"), group = json_get(row, "group");
+        if (!a || !b || !group || a->type != '"' || b->type != '"' || group->type != '"' || !a->size || !b->size)
+            die("%s, line %d: expected {\"a\": text, \"b\": text, \"group\": text}", path, number);
+        rows = reallocate(rows, *n + 1, sizeof *rows);
+        rows[(*n)++] = row;
+    }
+    free(text);
+    if (!*n) die("%s: holds no pairs", path);
+    return rows;
+}
+
+/* Gaps of the pairs of one group (NULL: of all), each or its size, as an interval. */
+static const char *gap_text(Json **rows, const double *gap, int n, const char *group, int size)
+{
+    double *part = allocate(n, sizeof(double));
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if (!group || !strcmp(json_get(rows[i], "group")->text, group))
+            part[count++] = size ? fabs(gap[i]) : gap[i];
+    const char *text = interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, o.seed), "%+.3f");
+    free(part);
+    return text;
+}
+
+static void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
+{
+    int n;
+    Json **rows = pairs_read(o.pairs, &n);
+    double *base = pairs_gap(m, t, rows, n), *after = tuned ? pairs_gap(tuned, t, rows, n) : NULL;
+    Table table = {.title = "counterfactual pairs: log p(a) - log p(b), in nats",
+                   .note = "near 0: the model treats both alike; size is the mean distance from 0"};
+    table_row(&table, after ? "group\tpairs\tbase\tbase, size\ttuned\ttuned, size" : "group\tpairs\tgap\tsize");
+    for (int i = 0; i <= n; i++) {
+        const char *group = i < n ? json_get(rows[i], "group")->text : NULL;
+        int seen = 0, count = 0;
+        for (int k = 0; k < n; k++) {
+            int same = !group || !strcmp(json_get(rows[k], "group")->text, group);
+            seen |= same && k < i, count += same;
+        }
+        if (group && seen) continue;
+        const char *b = gap_text(rows, base, n, group, 0), *bs = gap_text(rows, base, n, group, 1);
+        if (!after) table_row(&table, "%s\t%d\t%s\t%s", group ? group : "all", count, b, bs);
+        else table_row(&table, "%s\t%d\t%s\t%s\t%s\t%s", group ? group : "all", count, b, bs,
+                       gap_text(rows, after, n, group, 0), gap_text(rows, after, n, group, 1));
+    }
+    table_done(&table, records);
+    for (int i = 0; i < n; i++) json_free(rows[i]);
+    free(rows), free(base), free(after);
+}
+
+/* One line of the comparison: a model, so many shots. Returns seconds and tokens of a query. */
+static void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const Document *d, int n,
+                        const Tokens *shots, int T, double *tokens, double *time)
+{
+    Labelled l = labels_find(d, n);
+    Tokens docs = {.path = "examples", .examples = 1};
+    uint16_t end = t->end_of_text;
+    tokens_add(&docs, &end, 1, 0);
+    *tokens = 0;
+    for (int i = 0; i < n; i++) {
+        if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
+        tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
+        tokens_add(&docs, d[i].ids + d[i].answer, d[i].size - d[i].answer, 1);
+        tokens_add(&docs, &end, 1, 1);
+        *tokens += (shots ? shots->count : 0) + d[i].answer;
+    }
+    *tokens /= n;
+    Scores s = score(m, t, &docs, o.batch, T, 0);
+    const char *loss = interval_text(bootstrap(ratio, &(Ratio){s.loss, s.count}, n, o.seed), "%.3f");
+    if (l.labels) labels_guess(m, t, &l, d, shots, o.batch, T);
+    double start = seconds(), *exact = answers_exact(m, t, d, n, shots);
+    *time = (seconds() - start) / n;
+    table_row(table, "%s\t%s\t%s\t%s\t%.0f\t%.1f", name, loss,
+              l.labels ? interval_text(bootstrap(label_accuracy, &l, n, o.seed), "%.3f") : "",
+              interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, n, o.seed), "%.3f"), *tokens, 1e3 * *time);
+    free(s.loss), free(exact), free(l.label), free(l.truth), free(l.guess), free(l.chance);
+    tokens_free(&docs);
+}
+
+/* ================================================================================================
+ * 11. Training
+ */
 
 volatile sig_atomic_t interrupted;
 static void on_interrupt(int signal) { (void)signal, interrupted = 1; }
@@ -2094,8 +2733,12 @@ static const Option options[] = {
     {"save-every", 'i', &o.save_every, "200", 0, 1e9, "t", "steps between saved states"},
     {"resume", '!', &o.resume, NULL, 0, 0, "t", "go on from the saved state"},
     {"bf16", '!', &o.bf16, NULL, 0, 0, "t", "write models in bf16"},
+    {"tuned", 's', &o.tuned, NULL, 0, 0, "ep", "the model after tuning"},
+    {"shots", 's', &o.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
+    {"pairs", 's', &o.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
+    {"labels", 's', &o.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
     {"prompt", 's', &o.prompt, "", 0, 0, "g", "text to go on from"},
-    {"tokens", 'i', &o.tokens, "200", 1, 1e9, "gcp", "longest continuation"},
+    {"tokens", 'i', &o.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
     {"samples", 'i', &o.samples, "1", 1, 1024, "g", "continuations of the prompt"},
     {"temperature", 'f', &o.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
     {"top-k", 'i', &o.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
@@ -2136,10 +2779,175 @@ static int run_train(void)
     return train(settings_text('t')) ? 130 : 0;
 }
 
+static Model *model_load(const char *path)
+{
+    if (!path) die_usage("--model is missing: a model file, made by ./prepare or by training");
+    return model_read(path);
+}
+
+/* The tokenizer of the options, which must be the model's. */
+static Tokenizer *tokenizer_load(const Model *m)
+{
+    Tokenizer *t = tokenizer_read(o.tokenizer);
+    if (t->count != m->c.V)
+        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)", o.tokenizer,
+            t->count, m->c.V);
+    return t;
+}
+
+static Writer *records_open(const char *name)
+{
+    make_folder(o.out);
+    return writer_open(format("%s/%s", o.out, name));
+}
+
+static Tokens held_out(const Model *m)
+{
+    if (!o.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
+    return tokens_read(o.data, "val", m->c.V);
+}
+
+static int context_of(const Model *m)
+{
+    if (o.context > m->c.T)
+        die_usage("--context: the model's longest is %d, found %d", m->c.T, o.context);
+    return o.context ? o.context : m->c.T;
+}
+
+static int run_eval(void)
+{
+    Model *m = model_load(o.model), *tuned = o.tuned ? model_load(o.tuned) : NULL;
+    Tokenizer *t = tokenizer_load(m);
+    Writer *records = records_open(o.pairs ? "bias.jsonl" : "eval.jsonl");
+    if (o.pairs) report_pairs(m, tuned, t, records);
+    else {
+        Tokens data = held_out(m);
+        report_scores(m, t, &data, context_of(m), records);
+        if (data.examples) {
+            int n;
+            Document *d = documents_read(&data, t->end_of_text, &n);
+            if (o.limit) n = min_int(n, o.limit);
+            Labelled l = labels_find(d, n);
+            if (l.labels) {
+                labels_guess(m, t, &l, d, NULL, o.batch, context_of(m));
+                report_labels(&l, t, answers_exact(m, t, d, n, NULL), records);
+            }
+        }
+    }
+    writer_close(records);
+    return 0;
+}
+
+/* Seconds the tuning took, from the record beside the tuned model; 0 if there is none. */
+static double tuning_seconds(void)
+{
+    const char *slash = strrchr(o.tuned, '/');
+    char *path = format("%.*srun.txt", slash ? (int)(slash - o.tuned + 1) : 0, o.tuned);
+    FILE *file = fopen(path, "r");
+    char line[1024];
+    double found = 0;
+    while (file && fgets(line, sizeof line, file)) sscanf(line, "seconds = %lf", &found);
+    if (file) fclose(file);
+    free(path);
+    return found;
+}
+
+static int run_compare(void)
+{
+    if (!o.tuned) die_usage("--tuned is missing: the fine-tuned model");
+    Model *base = model_load(o.model), *tuned = model_load(o.tuned);
+    Tokenizer *t = tokenizer_load(base);
+    Tokens data = held_out(base), train = tokens_read(o.data, "train", base->c.V);
+    if (!data.examples) die("%s: compare needs examples, found running text", o.data);
+    int n, pool, T = context_of(base);
+    Document *d = documents_read(&data, t->end_of_text, &n);
+    Document *from = documents_read(&train, t->end_of_text, &pool);
+    double tokens, time, most = 0, slowest = 0, cost = tuning_seconds();
+    if (o.limit) n = min_int(n, o.limit);
+    Table table = {.title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
+    table_row(&table, "model\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
+    char *list = format("%s", o.shots), *rest = list, *word, *end;
+    while ((word = strsep(&rest, ","))) {
+        long k = strtol(word, &end, 10);
+        if (end == word || *end || k < 0 || k > 1000)
+            die_usage("--shots: expected numbers such as 0,4, found '%s'", word);
+        Tokens shots = shots_draw(t, from, pool, (int)k);
+        compare_row(&table, base, t, k ? format("base, %ld-shot", k) : "base", d, n, k ? &shots : NULL,
+                    T, &tokens, &time);
+        if (tokens > most) most = tokens, slowest = time;
+        tokens_free(&shots);
+    }
+    compare_row(&table, tuned, t, "tuned", d, n, NULL, T, &tokens, &time);
+    if (cost && slowest > time)
+        table.note = format("tuning took %s; at %.1f ms less a query it has paid for itself after %.0f queries",
+                            duration(cost), 1e3 * (slowest - time), ceil(cost / (slowest - time)));
+    Writer *records = records_open("compare.jsonl");
+    table_done(&table, records);
+    writer_close(records);
+    free(list);
+    return 0;
+}
+
+/* ---- answers ---- */
+
+/* A line of --jsonl: {"prompt": text}, {"messages": [...]} or a JSON string, as tokens; NULL and why
+ * not. */
+static int *line_tokens(Tokenizer *t, const char *line, int *count, char *error, size_t size)
+{
+    Json *row = json_parse(line, strlen(line), error, size);
+    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt"), *list = json_get(row, "messages");
+    int *tokens = NULL;
+    if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
+    else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
+    if (row && !tokens)
+        snprintf(error, size, "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, ...]} or text");
+    if (row) json_free(row);
+    return tokens;
+}
+
+/* Read lines from standard input until its end; for each, `answer` prints one line. */
+static int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *, char *))
+{
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t size;
+    while ((size = getline(&line, &room, stdin)) >= 0) {
+        while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
+        answer(m, t, line);
+        fflush(stdout);
+    }
+    free(line);
+    return 0;
+}
+
+static void print_json(const char *name, const char *text, const char *end)
+{
+    printf("\"%s\":", name);
+    json_write_string(stdout, text, strlen(text));
+    fputs(end, stdout);
+}
+
+static void answer_jsonl(Model *m, Tokenizer *t, char *line)
+{
+    char error[256];
+    int count, *prompt = line_tokens(t, line, &count, error, sizeof error);
+    putchar('{');
+    if (!prompt) { print_json("error", error, "}\n"); return; }
+    Sampling s = sampling(o.stop ? o.stop : "\nUser:");
+    Sample *out = allocate(s.samples, sizeof *out);
+    generate(m, t, prompt, count, &s, out, NULL);
+    for (int i = 0; i < s.samples; i++) {
+        print_json(i ? "another" : "completion", out[i].text, i + 1 < s.samples ? "," : "}\n");
+        free(out[i].text);
+    }
+    free(out), free(prompt);
+}
+
 static int run_generate(void)
 {
-    Model *m = model_read(o.model);
-    Tokenizer *t = tokenizer_read(o.tokenizer);
+    Model *m = model_load(o.model);
+    Tokenizer *t = tokenizer_load(m);
+    if (o.jsonl) return each_line(m, t, answer_jsonl);
     Sampling s = sampling(o.stop);
     Sample *out = allocate(s.samples, sizeof *out);
     int count, *prompt = prompt_tokens(t, o.prompt, strlen(o.prompt), &count);
@@ -2153,13 +2961,83 @@ static int run_generate(void)
     return 0;
 }
 
-/* ---- bench: every figure beside what the machine can do ---- */
-
-static int by_value(const void *a, const void *b)
+static void answer_classify(Model *m, Tokenizer *t, char *line)
 {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    char error[256] = "", *list = format("%s", o.labels), *rest = list, *name, *names[32];
+    Document documents[32], example;
+    Labelled l = {0, 1, documents, &(int){0}, &(int){0}, &(double){0}};
+    uint16_t end = t->end_of_text, *ids[32];
+    int count, *prompt = o.jsonl ? line_tokens(t, line, &count, error, sizeof error)
+                                 : prompt_tokens(t, line, strlen(line), &count);
+    if (!prompt) { putchar('{'), print_json("error", error, "}\n"), free(list); return; }
+    example = (Document){allocate(count, 2), count, count};
+    for (int i = 0; i < count; i++) ((uint16_t *)example.ids)[i] = prompt[i];
+    while ((name = strsep(&rest, ",")) && l.labels < 32) {
+        size_t size;
+        char *spaced = format(" %s", name + strspn(name, " "));
+        int32_t *label = tokenizer_encode(t, spaced, strlen(spaced), 0, &size);
+        ids[l.labels] = allocate(size + 2, 2);
+        for (size_t i = 0; i < size; i++) ids[l.labels][1 + i] = label[i];
+        ids[l.labels][0] = end;
+        names[l.labels] = name;
+        documents[l.labels] = (Document){ids[l.labels], (int)size + 1, 1};
+        l.labels++;
+        free(label), free(spaced);
+    }
+    labels_guess(m, t, &l, &example, NULL, 4, m->c.T);
+    if (o.jsonl) putchar('{'), print_json("label", names[*l.guess], ""), printf(",\"probability\":%.4f}\n", *l.chance);
+    else printf("%s\t%.4f\n", names[*l.guess], *l.chance);
+    for (int k = 0; k < l.labels; k++) free(ids[k]);
+    free((void *)example.ids), free(list), free(prompt);
 }
+
+static int run_classify(void)
+{
+    if (!o.labels) die_usage("--labels is missing: the labels to choose from, such as positive,negative");
+    Model *m = model_load(o.model);
+    return each_line(m, tokenizer_load(m), answer_classify);
+}
+
+/* Talk: a line in, an answer out. What no longer fits the context is forgotten, oldest first. */
+static int run_chat(void)
+{
+    Model *m = model_load(o.model);
+    Tokenizer *t = tokenizer_load(m);
+    Turn *turns = NULL;
+    int count = 0, from = 0, turn = 0;
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t size;
+    if (isatty(0)) printf("say something; an empty line begins a new talk, Ctrl-D ends\n");
+    while ((isatty(0) ? printf("> "), fflush(stdout) : 0, size = getline(&line, &room, stdin)) >= 0) {
+        while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
+        if (!size) { from = count; continue; }
+        turns = reallocate(turns, count + 3, sizeof *turns);
+        turns[count++] = (Turn){USER, 0, format("%s", line), size};
+        turns[count] = (Turn){ASSISTANT, 0, NULL, 0};
+        Encoded e = turns_encode(t, turns + from, count + 1 - from);
+        while (e.size + o.tokens + 1 > (size_t)m->c.T && from + 2 < count) {
+            free(e.ids), free(e.counts);
+            from += 2;
+            e = turns_encode(t, turns + from, count + 1 - from);
+        }
+        int *prompt = allocate(e.size + 1, sizeof(int));
+        prompt[0] = t->end_of_text;
+        for (size_t i = 0; i < e.size; i++) prompt[i + 1] = e.ids[i];
+        Sampling s = sampling("\nUser:");
+        Sample out;
+        s.key = random_key(s.key, turn++);
+        generate(m, t, prompt, e.size + 1, &s, &out, stdout);
+        printf("\n");
+        char *said = out.text + (out.text[0] == ' ');
+        turns[count++] = (Turn){ASSISTANT, 0, said, strlen(said)};
+        free(e.ids), free(e.counts), free(prompt);
+    }
+    if (isatty(0)) printf("\n");
+    return 0;
+}
+
+/* ---- bench: every figure beside what the machine can do ---- */
 
 /* Median time of `trials` multiplications, rows x columns x depth, in one of backward's or forward's
  * arrangements. */
@@ -2287,7 +3165,9 @@ static int run_bench(void)
 int main(int argc, char **argv)
 {
     static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
-        {"train", 't', run_train}, {"generate", 'g', run_generate}, {"bench", 'b', run_bench}};
+        {"train", 't', run_train}, {"generate", 'g', run_generate}, {"chat", 'c', run_chat},
+        {"eval", 'e', run_eval}, {"compare", 'p', run_compare}, {"classify", 'k', run_classify},
+        {"bench", 'b', run_bench}};
     enum { COMMANDS = sizeof commands / sizeof *commands };
     const char *usage = "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
     int which = 0, named = argc > 1 && argv[1][0] != '-';
