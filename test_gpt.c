@@ -1438,6 +1438,306 @@ static void test_json(void)
 }
 
 /* ================================================================================================
+ * 10. Bad input
+ *
+ * The three programs run on files that are damaged or hostile and on command lines that cannot be
+ * meant. Each time there must be one line that begins with "error: " and says what is wrong, an exit
+ * status of 1, or of 2 for a command line, and no file made or changed.
+ *
+ * In the scratch folder stand a small model m, its vocabulary t, data d and e, the model's export hf,
+ * the results o of some run, and copies in which one number at byte `at` is another (-1: none) or
+ * the length is.
+ */
+
+static const struct { const char *name, *from; long at; int32_t value; long longer; } damages[] = {
+    {"m_empty", "m", -1, 0, -1048576},            {"m_header", "m", -1, 0, -19000},
+    {"m_short", "m", -1, 0, -1},                    {"m_long", "m", -1, 0, 1},
+    {"m_magic", "m", 0, 20240520, 0},               {"m_version", "m", 4, 4, 0},
+    {"m_context", "m", 8, 15, 0},                   {"m_layers", "m", 16, INT32_MAX, 0},
+    {"m_minus", "m", 12, -300, 0},                  {"m_heads", "m", 20, 3, 0},
+    {"m_no_heads", "m", 20, 0, 0},                  {"m_huge", "m", 24, 65536, 0},
+    {"m_nan", "m", 1024 + 4 * 3100, 0x7fc00000, 0}, {"m_inf", "m", 1024, 0x7f800000, 0},
+    {"t_header", "t", -1, 0, -2000},                {"t_short", "t", -1, 0, -1},
+    {"t_long", "t", -1, 0, 3},                      {"t_magic", "t", 0, 7, 0},
+    {"t_version", "t", 4, 3, 0},                    {"t_count", "t", 8, INT32_MAX, 0},
+    {"t_more", "t", 8, 400, 0},                     {"t_end", "t", 12, 300, 0},
+    {"t_twice", "t", 1024, 0x22012201, 0},          {"t_no_bytes", "t", 1024, 0, 0},
+    {"header_train.bin", "d_train.bin", -1, 0, -2000},
+    {"short_train.bin", "d_train.bin", -1, 0, -1},  {"long_train.bin", "d_train.bin", -1, 0, 1},
+    {"magic_train.bin", "d_train.bin", 0, 20240326, 0},
+    {"version_train.bin", "d_train.bin", 4, 3, 0},  {"flags_train.bin", "d_train.bin", 4, 2, 0},
+    {"count_train.bin", "d_train.bin", 8, INT32_MAX, 0},
+    {"minus_train.bin", "d_train.bin", 8, -2, 0},   {"outside_train.bin", "d_train.bin", 1024 + 200, 300, 0},
+    {"hf/short", "hf/model.safetensors", -1, 0, -1}, {"hf/long", "hf/model.safetensors", -1, 0, 1},
+    {"hf/2^63", "hf/model.safetensors", 4, INT32_MIN, 0}, {"hf/4GB", "hf/model.safetensors", 4, 1, 0},
+    {"hf/json", "hf/model.safetensors", 8, 0, 0}};
+
+#define F32(name, shape, at) "\"" name "\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" at "}"
+static const struct { const char *name, *header; int bytes; } hostile[] = {
+    {"list", "[]", 0}, {"none", "{}", 0},
+    {"deep", "{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", 0},
+    {"offsets", "{" F32("wte.weight", "[1,1]", "[0,4000000000]") "}", 4},
+    {"backwards", "{" F32("wte.weight", "[1,1]", "[4,0]") "}", 4},
+    {"minus", "{" F32("wte.weight", "[1,-1]", "[0,4]") "}", 4},
+    {"overflow", "{" F32("wte.weight", "[4294967296,4294967296]", "[0,0]") "}", 0},
+    {"shape", "{" F32("wte.weight", "[2,2]", "[0,4]") "}", 4},
+    {"type", "{\"wte.weight\":{\"dtype\":\"F7\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
+    {"twice", "{" F32("wte.weight", "[1]", "[0,4]") "," F32("transformer.wte.weight", "[1]", "[4,8]") "}", 8},
+    {"overlap", "{" F32("wte.weight", "[1]", "[0,4]") "," F32("wpe.weight", "[1]", "[0,4]") "}", 4},
+    {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
+    {"unknown", "{" F32("name", "[1]", "[0,4]") "}", 4}};
+
+static void write_file(const char *name, const void *bytes, size_t size, const void *more, size_t more_size)
+{
+    Writer *w = writer_open(scratch(name));
+    writer_put(w, bytes, size);
+    writer_put(w, more, more_size);
+    writer_close(w);
+}
+
+/* Run a command in the scratch folder; its output, in new memory. */
+static char *shell(const char *command)
+{
+    char *line = format("cd '%s' && %s", folder, command), *text = allocate(1 << 16, 1);
+    FILE *pipe = popen(line, "r");
+    if (!pipe || fread(text, 1, (1 << 16) - 1, pipe) == 0) *text = 0;
+    if (pipe) pclose(pipe);
+    free(line);
+    return text;
+}
+
+/* All files of the scratch folder, their sizes and check sums. */
+static char *inventory(void)
+{
+    return shell("find . -type f ! -name '*.txt' ! -path './new/*' -exec cksum {} + | sort -k 3");
+}
+
+static void bad_folder(void)
+{
+    static const Config tiny = {.T = 16, .V = 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
+    static int done;
+    char text[6000], name[40];
+    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 500};
+    uint16_t ids[500];
+    if (done++) return;
+    for (int i = 0; i < 6000; i++) text[i] = "aeinorst ,"[below(10, 1, i)];
+    memcpy(text + 3000, "\n<|endoftext|>\n", 15);
+    Tokenizer *t = tokenizer_train(text, sizeof text, 300), *other = tokenizer_train(text, sizeof text, 301);
+    Model *m = random_model(tiny, INFERENCE, 1, 0);
+    memset(m->w.wte + 300 * 8, 0, 84 * 8 * sizeof(real));
+    model_write(m, scratch("m"), 0), tokenizer_write(t, scratch("t")), tokenizer_write(other, scratch("t301"));
+    for (int i = 0; i < 500; i++) ids[i] = i % 50 ? (uint16_t)below(299, 2, i) : 299;
+    write_file("d_train.bin", header, sizeof header, ids, sizeof ids);
+    header[2] = 10;
+    write_file("few_train.bin", header, sizeof header, ids, 20);
+    mkdir(scratch("o"), 0777);
+    for (int i = 0; i < 4; i++)
+        write_file((const char *[]){"o/best.bin", "o/model.bin", "o/log.csv", "o/state.bin"}[i], "kept", 4, "", 0);
+    write_file("text.txt", text, sizeof text, "", 0);
+    model_free(m), tokenizer_free(t), tokenizer_free(other);
+    free(shell(format("'%s/'prepare export m --tokenizer t --out hf", home)));
+    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
+        size_t size;
+        char *file = read_file(scratch(damages[i].from), &size);
+        if (damages[i].at >= 0) memcpy(file + damages[i].at, &damages[i].value, 4);
+        long left = (long)size + damages[i].longer;
+        write_file(damages[i].name, file, left < 0 ? 0 : left > (long)size ? size : (size_t)left, "more",
+                   left > (long)size ? damages[i].longer : 0);
+        free(file);
+    }
+    for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
+        uint64_t length = strlen(hostile[i].header);
+        snprintf(text, sizeof text, "%s%.8s", hostile[i].header, "\0\0\0\0\0\0\0\0");
+        memset(text + length, 0, 8);
+        snprintf(name, sizeof name, "hf/%s", hostile[i].name);
+        write_file(name, &length, 8, text, length + hostile[i].bytes);
+    }
+}
+
+typedef struct { const char *command; int status; const char *message; } Bad;
+
+static void test_bad(const void *rows)
+{
+    int count = 0;
+    bad_folder();
+    for (const Bad *b = rows; b->command; b++, count++) {
+        char *before = inventory();
+        char *line = format("cd '%s' && >out.txt 2>err.txt </dev/null '%s/'%s", folder, home, b->command);
+        int status = system(line), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        size_t size;
+        char *after = inventory(), *error = read_file(scratch("err.txt"), &size);
+        expect(code == b->status, "%s: status %d, not %d: %.200s", b->command, code, b->status, error);
+        expect(!strncmp(error, "error: ", 7) && strchr(error, '\n') == error + size - 1,
+               "%s: not one line of error: %.200s", b->command, error);
+        expect(strstr(error, b->message) != NULL, "%s: no '%s' in: %.200s", b->command, b->message, error);
+        expect(!strcmp(before, after), "%s: changed files", b->command);
+        free(before), free(after), free(line), free(error);
+    }
+    found("%d commands", count);
+}
+
+#define GENERATE "train_gpt generate --tokenizer t --model "
+static const Bad bad_models[] = {
+    {GENERATE "nowhere", 1, "nowhere: cannot be opened: No such file"},
+    {GENERATE ".", 1, "expected a file"},
+    {GENERATE "m_empty", 1, "found 0 bytes, too few for its header"},
+    {GENERATE "m_header", 1, "too few for its header"},
+    {GENERATE "m_short", 1, "truncated"},
+    {GENERATE "m_long", 1, "too long"},
+    {GENERATE "m_magic", 1, "magic number 20240326), found 20240520"},
+    {GENERATE "m_version", 1, "found version 4"},
+    {GENERATE "m_context", 1, "too long"},
+    {GENERATE "m_layers", 1, "impossible model"},
+    {GENERATE "m_minus", 1, "impossible model"},
+    {GENERATE "m_heads", 1, "8 channels cannot be shared by 3 heads"},
+    {GENERATE "m_no_heads", 1, "impossible model"},
+    {GENERATE "m_huge", 1, "truncated"},
+    {GENERATE "m_nan", 1, "is nan"},
+    {GENERATE "m_inf", 1, "number 0 of wte is inf"},
+    {GENERATE "t", 1, "expected a model file"},
+    {"train_gpt train --data d --tokenizer t --out o --model m_nan", 1, "is nan"},
+    {"prepare export m_short --tokenizer t --out hf2", 1, "truncated"},
+    {"prepare import m_short --out new.bin", 1, "truncated"},
+    {0}};
+
+#define TRAIN "train_gpt train --model m --tokenizer t --out o --steps 1 --data "
+static const Bad bad_tokens[] = {
+    {TRAIN "nowhere", 1, "nowhere_train.bin: cannot be opened"},
+    {TRAIN "header", 1, "too few for its header"},
+    {TRAIN "short", 1, "the header promises 500 tokens"},
+    {TRAIN "long", 1, "the header promises 500 tokens"},
+    {TRAIN "magic", 1, "magic number 20240520), found 20240326"},
+    {TRAIN "version", 1, "found version 3"},
+    {TRAIN "flags", 1, "the header promises 500 tokens"},
+    {TRAIN "count", 1, "the header promises 2147483647 tokens"},
+    {TRAIN "minus", 1, "the header promises -2 tokens"},
+    {TRAIN "outside", 1, "token 100 is 300"},
+    {TRAIN "few", 1, "too few"},
+    {TRAIN "d --resume", 1, "state.bin: expected a training state"},
+    {TRAIN "d --lr 10 --decay 100 --warmup 0 --steps 60 --out new", 1, "not finite"},
+    {0}};
+
+#define ENCODE "tokenizer encode text.txt --tokenizer "
+static const Bad bad_vocabularies[] = {
+    {ENCODE "nowhere", 1, "cannot be opened"},
+    {ENCODE "t_header", 1, "too few for its header"},
+    {ENCODE "t_short", 1, "truncated"},
+    {ENCODE "t_long", 1, "300 tokens"},
+    {ENCODE "t_magic", 1, "expected a tokenizer file"},
+    {ENCODE "t_version", 1, "found 3"},
+    {ENCODE "t_count", 1, "found 2147483647"},
+    {ENCODE "t_more", 1, "truncated"},
+    {ENCODE "t_end", 1, "found 300"},
+    {ENCODE "t_twice", 1, "each of the 256 bytes"},
+    {ENCODE "t_no_bytes", 1, "expected bytes for token 0"},
+    {ENCODE "m", 1, "expected a tokenizer file"},
+    {"tokenizer encode nowhere --tokenizer t", 1, "nowhere: cannot be opened"},
+    {"tokenizer encode --json text.txt --tokenizer t", 1, "line 1, column 1"},
+    {"tokenizer decode text.txt --tokenizer t", 1, "as number 1, found"},
+    {"tokenizer train nowhere --out m", 1, "nowhere: cannot be opened"},
+    {"tokenizer train text.txt --vocab 100000 --out m", 1, "enough pairs"},
+    {"prepare text text.txt nowhere --tokenizer t --out d", 1, "nowhere: cannot be opened"},
+    {"prepare text text.txt --tokenizer t_short --out d", 1, "truncated"},
+    {TRAIN "d --tokenizer t301", 1, "has 301 tokens, the model 300"},
+    {"prepare export m --tokenizer t301 --out hf2", 1, "has 301 tokens"},
+    {0}};
+
+#define IMPORT "prepare import --out m hf/"
+static const Bad bad_safetensors[] = {
+    {IMPORT "nowhere", 1, "cannot be opened"},
+    {IMPORT "short", 1, "truncated"},
+    {IMPORT "long", 1, "belong to no tensor"},
+    {IMPORT "2^63", 1, "header would have 9223372036854"},
+    {IMPORT "4GB", 1, "header would have 42949"},
+    {IMPORT "json", 1, "line 1, column 1"},
+    {IMPORT "list", 1, "expected an object"},
+    {IMPORT "none", 1, "this is no GPT-2"},
+    {IMPORT "deep", 1, "at most 64 brackets"},
+    {IMPORT "offsets", 1, "bytes 0 to 4000000000 of the data, which have 4"},
+    {IMPORT "backwards", 1, "bytes 4 to 0"},
+    {IMPORT "minus", 1, "expected a whole number, found -1"},
+    {IMPORT "overflow", 1, "too large for any file"},
+    {IMPORT "shape", 1, "needs 16 bytes, it has 4"},
+    {IMPORT "type", 1, "the type 'F7' is unknown"},
+    {IMPORT "twice", 1, "'wte.weight' is there twice"},
+    {IMPORT "overlap", 1, "two tensors"},
+    {IMPORT "gap", 1, "belong to no tensor"},
+    {IMPORT "unknown", 1, "GPT-2 has no tensor 'name'"},
+    {"prepare import hf/vocab.json text.txt --out m", 1, "text.txt"},
+    {"prepare import text.txt hf/merges.txt --out m", 1, "text.txt: line 1, column 1"},
+    {0}};
+
+static const Bad bad_options[] = {
+    {"train_gpt nonsense", 2, "unknown command 'nonsense'"},
+    {"train_gpt train --data d more", 2, "unexpected 'more'"},
+    {"train_gpt train --data d --rl 1", 2, "unknown option '--rl'"},
+    {"train_gpt train --data", 2, "a value is missing"},
+    {"train_gpt generate --lr 1", 2, "does not belong to this command"},
+    {"train_gpt train --data d --lr fast", 2, "--lr: expected a number, found 'fast'"},
+    {"train_gpt train --data d --lr 1e-4x", 2, "found '1e-4x'"},
+    {"train_gpt train --data d --lr nan", 2, "found 'nan'"},
+    {"train_gpt train --data d --lr -1", 2, "--lr: expected a number from 0 to 10"},
+    {"train_gpt train --data d --steps 1.5", 2, "--steps: expected a whole number"},
+    {"train_gpt train --data d --batch 99999999999", 2, "--batch: expected a number from 1"},
+    {"train_gpt train --data d --batch=", 2, "--batch: expected a whole number, found ''"},
+    {"train_gpt train --data d --resume=1", 2, "--resume takes no value"},
+    {"train_gpt train --data d --schedule sine", 2, "--schedule: expected"},
+    {"train_gpt train --data d --schedule ''", 2, "--schedule: expected"},
+    {TRAIN "d --context 17", 2, "--context: the model's longest is 16"},
+    {TRAIN "d --freeze 2", 2, "--freeze: the model has 1 block"},
+    {"train_gpt train --data d --tokenizer t --out o --channels 100 --heads 3", 2, "cannot be shared"},
+    {"tokenizer", 2, ""},
+    {"tokenizer nonsense", 2, "nonsense"},
+    {"tokenizer train text.txt", 2, "expected --out"},
+    {"tokenizer train --out m", 2, "expected a file of text"},
+    {"tokenizer train text.txt --out m --vocab 5", 2, "--vocab: expected a number from 257"},
+    {"tokenizer info --tokenizer t more", 2, "unexpected 'more'"},
+    {"prepare nonsense", 2, "nonsense"},
+    {"prepare text --out d", 2, "expected the text files"},
+    {"prepare text text.txt", 2, "expected --out"},
+    {"prepare text text.txt --out d --val 2", 2, "--val: expected a number from 0 to 1"},
+    {"prepare import m", 2, "expected --out"},
+    {"prepare export", 2, "expected one model file"},
+    {"prepare gpt2 huge", 2, "found 'huge'"},
+    {0}};
+
+/* Folders that are not there, are files, or cannot take a file (these tests may be run by root). */
+static const Bad bad_places[] = {
+    {"tokenizer train text.txt --vocab 260 --out nowhere/t", 1, "nowhere/t: cannot be written"},
+    {"tokenizer train text.txt --vocab 260 --out m/t", 1, "m/t: cannot be written"},
+    {"tokenizer train text.txt --vocab 260 --out hf", 1, "hf: cannot be replaced"},
+    {"tokenizer encode text.txt --tokenizer t >/dev/full", 1, "writing failed"},
+    {"prepare text text.txt --tokenizer t --out nowhere/d", 1, "cannot be written"},
+    {"prepare import m --out nowhere/m", 1, "cannot be written"},
+    {"prepare export m --tokenizer t --out m", 1, "m: is not a folder"},
+    {"train_gpt train --model m --tokenizer t --data d --out m --steps 1", 1, "m: is not a folder"},
+    {"train_gpt train --model m --tokenizer t --data d --out nowhere/o --steps 1", 1, "cannot be made"},
+    {0}};
+
+/* Copies with one byte changed, wherever: programs may accept or refuse, but must come to an end. */
+static void test_mutated_files(void)
+{
+    static const struct { const char *from, *command; } kinds[] = {{"m", "train_gpt generate --tokenizer t --tokens 2 --model x"},
+        {"t", "tokenizer encode text.txt --tokenizer x"}, {"hf/model.safetensors", "prepare import x --out y"},
+        {"hf/config.json", "prepare import hf --out y"}, {"hf/vocab.json", "prepare import x hf/merges.txt --out y"}};
+    int refused = 0;
+    bad_folder();
+    for (int i = 0; i < 200; i++) {
+        size_t size;
+        char *file = read_file(scratch(kinds[i % 5].from), &size);
+        size_t most = i % 2 && size > 1100 ? 1100 : size;     /* half of them in headers */
+        file[random_bits(1, i) % most] = (char)random_bits(2, i);
+        write_file(i % 5 == 3 ? "hf/config.json" : "x", file, size, "", 0);
+        char *line = format("cd '%s' && >out.txt 2>err.txt </dev/null timeout 20 '%s/'%s", folder, home, kinds[i % 5].command);
+        int status = system(line);
+        expect(WIFEXITED(status) && WEXITSTATUS(status) <= 1, "change %d: status %x: %s", i, status, line);
+        refused += WIFEXITED(status) && WEXITSTATUS(status) == 1;
+        free(file), free(line);
+    }
+    found("200 changes, %d refused", refused);
+}
+
+/* ================================================================================================
  * 11. The table
  */
 
@@ -1496,6 +1796,13 @@ static const Test tests[] = {
     {"tokenizer: training by definition", 4, test_bpe_training, NULL, NULL},
     {"llm.c's tokenizer file", 4, test_tokenizer_file, NULL, NULL},
     {"JSON, accepted and refused", 4, test_json, NULL, NULL},
+    {"bad input: models", 4, NULL, test_bad, bad_models},
+    {"bad input: token files", 4, NULL, test_bad, bad_tokens},
+    {"bad input: vocabularies and text", 4, NULL, test_bad, bad_vocabularies},
+    {"bad input: safetensors", 4, NULL, test_bad, bad_safetensors},
+    {"bad input: options", 4, NULL, test_bad, bad_options},
+    {"bad input: places", 4, NULL, test_bad, bad_places},
+    {"bad input: random changes", 4, test_mutated_files, NULL, NULL},
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */
@@ -1544,6 +1851,7 @@ int main(int argc, char **argv)
     if (slash && *argv[0] == '/') snprintf(home, sizeof home, "%.*s", (int)(slash - argv[0]), argv[0]);
     if (!mkdtemp(folder)) die("%s: the folder cannot be made: %s", folder, strerror(errno));
     use_threads(1);                                           /* fastest for these sizes */
+    setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for programs that are run */
     run_tests(wanted, &passed, &failed);
     if (REAL_BYTES == 4) run_double(wanted, &passed, &failed);
     char *remove_all = format("rm -rf '%s'", folder);

@@ -1,6 +1,6 @@
 /* tokenizer.c - text into tokens and back: GPT-2's byte-level BPE, in one file.
  *
- *     cc -O3 -o tokenizer tokenizer.c
+ *     cc -O3 -o tokenizer tokenizer.c -lm
  *     ./tokenizer encode --tokenizer data/gpt2_tokenizer.bin < text > ids
  *
  * The other programs include this file, so it begins with the little that all of them need.
@@ -1040,7 +1040,7 @@ int tokenizer_byte_code_point(int byte)
  *
  * Every pair has a list of the places where it stands, a place being the byte it begins at. A
  * merge visits these alone, and mends the lists of the pairs to the left and to the right. So the
- * time hardly depends on the number of tokens; counting anew for each, the rejected way, is hours.
+ * time hardly depends on the number of tokens. Rejected: to count anew for each, in hours.
  *
  * Places enter a list in the order of the text, so that of "aaa" the left two are merged, as in
  * encoding. All enter during the merge that makes the later token of the pair: from then on its
@@ -1061,7 +1061,7 @@ typedef struct {
     Place *place;                /* one for each byte of text */
     Pair *pair;
     size_t pairs;
-    Map by_spelling;             /* number of a pair + 1 */
+    Map by_spelling;             /* number of a pair + 1; what it spells tells pairs apart */
     Heap heap;                   /* of pairs: minus count, ids, number */
 } Learner;
 
@@ -1167,19 +1167,24 @@ void learner_merge(Learner *l, size_t k, int32_t id)
     }
 }
 
-/* A vocabulary of count tokens (257 at least) in GPT-2's order: the bytes that can be seen, the
- * others, merges, end of text. */
-Tokenizer *tokenizer_train(const char *text, size_t size, int count)
+/* The bytes in GPT-2's order: those that can be seen, then the others. */
+void add_bytes(Tokenizer *t)
 {
-    Learner l = {.t = tokenizer_new()};
-    Tokenizer *t = l.t;
-    Map pieces = {0};
     for (int hidden = 0; hidden < 2; hidden++)
         for (int b = 0; b < 256; b++) {
             if ((tokenizer_byte_code_point(b) != b) != hidden) continue;
             t->of_byte[b] = t->count;
             tokenizer_add(t, &(char){(char)b}, 1);
         }
+}
+
+/* A vocabulary of count tokens, 257 at least: the bytes, merges, end of text. */
+Tokenizer *tokenizer_train(const char *text, size_t size, int count)
+{
+    Learner l = {.t = tokenizer_new()};
+    Tokenizer *t = l.t;
+    Map pieces = {0};
+    add_bytes(t);
     pieces_count(&pieces, text, size);
     learner_begin(&l, &pieces);
     free(pieces.entry);
@@ -1190,7 +1195,8 @@ Tokenizer *tokenizer_train(const char *text, size_t size, int count)
             die("expected text with enough pairs for %d tokens, found enough for %d", count,
                 t->count + 1);
         const Pair *pair = &l.pair[best.item];
-        if (pair->count != -best.rank) {
+        assert(pair->count <= -best.rank);
+        if (pair->count < -best.rank) {
             best.rank = -pair->count;
             if (pair->count > 0) heap_push(&l.heap, best);
             continue;
@@ -1214,6 +1220,8 @@ Tokenizer *tokenizer_train(const char *text, size_t size, int count)
 #ifndef NO_MAIN_TOKENIZER
 /* ================================================================================================
  * 7. Command line
+ *
+ * Four commands: decode undoes encode, train makes what both need, info looks at it.
  */
 
 const char *tokenizer_path, *out_path, *sample_path;
@@ -1271,7 +1279,7 @@ void command_decode(Tokenizer *t, const char *path)
     for (; at += strspn(at, space), at < text + size; at = end, number++) {
         long id = strtol(at, &end, 10);
         size_t length = strcspn(at, space);
-        if (end != at + length || id < 0 || id >= t->count)
+        if (length == 0 || end != at + length || id < 0 || id >= t->count)
             die("%s: expected a token from 0 to %d as number %zu, found '%.*s'", path,
                 t->count - 1, number, length < 40 ? (int)length : 40, at);
         fwrite(t->bytes + t->start[id], 1, token_size(t, (int)id), stdout);

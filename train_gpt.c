@@ -366,7 +366,9 @@ void matmul(real *c, size_t ldc, const real *start, size_t start_rs, View a, Vie
             int K)
 {
     int blocks = (M + MC - 1) / MC, mc = ((M + blocks - 1) / blocks + MR - 1) / MR * MR;
-    int nc = min_int(NC, (N / max_int(1, 4 * threads() / blocks) + NR) / NR * NR);
+    int team = threads(), stripes = max_int((N + NC - 1) / NC, (team + blocks - 1) / blocks);
+    while (blocks * stripes % team && stripes % team) stripes++;      /* an equal share for each */
+    int nc = ((N + stripes - 1) / stripes + NR - 1) / NR * NR;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int i = 0; i < M; i += mc)
         for (int j = 0; j < N; j += nc)
@@ -1885,17 +1887,17 @@ void table_done(Table *t, Writer *records)
 
 /* One example of a token file: ids[0] is the end of text that opens it, ids[size] the one that closes
  * it; targets from ids[answer] on are the completion. */
-typedef struct { const uint16_t *ids; int size, answer; } Document;
+typedef struct { const uint16_t *ids; int size, answer; } Item;
 
-Document *documents_read(const Tokens *t, int end_of_text, int *count)
+Item *items_read(const Tokens *t, int end_of_text, int *count)
 {
-    Document *d = allocate(t->count, sizeof *d);
+    Item *d = allocate(t->count, sizeof *d);
     *count = 0;
     for (size_t i = 1, last = 0; i < t->count; i++) {
         if (t->ids[i] != end_of_text) continue;
         int size = (int)(i - last), answer = 1;
         while (answer < size && !t->counts[last + answer]) answer++;
-        if (size > 1) d[(*count)++] = (Document){t->ids + last, size, answer};
+        if (size > 1) d[(*count)++] = (Item){t->ids + last, size, answer};
         last = i;
     }
     return d;
@@ -1965,22 +1967,22 @@ static Interval scaled(Interval i, double (*f)(double), double factor)
 
 typedef struct {
     int labels, n;
-    Document *label;                                          /* an example of each completion */
+    Item *label;                                          /* an example of each completion */
     int *truth, *guess;                                       /* of each example */
     double *chance;                                           /* probability of the guess */
 } Labelled;
 
-static int same_answer(const Document *a, const Document *b)
+static int same_answer(const Item *a, const Item *b)
 {
     int n = a->size - a->answer;
     return n == b->size - b->answer && !memcmp(a->ids + a->answer, b->ids + b->answer, n * 2);
 }
 
 /* Sort documents into classes by completion; 0 labels if they are not a classification. */
-Labelled labels_find(const Document *d, int n)
+Labelled labels_find(const Item *d, int n)
 {
     enum { MOST = 32 };
-    Labelled l = {0, n, allocate(MOST, sizeof(Document)), allocate(n + 1, sizeof(int)),
+    Labelled l = {0, n, allocate(MOST, sizeof(Item)), allocate(n + 1, sizeof(int)),
                   allocate(n + 1, sizeof(int)), allocate(n + 1, sizeof(double))};
     for (int i = 0; i < n; i++) {
         int k = 0;
@@ -1995,7 +1997,7 @@ Labelled labels_find(const Document *d, int n)
 
 /* Classify by likelihood: the label whose tokens, and the end of text after them, are most probable
  * behind the prompt; its probability is its share among the labels'. `shots` go before each. */
-void labels_guess(Model *m, const Tokenizer *t, Labelled *l, const Document *d, const Tokens *shots,
+void labels_guess(Model *m, const Tokenizer *t, Labelled *l, const Item *d, const Tokens *shots,
                   int B, int T)
 {
     Tokens docs = {.path = "labels", .examples = 1};
@@ -2080,7 +2082,7 @@ static char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
 }
 
 /* The most likely answer to a document's prompt, behind `shots`. */
-static char *answer_text(Model *m, const Tokenizer *t, const Document *d, const Tokens *shots,
+static char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots,
                          int tokens, const char *stop)
 {
     int extra = shots ? shots->count : 0, count = extra + d->answer;
@@ -2100,7 +2102,7 @@ static char *answer_text(Model *m, const Tokenizer *t, const Document *d, const 
 }
 
 /* How many of the n answers, greedily generated, are the wanted ones exactly: 0 or 1 for each. */
-static double *answers_exact(Model *m, const Tokenizer *t, const Document *d, int n, const Tokens *shots)
+static double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n, const Tokens *shots)
 {
     double *exact = allocate(n, sizeof(double));
     for (int i = 0; i < n; i++) {
@@ -2115,7 +2117,7 @@ static double *answers_exact(Model *m, const Tokenizer *t, const Document *d, in
 
 /* k examples of the training set, drawn by the seed, as the text that goes before a prompt: each
  * followed by an empty line. */
-static Tokens shots_draw(Tokenizer *t, const Document *d, int n, int k)
+static Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
 {
     Tokens shots = {.path = "shots", .examples = 1};
     size_t count;
@@ -2269,7 +2271,7 @@ static void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
 }
 
 /* One line of the comparison: a model, so many shots. Returns seconds and tokens of a query. */
-static void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const Document *d, int n,
+static void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const Item *d, int n,
                         const Tokens *shots, int T, double *tokens, double *time)
 {
     Labelled l = labels_find(d, n);
@@ -2825,7 +2827,7 @@ static int run_eval(void)
         report_scores(m, t, &data, context_of(m), records);
         if (data.examples) {
             int n;
-            Document *d = documents_read(&data, t->end_of_text, &n);
+            Item *d = items_read(&data, t->end_of_text, &n);
             if (o.limit) n = min_int(n, o.limit);
             Labelled l = labels_find(d, n);
             if (l.labels) {
@@ -2860,8 +2862,8 @@ static int run_compare(void)
     Tokens data = held_out(base), train = tokens_read(o.data, "train", base->c.V);
     if (!data.examples) die("%s: compare needs examples, found running text", o.data);
     int n, pool, T = context_of(base);
-    Document *d = documents_read(&data, t->end_of_text, &n);
-    Document *from = documents_read(&train, t->end_of_text, &pool);
+    Item *d = items_read(&data, t->end_of_text, &n);
+    Item *from = items_read(&train, t->end_of_text, &pool);
     double tokens, time, most = 0, slowest = 0, cost = tuning_seconds();
     if (o.limit) n = min_int(n, o.limit);
     Table table = {.title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
@@ -2964,13 +2966,13 @@ static int run_generate(void)
 static void answer_classify(Model *m, Tokenizer *t, char *line)
 {
     char error[256] = "", *list = format("%s", o.labels), *rest = list, *name, *names[32];
-    Document documents[32], example;
-    Labelled l = {0, 1, documents, &(int){0}, &(int){0}, &(double){0}};
+    Item items[32], example;
+    Labelled l = {0, 1, items, &(int){0}, &(int){0}, &(double){0}};
     uint16_t end = t->end_of_text, *ids[32];
     int count, *prompt = o.jsonl ? line_tokens(t, line, &count, error, sizeof error)
                                  : prompt_tokens(t, line, strlen(line), &count);
     if (!prompt) { putchar('{'), print_json("error", error, "}\n"), free(list); return; }
-    example = (Document){allocate(count, 2), count, count};
+    example = (Item){allocate(count, 2), count, count};
     for (int i = 0; i < count; i++) ((uint16_t *)example.ids)[i] = prompt[i];
     while ((name = strsep(&rest, ",")) && l.labels < 32) {
         size_t size;
@@ -2980,7 +2982,7 @@ static void answer_classify(Model *m, Tokenizer *t, char *line)
         for (size_t i = 0; i < size; i++) ids[l.labels][1 + i] = label[i];
         ids[l.labels][0] = end;
         names[l.labels] = name;
-        documents[l.labels] = (Document){ids[l.labels], (int)size + 1, 1};
+        items[l.labels] = (Item){ids[l.labels], (int)size + 1, 1};
         l.labels++;
         free(label), free(spaced);
     }
