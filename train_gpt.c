@@ -23,6 +23,7 @@
 #include "tokenizer.c"
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -1776,9 +1777,10 @@ int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
 
 /* What a run may be told; the table in chapter 12 says what each means. */
 struct {
-    const char *model, *tuned, *data, *tokenizer, *out, *schedule, *prompt, *stop, *shots, *labels, *pairs;
+    const char *program, *model, *tuned, *data, *tokenizer, *out, *schedule, *prompt, *stop, *shots;
+    const char *labels, *pairs;
     int layers, heads, channels, context, batch, accumulate, steps, warmup, freeze, seed, patience;
-    int eval_every, save_every, resume, bf16, tokens, samples, top_k, jsonl, limit, threads, quick;
+    int eval_every, save_every, resume, bf16, tokens, samples, top_k, jsonl, limit, threads, quick, show;
     double epochs, lr, floor, decay, beta1, beta2, epsilon, l1, clip, dropout, attention_dropout;
     double embedding_dropout, smoothing, noise, temperature, top_p;
 } o;
@@ -2401,6 +2403,7 @@ double validate(Model *m, const Tokens *tokens, int end_of_text, int B, int T, i
 
 typedef struct {
     Model *m;
+    Tokenizer *tokenizer;
     Tokens train, val;
     Feed feed;
     Batch *batches;                                           /* one for each accumulation */
@@ -2586,7 +2589,7 @@ static void print_plan(const Run *r)
 }
 
 /* run.txt: what made this run, for the report. */
-void write_run(const Run *r, const char *options_text)
+void write_run(const Run *r, const char *options_text, int finished)
 {
     char *path = out_path("run.txt");
     Writer *w = writer_open(path);
@@ -2595,10 +2598,57 @@ void write_run(const Run *r, const char *options_text)
     writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n", c.L,
                  c.NH, c.C, c.V, r->m->count);
     writer_print(w, "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\nbest_loss = %.6f\n"
-                 "seconds = %.1f\n", threads(), r->peak / 1e9, (int)r->p.step, (int)r->p.best_step,
-                 r->p.best_loss, r->p.seconds);
+                 "seconds = %.1f\nfinished = %d\n", threads(), r->peak / 1e9, (int)r->p.step,
+                 (int)r->p.best_step, r->p.best_loss, r->p.seconds, finished);
     writer_close(w);
     free(path);
+}
+
+/* ---- what the model says, before and after ---- */
+
+/* Let `m` answer the first o.show held-out prompts, greedily; print and record prompt, answer and, for
+ * examples, the answer that was wanted. Running text is prompted with its rows' first words. */
+static void show_samples(Run *r, Model *m, const char *when)
+{
+    char *path = out_path("samples.jsonl");
+    FILE *file = fopen(path, strcmp(when, "before") ? "a" : "w");
+    int n = 0, text_prompt = min_int(12, r->T / 2);
+    Item *items = r->val.examples ? items_read(&r->val, r->end_of_text, &n) : NULL;
+    if (!file) die("%s: cannot be written: %s", path, strerror(errno));
+    if (!items) n = (int)((r->val.count - 1) / r->T);
+    printf("\n%s training:\n", strcmp(when, "before") ? "after" : "before");
+    for (int i = 0; i < min_int(o.show, n); i++) {
+        Item item = items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, text_prompt, text_prompt};
+        char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
+        char *wanted = tokens_text(r->tokenizer, item.ids + item.answer, item.size - item.answer);
+        char *said = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
+        printf("  %s\n    -> %s\n", prompt, said);
+        fprintf(file, "{\"when\":\"%s\",\"prompt\":", when), json_write_string(file, prompt, strlen(prompt));
+        fputs(",\"text\":", file), json_write_string(file, said, strlen(said));
+        if (items) fputs(",\"wanted\":", file), json_write_string(file, wanted, strlen(wanted));
+        fputs("}\n", file);
+        free(prompt), free(wanted), free(said);
+    }
+    printf("\n");
+    if (fclose(file) != 0) die("%s: writing failed: %s", path, strerror(errno));
+    free(items), free(path);
+}
+
+/* The page that shows it all: ./prepare report, from the folder of this program. */
+static void make_report(void)
+{
+    char *program = format("%.*sprepare", o.program && strrchr(o.program, '/')
+                           ? (int)(strrchr(o.program, '/') - o.program + 1) : 0, o.program ? o.program : "");
+    fflush(stdout);
+    pid_t child = access(program, X_OK) == 0 ? fork() : -1;
+    if (child == 0) {
+        execl(program, program, "report", o.out, (char *)NULL);
+        _exit(127);
+    }
+    int status = 1;
+    if (child < 0 || waitpid(child, &status, 0) < 0 || status != 0)
+        printf("for the report: make, then ./prepare report %s\n", o.out);
+    free(program);
 }
 
 /* Load what the options name and lay out the run. */
@@ -2636,29 +2686,83 @@ static Run *run_prepare(void)
     for (int i = 0; i < o.accumulate; i++) r->batches[i] = batch_new(o.batch, r->T);
     r->peak = machine_peak();
     r->last_val = INFINITY;
-    tokenizer_free(t);
+    r->tokenizer = t;
     free(val);
     return r;
+}
+
+/* Restore the run from its state, if it has one. */
+static void run_resume(Run *r, const char *settings)
+{
+    char *path = out_path("state.bin");
+    if (access(path, F_OK) != 0) {
+        printf("%s is not there yet: beginning at the beginning\n", path);
+        o.resume = 0;
+    } else {
+        state_read(r->m, &r->p, path);
+        feed_seek(&r->feed, r->p.epoch, r->p.row);
+        printf("going on after step %d\n", (int)r->p.step);
+        if (strcmp(settings, r->p.settings))
+            printf("note: the options differ from those the run began with\n");
+    }
+    free(path);
+}
+
+/* Save everything, show what has become of the model, say where it all is. */
+static void run_finish(Run *r, const char *settings, int stopped)
+{
+    char *path = out_path("model.bin"), *best = out_path("best.bin");
+    int finished = stopped || r->p.step >= r->steps;
+    save_state(r);
+    write_run(r, settings, finished);
+    model_write(r->m, path, o.bf16);
+    fclose(r->log);
+    if (!finished) {
+        printf("\nstopped after step %d; the same command with --resume goes on\n", (int)r->p.step);
+    } else {
+        if (isatty(1)) printf("\n");
+        draw_curve((const double(*)[512])r->curve, r->points);
+        if (stopped)
+            printf("stopped early: no better validation loss for %d validations\n", o.patience);
+        if (r->has_val && o.show) {
+            Model *m = model_read(best);
+            show_samples(r, m, "after");
+            model_free(m);
+        }
+        if (r->has_val)
+            printf("validation loss %.4f before, %.4f after step %d\n", r->curve[1][0], r->p.best_loss,
+                   (int)r->p.best_step);
+        printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
+               r->has_val ? best : path, path, o.out, duration(r->p.seconds));
+        make_report();
+    }
+    free(path), free(best);
+}
+
+static void run_free(Run *r)
+{
+    for (int i = 0; i < o.accumulate; i++) batch_free(&r->batches[i]);
+    feed_free(&r->feed), tokens_free(&r->train), tokens_free(&r->val);
+    tokenizer_free(r->tokenizer), model_free(r->m);
+    free(r->batches), free(r);
 }
 
 /* The whole run; returns 1 if it was interrupted. `settings` are the options, as text. */
 int train(const char *settings)
 {
     Run *r = run_prepare();
-    print_plan(r);
-    model_prepare(r->m, TRAINING, o.batch, r->T, o.freeze);
+    if (o.show >= 0) print_plan(r);
     if (o.resume) {
-        char *path = out_path("state.bin");
-        state_read(r->m, &r->p, path);
-        feed_seek(&r->feed, r->p.epoch, r->p.row);
-        printf("going on after step %d\n", (int)r->p.step);
-        if (strcmp(settings, r->p.settings)) printf("note: the options differ from those the run began with\n");
-        free(path);
+        model_prepare(r->m, TRAINING, o.batch, r->T, o.freeze);
+        run_resume(r, settings);
+    } else if (r->has_val && o.show > 0) {
+        show_samples(r, r->m, "before");
     }
+    model_prepare(r->m, TRAINING, o.batch, r->T, o.freeze);
     snprintf(r->p.settings, sizeof r->p.settings, "%s", settings);
     open_log(r);
     signal(SIGINT, on_interrupt);
-    int stop = !o.resume && validation_due(r);
+    int stop = o.resume ? o.patience && r->p.waited >= o.patience : validation_due(r);
     while (r->p.step < r->steps && !stop && !interrupted) {
         double start = seconds(), spent;
         train_step(r);
@@ -2673,24 +2777,10 @@ int train(const char *settings)
         else log_line(r, NAN);
         if (!stop && !last && o.save_every && r->p.step % o.save_every == 0) save_state(r);
     }
-    if (isatty(1)) printf("\n");
-    save_state(r);
-    write_run(r, settings);
-    char *path = out_path("model.bin");
-    model_write(r->m, path, o.bf16);
-    if (interrupted && r->p.step < r->steps)
-        printf("stopped after step %d; the same command with --resume goes on\n", (int)r->p.step);
-    else {
-        draw_curve((const double(*)[512])r->curve, r->points);
-        if (stop) printf("stopped early: no better validation loss for %d times\n", o.patience);
-        if (r->has_val)
-            printf("best validation loss %.4f after step %d: %s/best.bin\n", r->p.best_loss,
-                   (int)r->p.best_step, o.out);
-        printf("last model: %s   log: %s/log.csv   time: %s\n", path, o.out, duration(r->p.seconds));
-    }
-    free(path);
-    fclose(r->log);
-    return interrupted && r->p.step < r->steps;
+    run_finish(r, settings, stop);
+    int unfinished = !stop && r->p.step < r->steps;
+    run_free(r);
+    return unfinished;
 }
 
 /* ================================================================================================
@@ -2739,6 +2829,7 @@ static const Option options[] = {
     {"shots", 's', &o.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
     {"pairs", 's', &o.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
     {"labels", 's', &o.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
+    {"show", 'i', &o.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
     {"prompt", 's', &o.prompt, "", 0, 0, "g", "text to go on from"},
     {"tokens", 'i', &o.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
     {"samples", 'i', &o.samples, "1", 1, 1024, "g", "continuations of the prompt"},
@@ -2772,6 +2863,127 @@ static char *settings_text(char letter)
         text = longer;
     }
     return text;
+}
+
+/* ---- search: an option with several values, A,B,C, runs every combination ---- */
+
+typedef struct { char *settings, *folder; double loss, seconds; int step; } Trial;
+
+static int by_loss(const void *a, const void *b)
+{
+    double x = ((const Trial *)a)->loss, y = ((const Trial *)b)->loss;
+    return isnan(x) ? 1 : isnan(y) ? -1 : (x > y) - (x < y);
+}
+
+/* Does this word of the command line hold a list for a numeric option? It stands after the option,
+ * or after "=". Returns where the list begins. */
+static char *list_in(char **argv, int i)
+{
+    char *name = argv[i], *value = strncmp(name, "--", 2) ? NULL : strchr(name, '=');
+    if (value) value++;
+    else if (i > 0 && !strncmp(argv[i - 1], "--", 2) && !strchr(argv[i - 1], '=')) name = argv[i - 1], value = argv[i];
+    if (!value || !strchr(value, ',')) return NULL;
+    size_t length = strcspn(name + 2, "=");
+    for (const Option *p = options; p->name; p++)
+        if (strlen(p->name) == length && !strncmp(p->name, name + 2, length))
+            return p->kind == 'i' || p->kind == 'f' ? value : NULL;
+    return NULL;
+}
+
+/* How many combinations the lists on the command line make. */
+static int search_size(int argc, char **argv)
+{
+    int combinations = 1;
+    for (int i = 1; i < argc; i++) {
+        int choices = 1;
+        for (const char *c = list_in(argv, i); c && *c; c++) choices += *c == ',';
+        combinations *= choices;
+        if (combinations > 10000) die_usage("a search of more than 10000 runs would never end");
+    }
+    return combinations;
+}
+
+/* The words of combination k, with room for four more; what was chosen as "name=value ...". */
+static char **search_words(int argc, char **argv, int k, char **settings)
+{
+    char **words = allocate(argc + 4, sizeof(char *));
+    *settings = format("%s", "");
+    for (int i = 0; i < argc; i++) {
+        char *list = i ? list_in(argv, i) : NULL, *name = argv[i] + 2, *from = list;
+        words[i] = argv[i];
+        if (!list) continue;
+        int choices = 1, pick;
+        for (char *c = list; *c; c++) choices += *c == ',';
+        pick = k % choices, k /= choices;
+        while (pick--) from = strchr(from, ',') + 1;
+        if (list == argv[i]) name = argv[i - 1] + 2;
+        words[i] = format("%.*s%.*s", (int)(list - argv[i]), argv[i], (int)strcspn(from, ","), from);
+        *settings = format("%s%s%.*s=%.*s", *settings, **settings ? "_" : "",
+                           (int)strcspn(name, "="), name, (int)strcspn(from, ","), from);
+    }
+    return words;
+}
+
+/* What a finished run left in its run.txt; 0 if it is not finished. */
+static int trial_read(Trial *t)
+{
+    char *path = format("%s/run.txt", t->folder), line[512];
+    FILE *file = fopen(path, "r");
+    int finished = 0;
+    while (file && fgets(line, sizeof line, file)) {
+        sscanf(line, "best_loss = %lf", &t->loss), sscanf(line, "best_step = %d", &t->step);
+        sscanf(line, "seconds = %lf", &t->seconds), sscanf(line, "finished = %d", &finished);
+    }
+    if (file) fclose(file);
+    free(path);
+    return finished;
+}
+
+/* Run the program itself with the words of combination k; what has been finished is not run again,
+ * what was stopped goes on. */
+static Trial run_trial(int argc, char **argv, int k)
+{
+    Trial trial = {.loss = NAN};
+    char **words = search_words(argc, argv, k, &trial.settings);
+    int n = argc, status;
+    trial.folder = format("%s/%s", o.out, trial.settings);
+    words[n++] = "--out", words[n++] = trial.folder, words[n++] = "--resume";
+    if (trial_read(&trial)) return trial;
+    printf("\n=== %s\n", trial.settings);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        execvp(argv[0], words);
+        _exit(127);
+    }
+    if (child < 0 || waitpid(child, &status, 0) < 0) die("%s: cannot be run again", argv[0]);
+    if (status) exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+    trial_read(&trial);
+    free(words);
+    return trial;
+}
+
+/* All trials, a table sorted by validation loss, the best model into the folder itself. */
+static int search(int argc, char **argv, int combinations)
+{
+    Trial *trials = allocate(combinations, sizeof *trials);
+    make_folder(o.out);
+    signal(SIGINT, SIG_IGN);                                  /* a trial stops itself, then we do */
+    for (int k = 0; k < combinations; k++) trials[k] = run_trial(argc, argv, k);
+    qsort(trials, combinations, sizeof *trials, by_loss);
+    Table table = {.title = "search, best first"};
+    table_row(&table, "settings\tbest validation loss\tat step\tseconds");
+    for (int k = 0; k < combinations; k++)
+        table_row(&table, "%s\t%.4f\t%d\t%.1f", trials[k].settings, trials[k].loss, trials[k].step, trials[k].seconds);
+    Writer *records = writer_open(format("%s/search.jsonl", o.out));
+    table_done(&table, records);
+    writer_close(records);
+    Model *best = model_read(format("%s/best.bin", trials[0].folder));
+    model_write(best, format("%s/best.bin", o.out), o.bf16);
+    model_free(best);
+    printf("\nthe best model: %s/best.bin, from %s\n", o.out, trials[0].settings);
+    make_report();
+    return 0;
 }
 
 static int run_train(void)
@@ -3164,6 +3376,20 @@ static int run_bench(void)
     return 0;
 }
 
+/* With no option at all: a customer service learns its trade. */
+#define DEMO "--model", "data/mini.bin", "--tokenizer", "data/mini_tokenizer.bin", "--data", \
+             "data/support", "--batch", "8", "--epochs", "6", "--lr", "1e-3", "--eval-every", "10", \
+             "--patience", "3"
+static const char *demo_intro =
+    "A small GPT-2, pretrained on stories for children, is fine-tuned on conversations of an online\n"
+    "shop. First, three customers whom it will not see in training ask the untrained model; then it\n"
+    "learns; then the same three ask again. Everything is in out/ afterwards.";
+static const char *demo_end =
+    "\nNext:\n"
+    "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin\n"
+    "  ./train_gpt generate --model data/mini.bin --tokenizer data/mini_tokenizer.bin --prompt \"Once\"\n"
+    "  ./train_gpt bench";
+
 int main(int argc, char **argv)
 {
     static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
@@ -3172,15 +3398,25 @@ int main(int argc, char **argv)
         {"bench", 'b', run_bench}};
     enum { COMMANDS = sizeof commands / sizeof *commands };
     const char *usage = "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
-    int which = 0, named = argc > 1 && argv[1][0] != '-';
-    for (which = 0; named && which < COMMANDS && strcmp(argv[1], commands[which].name); which++) {}
+    char *settings, *intro[] = {argv[0], DEMO};
+    int demo = argc == 1, which = 0, named = argc > 1 && argv[1][0] != '-';
+    while (named && which < COMMANDS && strcmp(argv[1], commands[which].name)) which++;
     if (which == COMMANDS) die_usage("unknown command '%s'; %s", argv[1], usage);
-    int words = options_parse(options, commands[which].letter, usage, argc - 1 - named, argv + 1 + named);
-    if (words) die_usage("unexpected '%s'; options begin with --", argv[1 + named]);
+    if (demo) argv = intro, argc = sizeof intro / sizeof *intro;
+    char letter = commands[which].letter;
+    int combinations = letter == 't' ? search_size(argc, argv) : 1;
+    char **words = search_words(argc, argv, 0, &settings);
+    o.program = argv[0];
+    if (options_parse(options, letter, usage, argc - 1 - named, words + 1 + named))
+        die_usage("unexpected '%s'; options begin with --", words[1 + named]);
 #ifdef _OPENMP
     if (o.threads) omp_set_num_threads(o.threads);
 #endif
-    return commands[which].run();
+    if (combinations > 1) return search(argc, argv, combinations);
+    if (demo) puts(demo_intro);
+    int status = commands[which].run();
+    if (demo && status == 0) puts(demo_end);
+    return status;
 }
 #endif
 

@@ -1,0 +1,56 @@
+# make          the three programs, and the demo's data
+# make test     proofs: gradients, parity with PyTorch, round trips, bad input
+# make bench    speed and memory, beside what the machine can do
+# make debug    the programs with sanitizers;  make clean
+#
+# Everything can be set from outside: make CC=clang, make OPENMP= (one thread), make ARCH=
+
+CC      ?= cc
+ARCH    ?= $(call accepts,-march=native)
+WARN    ?= -Wall -Wextra
+OPT     ?= -O3
+
+# Is this flag accepted? An OpenMP program is linked, to see that its library is there as well.
+accepts  = $(shell echo 'int main(void){return 0;}' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo $(1))
+links    = $(shell printf '\043include <omp.h>\nint main(void){return omp_get_max_threads() < 1;}\n' | \
+                   $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo $(1))
+OPENMP  ?= $(call links,-fopenmp)
+
+# Fused multiply-add; loops may become vectors (no errno, no traps) but NaN and infinity keep their
+# meaning; clang would split 512-bit vectors. Without OpenMP its `simd` hints still count.
+MATH     = -ffp-contract=fast -fno-math-errno -fno-trapping-math \
+           $(if $(OPENMP),$(OPENMP),$(call accepts,-fopenmp-simd)) -Wno-unknown-pragmas \
+           $(if $(findstring clang,$(shell $(CC) --version)),$(call accepts,-mprefer-vector-width=512))
+CFLAGS  ?= $(OPT) $(ARCH) $(WARN)
+BUILD   := $(CC) $(CFLAGS) $(MATH)
+DEMO     = data/support_train.bin
+
+all: train_gpt tokenizer prepare $(DEMO)
+	@echo "$(if $(OPENMP),OpenMP found: all cores are used,OpenMP not found: one thread only)"
+
+train_gpt: train_gpt.c tokenizer.c
+	$(BUILD) -o $@ $< -lm
+prepare: prepare.c train_gpt.c tokenizer.c
+	$(BUILD) -o $@ $< -lm
+tokenizer: tokenizer.c
+	$(BUILD) -o $@ $< -lm
+test_gpt: test_gpt.c train_gpt.c tokenizer.c
+	$(BUILD) -o $@ $< -lm
+test_gpt_double: test_gpt.c train_gpt.c tokenizer.c
+	$(BUILD) -DDOUBLE -o $@ $< -lm
+
+$(DEMO): data/support.jsonl data/mini_tokenizer.bin prepare
+	./prepare examples $< --out data/support --tokenizer data/mini_tokenizer.bin > data/support_report.txt
+
+test: all test_gpt test_gpt_double
+	./test_gpt
+bench: train_gpt
+	./train_gpt bench
+debug:
+	$(MAKE) clean
+	$(MAKE) all test_gpt test_gpt_double OPT="-O1 -g -fsanitize=address,undefined"
+clean:
+	rm -rf train_gpt tokenizer prepare test_gpt test_gpt_double data/*_train.bin data/*_val.bin \
+	       data/*_report.* out
+
+.PHONY: all test bench debug clean
