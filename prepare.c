@@ -5,6 +5,8 @@
  *     ./prepare import FILE|FOLDER --out M.bin    Hugging Face's model, or llm.c's, to ours
  *     ./prepare export M.bin --out FOLDER         ours to a folder for from_pretrained
  *     ./prepare gpt2 [small|medium|large|xl]      fetch a published model and import it
+ *     ./prepare examples FILE... --out data/NAME  rows to learn from, judged, cleaned and packed
+ *     ./prepare report FOLDER                     a page of what a run has recorded
  *
  *   1. Text           documents, their split into training and validation, token files
  *   2. Vocabularies   vocab.json and merges.txt, read and written
@@ -12,7 +14,9 @@
  *   4. Import
  *   5. Export
  *   6. Download
- *   7. Command line
+ *   7. Examples       what to learn from: read, judged, cleaned, split, counted
+ *   8. Report         a page from a run's records
+ *   9. Command line
  *
  * It includes train_gpt.c for one thing: the table of tensors, which has the names of others, too.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
@@ -1026,7 +1030,1534 @@ int command_gpt2(int words, char **word)
 }
 
 /* ================================================================================================
- * 7. Command line
+ * 7. Examples
+ *
+ * Fine-tuning learns from examples: what is said to a model, and what it should answer. They come
+ * a row a line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table
+ * with a header (CSV, TSV). What they are worth decides more than any setting of the training. So
+ * nothing is written before all rows have been read and a report printed: what is wrong on which
+ * line, what repeats, what contradicts itself, how long it all is and what it will cost.
+ *
+ * Whatever its format, a row becomes a list of turns, and these become tokens by the template in
+ * train_gpt.c, chapter 7. From there on an example is its tokens: equal tokens, equal examples.
+ */
+
+/* ---- findings: what the report has to say about single rows ---- */
+
+enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };
+const char *const drop_names[] = {"--drop-errors", "--drop-duplicates", "--drop-near",
+                                  "--drop-conflicts", "--drop-long"};
+int drops[NOTES + 1];            /* set by those options: leave such rows out */
+
+#define FINDINGS(X)                                                                              \
+    X(NOT_UTF8,     ERRORS,     "not UTF-8")                                                     \
+    X(NOT_JSON,     ERRORS,     "not JSON")                                                      \
+    X(NOT_CSV,      ERRORS,     "not a row of the table")                                        \
+    X(WRONG_TYPE,   ERRORS,     "wrong data type")                                               \
+    X(MISSING_KEY,  ERRORS,     "missing key")                                                   \
+    X(UNKNOWN_KEY,  ERRORS,     "unrecognized key")                                              \
+    X(UNKNOWN_ROLE, ERRORS,     "unrecognized role")                                             \
+    X(NO_CONTENT,   ERRORS,     "missing content")                                               \
+    X(NO_ANSWER,    ERRORS,     "no assistant message")                                          \
+    X(REPEATED,     DUPLICATES, "exact duplicate")                                               \
+    X(SIMILAR,      NEAR,       "near duplicate")                                                \
+    X(CONFLICT,     CONFLICTS,  "same prompt, other answer")                                     \
+    X(TOO_LONG,     LONG,       "longer than the context")                                       \
+    X(IGNORED_KEY,  NOTES,      "ignored key")                                                   \
+    X(HEADER_IN,    NOTES,      "turn header in a text")                                         \
+    X(NO_BLANK,     NOTES,      "no blank before the answer")
+
+enum { FIRST = 3 };              /* places of each that are shown */
+#define KIND(name, ...) name,
+#define FINDING(name, group, what) {what, group, 0, {0}},
+enum { FINDINGS(KIND) KINDS };
+struct { const char *what; int group, count; char *first[FIRST]; }
+    findings[] = {FINDINGS(FINDING)};
+
+typedef struct {
+    const char *path;
+    int line, count;             /* where the row begins; of turns */
+    Turn *turns;
+    Encoded tokens;
+    int equal, group, label;     /* first equal row; one that says the same; number of the answer */
+    int dropped, validation;
+} Example;
+
+typedef struct {
+    Example *row;
+    int count, lines, labels;    /* lines: rows with errors, too; labels: 0 if answers are free */
+    size_t prefix, suffix;       /* bytes with which all prompts begin and end */
+} Examples;
+
+/* Record something about a row; always 0, with which reading functions say that they failed. */
+__attribute__((format(printf, 4, 5)))
+int found(Example *e, int kind, int column, const char *form, ...)
+{
+    va_list args;
+    int n = findings[kind].count++;
+    e->dropped |= drops[findings[kind].group];
+    if (n >= FIRST) return 0;
+    Text text = {0};
+    char *what;
+    va_start(args, form);
+    if (vasprintf(&what, form, args) < 0) die("out of memory");
+    va_end(args);
+    text_print(&text, "%s, line %d", e->path, e->line);
+    if (column) text_print(&text, ", column %d", column);
+    text_print(&text, ": %s", what);
+    for (char *c = text.bytes; *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;
+    findings[kind].first[n] = text.bytes;
+    free(what);
+    return 0;
+}
+
+/* ---- rows in JSON: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation" ---- */
+
+int is_blank(const char *text, size_t size)
+{
+    while (size && memchr(" \t\r\n", text[size - 1], 4)) size--;
+    return size == 0;
+}
+
+/* Check that a text is UTF-8. */
+int is_utf8(Example *e, const char *text, size_t size)
+{
+    for (size_t i = 0, length; i < size; i += length)
+        if (!(length = utf8_length(text + i, size - i)))
+            return found(e, NOT_UTF8, (int)i + 1, "no character begins so; save the file as UTF-8");
+    return 1;
+}
+
+/* Add a turn, which takes over the text. */
+void turn_add(Example *e, int role, int counts, char *text, size_t size)
+{
+    e->turns = reallocate(e->turns, (size_t)e->count + 1, sizeof *e->turns);
+    e->turns[e->count++] = (Turn){role, counts, text, size};
+}
+
+/* A member that a row must have; NULL if something is wrong with it. */
+Json *need(Example *e, const Json *object, const char *key, char type)
+{
+    Json *m = json_get(object, key);
+    const char *expected = type == '"' ? "a string" : "an array";
+    if (!m) found(e, MISSING_KEY, object->column, "there is no \"%s\"", key);
+    else if (m->type == 'n') found(e, NO_CONTENT, m->column, "\"%s\" is null", key);
+    else if (m->type != type) found(e, WRONG_TYPE, m->column, "\"%s\" is not %s", key, expected);
+    else return m;
+    return NULL;
+}
+
+int read_message(Example *e, const Json *message)
+{
+    static const char *const roles[] = {"system", "user", "assistant"};
+    const Json *name = json_get(message, "name"), *weight = json_get(message, "weight"), *role;
+    Json *text;
+    int r = 0, column = message->column;
+    if (message->type != '{') return found(e, WRONG_TYPE, column, "a message is not an object");
+    if (!(role = need(e, message, "role", '"')) || !(text = need(e, message, "content", '"')))
+        return 0;
+    for (const Json *m = message->child; m; m = m->next)
+        if (m != role && m != text && m != name && m != weight)
+            return found(e, UNKNOWN_KEY, m->column, "\"%s\" in a message", m->key);
+    while (r < 3 && strcmp(role->text, roles[r])) r++;
+    if (r == 3)
+        return found(e, UNKNOWN_ROLE, role->column, "\"%s\" is not system, user or assistant",
+                     role->text);
+    if (is_blank(text->text, text->size))
+        return found(e, NO_CONTENT, text->column, "the content of a message is empty");
+    if (weight && r != ASSISTANT)
+        return found(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
+    if (weight && (weight->type != '0' || weight->number * (weight->number - 1) != 0))
+        return found(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
+    if (memmem(text->text, text->size, "\nUser:", 6))
+        found(e, HEADER_IN, text->column, "\"User:\" at the start of a line ends an answer");
+    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), text->text, text->size);
+    text->text = NULL;
+    return 1;
+}
+
+int read_messages(Example *e, const Json *messages)
+{
+    int counts = 0;
+    for (const Json *m = messages->child; m; m = m->next)
+        if (!read_message(e, m)) return 0;
+    while (e->count && !is_answer(e->turns[e->count - 1].role))    /* nobody answers these */
+        free(e->turns[--e->count].text);
+    for (int i = 0; i < e->count; i++) counts |= e->turns[i].counts;
+    return counts || found(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
+                           e->count ? ": every weight is 0" : "");
+}
+
+/* A prompt and its completion, which the example takes over. */
+int read_pair(Example *e, Text prompt, Text answer)
+{
+    turn_add(e, PROMPT, 0, prompt.bytes, prompt.size);
+    turn_add(e, COMPLETION, 1, answer.bytes, answer.size);
+    if (is_blank(answer.bytes, answer.size)) return found(e, NO_CONTENT, 0, "no completion");
+    if (!isspace((unsigned char)*answer.bytes))
+        found(e, NO_BLANK, 0, "\"%.20s\": GPT-2's tokens begin with the blank before a word",
+              answer.bytes);
+    return 1;
+}
+
+int read_json(Example *e, const Json *row)
+{
+    static const char *const keys[] = {"messages", "prompt", "completion", "label"};
+    Json *member[4];
+    Text text[3] = {{0}};
+    if (row->type != '{') return found(e, WRONG_TYPE, row->column, "the row is not an object");
+    for (int k = 0; k < 4; k++) member[k] = json_get(row, keys[k]);
+    int first = member[0] ? 0 : 1, last = member[0] ? 0 : 2;
+    if (!member[0] && !member[1] && !member[2])
+        return found(e, MISSING_KEY, row->column, "there is no \"messages\" and no \"prompt\"");
+    for (int k = first; k <= last; k++)
+        if (!need(e, row, keys[k], k == 0 ? '[' : '"')) return 0;
+    for (const Json *m = row->child; m; m = m->next) {
+        int known = m == member[3];
+        for (int k = first; k <= last; k++) known |= m == member[k];
+        if (!known) found(e, IGNORED_KEY, m->column, "\"%s\" is not looked at", m->key);
+    }
+    if (member[0]) return read_messages(e, member[0]);
+    for (int k = 1; k < 3; k++) {
+        text[k] = (Text){member[k]->text, member[k]->size, 0};
+        member[k]->text = NULL;
+    }
+    return read_pair(e, text[1], text[2]);
+}
+
+void example_free(Example *e)
+{
+    for (int i = 0; i < e->count; i++) free(e->turns[i].text);
+    free(e->turns), free(e->tokens.ids), free(e->tokens.counts);
+}
+
+/* Keep a row that was read without errors. */
+void examples_add(Examples *x, Example *e, int good)
+{
+    x->lines++;
+    if (!good) { example_free(e); return; }
+    if ((x->count & (x->count - 1)) == 0)
+        x->row = reallocate(x->row, 2 * (size_t)x->count + 1, sizeof *x->row);
+    e->group = x->count;
+    x->row[x->count++] = *e;
+}
+
+void read_jsonl(Examples *x, const char *path, const char *text, size_t size)
+{
+    const char *end = text + size, *next;
+    char error[200];
+    for (int line = 1; text < end; line++, text = next + 1) {
+        Example e = {.path = path, .line = line};
+        Json *json = NULL;
+        if (!(next = memchr(text, '\n', (size_t)(end - text)))) next = end;
+        size_t length = (size_t)(next - text);
+        if (is_blank(text, length)) continue;
+        int good = is_utf8(&e, text, length);
+        if (good && !(json = json_parse(text, length, error, sizeof error)))
+            good = found(&e, NOT_JSON, atoi(strstr(error, "column ") + 7), "%s",
+                         strstr(error, ": ") + 2);
+        examples_add(x, &e, good && read_json(&e, json));
+        json_free(json);
+    }
+}
+
+/* ---- rows of a table [RFC 4180]: a field is plain, or in quotes and may hold anything ---- */
+
+enum { COLUMNS = 64 };
+typedef struct { const char *at, *end, *error; char separator; } Csv;
+
+/* Take a field, up to the separator or the end of the line; its text goes to `to`. */
+void csv_field(Csv *c, Text *to)
+{
+    const char *begin = c->at;
+    int quoted = c->at < c->end && *c->at == '"', more = quoted;
+    text_add(to, "", to->size = 0);
+    while (more) {                                 /* from a quote to the next; "" means one */
+        c->at++;
+        const char *close = memchr(c->at, '"', (size_t)(c->end - c->at));
+        if (!close) {
+            c->error = "a quote is opened and never closed";
+            c->at = c->end;
+            return;
+        }
+        text_add(to, c->at, (size_t)(close - c->at));
+        c->at = close + 1;
+        if ((more = c->at < c->end && *c->at == '"')) text_add(to, "\"", 1);
+    }
+    for (begin = c->at; c->at < c->end && *c->at != c->separator && *c->at != '\n'; c->at++)
+        if (quoted && *c->at != '\r') c->error = "there is text after a closing quote";
+        else if (*c->at == '"') c->error = "there is a quote, but not around the whole field";
+    size_t size = (size_t)(c->at - begin);
+    if (!quoted) text_add(to, begin, size - (size && begin[size - 1] == '\r'));
+}
+
+/* Take a row; returns how many fields it has. After an error it goes on with the next line. */
+int csv_row(Csv *c, Text fields[COLUMNS])
+{
+    int count = 0;
+    for (c->error = NULL; count < COLUMNS && !c->error; c->at++) {
+        csv_field(c, &fields[count++]);
+        if (c->at == c->end || *c->at != c->separator) break;
+    }
+    while (c->at < c->end && *c->at != '\n') c->at++;
+    if (c->at < c->end) c->at++;
+    return count;
+}
+
+/* Columns prompt and completion, or text and label: then a blank is put before the label. */
+void read_csv(Examples *x, const char *path, const char *text, size_t size, char separator)
+{
+    static const char *const names[] = {"prompt", "completion", "text", "label"};
+    Csv c = {text, text + size, NULL, separator};
+    Text fields[COLUMNS] = {{0}};
+    int at[4] = {-1, -1, -1, -1}, columns = csv_row(&c, fields), line = 1;
+    for (int i = 0; i < columns; i++)
+        for (int k = 0; k < 4; k++) if (!strcasecmp(fields[i].bytes, names[k])) at[k] = i;
+    int first = at[0] >= 0 && at[1] >= 0 ? 0 : 2;
+    if (c.error) die("%s, line 1: %s", path, c.error);
+    if (at[first] < 0 || at[first + 1] < 0)
+        die("%s, line 1: expected columns named prompt and completion, or text and label", path);
+    for (const char *row = text; c.at < c.end;) {
+        for (; row < c.at; row++) line += *row == '\n';
+        Example e = {.path = path, .line = line};
+        int count = csv_row(&c, fields), good = 1;
+        Text pair[2] = {{0}};
+        if (!c.error && count == 1 && is_blank(fields[0].bytes, fields[0].size)) continue;
+        if (c.error) good = found(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
+        else if (count != columns)
+            good = found(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
+        for (int k = 0; k < 2 && good; k++) good = is_utf8(&e, fields[at[first + k]].bytes,
+                                                           fields[at[first + k]].size);
+        for (int k = 0; k < 2 && good; k++) {
+            const Text *f = &fields[at[first + k]];
+            text_add(&pair[k], " ", first == 2 && k == 1 && f->size);
+            text_add(&pair[k], f->bytes, f->size);
+        }
+        examples_add(x, &e, good && read_pair(&e, pair[0], pair[1]));
+    }
+    for (int i = 0; i < COLUMNS; i++) free(fields[i].bytes);
+}
+
+void read_examples(Examples *x, const char *path)
+{
+    size_t size, mark;
+    char *text = read_file(path, &size);
+    const char *kind = strrchr(path, '.') ? strrchr(path, '.') : "";
+    mark = size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0;       /* a byte order mark */
+    if (!strcmp(kind, ".jsonl")) read_jsonl(x, path, text + mark, size - mark);
+    else if (!strcmp(kind, ".csv")) read_csv(x, path, text + mark, size - mark, ',');
+    else if (!strcmp(kind, ".tsv")) read_csv(x, path, text + mark, size - mark, '\t');
+    else die("%s: expected a file named .jsonl, .csv or .tsv", path);
+    free(text);
+}
+
+/* ---- copies and contradictions ----
+ *
+ * Rows that say the same are one group: each points to an earlier row, the first to itself. If one
+ * of them were trained on and another validated, validation would ask for what it has told.
+ */
+
+int group_of(Examples *x, int i)
+{
+    while (x->row[i].group != i) i = x->row[i].group = x->row[x->row[i].group].group;
+    return i;
+}
+
+void group_join(Examples *x, int i, int j)
+{
+    int a = group_of(x, i), b = group_of(x, j);
+    x->row[a > b ? a : b].group = a < b ? a : b;
+}
+
+/* Enter row i under its first tokens; returns the first row entered under the same. */
+int first_with(Map *map, Examples *x, int i, size_t tokens)
+{
+    MapEntry *entry = map_enter(map, (const char *)x->row[i].tokens.ids, tokens * sizeof(int32_t));
+    if (!entry->value) entry->value = i + 1;
+    return (int)entry->value - 1;
+}
+
+/* "line 7", with the file if it is another. */
+const char *line_of(const Example *e, const Example *seen_from)
+{
+    static char text[300];
+    const char *path = e->path != seen_from->path ? e->path : "";
+    snprintf(text, sizeof text, "%.250s%sline %d", path, *path ? ", " : "", e->line);
+    return text;
+}
+
+/* Equal rows; and rows equal but for the last answer, of which one at most can be learned. */
+void find_repeated(Examples *x)
+{
+    Map all = {0}, prompts = {0};
+    int *asks = allocate((size_t)x->count, sizeof *asks);      /* first row with that prompt */
+    char *differ = allocate((size_t)x->count, 1);              /* do the answers to it differ? */
+    for (int i = 0; i < x->count; i++) {
+        Example *e = &x->row[i];
+        e->equal = first_with(&all, x, i, e->tokens.size);
+        asks[i] = e->tokens.answer ? first_with(&prompts, x, i, e->tokens.answer) : e->equal;
+        differ[asks[i]] |= e->equal != asks[i];
+        group_join(x, i, asks[i]);
+        if (e->equal != i) found(e, REPEATED, 0, "as %s", line_of(&x->row[e->equal], e));
+    }
+    for (int i = 0; i < x->count; i++) {
+        Example *e = &x->row[i];
+        if (differ[asks[i]] && asks[i] == i) found(e, CONFLICT, 0, "other rows ask the same");
+        else if (differ[asks[i]])
+            found(e, CONFLICT, 0, "asks the same as %s", line_of(&x->row[asks[i]], e));
+    }
+    free(all.entry), free(prompts.entry), free(asks), free(differ);
+}
+
+/* All prompts may begin and end alike ("Review: ", "\nSentiment:"). This frame says nothing about
+ * one of them, and augmentation leaves it alone. It ends, and begins again, at white space. */
+void find_frame(Examples *x)
+{
+    const Turn *first = x->row[0].turns;
+    size_t prefix = x->count > 1 ? first->size : 0, suffix = prefix, shortest = first->size;
+    for (int i = 0; i < x->count; i++) {
+        const Turn *t = x->row[i].turns;
+        size_t p = 0, s = 0;
+        if (t->role != PROMPT) return;
+        if (t->size < shortest) shortest = t->size;
+        while (p < prefix && p < t->size && t->text[p] == first->text[p]) p++;
+        const char *a = t->text + t->size, *b = first->text + first->size;
+        while (s < suffix && s < t->size && a[-1] == b[-1]) a--, b--, s++;
+        prefix = p, suffix = s;
+    }
+    while (prefix && !isspace((unsigned char)first->text[prefix - 1])) prefix--;
+    while (suffix && !isspace((unsigned char)first->text[first->size - suffix])) suffix--;
+    x->prefix = prefix;
+    x->suffix = prefix + suffix <= shortest ? suffix : 0;
+}
+
+/* What is a turn's own, without the frame: from *begin to *end. */
+void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
+{
+    *begin = t->role == PROMPT ? x->prefix : 0;
+    *end = t->size - (t->role == PROMPT ? x->suffix : 0);
+}
+
+/* ---- near duplicates ----
+ *
+ * Of each row, take the set of its shingles, three words in a row. Two rows are near duplicates if
+ * Jaccard's |A and B| / |A or B| is at least 0.8. To compare all pairs would take hours. So sort
+ * each set, rare shingles first: sets that overlap so far share one of their first n - ceil(0.8 n)
+ * + 1, for else too few are left to share [Bayardo et al. 2007]. Only these are entered in lists,
+ * and only rows that meet in a list are compared. The order need not be exact, only the same for
+ * all: shingles are counted in a table that takes a few of them for one.
+ *
+ * Of a long list, LATEST entries are tried: a shingle that is among the rarest of so many rows
+ * comes from a form letter. But for this, nothing is missed. Rejected: MinHash, as long as this,
+ * which misses by chance.
+ */
+enum { BUCKETS = 1 << 20, LATEST = 1000 };
+
+typedef struct { uint64_t *hash; size_t size, *start; } Shingles;   /* row i: from start[i] on */
+
+void shingle_add(Shingles *s, const uint64_t word[3])
+{
+    uint64_t odd = 0x9E3779B97F4A7C15, h = ((word[0] * odd ^ word[1]) * odd ^ word[2]) * odd;
+    if ((s->size & (s->size - 1)) == 0)
+        s->hash = reallocate(s->hash, 2 * s->size + 1, sizeof *s->hash);
+    s->hash[s->size++] = (h ^ h >> 32) & 0xFFFFFFFFFFFF;       /* 48 bits; above them, the count */
+}
+
+/* Words are letters and digits, in any case. What the system says is left out, like the frame. */
+void shingles_of(Shingles *s, const Examples *x, const Example *e)
+{
+    uint64_t word[3] = {0}, hash = 0;
+    size_t words = 0, i, end;
+    for (const Turn *t = e->turns; t < e->turns + e->count; t++) {
+        if (t->role == SYSTEM) continue;
+        for (turn_own(x, t, &i, &end); i <= end; i++) {
+            int c = i < end ? (unsigned char)t->text[i] : ' ', in_word = c >= 0x80 || isalnum(c);
+            if (in_word) hash = (hash ^ (uint64_t)tolower(c)) * 0x100000001B3;
+            if (in_word || !hash) continue;
+            word[0] = word[1], word[1] = word[2], word[2] = hash, hash = 0;
+            if (++words >= 3) shingle_add(s, word);
+        }
+    }
+    if (words == 1 || words == 2) shingle_add(s, word);
+}
+
+int shingle_order(const void *a, const void *b)
+{
+    uint64_t p = *(const uint64_t *)a, q = *(const uint64_t *)b;
+    return (p > q) - (p < q);
+}
+
+/* The sets of all rows, sorted. */
+Shingles shingles_new(const Examples *x)
+{
+    Shingles s = {NULL, 0, allocate((size_t)x->count + 1, sizeof(size_t))};
+    uint32_t *occurs = allocate(BUCKETS, sizeof *occurs);
+    size_t kept = 0;
+    for (int i = 0; i < x->count; i++) {
+        shingles_of(&s, x, &x->row[i]);
+        s.start[i + 1] = s.size;
+    }
+    for (size_t k = 0; k < s.size; k++) occurs[s.hash[k] % BUCKETS]++;
+    for (size_t k = 0; k < s.size; k++) {
+        uint64_t n = occurs[s.hash[k] % BUCKETS];
+        s.hash[k] |= (n < 0xFFFF ? n : 0xFFFF) << 48;
+    }
+    for (int i = 0; i < x->count; i++) {
+        size_t from = s.start[i], size = s.start[i + 1] - from;
+        s.start[i] = kept;
+        if (size) qsort(s.hash + from, size, sizeof *s.hash, shingle_order);
+        for (size_t k = from; k < from + size; k++)
+            if (k == from || s.hash[k] != s.hash[k - 1]) s.hash[kept++] = s.hash[k];
+    }
+    s.start[x->count] = kept;
+    free(occurs);
+    return s;
+}
+
+double jaccard(const Shingles *s, int i, int j)
+{
+    size_t a = s->start[i], b = s->start[j], n = s->start[i + 1], m = s->start[j + 1], common = 0;
+    size_t sizes = n - a + m - b;
+    while (a < n && b < m) {
+        uint64_t p = s->hash[a], q = s->hash[b];
+        common += p == q, a += p <= q, b += q <= p;
+    }
+    return (double)common / (double)(sizes - common);
+}
+
+/* Compare row i with row j, which it met; `near`: is i known to be like another? Returns the same
+ * for the next. */
+int compare(Examples *x, const Shingles *s, int i, int j, int near)
+{
+    size_t n = s->start[i + 1] - s->start[i], m = s->start[j + 1] - s->start[j];
+    if (5 * m < 4 * n || 5 * n < 4 * m) return near;
+    if (near && group_of(x, i) == group_of(x, j)) return near;
+    double alike = jaccard(s, i, j);
+    if (i == j || alike < 0.8) return near;
+    if (!near) found(&x->row[i], SIMILAR, 0, "%.0f%% as %s", 100 * alike,
+                     line_of(&x->row[j], &x->row[i]));
+    group_join(x, i, j);
+    return 1;
+}
+
+void find_similar(Examples *x)
+{
+    Shingles s = shingles_new(x);
+    struct { int row, next; } *entry = allocate(s.start[x->count] + 1, sizeof *entry);
+    int *list = allocate(BUCKETS, sizeof *list), *met = allocate((size_t)x->count, sizeof *met);
+    int entries = 0, near;                                     /* entries from 1: 0 ends a list */
+    for (int i = near = 0; i < x->count; i++, near = 0) {
+        size_t from = s.start[i], n = s.start[i + 1] - from, few = n ? n - (4 * n + 4) / 5 + 1 : 0;
+        if (x->row[i].equal != i) continue;
+        for (size_t k = from; k < from + few; k++) {
+            int *first = &list[s.hash[k] % BUCKETS], steps = 0;
+            for (int e = *first; e && steps < LATEST; e = entry[e].next, steps++) {
+                if (met[entry[e].row] == i) continue;
+                met[entry[e].row] = i;
+                near = compare(x, &s, i, entry[e].row, near);
+            }
+            entry[++entries].row = i;
+            entry[entries].next = *first;
+            *first = entries;
+        }
+    }
+    free(s.hash), free(s.start), free(entry), free(list), free(met);
+}
+
+/* ---- the split ---- */
+
+/* Answers are labels if there are few of them, each four times or more in the mean. */
+void find_labels(Examples *x)
+{
+    Map answers = {0};
+    for (int i = 0; i < x->count; i++) {
+        const Encoded *e = &x->row[i].tokens;
+        MapEntry *entry = map_enter(&answers, (const char *)(e->ids + e->answer),
+                                    (e->size - e->answer) * sizeof *e->ids);
+        if (!entry->value) entry->value = (int64_t)answers.count;
+        x->row[i].label = (int)entry->value - 1;
+    }
+    x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
+    for (int i = 0; !x->labels && i < x->count; i++) x->row[i].label = 0;
+    free(answers.entry);
+}
+
+/* Draw a share of each label's rows for validation, at random; shares are rounded so that their sum
+ * is right. A row with a copy stays in training, and another is drawn. Returns how many did. */
+int split_examples(Examples *x, double share, uint64_t key)
+{
+    int *order = allocate((size_t)x->count, sizeof *order), n = 0, moved = 0;
+    int *size = allocate((size_t)x->count, sizeof *size);      /* of groups */
+    double *want = allocate((size_t)x->labels + 1, sizeof *want), rows = 0;
+    for (int i = 0; i < x->count; i++) {
+        if (x->row[i].dropped) continue;
+        order[n++] = i;
+        want[x->row[i].label]++;
+        size[group_of(x, i)]++;
+    }
+    double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0;
+    for (int k = 0; k <= x->labels; k++) {                     /* round the sums, not each */
+        double before = round(rows * ratio);
+        rows += want[k];
+        want[k] = round(rows * ratio) - before;
+    }
+    for (int i = n - 1; i >= 0; i--) {                         /* [Fisher & Yates 1938] */
+        int j = (int)(random_bits(key, (uint32_t)i) % (uint32_t)(i + 1));
+        Example *e = &x->row[order[j]];
+        int copies = size[group_of(x, order[j])] > 1;
+        order[j] = order[i];
+        if (want[e->label] < 1) continue;
+        if (copies) { moved++; continue; }
+        want[e->label]--;
+        e->validation = 1;
+    }
+    free(order), free(size), free(want);
+    return moved;
+}
+
+/* ---- augmentation: a copy with the same answers, and what the user says changed ---- */
+
+enum { CASE, TYPOS, DROP };
+
+/* All letters small, or all capitals; or one in thirty lost, doubled or exchanged with the next; or
+ * one word in eight lost. */
+void change(Text *to, int how, const char *s, size_t size, uint64_t key)
+{
+    int upper = random_bits(key, 0) % 2, lost = 0;
+    for (size_t i = 0; i < size; i++) {
+        int c = (unsigned char)s[i], next = i + 1 < size ? (unsigned char)s[i + 1] : 0, typo = 3;
+        double u = random_uniform(key, (uint32_t)i + 1);
+        if (how == CASE) c = upper ? toupper(c) : tolower(c);
+        if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(u * 90);
+        if (how == DROP && (i == 0 || isspace(c))) lost = u < 1. / 8;
+        if (typo == 0 || lost) continue;
+        if (typo == 1) text_add(to, &s[i], 1);
+        if (typo == 2) text_add(to, &s[++i], 1);
+        text_add(to, &(char){(char)c}, 1);
+    }
+}
+
+/* Make such a copy of e; 0 if nothing changes. */
+int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_t key)
+{
+    int changed = 0;
+    size_t begin, end;
+    *copy = (Example){.path = e->path, .line = e->line, .label = e->label};
+    for (int i = 0; i < e->count; i++) {
+        const Turn *t = &e->turns[i];
+        Text to = {0};
+        turn_own(x, t, &begin, &end);
+        if (t->role != USER && t->role != PROMPT) begin = end;
+        text_add(&to, t->text, begin);
+        change(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
+        if (is_blank(to.bytes + begin, to.size - begin)) {     /* nothing is left: as it was */
+            to.size = begin;
+            text_add(&to, t->text + begin, end - begin);
+        }
+        text_add(&to, t->text + end, t->size - end);
+        changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
+        turn_add(copy, t->role, t->counts, to.bytes, to.size);
+    }
+    if (!changed) example_free(copy);
+    return changed;
+}
+
+/* ---- the report ---- */
+
+struct {
+    const char *out, *tokenizer, *model;
+    double val, augment[3];
+    int seed, context, shots;
+} wish;
+
+/* The token file of one side: <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
+Tokens tokens_of(const Examples *x, int validation, int end_of_text)
+{
+    Tokens t = {.path = format("%s_%s.bin", wish.out, validation ? "val" : "train"), .examples = 1};
+    size_t room = 1;
+    for (const Example *e = x->row; e < x->row + x->count; e++) room += e->tokens.size + 1;
+    t.ids = allocate(room, sizeof *t.ids);
+    t.counts = allocate(room, 1);
+    t.ids[t.count++] = (uint16_t)end_of_text;
+    for (const Example *e = x->row; e < x->row + x->count; e++) {
+        if (e->dropped || e->validation != validation) continue;
+        for (size_t i = 0; i < e->tokens.size; i++, t.count++) {
+            t.ids[t.count] = (uint16_t)e->tokens.ids[i];
+            t.counts[t.count] = e->tokens.counts[i];
+        }
+        t.counts[t.count] = (uint8_t)e->turns[e->count - 1].counts;
+        t.ids[t.count++] = (uint16_t)end_of_text;
+    }
+    return t;
+}
+
+void report_findings(Writer *records)
+{
+    Table all = {.title = "Findings"}, places = {.title = "Where"};
+    for (int k = 0; k < KINDS; k++) {
+        int group = findings[k].group, drop = drops[group];
+        if (!findings[k].count) continue;
+        if (!all.rows) table_row(&all, "finding\trows\twhat was done");
+        if (!places.rows) table_row(&places, "the first of each");
+        table_row(&all, "%s\t%d\t%s%s", findings[k].what, findings[k].count,
+                  group == NOTES ? "noted" : drop ? "left out"
+                  : group == ERRORS ? "nothing is written without " : "kept; left out by ",
+                  group == NOTES || drop ? "" : drop_names[group]);
+        for (int n = 0; n < FIRST && findings[k].first[n]; n++)
+            table_row(&places, "%s: %s", findings[k].what, findings[k].first[n]);
+    }
+    if (all.rows) table_done(&all, records), table_done(&places, records);
+}
+
+void report_examples(const Examples *x, const Tokens *side, int copies, int moved, Writer *records)
+{
+    Table t = {.title = "Examples"};
+    int errors = x->lines - (x->count - copies), count[3] = {0};
+    Text note = {0};
+    for (int i = 0; i < x->count; i++) count[x->row[i].dropped ? 2 : x->row[i].validation]++;
+    table_row(&t, "\texamples\ttokens\ttargets that count");
+    for (int s = 0; s < 2; s++) {
+        size_t targets = 0;
+        for (size_t i = 0; i < side[s].count; i++) targets += side[s].counts[i];
+        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training", count[s], side[s].count,
+                  targets);
+    }
+    text_print(&note, "%d rows read, %d with errors, %d left out.", x->lines, errors, count[2]);
+    if (copies) text_print(&note, " %d changed copies were added to training.", copies);
+    if (moved) text_print(&note, " %d rows drawn for validation have copies or other answers, and "
+                          "went to training.", moved);
+    if (count[0] + count[1] < 10) text_print(&note, " Fewer than 10 examples teach little.");
+    t.note = note.bytes;
+    table_done(&t, records);
+    free(note.bytes);
+}
+
+/* The beginning of an answer, fit for a cell of a table. */
+char *answer_label(const Example *e)
+{
+    const char *text = e->turns[e->count - 1].text;
+    char *cell = format("%.40s", text + strspn(text, " \t\r\n"));
+    for (char *c = cell; *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;
+    return cell;
+}
+
+typedef struct { int first, rows, side[2]; } Balance;          /* of a label */
+
+int balance_order(const void *a, const void *b)
+{
+    const Balance *p = a, *q = b;
+    return p->rows != q->rows ? (p->rows < q->rows) - (p->rows > q->rows) : p->first - q->first;
+}
+
+void report_answers(const Examples *x, Writer *records)
+{
+    Balance *b = allocate((size_t)x->labels, sizeof *b);
+    int kept = 0, labels = 0;
+    for (int i = x->count - 1; i >= 0; i--) {
+        const Example *e = &x->row[i];
+        if (e->dropped) continue;
+        b[e->label].first = i;
+        b[e->label].side[e->validation]++;
+        labels += b[e->label].rows++ == 0;
+        kept++;
+    }
+    qsort(b, (size_t)x->labels, sizeof *b, balance_order);
+    Table t = {.title = "Answers", .kind = "bars"};
+    Text text = {0};
+    table_row(&t, "answer\texamples\tshare\ttraining\tvalidation");
+    for (int k = 0; k < labels && k < 20; k++) {
+        char *name = answer_label(&x->row[b[k].first]);
+        table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, b[k].rows, 100. * b[k].rows / kept,
+                  b[k].side[0], b[k].side[1]);
+        free(name);
+    }
+    text_print(&text, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
+               labels > 20 ? ", here the most frequent" : "", 100. * b[0].rows / kept);
+    if (b[0].rows > 3 * b[labels - 1].rows)
+        text_print(&text, " They are out of balance: look at macro-F1, not at accuracy.");
+    t.note = text.bytes;
+    table_done(&t, records);
+    free(b), free(text.bytes);
+}
+
+int int_order(const void *a, const void *b)
+{
+    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
+}
+
+void report_lengths(const Examples *x, Writer *records)
+{
+    static const char *const names[] = {"before the last answer", "last answer", "example"};
+    int *length = allocate((size_t)x->count, sizeof *length), bins[12] = {0}, width = 1, n = 0;
+    Table t = {.title = "Tokens"}, bars = {.title = "Lengths", .kind = "bars"};
+    table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
+    for (int k = 0; k < 3; k++) {
+        double sum = n = 0;
+        for (const Example *e = x->row; e < x->row + x->count; e++) {
+            int before = (int)e->tokens.answer, all = (int)e->tokens.size;
+            if (!e->dropped) sum += length[n++] = k == 0 ? before : k == 1 ? all - before : all;
+        }
+        qsort(length, (size_t)n, sizeof *length, int_order);
+        int last = n - 1;
+        table_row(&t, "%s\t%.1f\t%d\t%d\t%d\t%d\t%d\t%d\t%d", names[k], sum / n, length[0],
+                  length[last / 20], length[last / 4], length[last / 2], length[last - last / 4],
+                  length[last - last / 20], length[last]);
+    }
+    table_done(&t, records);
+    for (int k = 0; length[n - 1] / width >= 12; k++)          /* 1, 2, 5, 10, 20, 50, ... */
+        width = k % 3 == 1 ? width / 2 * 5 : width * 2;
+    for (int i = 0; i < n; i++) bins[length[i] / width]++;
+    table_row(&bars, "tokens\texamples");
+    for (int k = length[0] / width; k <= length[n - 1] / width; k++)
+        table_row(&bars, "%d to %d\t%d", k * width, (k + 1) * width - 1, bins[k]);
+    table_done(&bars, records);
+    free(length);
+}
+
+/* The places in rows of a batch that an epoch takes, if every example is padded, and packed. */
+void report_packing(const Tokens *train, int end_of_text, Writer *records)
+{
+    Feed feed = feed_new(train, wish.context, end_of_text, 0, 0);
+    double tokens = 0, longest = 0, n = feed.count, T = wish.context;
+    for (int i = 0; i < feed.count; i++) {
+        tokens += feed.documents[i].length;
+        longest = fmax(longest, feed.documents[i].length);
+    }
+    const char *names[] = {"padded to the context", "padded to the longest", "packed"};
+    double places[] = {n * T, n * longest, feed.rows * T};
+    Table t = {.title = "Places in an epoch"};
+    table_row(&t, "examples are\tplaces\tused");
+    for (int k = 0; k < 3; k++)
+        table_row(&t, "%s\t%.0f\t%.1f%%", names[k], places[k], 100 * tokens / places[k]);
+    table_done(&t, records);
+    feed_free(&feed);
+}
+
+/* An epoch takes 6 flops for each parameter and token [Kaplan et al. 2020]: 2 forward, 4 backward.
+ * The other way to show a model examples is to put some before each question: 2 flops for each
+ * parameter and token of theirs at every question, so parameters cancel in the comparison.
+ * Epochs to begin with are OpenAI's: 3, but 100 to 25,000 examples in all, at most 25 times. */
+void report_cost(const Tokens *train, const Examples *x, Writer *records)
+{
+    int n = 0;
+    for (int i = 0; i < x->count; i++) n += !x->row[i].dropped && !x->row[i].validation;
+    int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
+    double tokens = (double)train->count, shots = wish.shots * tokens / n;
+    Table t = {.title = "Cost"};
+    table_row(&t, "what\thow much");
+    table_row(&t, "tokens in an epoch\t%.0f", tokens);
+    table_row(&t, "epochs to begin with\t%d", epochs);
+    if (wish.model) {
+        int32_t h[HEADER];
+        Tensor tensors[TENSORS];
+        Reader r = reader_open(wish.model);
+        reader_header(&r, h, MODEL_MAGIC, "model");
+        reader_close(&r);
+        Config c = {h[2], h[3], h[4], h[5], h[6], h[7]};
+        config_check(c, wish.model);
+        double parameters = (double)tensors_describe(c, tensors);
+        table_row(&t, "parameters of the model\t%.0f", parameters);
+        table_row(&t, "flops in an epoch\t%.3g", 6 * parameters * tokens);
+    }
+    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", wish.shots, shots);
+    table_row(&t, "prompts after which training is cheaper\t%.0f",
+              ceil(3 * tokens * epochs / shots));
+    table_done(&t, records);
+}
+
+/* ---- the command ---- */
+
+const char examples_usage[] =
+    "usage: ./prepare examples FILE... --out data/NAME\n"
+    "FILE is .jsonl, each line {\"messages\": [{\"role\", \"content\"}, ...]} or {\"prompt\",\n"
+    "\"completion\"}; or .csv or .tsv with columns prompt and completion, or text and label.";
+
+const Option examples_options[] = {
+    /* name             kind value               initial, min, max, command, help */
+    {"out",             's', &wish.out,          NULL, 0, 0, "e", "beginning of the files' names"},
+    {"tokenizer",       's', &wish.tokenizer,    "data/gpt2_tokenizer.bin", 0, 0, "e", "its file"},
+    {"val",             'f', &wish.val,          "0.1", 0, 0.9, "e", "share for validation"},
+    {"seed",            'i', &wish.seed,         "1", 0, 1e9, "e", "of all that is random"},
+    {"context",         'i', &wish.context,      "1024", 2, 1e6, "e", "tokens a model can see"},
+    {"model",           's', &wish.model,        NULL, 0, 0, "e", "whose cost is wanted"},
+    {"shots",           'i', &wish.shots,        "4", 1, 1e3, "e", "examples in a prompt instead"},
+    {"drop-errors",     '!', &drops[ERRORS],     NULL, 0, 0, "e", "leave rows with errors out"},
+    {"drop-duplicates", '!', &drops[DUPLICATES], NULL, 0, 0, "e", "keep the first of equal rows"},
+    {"drop-near",       '!', &drops[NEAR],       NULL, 0, 0, "e", "keep the first of similar rows"},
+    {"drop-conflicts",  '!', &drops[CONFLICTS],  NULL, 0, 0, "e", "no prompt with two answers"},
+    {"drop-long",       '!', &drops[LONG],       NULL, 0, 0, "e", "no row beyond the context"},
+    {"augment-case",    'f', &wish.augment[CASE], "0", 0, 1, "e",
+     "share of training rows to repeat, what the user says in small letters or capitals"},
+    {"augment-typos",   'f', &wish.augment[TYPOS], "0", 0, 1, "e", "... with typing errors"},
+    {"augment-drop",    'f', &wish.augment[DROP], "0", 0, 1, "e", "... with words left out"},
+    {0}
+};
+
+/* Encode the rows and find what can be found before the split; returns how many are kept. */
+int examine(Examples *x, Tokenizer *t)
+{
+    int kept = 0;
+    for (Example *e = x->row; e < x->row + x->count; e++) {
+        e->tokens = turns_encode(t, e->turns, e->count);
+        int inputs = (int)e->tokens.size + 1;                  /* with the end of text before it */
+        if (inputs > wish.context)
+            found(e, TOO_LONG, 0, "%d tokens, the first %d of which are never seen", inputs,
+                  inputs - wish.context);
+    }
+    if (x->count) find_frame(x);
+    find_repeated(x);
+    find_similar(x);
+    find_labels(x);
+    for (int i = 0; i < x->count; i++) kept += !x->row[i].dropped;
+    return kept;
+}
+
+/* Add changed copies of rows in training; returns how many. */
+int augment_examples(Examples *x, Tokenizer *t)
+{
+    int originals = x->count, lines = x->lines;
+    for (int how = CASE; how <= DROP; how++)
+        for (int i = 0; i < originals; i++) {
+            Example copy, e = x->row[i];
+            uint64_t key = random_key(random_key((uint64_t)wish.seed, how + 1u), (uint64_t)i);
+            if (e.dropped || e.validation || random_uniform(key, 0) >= wish.augment[how]) continue;
+            if (!augment(&copy, &e, x, how, key)) continue;
+            copy.tokens = turns_encode(t, copy.turns, copy.count);
+            examples_add(x, &copy, 1);
+        }
+    x->lines = lines;
+    return x->count - originals;
+}
+
+/* Split, change copies, and say what there is. */
+void report(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
+{
+    int moved = split_examples(x, wish.val, random_key((uint64_t)wish.seed, 0));
+    int copies = augment_examples(x, t);
+    for (int s = 0; s < 2; s++) side[s] = tokens_of(x, s, t->end_of_text);
+    report_examples(x, side, copies, moved, records);
+    if (x->labels) report_answers(x, records);
+    report_lengths(x, records);
+    report_packing(&side[0], t->end_of_text, records);
+    report_cost(&side[0], x, records);
+}
+
+int command_examples(int argc, char **argv)
+{
+    int files = options_parse(examples_options, 'e', examples_usage, argc, argv);
+    Examples x = {0};
+    Tokens side[2] = {{0}};
+    if (files == 0) die_usage("examples: expected the files to read");
+    if (!wish.out) die_usage("examples: expected --out data/NAME");
+    Tokenizer *t = tokenizer_for_tokens(wish.tokenizer);
+    char *path = format("%s_report.jsonl", wish.out);
+    Writer *records = writer_open(path);           /* until it is closed, nothing is written */
+    for (int i = 0; i < files; i++) read_examples(&x, argv[i]);
+    int errors = x.lines - x.count, kept = examine(&x, t);
+    if (kept) report(&x, side, t, records);
+    report_findings(records);
+    if (errors && !drops[ERRORS])
+        die("%d of %d rows have errors, and nothing is written; mend them, or leave them out with "
+            "--drop-errors", errors, x.lines);
+    if (!kept) die("%s: no examples are left, and nothing is written", argv[0]);
+    if (wish.val > 0 && side[1].count == 1)
+        die("no row can be validated: there are too few, or all have copies (--drop-duplicates, "
+            "--drop-near); to do without, --val 0");
+    if (wish.val > 0) tokens_write(&side[1]);
+    else unlink(side[1].path);                     /* of other data, it would mislead */
+    tokens_write(&side[0]);
+    writer_close(records);
+    printf("\n%s, %s_val.bin and %s are written\n", side[0].path, wish.out, path);
+    for (int i = 0; i < x.count; i++) example_free(&x.row[i]);
+    free(x.row), free(path);
+    tokenizer_free(t);
+    return 0;
+}
+
+/* ================================================================================================
+ * 8. The report
+ *
+ * A run leaves plain records: out/log.csv with a line for each step, run.txt with its settings,
+ * samples and tables. Of these one page is made, out/report.html, which needs nothing else: no
+ * script, no font, no picture from elsewhere. Curves are inline SVG, colours follow the reader's
+ * theme, and whatever comes out of a record is escaped. A record that is missing leaves out its
+ * section. Rejected: a plotting program, which is a dependency; drawing in the trainer, which would
+ * then have to know HTML.
+ */
+
+const char report_style[] =
+    ":root{--paper:#fcfbf8;--ink:#22252a;--soft:#5d636b;--rule:#e3e0d9;--raised:#f4f2ec;"
+    "--blue:33 96 158;--red:172 62 18}\n"
+    "@media(prefers-color-scheme:dark){:root{--paper:#15171b;--ink:#e4e3df;--soft:#a3a8b0;"
+    "--rule:#30343b;--raised:#1d2026;--blue:122 178 238;--red:240 150 96}}\n"
+    "*{box-sizing:border-box}html{color-scheme:light dark;-webkit-text-size-adjust:100%}\n"
+    "body{margin:0 auto;max-width:60rem;padding:3rem 1.25rem 4rem;background:var(--paper);"
+    "color:var(--ink);font:16px/1.6 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\n"
+    "h1,h2{font:500 1.5rem/1.2 'Iowan Old Style',Palatino,'Palatino Linotype',Georgia,serif}\n"
+    "h1{font-size:clamp(1.9rem,6vw,2.9rem);margin:.2em 0 .35em;letter-spacing:-.01em}\n"
+    "h2{margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}\n"
+    "h3{font-size:.95rem;margin:1.4rem 0 .4rem}p{margin:.4rem 0;max-width:44rem}\n"
+    ".soft{color:var(--soft);font-size:.9rem}.lead{font-size:1.15rem}h1 b{font-weight:500}\n"
+    "b,.tred{color:rgb(var(--red));fill:rgb(var(--red))}.tblue{fill:rgb(var(--blue))}\n"
+    ".warn{border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}\n"
+    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:1rem 1.5rem;"
+    "margin:1.8rem 0 0}.figures div{border-top:1px solid var(--rule);padding-top:.5rem}\n"
+    ".figures dt{font-size:.85rem;color:var(--soft)}.figures dd{margin:0;font-size:1.25rem}\n"
+    "dd,table{font-variant-numeric:tabular-nums}figure{margin:1.2rem 0 0}\n"
+    "svg{display:block;width:100%;height:auto;overflow:visible}svg text{font:12px system-ui,"
+    "sans-serif}.axis{fill:var(--soft)}.grid{stroke:var(--rule)}.narrow{display:none}\n"
+    ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.raw{stroke-width:1;opacity:.28}\n"
+    ".blue{stroke:rgb(var(--blue))}.red{stroke:rgb(var(--red))}.dot{fill:var(--paper);"
+    "stroke-width:1.6}.best{fill:rgb(var(--red));stroke:var(--paper)}.dash{stroke-dasharray:2 4}\n"
+    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 2rem}\n"
+    ".tables{display:flex;flex-wrap:wrap;gap:1.8rem 4rem}.tables section{max-width:100%}"
+    ".tables h3{margin-top:0}\n"
+    ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem}th,td{text-align:left;"
+    "padding:.32rem 1.1rem .32rem 0;vertical-align:top;border-bottom:1px solid var(--rule)}\n"
+    "thead th{font-weight:500;color:var(--soft)}tbody th{font-weight:400}table .n{text-align:right}\n"
+    ".bar{width:12rem;min-width:5rem;vertical-align:middle}.bar i{display:block;height:.7rem;"
+    "background:rgb(var(--blue)/.75);border-radius:0 2px 2px 0}\n"
+    ".heat td,.heat th+th{text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
+    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle}.sample{margin:1.2rem 0 2.2rem}\n"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,SFMono-Regular,"
+    "Menlo,Consolas,monospace;background:var(--raised);padding:.7rem .9rem;border-radius:4px;"
+    "margin:.2rem 0 0}\n"
+    ".settings{columns:19rem;column-gap:3rem;margin:0;font-size:.92rem}.settings div{display:flex;"
+    "justify-content:space-between;gap:1rem;border-bottom:1px solid var(--rule);padding:.25rem 0;"
+    "break-inside:avoid}.settings dt{color:var(--soft);white-space:nowrap}.settings dd{margin:0;"
+    "text-align:right;overflow-wrap:anywhere}\n"
+    "@media(max-width:40rem){body{padding-top:1.75rem}.wide{display:none}.narrow{display:block}"
+    ".heat td,.heat thead th{padding:.4rem;min-width:2rem;font-size:.8rem}}\n"
+    "@media print{body{padding:0}figure,.sample,section{break-inside:avoid}}\n";
+
+/* ---- elements ---- */
+
+/* Text that HTML cannot take for its own, whatever bytes it is. */
+void html_text(Text *page, const char *text, size_t size)
+{
+    for (size_t i = 0, length; i < size; i += length ? length : 1) {
+        unsigned char c = (unsigned char)text[i];
+        length = utf8_length(text + i, size - i);
+        if (length == 0 || (c < ' ' && c != '\n' && c != '\t')) text_print(page, "\uFFFD");
+        else if (c && strchr("&<>\"'", c)) text_print(page, "&#%d;", c);
+        else text_add(page, text + i, length);
+    }
+}
+
+/* <tag>text</tag>; the tag may have attributes. */
+void html_sized(Text *page, const char *tag, const char *text, size_t size)
+{
+    text_print(page, "<%s>", tag);
+    html_text(page, text, size);
+    text_print(page, "</%.*s>\n", (int)strcspn(tag, " "), tag);
+}
+
+__attribute__((format(printf, 3, 4)))
+void html(Text *page, const char *tag, const char *form, ...)
+{
+    va_list args;
+    char *text;
+    va_start(args, form);
+    if (vasprintf(&text, form, args) < 0) die("out of memory");
+    va_end(args);
+    html_sized(page, tag, text, strlen(text));
+    free(text);
+}
+
+/* ---- the log ---- */
+
+enum { STEP, EPOCH, SEEN, TRAIN_LOSS, VAL_LOSS, RATE, NORM, SPEED, SECONDS, LOG_COLUMNS };
+const char *const log_names[] = {"step", "epoch", "tokens", "train_loss", "val_loss", "lr",
+                                 "grad_norm", "tokens_per_s", "seconds"};
+
+typedef struct {
+    double *column[LOG_COLUMNS];                   /* NaN where nothing was measured */
+    int rows, first, best;                         /* rows of the first and least val_loss; or -1 */
+} Log;
+
+/* The text of folder/name; NULL if there is no such file. */
+char *record_read(const char *folder, const char *name, size_t *size)
+{
+    char *path = format("%s%s%s", folder, *folder ? "/" : "", name);
+    char *text = access(path, R_OK) == 0 ? read_file(path, size) : NULL;
+    free(path);
+    return text;
+}
+
+Log log_read(const char *folder)
+{
+    Log log = {.first = -1, .best = -1};
+    Text fields[COLUMNS] = {{0}};
+    size_t size, room = 0;
+    int at[COLUMNS];
+    char *text = record_read(folder, "log.csv", &size), *end;
+    if (!text) return log;
+    Csv csv = {text, text + size, NULL, ','};
+    int columns = csv_row(&csv, fields);
+    for (int c = 0; c < columns; c++) {
+        at[c] = LOG_COLUMNS - 1;
+        while (at[c] >= 0 && strcmp(fields[c].bytes, log_names[at[c]])) at[c]--;
+    }
+    while (csv.at < csv.end) {
+        int count = csv_row(&csv, fields), n = log.rows;
+        size_t more = (size_t)n == room ? 2 * room + 64 : room;
+        for (int k = 0; k < LOG_COLUMNS; k++) {
+            if (more > room) log.column[k] = reallocate(log.column[k], more, sizeof(double));
+            log.column[k][n] = NAN;
+        }
+        room = more;
+        for (int c = 0; c < count && c < columns; c++) {
+            double x = strtod(fields[c].bytes, &end);
+            if (at[c] >= 0 && end > fields[c].bytes) log.column[at[c]][n] = x;
+        }
+        if (!isfinite(log.column[STEP][n])) continue;          /* a line cut short */
+        double loss = log.column[VAL_LOSS][n];
+        if (isfinite(loss) && log.first < 0) log.first = log.best = n;
+        if (isfinite(loss) && loss < log.column[VAL_LOSS][log.best]) log.best = n;
+        log.rows++;
+    }
+    for (int c = 0; c < COLUMNS; c++) free(fields[c].bytes);
+    free(text);
+    return log;
+}
+
+/* The last row where a column is finite; -1 if there is none. */
+int log_last(const Log *log, const double *column)
+{
+    int i = log->rows - 1;
+    while (i >= 0 && !isfinite(column[i])) i--;
+    return i;
+}
+
+/* The mean of the values around each, over a fiftieth of the rows to both sides. */
+double *smooth(const double *y, int rows)
+{
+    double *sum = allocate((size_t)rows + 1, sizeof *sum), *to = allocate((size_t)rows, sizeof *to);
+    int *count = allocate((size_t)rows + 1, sizeof *count);
+    for (int i = 0; i < rows; i++) {
+        sum[i + 1] = sum[i] + (isfinite(y[i]) ? y[i] : 0);
+        count[i + 1] = count[i] + isfinite(y[i]);
+    }
+    for (int i = 0; i < rows; i++) {
+        int w = min_int(max_int(1, rows / 50), min_int(i, rows - 1 - i)), n = count[i + w + 1] - count[i - w];
+        to[i] = n ? (sum[i + w + 1] - sum[i - w]) / n : NAN;
+    }
+    free(sum), free(count);
+    return to;
+}
+
+/* ---- charts ---- */
+
+enum { POINTS = 400, LEFT = 52, TOP = 18, BOTTOM = 34 };       /* POINTS: longer curves are thinned */
+
+typedef struct { const char *name, *color; const double *y; int raw, dots; } Curve;
+
+typedef struct {
+    const char *title, *class;
+    int width, height, right, count;               /* right: room for the curves' names */
+    Curve curve[3];
+    double x0, x1, y0, y1;
+} Chart;
+
+double chart_x(const Chart *c, double x)
+{
+    return LEFT + (c->width - LEFT - c->right) * (x - c->x0) / (c->x1 - c->x0);
+}
+
+double chart_y(const Chart *c, double y)
+{
+    y = fmin(fmax(y, c->y0), c->y1);
+    return TOP + (c->height - TOP - BOTTOM) * (c->y1 - y) / (c->y1 - c->y0);
+}
+
+/* The range of all curves but the raw ones, which may be cut off; 0 if there is nothing to draw. */
+int chart_range(Chart *c, const Log *log)
+{
+    c->x0 = log->column[STEP][0], c->x1 = fmax(log->column[STEP][log->rows - 1], c->x0 + 1);
+    c->y0 = INFINITY, c->y1 = -INFINITY;
+    for (const Curve *k = c->curve; k < c->curve + c->count; k++)
+        for (int i = 0; i < log->rows && !k->raw; i++)
+            if (isfinite(k->y[i])) c->y0 = fmin(c->y0, k->y[i]), c->y1 = fmax(c->y1, k->y[i]);
+    double margin = c->y1 > c->y0 ? 0.06 * (c->y1 - c->y0) : fmax(0.1 * fabs(c->y1), 1e-9);
+    c->y0 = c->y0 >= 0 && c->y0 < 4 * margin ? 0 : c->y0 - margin;
+    c->y1 += margin;
+    return isfinite(c->y0) && isfinite(c->y1);
+}
+
+/* The least 1, 2 or 5 times a power of ten that divides a range into at most n parts. */
+double tick(double range, int n)
+{
+    double power = pow(10, floor(log10(range / n))), times = range / n / power;
+    return power * (times <= 1 ? 1 : times <= 2 ? 2 : times <= 5 ? 5 : 10);
+}
+
+void chart_axes(Text *p, const Chart *c)
+{
+    double dy = tick(c->y1 - c->y0, 6), dx = tick(c->x1 - c->x0, c->width / 90);
+    int right = c->width - c->right;
+    for (double y = ceil(c->y0 / dy) * dy; y <= c->y1; y += dy)
+        text_print(p, "<path class='grid' d='M%d %.1fH%d'/><text class='axis' x='44' y='%.1f' "
+                   "text-anchor='end'>%.6g</text>\n", LEFT, chart_y(c, y), right, chart_y(c, y) + 4,
+                   fabs(y) < dy / 2 ? 0 : y);
+    for (double x = ceil(c->x0 / dx) * dx; x <= c->x1; x += dx)
+        text_print(p, "<text class='axis' x='%.1f' y='%d' text-anchor='middle'>%.10g</text>\n",
+                   chart_x(c, x), c->height - 14, fabs(x) < dx / 2 ? 0 : x);
+    text_print(p, "<text class='axis' x='%d' y='%d' text-anchor='end'>step</text>\n", right,
+               c->height + 2);
+}
+
+/* Of a long curve, the least and the greatest value in each of POINTS stretches. */
+void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
+{
+    const double *x = log->column[STEP], *y = k->y;
+    int stretch = max_int(1, log->rows / POINTS), drawn = 0;
+    text_print(p, "<path class='line %s%s' d='", k->color, k->raw ? " raw" : "");
+    for (int i = 0; i < log->rows; i += stretch) {
+        int least = -1, most = -1;
+        for (int j = i; j < log->rows && j < i + stretch; j++) {
+            if (!isfinite(y[j])) continue;
+            if (least < 0 || y[j] < y[least]) least = j;
+            if (most < 0 || y[j] > y[most]) most = j;
+        }
+        for (int n = 0; least >= 0 && n < 1 + (least != most); n++) {
+            int j = n == (least < most) ? most : least;
+            text_print(p, "%c%.1f %.1f", drawn++ ? 'L' : 'M', chart_x(c, x[j]), chart_y(c, y[j]));
+        }
+    }
+    text_print(p, "'/>\n");
+    for (int i = 0; k->dots && drawn <= 60 && i < log->rows; i++)
+        if (isfinite(y[i])) text_print(p, "<circle class='dot %s' cx='%.1f' cy='%.1f' r='2.6'/>\n",
+                                       k->color, chart_x(c, x[i]), chart_y(c, y[i]));
+}
+
+/* Names at the right ends of the curves, moved apart where they would touch. */
+void chart_names(Text *p, const Chart *c, const Log *log)
+{
+    double at = -100;
+    for (const Curve *k = c->curve; k < c->curve + c->count; k++) {
+        int last = log_last(log, k->y);
+        if (!k->name || last < 0) continue;
+        double y = chart_y(c, k->y[last]) + 4;
+        if (fabs(y - at) < 15) y = y < at ? at - 15 : at + 15;
+        at = y;
+        text_print(p, "<text class='t%s' x='%d' y='%.1f'>%s</text>\n", k->color,
+                   c->width - c->right + 8, y, k->name);
+    }
+}
+
+/* `best`: the row to mark in the curve of validation; -1 for none. `words` describe the chart. */
+void chart_draw(Text *p, Chart c, const Log *log, int best, const char *words)
+{
+    if (!chart_range(&c, log)) return;
+    text_print(p, "<svg class='%s' viewBox='0 0 %d %d' role='img' aria-label='%s'><title>%s</title>",
+               c.class, c.width, c.height + 6, c.title, c.title);
+    html(p, "desc", "%s", words);
+    chart_axes(p, &c);
+    double x = best < 0 ? 0 : chart_x(&c, log->column[STEP][best]);
+    if (best >= 0)
+        text_print(p, "<path class='red dash' d='M%.1f %dV%d'/>\n", x, TOP, c.height - BOTTOM);
+    for (int k = 0; k < c.count; k++) chart_curve(p, &c, &c.curve[k], log);
+    if (best >= 0) {
+        double loss = log->column[VAL_LOSS][best];
+        int left = x > c.width * 0.55;
+        text_print(p, "<circle class='dot best' cx='%.1f' cy='%.1f' r='5'/><text class='tred' "
+                   "x='%.1f' y='14' text-anchor='%s'>best %.3f, step %.0f</text>\n", x,
+                   chart_y(&c, loss), left ? x - 6 : x + 6, left ? "end" : "start", loss,
+                   log->column[STEP][best]);
+    }
+    chart_names(p, &c, log);
+    text_print(p, "</svg>\n");
+}
+
+void page_curves(Text *p, const Log *log)
+{
+    double *train = smooth(log->column[TRAIN_LOSS], log->rows);
+    const double *raw = log->column[TRAIN_LOSS], *val = log->column[VAL_LOSS];
+    int end = log_last(log, train);
+    Text words = {0};
+    if (end >= 0) text_print(&words, "Training loss goes from %.3f to %.3f. ", train[0], train[end]);
+    if (log->best >= 0) text_print(&words, "Validation loss goes from %.3f to %.3f at step %.0f.",
+                                   val[log->first], val[log->best], log->column[STEP][log->best]);
+    Chart c = {.title = "Loss", .class = "wide", .width = 920, .height = 380, .right = 84,
+               .curve = {{NULL, "blue", raw, 1, 0}, {"training", "blue", train, 0, 0},
+                         {"validation", "red", val, 0, 1}}, .count = 3};
+    text_print(p, "<h2>Loss</h2>\n<figure>\n");
+    chart_draw(p, c, log, log->best, words.bytes ? words.bytes : "");
+    c.class = "narrow", c.width = 400, c.height = 300, c.right = 70;
+    chart_draw(p, c, log, log->best, words.bytes ? words.bytes : "");
+    text_print(p, "</figure>\n");
+    html(p, "p class='soft'", "Nats per token. Training: every step faint, and the mean of those around it.");
+    text_print(p, "<div class='pair'>\n");
+    for (int k = 0; k < 2; k++) {
+        const double *y = log->column[k ? NORM : RATE];
+        Chart small = {.title = k ? "Gradient norm" : "Learning rate", .class = "", .width = 440,
+                       .height = 200, .right = 12, .curve = {{NULL, "blue", y, 0, 0}}, .count = 1};
+        if (log_last(log, y) < 0) continue;
+        text_print(p, "<figure><h3>%s</h3>\n", small.title);
+        chart_draw(p, small, log, -1, small.title);
+        text_print(p, "</figure>\n");
+    }
+    text_print(p, "</div>\n");
+    free(train), free(words.bytes);
+}
+
+/* ---- records of one JSON object a line ---- */
+
+Json *records_read(const char *folder, const char *name)
+{
+    size_t size;
+    char *text = record_read(folder, name, &size), error[200];
+    Json *all = NULL, **link = &all;
+    int line = 1;
+    for (char *at = text, *next; text && at < text + size; at = next + 1, line++) {
+        if (!(next = memchr(at, '\n', (size_t)(text + size - at)))) next = text + size;
+        if (is_blank(at, (size_t)(next - at))) continue;
+        if ((*link = json_parse(at, (size_t)(next - at), error, sizeof error))) link = &(*link)->next;
+        else printf("%s, line %d is left out: %s\n", name, line, strstr(error, ": ") + 2);
+    }
+    free(text);
+    return all;
+}
+
+/* A member that is a string; NULL if there is none. */
+const char *string_of(const Json *object, const char *key)
+{
+    const Json *member = json_get(object, key);
+    return member && member->type == '"' ? member->text : NULL;
+}
+
+/* Is a cell a number, perhaps with a percent sign? Tables hold them as strings, too. */
+int cell_number(const Json *cell, double *number)
+{
+    char *end;
+    if (cell->type != '"' && cell->type != '0') return 0;
+    *number = strtod(cell->text, &end);
+    return end > cell->text && isfinite(*number) && (!*end || !strcmp(end, "%"));
+}
+
+/* The first number of a row, behind its name; or 0. */
+double row_number(const Json *row)
+{
+    double x;
+    for (const Json *c = row->child ? row->child->next : NULL; c; c = c->next)
+        if (cell_number(c, &x)) return x;
+    return 0;
+}
+
+/* A heat table's cell is as dark as its share of the row. */
+void page_cell(Text *p, const Json *row, const Json *cell, int heat)
+{
+    double x = 0, y, sum = 0;
+    char tag[80] = "th scope='row'";
+    int number = cell_number(cell, &x);
+    for (const Json *c = row->child->next; c; c = c->next)
+        if (cell_number(c, &y)) sum += fabs(y);
+    if (cell != row->child) snprintf(tag, sizeof tag, number ? "td class='n'" : "td");
+    if (cell != row->child && number && heat)
+        snprintf(tag, sizeof tag, "td style='background:rgb(var(--blue)/%.2f)'",
+                 0.04 + 0.5 * fabs(x) / fmax(sum, 1e-300));
+    html_sized(p, tag, cell->text ? cell->text : "", cell->text ? cell->size : 0);
+}
+
+/* {"title", "kind", "columns", "rows", "note"}; of kind "bars", each row has a bar for its first
+ * number, of kind "heat", cells are shaded. */
+void page_table(Text *p, const Json *table)
+{
+    const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows"), *c;
+    const char *title = string_of(table, "title"), *kind = string_of(table, "kind");
+    const char *note = string_of(table, "note");
+    int heat = kind && !strcmp(kind, "heat"), bars = kind && !strcmp(kind, "bars");
+    double most = 0, x;
+    text_print(p, "<section>\n");
+    if (title) html(p, "h3", "%s", title);
+    text_print(p, "<div class='scroll'><table%s>\n<thead><tr>", heat ? " class='heat'" : "");
+    c = rows && rows->child ? rows->child->child : NULL;       /* a number below: to the right */
+    for (const Json *k = columns ? columns->child : NULL; k; k = k->next, c = c ? c->next : NULL) {
+        html_sized(p, c && k != columns->child && cell_number(c, &x) ? "th class='n' scope='col'"
+                   : "th scope='col'", k->text ? k->text : "", k->text ? k->size : 0);
+        if (bars && k == columns->child) text_print(p, "<td></td>");
+    }
+    text_print(p, "</tr></thead>\n<tbody>");
+    for (const Json *row = rows ? rows->child : NULL; row; row = row->next)
+        most = fmax(most, row_number(row));
+    for (const Json *row = rows ? rows->child : NULL; row; row = row->next) {
+        text_print(p, "<tr>");
+        for (c = row->child; c; c = c->next) {
+            page_cell(p, row, c, heat);
+            if (bars && c == row->child)
+                text_print(p, "<td class='bar'><i style='width:%.1f%%'></i></td>",
+                           100 * fmax(row_number(row), 0) / fmax(most, 1e-300));
+        }
+        text_print(p, "</tr>\n");
+    }
+    text_print(p, "</tbody></table></div>\n");
+    if (note && *note) html(p, "p class='soft'", "%s", note);
+    text_print(p, "</section>\n");
+}
+
+void page_tables(Text *p, const char *folder, const char *name, const char *heading)
+{
+    Json *all = records_read(folder, name);
+    if (all) text_print(p, "<h2>%s</h2>\n<div class='tables'>\n", heading);
+    for (const Json *table = all; table; table = table->next) page_table(p, table);
+    if (all) text_print(p, "</div>\n");
+    json_free(all);
+}
+
+/* The record of a prompt with that value of "when" (NULL: any), from `from` on. */
+const Json *sample_find(const Json *from, const char *prompt, const char *when)
+{
+    for (; from; from = from->next) {
+        const char *p = string_of(from, "prompt"), *w = string_of(from, "when");
+        if (p && !strcmp(p, prompt) && (!when || (w && !strcmp(w, when)))) return from;
+    }
+    return NULL;
+}
+
+void page_sample(Text *p, const char *heading, const char *text)
+{
+    if (text) text_print(p, "<div><h3>%s</h3>", heading);
+    if (text) html(p, "pre", "%s", text + strspn(text, " \n"));
+    if (text) text_print(p, "</div>\n");
+}
+
+/* What the model made of each prompt before and after. */
+void page_samples(Text *p, const char *folder)
+{
+    Json *all = records_read(folder, "samples.jsonl");
+    if (all) text_print(p, "<h2>Samples</h2>\n");
+    for (const Json *s = all; s; s = s->next) {
+        const char *prompt = string_of(s, "prompt");
+        if (!prompt || sample_find(all, prompt, NULL) != s) continue;      /* shown already */
+        const Json *before = sample_find(s, prompt, "before"), *after = sample_find(s, prompt, "after");
+        text_print(p, "<article class='sample'>\n");
+        html(p, "pre", "%s", prompt);
+        text_print(p, "<div class='pair'>\n");
+        page_sample(p, "Before", before ? string_of(before, "text") : NULL);
+        page_sample(p, "After", after ? string_of(after, "text") : NULL);
+        page_sample(p, "Wanted", string_of(after ? after : s, "wanted"));
+        text_print(p, "</div></article>\n");
+    }
+    json_free(all);
+}
+
+/* ---- settings: run.txt, lines of "name = value" ---- */
+
+/* Take a line apart, both ends of both parts; returns the next line, NULL after the last. */
+const char *setting_next(const char *line, size_t *name, const char **value, size_t *size)
+{
+    size_t length = strcspn(line, "\n"), equals = strcspn(line, "=\n");
+    if (!*line) return NULL;
+    *value = line + equals + (line[equals] == '=');
+    while (*value < line + length && **value == ' ') ++*value;
+    *size = (size_t)(line + length - *value);
+    for (*name = equals; *name && line[*name - 1] == ' ';) --*name;
+    return line + length + (line[length] == '\n');
+}
+
+/* The value of a name, in new memory; NULL if it is not there. */
+char *setting(const char *run, const char *name)
+{
+    size_t length, size;
+    for (const char *line = run, *next, *value; line; line = next) {
+        next = setting_next(line, &length, &value, &size);
+        if (next && length == strlen(name) && !strncmp(line, name, length))
+            return format("%.*s", (int)size, value);
+    }
+    return NULL;
+}
+
+void page_settings(Text *p, const char *run)
+{
+    size_t length, size;
+    char *command = setting(run, "command");
+    text_print(p, "<h2>The run</h2>\n<dl class='settings'>\n");
+    for (const char *line = run, *next, *value; line; line = next) {
+        next = setting_next(line, &length, &value, &size);
+        if (!next || !size || !strncmp(line, "command ", 8)) continue;
+        text_print(p, "<div>");
+        html_sized(p, "dt", line, length);
+        html_sized(p, "dd", value, size);
+        text_print(p, "</div>\n");
+    }
+    text_print(p, "</dl>\n");
+    if (command) {
+        text_print(p, "<h2>Once more</h2>\n<p>The same command gives the same numbers, on any number "
+                   "of threads.</p>\n");
+        html(p, "pre", "%s", command);
+    }
+    free(command);
+}
+
+/* ---- the page ---- */
+
+/* The verdict, and the numbers that one asks for first. */
+void page_headline(Text *p, const Log *log, const char *data, const char *folder)
+{
+    int last = log->rows - 1, first = log->first, best = log->best;
+    html(p, "p class='soft'", "%s", data ? data : folder);
+    if (last < 0) { html(p, "h1", "%s", folder); return; }
+    const double *loss = log->column[best < 0 ? TRAIN_LOSS : VAL_LOSS], *time = log->column[SECONDS];
+    const double *step = log->column[STEP], *speed = log->column[SPEED], *seen = log->column[SEEN];
+    double from = loss[best < 0 ? 0 : first], to = loss[best < 0 ? last : best];
+    double end = best < 0 ? to : loss[log_last(log, loss)];
+    text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n", best < 0 ? "Training" : "Validation",
+               from, to);
+    if (best < 0) html(p, "p class='lead'", "After %.0f steps. Nothing was validated.", step[last]);
+    else if (best == first) html(p, "p class='lead'", "No later step is better than step %.0f.", step[best]);
+    else html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %.1f minutes.", step[last],
+              step[best], time[best] / 60);
+    if (end > 1.02 * to)
+        html(p, "p class='warn'", "From there validation loss rose to %.3f while training went on: the "
+             "model began to learn its examples by heart. best.bin is from before.", end);
+    int timed = log_last(log, speed);
+    text_print(p, "<dl class='figures'>\n"
+               "<div><dt>Perplexity</dt><dd>%.4g \u2192 %.4g</dd></div>\n"
+               "<div><dt>Epochs</dt><dd>%.3g</dd></div>\n"
+               "<div><dt>Tokens</dt><dd>%.4g million</dd></div>\n"
+               "<div><dt>Tokens per second</dt><dd>%.0f</dd></div>\n"
+               "<div><dt>Minutes</dt><dd>%.1f</dd></div>\n</dl>\n", exp(from), exp(to),
+               log->column[EPOCH][last], seen[last] / 1e6, timed < 0 ? NAN : speed[timed], time[last] / 60);
+}
+
+const char report_usage[] = "usage: ./prepare report out/        makes out/report.html of a run's records";
+
+int command_report(int argc, char **argv)
+{
+    static const Option none[] = {{0}};
+    size_t size;
+    Text page = {0};
+    if (options_parse(none, 'r', report_usage, argc, argv) != 1) die_usage("%s", report_usage);
+    char *folder = argv[0];
+    for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/'; n--) folder[n - 1] = 0;
+    char *run = record_read(folder, "run.txt", &size), *data = run ? setting(run, "data") : NULL;
+    char *about_data = format("%s_report.jsonl", data ? data : ""), *path = format("%s/report.html", folder);
+    Log log = log_read(folder);
+    text_print(&page, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
+               "<meta name='viewport' content='width=device-width,initial-scale=1'>\n");
+    html(&page, "title", "%s", folder);
+    text_print(&page, "<style>\n%s</style>\n<main>\n", report_style);
+    page_headline(&page, &log, data, folder);
+    if (log.rows > 1) page_curves(&page, &log);
+    page_samples(&page, folder);
+    page_tables(&page, folder, "eval.jsonl", "Evaluation");
+    page_tables(&page, folder, "compare.jsonl", "Prompting or fine-tuning");
+    page_tables(&page, folder, "search.jsonl", "Search");
+    page_tables(&page, folder, "bias.jsonl", "Bias");
+    if (data) page_tables(&page, "", about_data, "Data");
+    if (run) page_settings(&page, run);
+    text_print(&page, "</main>\n</html>\n");
+    Writer *w = writer_open(path);
+    writer_put(w, page.bytes, page.size);
+    writer_close(w);
+    printf("%s is written\n", path);
+    for (int k = 0; k < LOG_COLUMNS; k++) free(log.column[k]);
+    free(page.bytes), free(run), free(data), free(about_data), free(path);
+    return 0;
+}
+
+/* ================================================================================================
+ * 9. Command line
  */
 
 const Option prepare_options[] = {
@@ -1044,7 +2575,7 @@ const Option prepare_options[] = {
 /* One row, one command: called with the words that are not options. */
 typedef struct {
     const char *name;
-    char letter;                 /* in the table of options */
+    char letter;                 /* in the table of options; 0: it has a table of its own */
     int (*run)(int words, char **word);
     const char *usage;
 } Command;
@@ -1059,6 +2590,10 @@ const Command prepare_commands[] = {
      "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained"},
     {"gpt2", 'g', command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
+    {"examples", 0, command_examples,
+     "./prepare examples FILE... --out data/NAME    rows to learn from, JSONL or CSV"},
+    {"report", 0, command_report,
+     "./prepare report FOLDER                       a page of what a run has recorded"},
     {0}
 };
 
@@ -1074,6 +2609,7 @@ int main(int argc, char **argv)
         fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
         return help ? 0 : 2;
     }
+    if (!c->letter) return c->run(argc - 2, argv + 2);
     int words = options_parse(prepare_options, c->letter, c->usage, argc - 2, argv + 2);
     int status = c->run(words, argv + 2);
     if (fflush(stdout) != 0 || ferror(stdout)) die("standard output cannot be written");

@@ -197,9 +197,11 @@ static void test_dropout(void)
 }
 
 /* One product of the given sizes against a triple loop in double. `kind` chooses transposes, the
- * start and the distance of rows; numbers beyond c's columns must not change. */
+ * start, the distance of rows and who multiplies; numbers beyond c's columns must not change. */
 static double matmul_error(int M, int N, int K, int kind)
 {
+    void (*multiply)(real *, size_t, const real *, size_t, View, View, int, int, int) =
+        kind / 48 ? matmul_serial : matmul;
     int ta = kind & 1, tb = kind >> 1 & 1, start = kind / 4 % 3, gap = kind / 12 % 4;
     size_t lda = (ta ? M : K) + gap, ldb = (tb ? K : N) + gap, ldc = N + gap;
     size_t na = lda * (ta ? K : M), nb = ldb * (tb ? N : K), nc = ldc * M;
@@ -209,7 +211,7 @@ static double matmul_error(int M, int N, int K, int kind)
     double most = 0;
     fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(c, nc, 1, 3), fill(bias, N, 1, 4);
     real *before = copy(c, nc);
-    matmul(c, ldc, start == 0 ? NULL : start == 1 ? bias : c, start == 2 ? ldc : 0, va, vb, M, N, K);
+    multiply(c, ldc, start == 0 ? NULL : start == 1 ? bias : c, start == 2 ? ldc : 0, va, vb, M, N, K);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < (int)ldc; j++) {
             double s = start == 0 ? 0 : start == 1 ? bias[j < N ? j : 0] : before[i * ldc + j];
@@ -239,6 +241,7 @@ static void test_matmul(void)
     for (int kind = 0; kind < 12; kind++) {                   /* beyond one block in each direction */
         bound("K > KC", matmul_error(19, 50, 2 * KC + 37, kind), limit);
         bound("M > MC", matmul_error(2 * MC + 5, 33, 21, kind), limit);
+        bound("M > MC, one thread", matmul_error(2 * MC + 5, 33, 21, kind + 48), limit);
         bound("N > NC", matmul_error(9, 2 * NC + 7, 30, kind), limit);
         bound("few rows", matmul_error(2, NC + 7, KC + 70, kind), limit);
     }
@@ -1233,6 +1236,9 @@ static void test_vectors(void)
         {" 'll na\u00efve    \032\u207c\u2070", 0,
          {705, 297, 41492, 220, 220, 220, 220, 214, 46256, 120, 46256, 108, -1}},
         {"?!\n\n", 0, {12248, 628, -1}},
+        {"\n\n?!\u3000  it's--", 0, {198, 198, 12248, 5099, 222, 220, 340, 338, 438, -1}},
+        {"  he'd   \u009b\u0084\u0091\u008c\u0096", 0,
+         {220, 339, 1549, 220, 220, 1587, 249, 126, 226, 126, 239, 126, 234, 126, 244, -1}},
         {" --     ", 0, {1377, 220, 220, 220, 220, 220, -1}},
         {"\t 4567 you're", 0, {197, 4153, 3134, 345, 821, -1}},
         {" \u2028", 0, {564, 101, -1}},
@@ -1683,10 +1689,10 @@ static const Bad bad_options[] = {
     {"train_gpt train --data d --resume=1", 2, "--resume takes no value"},
     {"train_gpt train --data d --schedule sine", 2, "--schedule: expected"},
     {"train_gpt train --data d --schedule ''", 2, "--schedule: expected"},
+    {"train_gpt train --data d --schedule cosinus", 2, "--schedule: expected"},
     {TRAIN "d --context 17", 2, "--context: the model's longest is 16"},
     {TRAIN "d --freeze 2", 2, "--freeze: the model has 1 block"},
-    {"train_gpt train --data d --tokenizer t --out o --channels 100 --heads 3", 2, "cannot be shared"},
-    {"tokenizer", 2, ""},
+    {"train_gpt train --data d --tokenizer t --out o --channels 100 --heads 3", 1, "cannot be shared"},
     {"tokenizer nonsense", 2, "nonsense"},
     {"tokenizer train text.txt", 2, "expected --out"},
     {"tokenizer train --out m", 2, "expected a file of text"},

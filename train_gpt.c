@@ -2119,7 +2119,7 @@ static double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n,
 
 /* k examples of the training set, drawn by the seed, as the text that goes before a prompt: each
  * followed by an empty line. */
-static Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
+Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
 {
     Tokens shots = {.path = "shots", .examples = 1};
     size_t count;
@@ -2138,7 +2138,7 @@ static Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
 
 /* ---- the commands ---- */
 
-static void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer *records)
+void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer *records)
 {
     Table quality = {.title = "classification"}, confusion = {.title = "confusion", .kind = "heat",
                      .note = "rows are the truth, columns what the model said"};
@@ -2173,7 +2173,7 @@ static void report_labels(Labelled *l, const Tokenizer *t, const double *exact, 
     table_done(&confusion, records);
 }
 
-static void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writer *records)
+void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writer *records)
 {
     Scores s = score(m, t, data, o.batch, T, o.limit);
     Table table = {.title = format("%s: %d %s", data->path, s.n, data->examples ? "examples" : "rows")};
@@ -2246,7 +2246,7 @@ static const char *gap_text(Json **rows, const double *gap, int n, const char *g
     return text;
 }
 
-static void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
+void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
 {
     int n;
     Json **rows = pairs_read(o.pairs, &n);
@@ -2273,7 +2273,7 @@ static void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
 }
 
 /* One line of the comparison: a model, so many shots. Returns seconds and tokens of a query. */
-static void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const Item *d, int n,
+void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const Item *d, int n,
                         const Tokens *shots, int T, double *tokens, double *time)
 {
     Labelled l = labels_find(d, n);
