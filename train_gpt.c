@@ -1,9 +1,9 @@
-/* train_gpt.c - GPT-2 from weights to fine-tuned weights: every layer forward and backward, by hand.
+/* train_gpt.c - GPT-2 from weights to fine-tuned weights: every layer, forward and backward.
  *
  *     make && ./train_gpt                     the demo
  *     cc -O3 -march=native -o train_gpt train_gpt.c -lm          also builds it, on one thread
  *
- * Notation   B batch, T time, C channels, NH heads, HS = C/NH, V vocabulary, L layers, N = B*T rows.
+ * Notation   B batch, T time, C channels, NH heads, HS = C/NH, V vocabulary, L layers, N = B*T.
  *            b t c h l v are the loops over them. dx is dloss/dx. Arrays are row-major, so that
  *            x(N, C) keeps one token's C channels together; a weight is (out, in).
  *            Backward functions *add* into gradients of parameters, and write gradients of inputs.
@@ -65,7 +65,8 @@ real *allocate_reals(size_t count)
 {
     size_t bytes = 0, align = count < HUGE_PAGE ? 64 : HUGE_PAGE;
     char *raw = NULL;
-    if (!__builtin_mul_overflow(count + 1, sizeof(real), &bytes)) raw = calloc(1, bytes + 2 * align);
+    if (!__builtin_mul_overflow(count + 1, sizeof(real), &bytes))
+        raw = calloc(1, bytes + 2 * align);
     if (!raw)
         die("out of memory: %.2f GB are needed; choose a smaller batch, context or model",
             (double)count * sizeof(real) / 1e9);
@@ -99,7 +100,7 @@ static inline double random_uniform(uint64_t key, uint32_t i)
 /* A new key for the n-th use of a key. */
 static inline uint64_t random_key(uint64_t key, uint64_t n)
 {
-    uint64_t x = key + 0x9e3779b97f4a7c15u * (n + 1);           /* splitmix64 [Steele et al. 2014] */
+    uint64_t x = key + 0x9e3779b97f4a7c15u * (n + 1); /* splitmix64 [Steele et al. 2014] */
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
@@ -218,8 +219,8 @@ static inline void transpose(vector v[VL])
     }
 }
 
-/* Pack a block of X as panels of `width` rows each, one after the other: within a panel, for each k,
- * the `width` numbers side by side; the last panel is filled up with zeros. Where rows are the
+/* Pack a block of X as panels of `width` rows each, one after the other: within a panel, for each
+ * k, the `width` numbers side by side; the last panel is filled up with zeros. Where rows are the
  * contiguous direction of X, eight panels grow together, so that whole cache lines are used, and
  * the lines of a later k are called for ahead of time. Where k is, VL x VL squares are transposed;
  * a vector that sticks out of a panel of width < VL is overwritten by the next k. */
@@ -258,9 +259,10 @@ void pack(real *to, View x, int rows, int width, int depth)
                 whole + j < rows ? x.p[(whole + j) * x.rs + k * x.cs] : 0;
 }
 
-/* c(MR, vectors*VL) = start + sum over k of a(k, MR) outer b(k, vectors*VL), held in registers. Rows
- * of start are start_rs apart: 0 repeats a bias; start = c accumulates; NULL is zero. `vectors` is a
- * constant wherever this is called, so that every loop but the one over k unrolls. */
+/* c(MR, vectors*VL) = start + sum over k of a(k, MR) outer b(k, vectors*VL), held in registers.
+ * Rows of start are start_rs apart: 0 repeats a bias; start = c accumulates; NULL is zero.
+ * `vectors` is a constant wherever this is called, so that every loop but the one over k
+ * unrolls. */
 static inline __attribute__((always_inline))
 void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
                  const real *b, int depth, int vectors)
@@ -281,7 +283,7 @@ void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const 
         }
 }
 
-/* One tile of `rows` x `columns`. A tile that sticks out of C is computed in a corner of its own. */
+/* One tile of `rows` x `columns`. A tile that sticks out of c is computed in a corner apart. */
 static void tile(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
                  const real *b, int depth, int rows, int columns)
 {
@@ -343,7 +345,8 @@ void matmul_serial(real *c, size_t ldc, const real *start, size_t start_rs, View
     }
     if (!buffer) buffer = allocate_reals(MC * KC + KC * NR + 2 * VL);
     real *a_pack = buffer, *b_pack = buffer + MC * KC + VL;
-    for (; rows > MC; rows -= MC, a.p += MC * a.rs, c += MC * ldc, start += start ? MC * start_rs : 0)
+    for (; rows > MC;
+         rows -= MC, a.p += MC * a.rs, c += MC * ldc, start += start ? MC * start_rs : 0)
         matmul_serial(c, ldc, start, start_rs, a, b, MC, columns, depth);
     for (int p = 0; p < depth; p += KC) {
         int kc = min_int(KC, depth - p);
@@ -408,7 +411,8 @@ void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *token
 #pragma omp parallel for
     for (int c0 = 0; c0 < C; c0 += STRIPE)
         for (int n = 0; n < B * T; n++) {
-            real *token = dwte + (size_t)tokens[n] * C, *place = dwpe + (size_t)(n % T - first[n]) * C;
+            real *token = dwte + (size_t)tokens[n] * C,
+                 *place = dwpe + (size_t)(n % T - first[n]) * C;
             for (int c = c0; c < min_int(C, c0 + STRIPE); c++) {
                 token[c] += dx[(size_t)n * C + c];
                 place[c] += dx[(size_t)n * C + c];
@@ -459,7 +463,8 @@ void layernorm_forward(real *y, real *mean, real *rstd, const real *x, const rea
 
 /*   db = sum dy      dw = sum dy*xhat      and with g = dy*w
  *   dx += r * (g - mean(g) - xhat * mean(g*xhat)).
- * Shifting or scaling x leaves xhat alone, so dx has no part along 1 or xhat: the means remove it. */
+ * Shifting or scaling x leaves xhat alone, so dx has no part along 1 or xhat: the means take it
+ * out. */
 void layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *x,
                         const real *mean, const real *rstd, const real *w, int N, int C)
 {
@@ -541,7 +546,7 @@ void dropout(real *x, size_t count, real p, uint64_t key)
  * `rows` tokens are reserved for each b; queries are T of them after `past`. ---- */
 enum { QB = 64 };
 
-static real *scores_memory(int tables, int keys)             /* of this thread, (tables, QB, keys) */
+static real *scores_memory(int tables, int keys) /* of this thread, (tables, QB, keys) */
 {
     static _Thread_local real *memory;
     static _Thread_local size_t size;
@@ -567,7 +572,8 @@ void attention_forward(real *out, real *lse, const real *qkv, const int *first, 
                 const real *q = qkv + ((size_t)b * rows + past + t0) * 3 * C + h * HS;
                 const real *k = qkv + ((size_t)b * rows + j0) * 3 * C + C + h * HS, *v = k + C;
                 real *s = scores_memory(2, rows), *o = out + ((size_t)b * T + t0) * C + h * HS;
-                matmul_serial(s, keys, NULL, 0, view(q, 3 * C), transposed(k, 3 * C), count, keys, HS);
+                matmul_serial(s, keys, NULL, 0, view(q, 3 * C), transposed(k, 3 * C), count, keys,
+                              HS);
                 for (int i = 0; i < count; i++) {
                     int t = t0 + i, low = (first ? first[b * T + t] : 0) - j0;
                     int high = past + t + 1 - j0;
@@ -607,16 +613,20 @@ void attention_backward(real *dqkv, const real *dout, const real *qkv, const rea
             size_t at = (size_t)b * T * 3 * C + h * HS;
             for (int t = 0; t < T; t++)
                 for (int c = 0; c < HS; c++)
-                    dqkv[at + (3 * t + 1) * (size_t)C + c] = dqkv[at + (3 * t + 2) * (size_t)C + c] = 0;
+                    dqkv[at + (3 * t + 1) * (size_t)C + c] =
+                        dqkv[at + (3 * t + 2) * (size_t)C + c] = 0;
             for (int t0 = 0; t0 < T; t0 += QB) {
                 int count = min_int(QB, T - t0), j0 = first[b * T + t0], keys = t0 + count - j0;
-                const real *q = qkv + at + (size_t)t0 * 3 * C, *k = qkv + at + (size_t)j0 * 3 * C + C;
+                const real *q = qkv + at + (size_t)t0 * 3 * C,
+                           *k = qkv + at + (size_t)j0 * 3 * C + C;
                 const real *v = k + C, *d_o = dout + ((size_t)b * T + t0) * C + h * HS;
                 const real *o = out + ((size_t)b * T + t0) * C + h * HS;
                 real *dq = dqkv + at + (size_t)t0 * 3 * C, *dk = dqkv + at + (size_t)j0 * 3 * C + C;
                 real *dv = dk + C, *p = scores_memory(2, T), *ds = p + (size_t)QB * keys;
-                matmul_serial(p, keys, NULL, 0, view(q, 3 * C), transposed(k, 3 * C), count, keys, HS);
-                matmul_serial(ds, keys, NULL, 0, view(d_o, C), transposed(v, 3 * C), count, keys, HS);
+                matmul_serial(p, keys, NULL, 0, view(q, 3 * C), transposed(k, 3 * C), count, keys,
+                              HS);
+                matmul_serial(ds, keys, NULL, 0, view(d_o, C), transposed(v, 3 * C), count, keys,
+                              HS);
                 for (int i = 0; i < count; i++) {
                     int t = t0 + i, low = first[b * T + t] - j0, high = t + 1 - j0;
                     real *pi = p + (size_t)i * keys, *di = ds + (size_t)i * keys;
@@ -635,7 +645,8 @@ void attention_backward(real *dqkv, const real *dout, const real *qkv, const rea
                 matmul_serial(dq, 3 * C, NULL, 0, view(ds, keys), view(k, 3 * C), count, HS, keys);
                 matmul_serial(dk, 3 * C, dk, 3 * C, transposed(ds, keys), view(q, 3 * C), keys, HS,
                               count);
-                matmul_serial(dv, 3 * C, dv, 3 * C, transposed(p, keys), view(d_o, C), keys, HS, count);
+                matmul_serial(dv, 3 * C, dv, 3 * C, transposed(p, keys), view(d_o, C), keys, HS,
+                              count);
             }
         }
 }
@@ -643,7 +654,8 @@ void attention_backward(real *dqkv, const real *dout, const real *qkv, const rea
 /* ---- softmax and cross-entropy over rows of logits(rows, V), in place. With target y, smoothing e
  * and q = (1-e) [v == y] + e/V the wanted distribution:
  *     loss = -sum_v q_v log p_v = log sum e^x - (1-e) x_y - e mean(x),       dx = weight (p - q).
- * loss[r] is set, best[r] to the most likely token; logits become dlogits if weight is given. ---- */
+ * loss[r] is set, best[r] to the most likely token; logits become dlogits if weights are
+ * given. ---- */
 void softmax_loss(real *logits, size_t ld, double *loss, int *best, const int *targets,
                   const real *weight, double smoothing, int rows, int V)
 {
@@ -758,7 +770,8 @@ size_t tensors_describe(Config c, Tensor tensors[TENSORS])
 {
     size_t offset = 0, i = 0;
 #define ROW(field, name, layered, rows, columns, value)                                            \
-    tensors[i++] = (Tensor){#field, name, layered, rows, columns, value, (size_t)(rows) * (columns), 0};
+    tensors[i++] =                                                                                 \
+        (Tensor){#field, name, layered, rows, columns, value, (size_t)(rows) * (columns), 0};
     PARAMETERS(ROW)
     for (i = 0; i < TENSORS; i++) {
         tensors[i].offset = offset;
@@ -836,8 +849,8 @@ static uint64_t place_key(Dropout d, int l, int place)
     return random_key(d.key, (uint64_t)l * PLACES + place);
 }
 
-/* A batch: rows of T tokens; targets are the tokens one later, weights what each counts in the loss,
- * first as in embedding_forward. */
+/* A batch: rows of T tokens; targets are the tokens one later, weights what each counts in the
+ * loss, first as in embedding_forward. */
 typedef struct {
     int B, T;
     int *tokens, *targets, *first;
@@ -861,7 +874,7 @@ typedef struct {
     int B, T;                                                 /* what activations have room for */
     Acts a;
     size_t strides[ACTS];                                     /* from layer to layer, or 0 */
-    real *dres, *dwide, *dproj, *room;                        /* (N, C), (N, 4C), (N, C), the head's */
+    real *dres, *dwide, *dproj, *room; /* (N, C), (N, 4C), (N, C), the head's */
     double *loss;                                             /* of each position, (N) */
     int *best;                                                /* its most likely token, (N) */
 } Model;
@@ -886,8 +899,11 @@ void model_initialize(Model *m, uint64_t seed)
         uint64_t key = random_key(seed, i);
 #pragma omp parallel for
         for (size_t j = 0; j < used; j++)
-            (&m->w.wte)[i][j] = t->first_value == ZEROS ? 0 : t->first_value == ONES ? 1
-                              : (real)(scale * random_normal(random_key(key, j >> 24), j & 0xffffff));
+            (&m->w.wte)[i][j] =
+                t->first_value == ZEROS ? 0
+                : t->first_value == ONES
+                    ? 1
+                    : (real)(scale * random_normal(random_key(key, j >> 24), j & 0xffffff));
     }
 }
 
@@ -959,8 +975,8 @@ static void block_forward(real *out, Acts a, Params w, const int *first, int B, 
 {
     int N = B * T, apart = T == 1 ? rows : 1;
     layernorm_forward(a.ln, a.ln1_mean, a.ln1_rstd, a.res, w.ln1_w, w.ln1_b, N, C);
-    linear_forward(a.qkv + (size_t)past * 3 * C, (size_t)apart * 3 * C, a.ln, w.qkv_w, w.qkv_b, N, C,
-                   3 * C);
+    linear_forward(a.qkv + (size_t)past * 3 * C, (size_t)apart * 3 * C, a.ln, w.qkv_w, w.qkv_b, N,
+                   C, 3 * C);
     attention_forward(a.att, a.lse, a.qkv, first, B, past, T, rows, C, NH, d.attention,
                       place_key(d, l, AT_ATTENTION));
     linear_forward(a.proj, C, a.att, w.attproj_w, w.attproj_b, N, C, C);
@@ -989,7 +1005,8 @@ static void block_backward(Model *m, Acts a, Params w, Params g, const int *firs
     gelu_backward(dwide, dwide, a.fc, (size_t)N * 4 * C);
     layernorm_forward(a.ln, a.ln2_mean, a.ln2_rstd, a.res2, w.ln2_w, w.ln2_b, N, C);
     linear_backward(dproj, g.fc_w, g.fc_b, dwide, a.ln, w.fc_w, N, C, 4 * C);
-    layernorm_backward(dres, g.ln2_w, g.ln2_b, dproj, a.res2, a.ln2_mean, a.ln2_rstd, w.ln2_w, N, C);
+    layernorm_backward(dres, g.ln2_w, g.ln2_b, dproj, a.res2, a.ln2_mean, a.ln2_rstd, w.ln2_w, N,
+                       C);
 
     memcpy(dproj, dres, (size_t)N * C * sizeof(real));
     dropout(dproj, (size_t)N * C, d.residual, place_key(d, l, AT_ATTPROJ));
@@ -1009,7 +1026,8 @@ void model_forward(Model *m, const int *tokens, const int *first, int B, int pas
     assert(past + T <= m->T && B <= m->B && (m->mode == INFERENCE || past == 0));
     assert(rows == T || B == 1 || T == 1);
     embedding_forward(acts_layer(m, 0).res, tokens, first, m->w.wte, m->w.wpe, B, past, T, c.C);
-    dropout(acts_layer(m, 0).res, (size_t)B * T * c.C, d.embedding, place_key(d, c.L, AT_EMBEDDING));
+    dropout(acts_layer(m, 0).res, (size_t)B * T * c.C, d.embedding,
+            place_key(d, c.L, AT_EMBEDDING));
     for (int l = 0; l < c.L; l++) {
         real *out = l + 1 < c.L ? acts_layer(m, l + 1).res : m->a.final_res;
         block_forward(out, acts_layer(m, l), params_layer(m->tensors, m->w, l), first, B, past, T,
@@ -1027,8 +1045,8 @@ double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int bac
     int N = b->B * b->T;
     double sum = 0;
     model_forward(m, b->tokens, b->first, b->B, 0, b->T, d);
-    head_loss(m->dproj, m->frozen ? NULL : m->g.wte, m->loss, m->best, m->a.ln, m->w.wte, b->targets,
-              b->weights, smoothing, backward, N, c.C, c.V, c.Vp, m->room);
+    head_loss(m->dproj, m->frozen ? NULL : m->g.wte, m->loss, m->best, m->a.ln, m->w.wte,
+              b->targets, b->weights, smoothing, backward, N, c.C, c.V, c.Vp, m->room);
     for (int n = 0; n < N; n++) sum += (double)b->weights[n] * m->loss[n];
     if (!backward) return sum;
     memset(m->dres, 0, (size_t)N * c.C * sizeof(real));
@@ -1047,7 +1065,7 @@ double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int bac
  * 6. The optimizer: AdamW [Loshchilov & Hutter 2019]
  */
 
-/* Where training of a tensor begins: 0, or behind the frozen blocks (the embeddings belong to them). */
+/* Where training of a tensor begins: 0, or behind the frozen blocks and embeddings. */
 size_t trained_from(const Model *m, const Tensor *t)
 {
     if (!m->frozen) return 0;
@@ -1074,7 +1092,8 @@ double sum_of_squares(const real *x, size_t count)
     return sum;
 }
 
-/* Length of the gradient over all trained tensors. Dies naming the first tensor that is not finite. */
+/* Length of the gradient over all trained tensors. Dies naming the first that is not
+ * finite. */
 double gradient_norm(const Model *m)
 {
     double sum = 0;
@@ -1144,11 +1163,12 @@ double schedule(char kind, int step, int warmup, int steps, double floor)
 /* ================================================================================================
  * 7. Data
  *
- * A token file is running text, or examples: documents <|endoftext|> prompt completion <|endoftext|>
- * with a flag per token that says which targets count. Both become rows of T made of pieces. Running
- * text is cut into pieces of T; the cut moves from epoch to epoch. Documents are packed: in a new
- * order each epoch, each goes into the fullest row that still has room. Attention and positions
- * begin anew with each piece, so packing changes nothing in the mathematics and wastes nothing.
+ * A token file is running text, or examples: documents <|endoftext|> prompt completion
+ * <|endoftext|> with a flag per token that says which targets count. Both become rows of T made of
+ * pieces. Running text is cut into pieces of T; the cut moves from epoch to epoch. Documents are
+ * packed: in a new order each epoch, each goes into the fullest row that still has room. Attention
+ * and positions begin anew with each piece, so packing changes nothing in the mathematics and
+ * wastes nothing.
  */
 
 typedef struct {
@@ -1211,8 +1231,8 @@ typedef struct {
     const Tokens *tokens;
     int T, end_of_text, shuffle;
     uint64_t key;
-    int epoch, row, rows;                                     /* where reading stands; rows an epoch */
-    Piece *documents, *pieces;                                /* in the file's order; in the epoch's */
+    int epoch, row, rows;      /* where reading stands; rows an epoch */
+    Piece *documents, *pieces; /* in the file's order; in the epoch's */
     int count, cut;                                           /* of pieces; of documents too long */
     int next;                                                 /* piece with which `row` begins */
 } Feed;
@@ -1221,7 +1241,7 @@ typedef struct {
 static void feed_pack(Feed *f)
 {
     int *first = allocate(f->T + 1, sizeof(int)), *next = allocate(f->count, sizeof(int)), s;
-    f->rows = 0;                                              /* rows are numbered from 1 in lists */
+    f->rows = 0; /* rows are numbered from 1 in lists */
     for (int i = 0; i < f->count; i++) {
         Piece *p = &f->pieces[i];
         for (s = p->length; s <= f->T && !first[s]; s++) {}
@@ -1237,7 +1257,8 @@ static void feed_pack(Feed *f)
 static int piece_order(const void *a, const void *b)
 {
     const Piece *p = a, *q = b;
-    return p->row != q->row ? (p->row > q->row) - (p->row < q->row) : (p->from > q->from) - (p->from < q->from);
+    return p->row != q->row ? (p->row > q->row) - (p->row < q->row)
+                            : (p->from > q->from) - (p->from < q->from);
 }
 
 /* Lay out epoch f->epoch. */
@@ -1295,8 +1316,8 @@ void feed_seek(Feed *f, int epoch, int row)
         while (f->next < f->count && f->pieces[f->next].row == f->row) f->next++;
 }
 
-/* Fill the batch with the next rows, weights 1 where a target counts, else 0; places no piece covers
- * are <|endoftext|> seeing only themselves. Returns how many targets count. */
+/* Fill the batch with the next rows, weights 1 where a target counts, else 0; places no piece
+ * covers are <|endoftext|> seeing only themselves. Returns how many targets count. */
 int feed_batch(Feed *f, Batch *b)
 {
     const Tokens *t = f->tokens;
@@ -1421,8 +1442,8 @@ Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
     return d;
 }
 
-/* A list of {"role", "content"} as tokens, from <|endoftext|> to where the next answer begins; NULL if
- * it is not one. */
+/* A list of {"role", "content"} as tokens, from <|endoftext|> to where the next answer begins; NULL
+ * if it is not one. */
 int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
 {
     static const char *const roles[] = {"system", "user", "assistant"};
@@ -1512,7 +1533,8 @@ Model *model_read(const char *path)
     int32_t h[HEADER];
     reader_header(&r, h, MODEL_MAGIC, "model");
     if (h[1] != 3 && h[1] != 5)
-        die("%s: expected a model file of version 3 (fp32) or 5 (bf16), found version %d", path, h[1]);
+        die("%s: expected a model file of version 3 (fp32) or 5 (bf16), found version %d", path,
+            h[1]);
     Config c = {h[2], h[3], h[4], h[5], h[6], h[7]};
     config_check(c, path);
     Tensor tensors[TENSORS];
@@ -1579,12 +1601,14 @@ void state_write(const Model *m, const Progress *progress, const char *path)
 void state_read(Model *m, Progress *progress, const char *path)
 {
     Config c = m->c;
-    int32_t h[HEADER], shape[] = {1, c.T, c.V, c.L, c.NH, c.C, c.Vp, sizeof(real), sizeof *progress};
+    int32_t h[HEADER],
+        shape[] = {1, c.T, c.V, c.L, c.NH, c.C, c.Vp, sizeof(real), sizeof *progress};
     Reader r = reader_open(path);
     uint64_t sum, stored;
     reader_header(&r, h, STATE_MAGIC, "training state");
     if (memcmp(h + 1, shape, sizeof shape))
-        die("%s: is the state of another kind of model or program; start again without --resume", path);
+        die("%s: is the state of another kind of model or program; start again without --resume",
+            path);
     if (r.size != sizeof h + sizeof *progress + 3 * m->count * sizeof(real) + sizeof sum)
         die("%s: expected %zu bytes, found %zu: it is damaged; start again without --resume", path,
             sizeof h + sizeof *progress + 3 * m->count * sizeof(real) + sizeof sum, r.size);
@@ -1714,7 +1738,8 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
                m->c.C * sizeof(real));
     }
     for (int step = 0; step < s->tokens && running; step++) {
-        matmul(logits, V, NULL, 0, view(hidden, m->c.C), transposed(m->w.wte, m->c.C), S, V, m->c.C);
+        matmul(logits, V, NULL, 0, view(hidden, m->c.C), transposed(m->w.wte, m->c.C), S, V,
+               m->c.C);
         for (int b = 0; b < S; b++) {
             int size, id = sample(logits + (size_t)b * V, V, s,
                                   random_key(random_key(s->key, b), step), list);
@@ -1771,8 +1796,8 @@ int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
  *
  * Whatever is measured is measured on examples held out of training, and given with the interval
  * that holds 95% of what would have come out on other examples of the kind: the bootstrap, which
- * draws the examples again, with repetition [Efron 1979]. Results are printed as tables, and written
- * as records, one table a line, for the report.
+ * draws the examples again, with repetition [Efron 1979]. Results are printed as tables, and
+ * written as records, one table a line, for the report.
  */
 
 /* What a run may be told; the table in chapter 12 says what each means. */
@@ -1780,7 +1805,8 @@ struct {
     const char *program, *model, *tuned, *data, *tokenizer, *out, *schedule, *prompt, *stop, *shots;
     const char *labels, *pairs;
     int layers, heads, channels, context, batch, accumulate, steps, warmup, freeze, seed, patience;
-    int eval_every, save_every, resume, bf16, tokens, samples, top_k, jsonl, limit, threads, quick, show;
+    int eval_every, save_every, resume, bf16, tokens, samples, top_k, jsonl, limit, threads, quick,
+        show;
     double epochs, lr, floor, decay, beta1, beta2, epsilon, l1, clip, dropout, attention_dropout;
     double embedding_dropout, smoothing, noise, temperature, top_p;
 } o;
@@ -1819,7 +1845,8 @@ static double ratio(const void *data, const int *rows, int n)
 {
     const Ratio *r = data;
     double above = 0, below = 0;
-    for (int i = 0; i < n; i++) above += r->above[rows[i]], below += r->below ? r->below[rows[i]] : 1;
+    for (int i = 0; i < n; i++)
+        above += r->above[rows[i]], below += r->below ? r->below[rows[i]] : 1;
     return below ? above / below : NAN;
 }
 
@@ -1865,7 +1892,8 @@ void table_done(Table *t, Writer *records)
     if (t->note) printf("  %s\n", t->note);
     for (int r = 0; records && r < t->rows; r++) {
         if (r == 0) {
-            fputs("{\"title\":", records->file), json_write_string(records->file, t->title, strlen(t->title));
+            fputs("{\"title\":", records->file),
+                json_write_string(records->file, t->title, strlen(t->title));
             if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
             fputs(",\"columns\":[", records->file);
         } else {
@@ -1879,7 +1907,9 @@ void table_done(Table *t, Writer *records)
     }
     if (records) {
         fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", records->file);
-        if (t->note) fputs(",\"note\":", records->file), json_write_string(records->file, t->note, strlen(t->note));
+        if (t->note)
+            fputs(",\"note\":", records->file),
+                json_write_string(records->file, t->note, strlen(t->note));
         writer_print(records, "}\n");
     }
     free(t->cells);
@@ -1887,8 +1917,8 @@ void table_done(Table *t, Writer *records)
 
 /* ---- documents and their likelihood ---- */
 
-/* One example of a token file: ids[0] is the end of text that opens it, ids[size] the one that closes
- * it; targets from ids[answer] on are the completion. */
+/* One example of a token file: ids[0] is the end of text that opens it, ids[size] the one that
+ * closes it; targets from ids[answer] on are the completion. */
 typedef struct { const uint16_t *ids; int size, answer; } Item;
 
 Item *items_read(const Tokens *t, int end_of_text, int *count)
@@ -2009,7 +2039,8 @@ void labels_guess(Model *m, const Tokenizer *t, Labelled *l, const Item *d, cons
         for (int k = 0; k < l->labels; k++) {
             if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
             tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
-            tokens_add(&docs, l->label[k].ids + l->label[k].answer, l->label[k].size - l->label[k].answer, 1);
+            tokens_add(&docs, l->label[k].ids + l->label[k].answer,
+                       l->label[k].size - l->label[k].answer, 1);
             tokens_add(&docs, &end, 1, 1);
         }
     Scores s = score(m, t, &docs, B, T, 0);
@@ -2104,7 +2135,8 @@ static char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Toke
 }
 
 /* How many of the n answers, greedily generated, are the wanted ones exactly: 0 or 1 for each. */
-static double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n, const Tokens *shots)
+static double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n,
+                             const Tokens *shots)
 {
     double *exact = allocate(n, sizeof(double));
     for (int i = 0; i < n; i++) {
@@ -2148,7 +2180,8 @@ void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer 
     if (exact)
         table_row(&quality, "accuracy, by generation\t%s",
                   interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, l->n, o.seed), "%.3f"));
-    table_row(&quality, "macro-F1\t%s", interval_text(bootstrap(label_f1, l, l->n, o.seed), "%.3f"));
+    table_row(&quality, "macro-F1\t%s",
+              interval_text(bootstrap(label_f1, l, l->n, o.seed), "%.3f"));
     table_row(&quality, "calibration error\t%s",
               interval_text(bootstrap(label_ece, l, l->n, o.seed), "%.3f"));
     table_done(&quality, records);
@@ -2156,7 +2189,8 @@ void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer 
     for (int i = -1; i < l->labels; i++) {
         if (i >= 0) {
             free(line);
-            line = tokens_text(t, l->label[i].ids + l->label[i].answer, l->label[i].size - l->label[i].answer);
+            line = tokens_text(t, l->label[i].ids + l->label[i].answer,
+                               l->label[i].size - l->label[i].answer);
         }
         for (int k = 0; k < l->labels; k++) {
             int count = 0;
@@ -2176,13 +2210,16 @@ void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer 
 void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writer *records)
 {
     Scores s = score(m, t, data, o.batch, T, o.limit);
-    Table table = {.title = format("%s: %d %s", data->path, s.n, data->examples ? "examples" : "rows")};
+    Table table = {.title =
+                       format("%s: %d %s", data->path, s.n, data->examples ? "examples" : "rows")};
     Interval loss = bootstrap(ratio, &(Ratio){s.loss, s.count}, s.n, o.seed);
     table_row(&table, "measure\tvalue and 95%% interval");
     table_row(&table, "loss, nats a token\t%s", interval_text(loss, "%.4f"));
     table_row(&table, "perplexity\t%s", interval_text(scaled(loss, exp, 1), "%.2f"));
-    table_row(&table, "bits a byte\t%s", interval_text(scaled(bootstrap(ratio, &(Ratio){s.loss, s.bytes},
-              s.n, o.seed), NULL, 1 / log(2)), "%.4f"));
+    table_row(&table, "bits a byte\t%s",
+              interval_text(scaled(bootstrap(ratio, &(Ratio){s.loss, s.bytes}, s.n, o.seed), NULL,
+                                   1 / log(2)),
+                            "%.4f"));
     table_row(&table, "token accuracy\t%s",
               interval_text(bootstrap(ratio, &(Ratio){s.right, s.count}, s.n, o.seed), "%.4f"));
     table_done(&table, records);
@@ -2223,7 +2260,8 @@ static Json **pairs_read(const char *path, int *n)
         Json *row = json_parse(line, strlen(line), error, sizeof error), *a, *b, *group;
         if (!row) die("%s, line %d: %s", path, number, error);
         a = json_get(row, "a"), b = json_get(row, "b"), group = json_get(row, "group");
-        if (!a || !b || !group || a->type != '"' || b->type != '"' || group->type != '"' || !a->size || !b->size)
+        if (!a || !b || !group || a->type != '"' || b->type != '"' || group->type != '"' ||
+            !a->size || !b->size)
             die("%s, line %d: expected {\"a\": text, \"b\": text, \"group\": text}", path, number);
         rows = reallocate(rows, *n + 1, sizeof *rows);
         rows[(*n)++] = row;
@@ -2241,7 +2279,8 @@ static const char *gap_text(Json **rows, const double *gap, int n, const char *g
     for (int i = 0; i < n; i++)
         if (!group || !strcmp(json_get(rows[i], "group")->text, group))
             part[count++] = size ? fabs(gap[i]) : gap[i];
-    const char *text = interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, o.seed), "%+.3f");
+    const char *text =
+        interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, o.seed), "%+.3f");
     free(part);
     return text;
 }
@@ -2253,7 +2292,8 @@ void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
     double *base = pairs_gap(m, t, rows, n), *after = tuned ? pairs_gap(tuned, t, rows, n) : NULL;
     Table table = {.title = "counterfactual pairs: log p(a) - log p(b), in nats",
                    .note = "near 0: the model treats both alike; size is the mean distance from 0"};
-    table_row(&table, after ? "group\tpairs\tbase\tbase, size\ttuned\ttuned, size" : "group\tpairs\tgap\tsize");
+    table_row(&table, after ? "group\tpairs\tbase\tbase, size\ttuned\ttuned, size"
+                            : "group\tpairs\tgap\tsize");
     for (int i = 0; i <= n; i++) {
         const char *group = i < n ? json_get(rows[i], "group")->text : NULL;
         int seen = 0, count = 0;
@@ -2290,13 +2330,15 @@ void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const I
     }
     *tokens /= n;
     Scores s = score(m, t, &docs, o.batch, T, 0);
-    const char *loss = interval_text(bootstrap(ratio, &(Ratio){s.loss, s.count}, n, o.seed), "%.3f");
+    const char *loss =
+        interval_text(bootstrap(ratio, &(Ratio){s.loss, s.count}, n, o.seed), "%.3f");
     if (l.labels) labels_guess(m, t, &l, d, shots, o.batch, T);
     double start = seconds(), *exact = answers_exact(m, t, d, n, shots);
     *time = (seconds() - start) / n;
     table_row(table, "%s\t%s\t%s\t%s\t%.0f\t%.1f", name, loss,
               l.labels ? interval_text(bootstrap(label_accuracy, &l, n, o.seed), "%.3f") : "",
-              interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, n, o.seed), "%.3f"), *tokens, 1e3 * *time);
+              interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, n, o.seed), "%.3f"), *tokens,
+              1e3 * *time);
     free(s.loss), free(exact), free(l.label), free(l.truth), free(l.guess), free(l.chance);
     tokens_free(&docs);
 }
@@ -2439,7 +2481,8 @@ static void train_step(Run *r)
     AdamW w = {r->lr, o.beta1, o.beta2, o.epsilon, o.decay, o.l1, o.clip};
     r->norm = model_update(m, w, r->p.step + 1);
     r->loss = loss;
-    r->flops = step_flops(m->c, o.batch, r->T, m->frozen, (double)counted / o.accumulate) * o.accumulate;
+    r->flops =
+        step_flops(m->c, o.batch, r->T, m->frozen, (double)counted / o.accumulate) * o.accumulate;
     r->p.step++, r->p.epoch = r->feed.epoch, r->p.row = r->feed.row;
 }
 
@@ -2506,7 +2549,8 @@ static int validation_due(Run *r)
         r->p.waited++;
     }
     if (r->rises == 3)
-        printf("        validation loss has risen three times while training goes on: the model begins to\n"
+        printf("        validation loss has risen three times while training goes on: the model "
+               "begins to\n"
                "        learn its training data by heart; the best one so far is kept\n");
     return o.patience && r->p.waited >= o.patience;
 }
@@ -2576,12 +2620,15 @@ static void print_plan(const Run *r)
     double acts = acts_describe(c, TRAINING, o.freeze, o.batch, r->T, sizes, strides);
     double mb = sizeof(real) / 1e6, work = N * 6.0 * c.C + head_room(c, min_int(N, CHUNK));
     printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
-    printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers %.1f; "
-           "%.1f MB in all\n", m->count * mb, trained * mb, 2 * trained * mb, acts * mb, work * mb,
-           (m->count + 3.0 * trained + acts + work) * mb);
+    printf(
+        "  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers %.1f; "
+        "%.1f MB in all\n",
+        m->count * mb, trained * mb, 2 * trained * mb, acts * mb, work * mb,
+        (m->count + 3.0 * trained + acts + work) * mb);
     double time = step_flops(c, o.batch, r->T, o.freeze, N) * o.accumulate / (0.7 * r->peak) +
                   trained * 32.0 / 3e10;
-    printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "", r->peak / 1e9);
+    printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
+           r->peak / 1e9);
     printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
            o.accumulate, o.batch, r->T,
            (double)r->steps * o.accumulate * o.batch / r->feed.rows, r->feed.rows,
@@ -2595,19 +2642,21 @@ void write_run(const Run *r, const char *options_text, int finished)
     Writer *w = writer_open(path);
     Config c = r->m->c;
     writer_print(w, "%s", options_text);
-    writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n", c.L,
-                 c.NH, c.C, c.V, r->m->count);
-    writer_print(w, "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\nbest_loss = %.6f\n"
-                 "seconds = %.1f\nfinished = %d\n", threads(), r->peak / 1e9, (int)r->p.step,
-                 (int)r->p.best_step, r->p.best_loss, r->p.seconds, finished);
+    writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n",
+                 c.L, c.NH, c.C, c.V, r->m->count);
+    writer_print(w,
+                 "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\nbest_loss = %.6f\n"
+                 "seconds = %.1f\nfinished = %d\n",
+                 threads(), r->peak / 1e9, (int)r->p.step, (int)r->p.best_step, r->p.best_loss,
+                 r->p.seconds, finished);
     writer_close(w);
     free(path);
 }
 
 /* ---- what the model says, before and after ---- */
 
-/* Let `m` answer the first o.show held-out prompts, greedily; print and record prompt, answer and, for
- * examples, the answer that was wanted. Running text is prompted with its rows' first words. */
+/* Let `m` answer the first o.show held-out prompts, greedily; print and record prompt, answer and,
+ * for examples, the answer that was wanted. Running text is prompted with its rows' first words. */
 static void show_samples(Run *r, Model *m, const char *when)
 {
     char *path = out_path("samples.jsonl");
@@ -2618,12 +2667,14 @@ static void show_samples(Run *r, Model *m, const char *when)
     if (!items) n = (int)((r->val.count - 1) / r->T);
     printf("\n%s training:\n", strcmp(when, "before") ? "after" : "before");
     for (int i = 0; i < min_int(o.show, n); i++) {
-        Item item = items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, text_prompt, text_prompt};
+        Item item =
+            items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, text_prompt, text_prompt};
         char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
         char *wanted = tokens_text(r->tokenizer, item.ids + item.answer, item.size - item.answer);
         char *said = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
         printf("  %s\n    -> %s\n", prompt, said);
-        fprintf(file, "{\"when\":\"%s\",\"prompt\":", when), json_write_string(file, prompt, strlen(prompt));
+        fprintf(file, "{\"when\":\"%s\",\"prompt\":", when),
+            json_write_string(file, prompt, strlen(prompt));
         fputs(",\"text\":", file), json_write_string(file, said, strlen(said));
         if (items) fputs(",\"wanted\":", file), json_write_string(file, wanted, strlen(wanted));
         fputs("}\n", file);
@@ -2637,8 +2688,10 @@ static void show_samples(Run *r, Model *m, const char *when)
 /* The page that shows it all: ./prepare report, from the folder of this program. */
 static void make_report(void)
 {
-    char *program = format("%.*sprepare", o.program && strrchr(o.program, '/')
-                           ? (int)(strrchr(o.program, '/') - o.program + 1) : 0, o.program ? o.program : "");
+    char *program = format(
+        "%.*sprepare",
+        o.program && strrchr(o.program, '/') ? (int)(strrchr(o.program, '/') - o.program + 1) : 0,
+        o.program ? o.program : "");
     fflush(stdout);
     pid_t child = access(program, X_OK) == 0 ? fork() : -1;
     if (child == 0) {
@@ -2671,15 +2724,16 @@ static Run *run_prepare(void)
             o.tokenizer, t->count, r->m->c.V);
     r->end_of_text = t->end_of_text;
     r->T = o.context ? o.context : r->m->c.T;
-    if (r->T > r->m->c.T) die_usage("--context: the model's longest is %d, found %d", r->m->c.T, r->T);
+    if (r->T > r->m->c.T)
+        die_usage("--context: the model's longest is %d, found %d", r->m->c.T, r->T);
     if (o.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
     r->train = tokens_read(o.data, "train", r->m->c.V);
     r->has_val = access(val, R_OK) == 0;
     if (r->has_val) r->val = tokens_read(o.data, "val", r->m->c.V);
     r->feed = feed_new(&r->train, r->T, r->end_of_text, 1, o.seed);
     if (r->feed.cut)
-        printf("%d of %d examples are longer than %d tokens and lose their beginning\n", r->feed.cut,
-               r->feed.count, r->T);
+        printf("%d of %d examples are longer than %d tokens and lose their beginning\n",
+               r->feed.cut, r->feed.count, r->T);
     r->steps = o.steps ? o.steps
                        : max_int(1, (int)ceil(o.epochs * r->feed.rows / (o.batch * o.accumulate)));
     r->batches = allocate(o.accumulate, sizeof(Batch));
@@ -2730,8 +2784,8 @@ static void run_finish(Run *r, const char *settings, int stopped)
             model_free(m);
         }
         if (r->has_val)
-            printf("validation loss %.4f before, %.4f after step %d\n", r->curve[1][0], r->p.best_loss,
-                   (int)r->p.best_step);
+            printf("validation loss %.4f before, %.4f after step %d\n", r->curve[1][0],
+                   r->p.best_loss, (int)r->p.best_step);
         printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
                r->has_val ? best : path, path, o.out, duration(r->p.seconds));
         make_report();
@@ -2791,8 +2845,10 @@ int train(const char *settings)
 /* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify. */
 #define NUMBERS 1e12
 static const Option options[] = {
-    {"model", 's', &o.model, NULL, 0, 0, "tgcepk", "model file to begin with; without: a new model"},
-    {"data", 's', &o.data, NULL, 0, 0, "tep", "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
+    {"model", 's', &o.model, NULL, 0, 0, "tgcepk",
+     "model file to begin with; without: a new model"},
+    {"data", 's', &o.data, NULL, 0, 0, "tep",
+     "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
     {"tokenizer", 's', &o.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
     {"out", 's', &o.out, "out", 0, 0, "tep", "folder for results"},
     {"layers", 'i', &o.layers, "6", 1, 1000, "t", "blocks of a new model"},
@@ -2821,7 +2877,8 @@ static const Option options[] = {
     {"freeze", 'i', &o.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
     {"eval-every", 'i', &o.eval_every, "50", 1, 1e9, "t", "steps between validations"},
     {"limit", 'i', &o.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
-    {"patience", 'i', &o.patience, "0", 0, 1e9, "t", "validations without progress; 0: no early stop"},
+    {"patience", 'i', &o.patience, "0", 0, 1e9, "t",
+     "validations without progress; 0: no early stop"},
     {"save-every", 'i', &o.save_every, "200", 0, 1e9, "t", "steps between saved states"},
     {"resume", '!', &o.resume, NULL, 0, 0, "t", "go on from the saved state"},
     {"bf16", '!', &o.bf16, NULL, 0, 0, "t", "write models in bf16"},
@@ -2853,7 +2910,8 @@ static char *settings_text(char letter)
 {
     char *text = format("%s", ""), *longer;
     for (const Option *p = options; p->name; p++) {
-        if (!strchr(p->commands, letter) || !strcmp(p->name, "resume") || !strcmp(p->name, "threads"))
+        if (!strchr(p->commands, letter) || !strcmp(p->name, "resume") ||
+            !strcmp(p->name, "threads"))
             continue;
         const char *s = p->kind == 's' ? *(const char **)p->value : NULL;
         if (p->kind == 'f') longer = format("%s%s = %g\n", text, p->name, *(double *)p->value);
@@ -2881,7 +2939,8 @@ static char *list_in(char **argv, int i)
 {
     char *name = argv[i], *value = strncmp(name, "--", 2) ? NULL : strchr(name, '=');
     if (value) value++;
-    else if (i > 0 && !strncmp(argv[i - 1], "--", 2) && !strchr(argv[i - 1], '=')) name = argv[i - 1], value = argv[i];
+    else if (i > 0 && !strncmp(argv[i - 1], "--", 2) && !strchr(argv[i - 1], '='))
+        name = argv[i - 1], value = argv[i];
     if (!value || !strchr(value, ',')) return NULL;
     size_t length = strcspn(name + 2, "=");
     for (const Option *p = options; p->name; p++)
@@ -2917,7 +2976,8 @@ static char **search_words(int argc, char **argv, int k, char **settings)
         pick = k % choices, k /= choices;
         while (pick--) from = strchr(from, ',') + 1;
         if (list == argv[i]) name = argv[i - 1] + 2;
-        words[i] = format("%.*s%.*s", (int)(list - argv[i]), argv[i], (int)strcspn(from, ","), from);
+        words[i] =
+            format("%.*s%.*s", (int)(list - argv[i]), argv[i], (int)strcspn(from, ","), from);
         *settings = format("%s%s%.*s=%.*s", *settings, **settings ? "_" : "",
                            (int)strcspn(name, "="), name, (int)strcspn(from, ","), from);
     }
@@ -2974,7 +3034,8 @@ static int search(int argc, char **argv, int combinations)
     Table table = {.title = "search, best first"};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
     for (int k = 0; k < combinations; k++)
-        table_row(&table, "%s\t%.4f\t%d\t%.1f", trials[k].settings, trials[k].loss, trials[k].step, trials[k].seconds);
+        table_row(&table, "%s\t%.4f\t%d\t%.1f", trials[k].settings, trials[k].loss, trials[k].step,
+                  trials[k].seconds);
     Writer *records = writer_open(format("%s/search.jsonl", o.out));
     table_done(&table, records);
     writer_close(records);
@@ -3004,8 +3065,8 @@ static Tokenizer *tokenizer_load(const Model *m)
 {
     Tokenizer *t = tokenizer_read(o.tokenizer);
     if (t->count != m->c.V)
-        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)", o.tokenizer,
-            t->count, m->c.V);
+        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
+            o.tokenizer, t->count, m->c.V);
     return t;
 }
 
@@ -3078,7 +3139,8 @@ static int run_compare(void)
     Item *from = items_read(&train, t->end_of_text, &pool);
     double tokens, time, most = 0, slowest = 0, cost = tuning_seconds();
     if (o.limit) n = min_int(n, o.limit);
-    Table table = {.title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
+    Table table = {
+        .title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
     table_row(&table, "model\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
     char *list = format("%s", o.shots), *rest = list, *word, *end;
     while ((word = strsep(&rest, ","))) {
@@ -3086,15 +3148,16 @@ static int run_compare(void)
         if (end == word || *end || k < 0 || k > 1000)
             die_usage("--shots: expected numbers such as 0,4, found '%s'", word);
         Tokens shots = shots_draw(t, from, pool, (int)k);
-        compare_row(&table, base, t, k ? format("base, %ld-shot", k) : "base", d, n, k ? &shots : NULL,
-                    T, &tokens, &time);
+        compare_row(&table, base, t, k ? format("base, %ld-shot", k) : "base", d, n,
+                    k ? &shots : NULL, T, &tokens, &time);
         if (tokens > most) most = tokens, slowest = time;
         tokens_free(&shots);
     }
     compare_row(&table, tuned, t, "tuned", d, n, NULL, T, &tokens, &time);
     if (cost && slowest > time)
-        table.note = format("tuning took %s; at %.1f ms less a query it has paid for itself after %.0f queries",
-                            duration(cost), 1e3 * (slowest - time), ceil(cost / (slowest - time)));
+        table.note = format(
+            "tuning took %s; at %.1f ms less a query it has paid for itself after %.0f queries",
+            duration(cost), 1e3 * (slowest - time), ceil(cost / (slowest - time)));
     Writer *records = records_open("compare.jsonl");
     table_done(&table, records);
     writer_close(records);
@@ -3104,17 +3167,20 @@ static int run_compare(void)
 
 /* ---- answers ---- */
 
-/* A line of --jsonl: {"prompt": text}, {"messages": [...]} or a JSON string, as tokens; NULL and why
- * not. */
+/* A line of --jsonl: {"prompt": text}, {"messages": [...]} or a JSON string, as tokens; NULL and
+ * why not. */
 static int *line_tokens(Tokenizer *t, const char *line, int *count, char *error, size_t size)
 {
     Json *row = json_parse(line, strlen(line), error, size);
-    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt"), *list = json_get(row, "messages");
+    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt"),
+         *list = json_get(row, "messages");
     int *tokens = NULL;
     if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
     else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
     if (row && !tokens)
-        snprintf(error, size, "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, ...]} or text");
+        snprintf(
+            error, size,
+            "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, ...]} or text");
     if (row) json_free(row);
     return tokens;
 }
@@ -3199,7 +3265,9 @@ static void answer_classify(Model *m, Tokenizer *t, char *line)
         free(label), free(spaced);
     }
     labels_guess(m, t, &l, &example, NULL, 4, m->c.T);
-    if (o.jsonl) putchar('{'), print_json("label", names[*l.guess], ""), printf(",\"probability\":%.4f}\n", *l.chance);
+    if (o.jsonl)
+        putchar('{'), print_json("label", names[*l.guess], ""),
+            printf(",\"probability\":%.4f}\n", *l.chance);
     else printf("%s\t%.4f\n", names[*l.guess], *l.chance);
     for (int k = 0; k < l.labels; k++) free(ids[k]);
     free((void *)example.ids), free(list), free(prompt);
@@ -3207,7 +3275,8 @@ static void answer_classify(Model *m, Tokenizer *t, char *line)
 
 static int run_classify(void)
 {
-    if (!o.labels) die_usage("--labels is missing: the labels to choose from, such as positive,negative");
+    if (!o.labels)
+        die_usage("--labels is missing: the labels to choose from, such as positive,negative");
     Model *m = model_load(o.model);
     return each_line(m, tokenizer_load(m), answer_classify);
 }
@@ -3223,7 +3292,8 @@ static int run_chat(void)
     size_t room = 0;
     ssize_t size;
     if (isatty(0)) printf("say something; an empty line begins a new talk, Ctrl-D ends\n");
-    while ((isatty(0) ? printf("> "), fflush(stdout) : 0, size = getline(&line, &room, stdin)) >= 0) {
+    while ((isatty(0) ? printf("> "), fflush(stdout) : 0, size = getline(&line, &room, stdin)) >=
+           0) {
         while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
         if (!size) { from = count; continue; }
         turns = reallocate(turns, count + 3, sizeof *turns);
@@ -3253,8 +3323,8 @@ static int run_chat(void)
 
 /* ---- bench: every figure beside what the machine can do ---- */
 
-/* Median time of `trials` multiplications, rows x columns x depth, in one of backward's or forward's
- * arrangements. */
+/* Median time of `trials` multiplications, rows x columns x depth, in one of backward's or
+ * forward's arrangements. */
 static double bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N, int K)
 {
     enum { TRIALS = 9 };
@@ -3276,7 +3346,8 @@ static void bench_matmuls(double peak)
     real *a = allocate_reals((size_t)50257 * 768), *b = allocate_reals((size_t)50257 * 768);
     real *c = allocate_reals((size_t)50257 * 768);
     for (size_t i = 0; i < (size_t)50257 * 768; i++) a[i] = i % 7 - (real)3, b[i] = i % 5 - (real)2;
-    printf("\nmatrix multiply, GFLOP/s and %% of peak    y = x w^T       dx = dy w       dw = dy^T x\n");
+    printf("\nmatrix multiply, GFLOP/s and %% of peak    y = x w^T       dx = dy w       dw = dy^T "
+           "x\n");
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         int N = shapes[s][0], OC = shapes[s][1], C = shapes[s][2];
         double flops = 2.0 * N * OC * C;
@@ -3319,9 +3390,9 @@ static double bench_step(Config c, int B, int T, double *update)
 
 static void bench_steps(double peak)
 {
-    static const int sizes[][4] = {{12, 4, 64, 0}, {6, 4, 64, 1}, {24, 4, 64, 1}, {12, 4, 256, 1},
-                                   {6, 4, 256, 1}, {24, 4, 256, 1}, {12, 4, 1024, 1}, {6, 4, 1024, 1},
-                                   {24, 4, 1024, 1}};
+    static const int sizes[][4] = {{12, 4, 64, 0},   {6, 4, 64, 1},   {24, 4, 64, 1},
+                                   {12, 4, 256, 1},  {6, 4, 256, 1},  {24, 4, 256, 1},
+                                   {12, 4, 1024, 1}, {6, 4, 1024, 1}, {24, 4, 1024, 1}};
     printf("\ntraining step, C 768           seconds   tok/s   %% of peak   AdamW   memory\n");
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         Config c = {1024, 50257, sizes[i][0], 12, 768, 50304};
@@ -3330,12 +3401,13 @@ static void bench_steps(double peak)
         if (o.quick && sizes[i][3]) continue;
         size_t acts[ACTS], strides[ACTS];
         Tensor tensors[TENSORS];
-        double memory = acts_describe(c, TRAINING, 0, B, T, acts, strides) + 4.0 * tensors_describe(c, tensors) +
-                        6.0 * B * T * c.C + head_room(c, min_int(B * T, CHUNK));
+        double memory = acts_describe(c, TRAINING, 0, B, T, acts, strides) +
+                        4.0 * tensors_describe(c, tensors) + 6.0 * B * T * c.C +
+                        head_room(c, min_int(B * T, CHUNK));
         double time = bench_step(c, B, T, &update);
-        printf("  L %2d  B %d  T %4d            %8.3f %7.0f      %4.0f%%     %5.3f   %.2f GB\n", c.L, B, T,
-               time, B * T / time, 100 * step_flops(c, B, T, 0, B * T) / time / peak, update,
-               memory * sizeof(real) / 1e9);
+        printf("  L %2d  B %d  T %4d            %8.3f %7.0f      %4.0f%%     %5.3f   %.2f GB\n",
+               c.L, B, T, time, B * T / time, 100 * step_flops(c, B, T, 0, B * T) / time / peak,
+               update, memory * sizeof(real) / 1e9);
         fflush(stdout);
     }
 }
@@ -3358,8 +3430,10 @@ static void bench_generation(double bandwidth)
     }
     qsort(time, TOKENS, sizeof *time, by_value);
     double bytes = (m->count - (size_t)c.T * c.C) * sizeof(real), limit = bytes / bandwidth;
-    printf("\ngeneration, L 12, C 768: %.1f ms a token, %.1f tok/s, %.0f%% of what reading the weights once "
-           "allows\n", 1e3 * time[TOKENS / 2], 1 / time[TOKENS / 2], 100 * limit / time[TOKENS / 2]);
+    printf("\ngeneration, L 12, C 768: %.1f ms a token, %.1f tok/s, %.0f%% of what reading the "
+           "weights once "
+           "allows\n",
+           1e3 * time[TOKENS / 2], 1 / time[TOKENS / 2], 100 * limit / time[TOKENS / 2]);
     free_reals(logits);
     model_free(m);
 }
@@ -3367,8 +3441,8 @@ static void bench_generation(double bandwidth)
 static int run_bench(void)
 {
     double peak = machine_peak(), bandwidth = machine_bandwidth();
-    printf("machine: %d threads, %d-byte vectors, %.0f GFLOP/s, reads %.1f GB/s\n", threads(), VECTOR,
-           peak / 1e9, bandwidth / 1e9);
+    printf("machine: %d threads, %d-byte vectors, %.0f GFLOP/s, reads %.1f GB/s\n", threads(),
+           VECTOR, peak / 1e9, bandwidth / 1e9);
     bench_matmuls(peak);
     bench_steps(peak);
     bench_generation(bandwidth);
@@ -3378,16 +3452,19 @@ static int run_bench(void)
 
 /* With no option at all: a customer service learns its trade. */
 #define DEMO "--model", "data/mini.bin", "--tokenizer", "data/mini_tokenizer.bin", "--data", \
-             "data/support", "--batch", "8", "--epochs", "6", "--lr", "1e-3", "--eval-every", "10", \
-             "--patience", "3"
+             "data/support", "--batch", "8", "--epochs", "6", "--lr", "1e-3", \
+             "--eval-every", "10", "--patience", "3"
 static const char *demo_intro =
-    "A small GPT-2, pretrained on stories for children, is fine-tuned on conversations of an online\n"
-    "shop. First, three customers whom it will not see in training ask the untrained model; then it\n"
+    "A small GPT-2, pretrained on stories for children, is fine-tuned on conversations of an "
+    "online\n"
+    "shop. First, three customers whom it will not see in training ask the untrained model; then "
+    "it\n"
     "learns; then the same three ask again. Everything is in out/ afterwards.";
 static const char *demo_end =
     "\nNext:\n"
     "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin\n"
-    "  ./train_gpt generate --model data/mini.bin --tokenizer data/mini_tokenizer.bin --prompt \"Once\"\n"
+    "  ./train_gpt generate --model data/mini.bin --tokenizer data/mini_tokenizer.bin --prompt "
+    "\"Once\"\n"
     "  ./train_gpt bench";
 
 int main(int argc, char **argv)
@@ -3397,7 +3474,8 @@ int main(int argc, char **argv)
         {"eval", 'e', run_eval}, {"compare", 'p', run_compare}, {"classify", 'k', run_classify},
         {"bench", 'b', run_bench}};
     enum { COMMANDS = sizeof commands / sizeof *commands };
-    const char *usage = "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
+    const char *usage =
+        "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
     char *settings, *intro[] = {argv[0], DEMO};
     int demo = argc == 1, which = 0, named = argc > 1 && argv[1][0] != '-';
     while (named && which < COMMANDS && strcmp(argv[1], commands[which].name)) which++;
