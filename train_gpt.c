@@ -1855,7 +1855,7 @@ static double ratio(const void *data, const int *rows, int n)
 typedef struct {
     const char *title, *kind, *note;                          /* kind: NULL, "heat" or "bars" */
     int columns, rows;
-    char **cells;                                             /* rows * columns */
+    char **cells, **lines;                                    /* rows * columns; who owns them */
 } Table;
 
 /* Add a row; cells are separated by tabs. The first row holds the columns' names. */
@@ -1867,6 +1867,8 @@ void table_row(Table *t, const char *form, ...)
     va_start(args, form);
     if (vasprintf(&line, form, args) < 0) die("out of memory");
     va_end(args);
+    t->lines = reallocate(t->lines, t->rows + 1, sizeof *t->lines);
+    t->lines[t->rows] = line;
     if (!t->rows)
         for (const char *c = line; c; c = strchr(c, '\t'), c += c != NULL) t->columns++;
     t->cells = reallocate(t->cells, (size_t)++t->rows * t->columns, sizeof *t->cells);
@@ -1912,7 +1914,8 @@ void table_done(Table *t, Writer *records)
                 json_write_string(records->file, t->note, strlen(t->note));
         writer_print(records, "}\n");
     }
-    free(t->cells);
+    for (int r = 0; r < t->rows; r++) free(t->lines[r]);
+    free(t->cells), free(t->lines);
 }
 
 /* ---- documents and their likelihood ---- */
@@ -2026,6 +2029,8 @@ Labelled labels_find(const Item *d, int n)
     if (l.labels < 2 || n < 3 * l.labels) l.labels = 0;
     return l;
 }
+
+void labels_free(Labelled *l) { free(l->label), free(l->truth), free(l->guess), free(l->chance); }
 
 /* Classify by likelihood: the label whose tokens, and the end of text after them, are most probable
  * behind the prompt; its probability is its share among the labels'. `shots` go before each. */
@@ -2339,7 +2344,7 @@ void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const I
               l.labels ? interval_text(bootstrap(label_accuracy, &l, n, o.seed), "%.3f") : "",
               interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, n, o.seed), "%.3f"), *tokens,
               1e3 * *time);
-    free(s.loss), free(exact), free(l.label), free(l.truth), free(l.guess), free(l.chance);
+    free(s.loss), free(exact), labels_free(&l);
     tokens_free(&docs);
 }
 
@@ -3051,7 +3056,10 @@ static int run_train(void)
 {
     if (!o.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
     if (!strchr("clk", o.schedule[0])) die_usage("--schedule: expected cosine, linear or konstant");
-    return train(settings_text('t')) ? 130 : 0;
+    char *settings = settings_text('t');
+    int interrupted_run = train(settings);
+    free(settings);
+    return interrupted_run ? 130 : 0;
 }
 
 static Model *model_load(const char *path)
@@ -3072,8 +3080,11 @@ static Tokenizer *tokenizer_load(const Model *m)
 
 static Writer *records_open(const char *name)
 {
+    char *path = format("%s/%s", o.out, name);
     make_folder(o.out);
-    return writer_open(format("%s/%s", o.out, name));
+    Writer *w = writer_open(path);
+    free(path);
+    return w;
 }
 
 static Tokens held_out(const Model *m)
@@ -3093,23 +3104,27 @@ static int run_eval(void)
 {
     Model *m = model_load(o.model), *tuned = o.tuned ? model_load(o.tuned) : NULL;
     Tokenizer *t = tokenizer_load(m);
+    Tokens data = {0};
+    if (!o.pairs) data = held_out(m);
     Writer *records = records_open(o.pairs ? "bias.jsonl" : "eval.jsonl");
     if (o.pairs) report_pairs(m, tuned, t, records);
-    else {
-        Tokens data = held_out(m);
-        report_scores(m, t, &data, context_of(m), records);
-        if (data.examples) {
-            int n;
-            Item *d = items_read(&data, t->end_of_text, &n);
-            if (o.limit) n = min_int(n, o.limit);
-            Labelled l = labels_find(d, n);
-            if (l.labels) {
-                labels_guess(m, t, &l, d, NULL, o.batch, context_of(m));
-                report_labels(&l, t, answers_exact(m, t, d, n, NULL), records);
-            }
+    else report_scores(m, t, &data, context_of(m), records);
+    if (data.examples) {
+        int n;
+        Item *d = items_read(&data, t->end_of_text, &n);
+        if (o.limit) n = min_int(n, o.limit);
+        Labelled l = labels_find(d, n);
+        if (l.labels) {
+            labels_guess(m, t, &l, d, NULL, o.batch, context_of(m));
+            double *exact = answers_exact(m, t, d, n, NULL);
+            report_labels(&l, t, exact, records);
+            free(exact);
         }
+        labels_free(&l), free(d);
     }
     writer_close(records);
+    tokens_free(&data), tokenizer_free(t), model_free(m);
+    if (tuned) model_free(tuned);
     return 0;
 }
 
@@ -3161,7 +3176,8 @@ static int run_compare(void)
     Writer *records = records_open("compare.jsonl");
     table_done(&table, records);
     writer_close(records);
-    free(list);
+    free(list), free(d), free(from), tokens_free(&data), tokens_free(&train);
+    tokenizer_free(t), model_free(base), model_free(tuned);
     return 0;
 }
 
@@ -3196,7 +3212,7 @@ static int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *
         answer(m, t, line);
         fflush(stdout);
     }
-    free(line);
+    free(line), tokenizer_free(t), model_free(m);
     return 0;
 }
 
@@ -3238,6 +3254,8 @@ static int run_generate(void)
         printf("--- %d ---\n%s%s\n", i + 1, o.prompt, out[i].text);
     printf("\n");
     fprintf(stderr, "%d tokens, %.1f tok/s\n", out->tokens, out->tokens / (seconds() - start));
+    for (int i = 0; i < s.samples; i++) free(out[i].text);
+    free(out), free(prompt), tokenizer_free(t), model_free(m);
     return 0;
 }
 
@@ -3313,11 +3331,13 @@ static int run_chat(void)
         s.key = random_key(s.key, turn++);
         generate(m, t, prompt, e.size + 1, &s, &out, stdout);
         printf("\n");
-        char *said = out.text + (out.text[0] == ' ');
+        char *said = format("%s", out.text + (out.text[0] == ' '));
         turns[count++] = (Turn){ASSISTANT, 0, said, strlen(said)};
-        free(e.ids), free(e.counts), free(prompt);
+        free(out.text), free(e.ids), free(e.counts), free(prompt);
     }
     if (isatty(0)) printf("\n");
+    for (int i = 0; i < count; i++) free(turns[i].text);
+    free(turns), free(line), tokenizer_free(t), model_free(m);
     return 0;
 }
 
@@ -3476,14 +3496,15 @@ int main(int argc, char **argv)
     enum { COMMANDS = sizeof commands / sizeof *commands };
     const char *usage =
         "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
-    char *settings, *intro[] = {argv[0], DEMO};
+    static char **words, *settings;
+    char *intro[] = {argv[0], DEMO};
     int demo = argc == 1, which = 0, named = argc > 1 && argv[1][0] != '-';
     while (named && which < COMMANDS && strcmp(argv[1], commands[which].name)) which++;
     if (which == COMMANDS) die_usage("unknown command '%s'; %s", argv[1], usage);
     if (demo) argv = intro, argc = sizeof intro / sizeof *intro;
     char letter = commands[which].letter;
     int combinations = letter == 't' ? search_size(argc, argv) : 1;
-    char **words = search_words(argc, argv, 0, &settings);
+    words = search_words(argc, argv, 0, &settings);
     o.program = argv[0];
     if (options_parse(options, letter, usage, argc - 1 - named, words + 1 + named))
         die_usage("unexpected '%s'; options begin with --", words[1 + named]);
