@@ -1,6 +1,7 @@
 # make          the three programs, and the demo's data
 # make test     proofs: gradients, parity with PyTorch, round trips, bad input
 # make bench    speed and memory, beside what the machine can do
+# make demo-sentiment ... a use case from examples to decision
 # make debug    the programs with sanitizers;  make clean
 #
 # Everything can be set from outside: make CC=clang, make OPENMP= (one thread), make ARCH=
@@ -41,6 +42,19 @@ test_gpt_double: test_gpt.c train_gpt.c tokenizer.c
 
 $(DEMO): data/support.jsonl data/mini_tokenizer.bin prepare
 	./prepare examples $< --out data/support --tokenizer data/mini_tokenizer.bin > data/support_report.txt
+
+# One command a use case: demo-support, demo-sentiment, demo-topics, demo-entities, demo-tutor: prepare
+# the examples, tune, compare with prompting, draw the page. Settings: TUNE="--lr 5e-4 --epochs 4"
+TUNE     = --batch 8 --epochs 8 --lr 1e-3 --eval-every 10 --patience 3
+MINI     = --model data/mini.bin --tokenizer data/mini_tokenizer.bin
+demo-%: train_gpt prepare
+	./prepare examples data/$*.jsonl --out data/$* --tokenizer data/mini_tokenizer.bin
+	./train_gpt $(MINI) --data data/$* --out out/$* $(TUNE)
+	./train_gpt compare $(MINI) --tuned out/$*/best.bin --data data/$* --out out/$*
+	./prepare report out/$*
+demo-stories: train_gpt prepare
+	./prepare text data/stories.txt --out data/stories --tokenizer data/mini_tokenizer.bin
+	./train_gpt $(MINI) --data data/stories --out out/stories $(TUNE)
 
 test: all test_gpt test_gpt_double
 	./test_gpt

@@ -20,6 +20,7 @@
  *
  * It includes train_gpt.c for one thing: the table of tensors, which has the names of others, too.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
+ *          [RFC 4180] CSV   [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
  */
 #ifndef PREPARE_C
 #define PREPARE_C
@@ -1105,8 +1106,7 @@ int found(Example *e, int kind, int column, const char *form, ...)
     text_print(&text, "%s, line %d", e->path, e->line);
     if (column) text_print(&text, ", column %d", column);
     text_print(&text, ": %s", what);
-    for (char *c = text.bytes; *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;
-    findings[kind].first[n] = text.bytes;
+    shown(findings[kind].first[n] = text.bytes);
     free(what);
     return 0;
 }
@@ -1269,9 +1269,10 @@ typedef struct { const char *at, *end, *error; char separator; } Csv;
 /* Take a field, up to the separator or the end of the line; its text goes to `to`. */
 void csv_field(Csv *c, Text *to)
 {
-    const char *begin = c->at;
+    const char *begin;
     int quoted = c->at < c->end && *c->at == '"', more = quoted;
-    text_add(to, "", to->size = 0);
+    to->size = 0;
+    text_add(to, "", 0);
     while (more) {                                 /* from a quote to the next; "" means one */
         c->at++;
         const char *close = memchr(c->at, '"', (size_t)(c->end - c->at));
@@ -1322,12 +1323,11 @@ void read_csv(Examples *x, const char *path, const char *text, size_t size, char
         Example e = {.path = path, .line = line};
         int count = csv_row(&c, fields), good = 1;
         Text pair[2] = {{0}};
-        if (!c.error && count == 1 && is_blank(fields[0].bytes, fields[0].size)) continue;
+        if (is_blank(row, (size_t)(c.at - row))) continue;
         if (c.error) good = found(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
         else if (count != columns)
             good = found(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
-        for (int k = 0; k < 2 && good; k++) good = is_utf8(&e, fields[at[first + k]].bytes,
-                                                           fields[at[first + k]].size);
+        good = good && is_utf8(&e, row, (size_t)(c.at - row));
         for (int k = 0; k < 2 && good; k++) {
             const Text *f = &fields[at[first + k]];
             text_add(&pair[k], " ", first == 2 && k == 1 && f->size);
@@ -1354,7 +1354,8 @@ void read_examples(Examples *x, const char *path)
 /* ---- copies and contradictions ----
  *
  * Rows that say the same are one group: each points to an earlier row, the first to itself. If one
- * of them were trained on and another validated, validation would ask for what it has told.
+ * were trained on and another validated, validation would ask for what training has told. Equal
+ * prompts with other answers tell nothing, but contradict each other: they are only pointed out.
  */
 
 int group_of(Examples *x, int i)
@@ -1386,7 +1387,7 @@ const char *line_of(const Example *e, const Example *seen_from)
     return text;
 }
 
-/* Equal rows; and rows equal but for the last answer, of which one at most can be learned. */
+/* Equal rows; and rows equal but for the last answer. */
 void find_repeated(Examples *x)
 {
     Map all = {0}, prompts = {0};
@@ -1397,7 +1398,7 @@ void find_repeated(Examples *x)
         e->equal = first_with(&all, x, i, e->tokens.size);
         asks[i] = e->tokens.answer ? first_with(&prompts, x, i, e->tokens.answer) : e->equal;
         differ[asks[i]] |= e->equal != asks[i];
-        group_join(x, i, asks[i]);
+        group_join(x, i, e->equal);
         if (e->equal != i) found(e, REPEATED, 0, "as %s", line_of(&x->row[e->equal], e));
     }
     for (int i = 0; i < x->count; i++) {
@@ -1619,7 +1620,7 @@ int split_examples(Examples *x, double share, uint64_t key)
 
 enum { CASE, TYPOS, DROP };
 
-/* All letters small, or all capitals; or one in thirty lost, doubled or exchanged with the next; or
+/* All letters small, or all capitals; or one in twenty lost, doubled or exchanged with the next; or
  * one word in eight lost. */
 void change(Text *to, int how, const char *s, size_t size, uint64_t key)
 {
@@ -1628,7 +1629,7 @@ void change(Text *to, int how, const char *s, size_t size, uint64_t key)
         int c = (unsigned char)s[i], next = i + 1 < size ? (unsigned char)s[i + 1] : 0, typo = 3;
         double u = random_uniform(key, (uint32_t)i + 1);
         if (how == CASE) c = upper ? toupper(c) : tolower(c);
-        if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(u * 90);
+        if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(u * 60);
         if (how == DROP && (i == 0 || isspace(c))) lost = u < 1. / 8;
         if (typo == 0 || lost) continue;
         if (typo == 1) text_add(to, &s[i], 1);
@@ -1724,21 +1725,12 @@ void report_examples(const Examples *x, const Tokens *side, int copies, int move
     }
     text_print(&note, "%d rows read, %d with errors, %d left out.", x->lines, errors, count[2]);
     if (copies) text_print(&note, " %d changed copies were added to training.", copies);
-    if (moved) text_print(&note, " %d rows drawn for validation have copies or other answers, and "
-                          "went to training.", moved);
+    if (moved) text_print(&note, " %d rows drawn for validation went to training, where copies of "
+                          "them are.", moved);
     if (count[0] + count[1] < 10) text_print(&note, " Fewer than 10 examples teach little.");
     t.note = note.bytes;
     table_done(&t, records);
     free(note.bytes);
-}
-
-/* The beginning of an answer, fit for a cell of a table. */
-char *answer_label(const Example *e)
-{
-    const char *text = e->turns[e->count - 1].text;
-    char *cell = format("%.40s", text + strspn(text, " \t\r\n"));
-    for (char *c = cell; *c; c++) *c = (unsigned char)*c < ' ' ? ' ' : *c;
-    return cell;
 }
 
 typedef struct { int first, rows, side[2]; } Balance;          /* of a label */
@@ -1766,8 +1758,10 @@ void report_answers(const Examples *x, Writer *records)
     Text text = {0};
     table_row(&t, "answer\texamples\tshare\ttraining\tvalidation");
     for (int k = 0; k < labels && k < 20; k++) {
-        char *name = answer_label(&x->row[b[k].first]);
-        table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, b[k].rows, 100. * b[k].rows / kept,
+        const Example *e = &x->row[b[k].first];
+        const char *answer = e->turns[e->count - 1].text;
+        char *name = format("%.40s", answer + strspn(answer, " \t\r\n"));
+        table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", shown(name), b[k].rows, 100. * b[k].rows / kept,
                   b[k].side[0], b[k].side[1]);
         free(name);
     }
@@ -1929,7 +1923,7 @@ int augment_examples(Examples *x, Tokenizer *t)
     return x->count - originals;
 }
 
-/* Split, change copies, and say what there is. */
+/* Split, add changed copies, and say what there is. */
 void report(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
 {
     int moved = split_examples(x, wish.val, random_key((uint64_t)wish.seed, 0));
@@ -1968,6 +1962,7 @@ int command_examples(int argc, char **argv)
     tokens_write(&side[0]);
     writer_close(records);
     printf("\n%s, %s_val.bin and %s are written\n", side[0].path, wish.out, path);
+    for (int s = 0; s < 2; s++) tokens_free(&side[s]), free((char *)side[s].path);
     for (int i = 0; i < x.count; i++) example_free(&x.row[i]);
     free(x.row), free(path);
     tokenizer_free(t);
@@ -2000,8 +1995,9 @@ const char report_style[] =
     ".soft{color:var(--soft);font-size:.9rem}.lead{font-size:1.15rem}h1 b{font-weight:500}\n"
     "b,.tred{color:rgb(var(--red));fill:rgb(var(--red))}.tblue{fill:rgb(var(--blue))}\n"
     ".warn{border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}\n"
-    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:1rem 1.5rem;"
-    "margin:1.8rem 0 0}.figures div{border-top:1px solid var(--rule);padding-top:.5rem}\n"
+    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));"
+    "gap:1rem 1.5rem;margin:1.8rem 0 0}.figures div{border-top:1px solid var(--rule);"
+    "padding-top:.5rem}\n"
     ".figures dt{font-size:.85rem;color:var(--soft)}.figures dd{margin:0;font-size:1.25rem}\n"
     "dd,table{font-variant-numeric:tabular-nums}figure{margin:1.2rem 0 0}\n"
     "svg{display:block;width:100%;height:auto;overflow:visible}svg text{font:12px system-ui,"
@@ -2014,11 +2010,13 @@ const char report_style[] =
     ".tables h3{margin-top:0}\n"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem}th,td{text-align:left;"
     "padding:.32rem 1.1rem .32rem 0;vertical-align:top;border-bottom:1px solid var(--rule)}\n"
-    "thead th{font-weight:500;color:var(--soft)}tbody th{font-weight:400}table .n{text-align:right}\n"
+    "thead th{font-weight:500;color:var(--soft)}tbody th{font-weight:400}"
+    "table .n{text-align:right}\n"
     ".bar{width:12rem;min-width:5rem;vertical-align:middle}.bar i{display:block;height:.7rem;"
     "background:rgb(var(--blue)/.75);border-radius:0 2px 2px 0}\n"
     ".heat td,.heat th+th{text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
-    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle}.sample{margin:1.2rem 0 2.2rem}\n"
+    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle}\n"
+    ".sample{margin:1.2rem 0 2.2rem}\n"
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,SFMono-Regular,"
     "Menlo,Consolas,monospace;background:var(--raised);padding:.7rem .9rem;border-radius:4px;"
     "margin:.2rem 0 0}\n"
@@ -2027,7 +2025,7 @@ const char report_style[] =
     "break-inside:avoid}.settings dt{color:var(--soft);white-space:nowrap}.settings dd{margin:0;"
     "text-align:right;overflow-wrap:anywhere}\n"
     "@media(max-width:40rem){body{padding-top:1.75rem}.wide{display:none}.narrow{display:block}"
-    ".heat td,.heat thead th{padding:.4rem;min-width:2rem;font-size:.8rem}}\n"
+    ".heat td,.heat th+th{padding:.4rem;min-width:2rem;font-size:.8rem}}\n"
     "@media print{body{padding:0}figure,.sample,section{break-inside:avoid}}\n";
 
 /* ---- elements ---- */
@@ -2110,8 +2108,10 @@ Log log_read(const char *folder)
             double x = strtod(fields[c].bytes, &end);
             if (at[c] >= 0 && end > fields[c].bytes) log.column[at[c]][n] = x;
         }
-        if (!isfinite(log.column[STEP][n])) continue;          /* a line cut short */
+        if (count != columns || !isfinite(log.column[STEP][n])) continue;  /* a line cut short */
         double loss = log.column[VAL_LOSS][n];
+        if (!isfinite(log.column[TRAIN_LOSS][n]))              /* before the first step */
+            log.column[RATE][n] = log.column[NORM][n] = NAN;
         if (isfinite(loss) && log.first < 0) log.first = log.best = n;
         if (isfinite(loss) && loss < log.column[VAL_LOSS][log.best]) log.best = n;
         log.rows++;
@@ -2133,14 +2133,15 @@ int log_last(const Log *log, const double *column)
 double *smooth(const double *y, int rows)
 {
     double *sum = allocate((size_t)rows + 1, sizeof *sum), *to = allocate((size_t)rows, sizeof *to);
-    int *count = allocate((size_t)rows + 1, sizeof *count);
+    int *count = allocate((size_t)rows + 1, sizeof *count), reach = max_int(1, rows / 50);
     for (int i = 0; i < rows; i++) {
         sum[i + 1] = sum[i] + (isfinite(y[i]) ? y[i] : 0);
         count[i + 1] = count[i] + isfinite(y[i]);
     }
-    for (int i = 0; i < rows; i++) {
-        int w = min_int(max_int(1, rows / 50), min_int(i, rows - 1 - i)), n = count[i + w + 1] - count[i - w];
-        to[i] = n ? (sum[i + w + 1] - sum[i - w]) / n : NAN;
+    for (int i = 0; i < rows; i++) {               /* begin narrow: the curve is steep there */
+        int w = min_int(reach, i), from = i - w, end = min_int(rows, i + w + 1);
+        int n = count[end] - count[from];
+        to[i] = n ? (sum[end] - sum[from]) / n : NAN;
     }
     free(sum), free(count);
     return to;
@@ -2148,7 +2149,7 @@ double *smooth(const double *y, int rows)
 
 /* ---- charts ---- */
 
-enum { POINTS = 400, LEFT = 52, TOP = 18, BOTTOM = 34 };       /* POINTS: longer curves are thinned */
+enum { POINTS = 400, LEFT = 52, TOP = 18, BOTTOM = 34 };
 
 typedef struct { const char *name, *color; const double *y; int raw, dots; } Curve;
 
@@ -2170,14 +2171,17 @@ double chart_y(const Chart *c, double y)
     return TOP + (c->height - TOP - BOTTOM) * (c->y1 - y) / (c->y1 - c->y0);
 }
 
-/* The range of all curves but the raw ones, which may be cut off; 0 if there is nothing to draw. */
+/* The range of all curves, but for the peaks of raw ones; 0 if there is nothing to draw. */
 int chart_range(Chart *c, const Log *log)
 {
     c->x0 = log->column[STEP][0], c->x1 = fmax(log->column[STEP][log->rows - 1], c->x0 + 1);
     c->y0 = INFINITY, c->y1 = -INFINITY;
     for (const Curve *k = c->curve; k < c->curve + c->count; k++)
-        for (int i = 0; i < log->rows && !k->raw; i++)
-            if (isfinite(k->y[i])) c->y0 = fmin(c->y0, k->y[i]), c->y1 = fmax(c->y1, k->y[i]);
+        for (int i = 0; i < log->rows; i++) {
+            if (!isfinite(k->y[i])) continue;
+            c->y0 = fmin(c->y0, k->y[i]);
+            if (!k->raw) c->y1 = fmax(c->y1, k->y[i]);
+        }
     double margin = c->y1 > c->y0 ? 0.06 * (c->y1 - c->y0) : fmax(0.1 * fabs(c->y1), 1e-9);
     c->y0 = c->y0 >= 0 && c->y0 < 4 * margin ? 0 : c->y0 - margin;
     c->y1 += margin;
@@ -2249,8 +2253,8 @@ void chart_names(Text *p, const Chart *c, const Log *log)
 void chart_draw(Text *p, Chart c, const Log *log, int best, const char *words)
 {
     if (!chart_range(&c, log)) return;
-    text_print(p, "<svg class='%s' viewBox='0 0 %d %d' role='img' aria-label='%s'><title>%s</title>",
-               c.class, c.width, c.height + 6, c.title, c.title);
+    text_print(p, "<svg class='%s' viewBox='0 0 %d %d' role='img' aria-label='%s'>"
+               "<title>%s</title>", c.class, c.width, c.height + 6, c.title, c.title);
     html(p, "desc", "%s", words);
     chart_axes(p, &c);
     double x = best < 0 ? 0 : chart_x(&c, log->column[STEP][best]);
@@ -2275,27 +2279,29 @@ void page_curves(Text *p, const Log *log)
     const double *raw = log->column[TRAIN_LOSS], *val = log->column[VAL_LOSS];
     int end = log_last(log, train);
     Text words = {0};
-    if (end >= 0) text_print(&words, "Training loss goes from %.3f to %.3f. ", train[0], train[end]);
+    text_print(&words, "Training loss ends at %.3f. ", end < 0 ? NAN : train[end]);
     if (log->best >= 0) text_print(&words, "Validation loss goes from %.3f to %.3f at step %.0f.",
                                    val[log->first], val[log->best], log->column[STEP][log->best]);
     Chart c = {.title = "Loss", .class = "wide", .width = 920, .height = 380, .right = 84,
                .curve = {{NULL, "blue", raw, 1, 0}, {"training", "blue", train, 0, 0},
                          {"validation", "red", val, 0, 1}}, .count = 3};
     text_print(p, "<h2>Loss</h2>\n<figure>\n");
-    chart_draw(p, c, log, log->best, words.bytes ? words.bytes : "");
+    chart_draw(p, c, log, log->best, words.bytes);
     c.class = "narrow", c.width = 400, c.height = 300, c.right = 70;
-    chart_draw(p, c, log, log->best, words.bytes ? words.bytes : "");
+    chart_draw(p, c, log, log->best, words.bytes);
     text_print(p, "</figure>\n");
-    html(p, "p class='soft'", "Nats per token. Training: every step faint, and the mean of those around it.");
+    html(p, "p class='soft'", "Nats per token. Training: each step faint, and the mean around it.");
     text_print(p, "<div class='pair'>\n");
     for (int k = 0; k < 2; k++) {
         const double *y = log->column[k ? NORM : RATE];
+        double *mean = smooth(y, log->rows);
         Chart small = {.title = k ? "Gradient norm" : "Learning rate", .class = "", .width = 440,
-                       .height = 200, .right = 12, .curve = {{NULL, "blue", y, 0, 0}}, .count = 1};
-        if (log_last(log, y) < 0) continue;
+                       .height = 200, .right = 12, .count = 2,
+                       .curve = {{NULL, "blue", y, k, 0}, {NULL, "blue", k ? mean : y, 0, 0}}};
         text_print(p, "<figure><h3>%s</h3>\n", small.title);
         chart_draw(p, small, log, -1, small.title);
         text_print(p, "</figure>\n");
+        free(mean);
     }
     text_print(p, "</div>\n");
     free(train), free(words.bytes);
@@ -2312,7 +2318,8 @@ Json *records_read(const char *folder, const char *name)
     for (char *at = text, *next; text && at < text + size; at = next + 1, line++) {
         if (!(next = memchr(at, '\n', (size_t)(text + size - at)))) next = text + size;
         if (is_blank(at, (size_t)(next - at))) continue;
-        if ((*link = json_parse(at, (size_t)(next - at), error, sizeof error))) link = &(*link)->next;
+        *link = json_parse(at, (size_t)(next - at), error, sizeof error);
+        if (*link) link = &(*link)->next;
         else printf("%s, line %d is left out: %s\n", name, line, strstr(error, ": ") + 2);
     }
     free(text);
@@ -2429,7 +2436,8 @@ void page_samples(Text *p, const char *folder)
     for (const Json *s = all; s; s = s->next) {
         const char *prompt = string_of(s, "prompt");
         if (!prompt || sample_find(all, prompt, NULL) != s) continue;      /* shown already */
-        const Json *before = sample_find(s, prompt, "before"), *after = sample_find(s, prompt, "after");
+        const Json *before = sample_find(s, prompt, "before");
+        const Json *after = sample_find(s, prompt, "after");
         text_print(p, "<article class='sample'>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
@@ -2482,8 +2490,8 @@ void page_settings(Text *p, const char *run)
     }
     text_print(p, "</dl>\n");
     if (command) {
-        text_print(p, "<h2>Once more</h2>\n<p>The same command gives the same numbers, on any number "
-                   "of threads.</p>\n");
+        text_print(p, "<h2>To repeat it</h2>\n");
+        html(p, "p", "The same command gives the same numbers, on any number of threads.");
         html(p, "pre", "%s", command);
     }
     free(command);
@@ -2494,33 +2502,40 @@ void page_settings(Text *p, const char *run)
 /* The verdict, and the numbers that one asks for first. */
 void page_headline(Text *p, const Log *log, const char *data, const char *folder)
 {
-    int last = log->rows - 1, first = log->first, best = log->best;
+    int last = log->rows - 1, best = log->best;
     html(p, "p class='soft'", "%s", data ? data : folder);
     if (last < 0) { html(p, "h1", "%s", folder); return; }
-    const double *loss = log->column[best < 0 ? TRAIN_LOSS : VAL_LOSS], *time = log->column[SECONDS];
+    const double *loss = log->column[best < 0 ? TRAIN_LOSS : VAL_LOSS];
+    const double *time = log->column[SECONDS];
     const double *step = log->column[STEP], *speed = log->column[SPEED], *seen = log->column[SEEN];
-    double from = loss[best < 0 ? 0 : first], to = loss[best < 0 ? last : best];
-    double end = best < 0 ? to : loss[log_last(log, loss)];
-    text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n", best < 0 ? "Training" : "Validation",
-               from, to);
-    if (best < 0) html(p, "p class='lead'", "After %.0f steps. Nothing was validated.", step[last]);
-    else if (best == first) html(p, "p class='lead'", "No later step is better than step %.0f.", step[best]);
-    else html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %.1f minutes.", step[last],
-              step[best], time[best] / 60);
-    if (end > 1.02 * to)
-        html(p, "p class='warn'", "From there validation loss rose to %.3f while training went on: the "
-             "model began to learn its examples by heart. best.bin is from before.", end);
+    int begin = 0, end = max_int(log_last(log, loss), 0);
+    while (begin < end && !isfinite(loss[begin])) begin++;
+    double from = loss[begin], to = loss[best < 0 ? end : best];
+    text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n",
+               best < 0 ? "Training" : "Validation", from, to);
+    if (best < 0)
+        html(p, "p class='lead'", "After %.0f steps. Nothing was validated.", step[last]);
+    else if (best == begin)
+        html(p, "p class='lead'", "No later step is better than step %.0f.", step[best]);
+    else
+        html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", step[last],
+             step[best], duration(time[best]));
+    if (loss[end] > 1.05 * to)
+        html(p, "p class='warn'", "From there validation loss rose to %.3f while training went on: "
+             "the model began to learn its examples by heart. best.bin is from before.", loss[end]);
     int timed = log_last(log, speed);
     text_print(p, "<dl class='figures'>\n"
-               "<div><dt>Perplexity</dt><dd>%.4g \u2192 %.4g</dd></div>\n"
+               "<div><dt>Perplexity</dt><dd>%.*f \u2192 %.*f</dd></div>\n"
                "<div><dt>Epochs</dt><dd>%.3g</dd></div>\n"
-               "<div><dt>Tokens</dt><dd>%.4g million</dd></div>\n"
+               "<div><dt>Tokens</dt><dd>%.*f million</dd></div>\n"
                "<div><dt>Tokens per second</dt><dd>%.0f</dd></div>\n"
-               "<div><dt>Minutes</dt><dd>%.1f</dd></div>\n</dl>\n", exp(from), exp(to),
-               log->column[EPOCH][last], seen[last] / 1e6, timed < 0 ? NAN : speed[timed], time[last] / 60);
+               "<div><dt>Time</dt><dd>%s</dd></div>\n</dl>\n", from < 4 ? 2 : 0,
+               exp(from), to < 4 ? 2 : 0, exp(to), log->column[EPOCH][last],
+               seen[last] < 1e7 ? 2 : 0, seen[last] / 1e6, timed < 0 ? NAN : speed[timed],
+               duration(time[last]));
 }
 
-const char report_usage[] = "usage: ./prepare report out/        makes out/report.html of a run's records";
+const char report_usage[] = "usage: ./prepare report out/     makes out/report.html of its records";
 
 int command_report(int argc, char **argv)
 {
@@ -2531,7 +2546,8 @@ int command_report(int argc, char **argv)
     char *folder = argv[0];
     for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/'; n--) folder[n - 1] = 0;
     char *run = record_read(folder, "run.txt", &size), *data = run ? setting(run, "data") : NULL;
-    char *about_data = format("%s_report.jsonl", data ? data : ""), *path = format("%s/report.html", folder);
+    char *about_data = format("%s_report.jsonl", data ? data : "");
+    char *path = format("%s/report.html", folder);
     Log log = log_read(folder);
     text_print(&page, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
                "<meta name='viewport' content='width=device-width,initial-scale=1'>\n");

@@ -67,27 +67,34 @@ static const char *scratch(const char *name)
     return path[turn];
 }
 
+/* Normal numbers of this scale. */
 static void fill(real *x, size_t count, double scale, uint64_t key)
 {
     for (size_t i = 0; i < count; i++) x[i] = (real)(scale * random_normal(key, (uint32_t)i));
 }
 
-static int below(int n, uint64_t key, int i) { return (int)(random_bits(key, (uint32_t)i) % (uint32_t)n); }
+/* The i-th number of a key, from 0 to n - 1. */
+static int below(int n, uint64_t key, int i) { return (int)(random_bits(key, i) % (uint32_t)n); }
+
+/* The larger of two; NaN, once there, stays. */
+static double worse(double most, double error)
+{
+    return error <= most || isnan(most) ? most : error;
+}
 
 static double largest(const real *x, size_t count)
 {
     double most = 0;
-    for (size_t i = 0; i < count; i++) most = fmax(most, fabs((double)x[i]));
+    for (size_t i = 0; i < count; i++) most = worse(most, fabs((double)x[i]));
     return most;
 }
 
-/* The largest |a - b| as a part of the largest |b|; NaN if any is. */
+/* The largest |a - b| as a part of the largest |b|. */
 static double difference(const real *a, const real *b, size_t count)
 {
     double most = 0, scale = largest(b, count);
-    for (size_t i = 0; i < count; i++)
-        if (!(fabs((double)a[i] - b[i]) <= most)) most = fabs((double)a[i] - b[i]);
-    return most / (scale > 0 ? scale : 1);
+    for (size_t i = 0; i < count; i++) most = worse(most, fabs((double)a[i] - b[i]));
+    return scale == 0 ? most : most / scale;
 }
 
 static real *copy(const real *x, size_t count)
@@ -103,9 +110,9 @@ static double gradient_error(double (*function)(void), real *x, const real *dx, 
                              int samples, uint64_t key)
 {
     double h = 1e-3, most = 0, least = 1e-2 * largest(dx, count), f[5];
-    if (count <= (size_t)samples) samples = (int)count;
-    for (int s = 0; s < samples; s++) {
-        size_t i = count <= (size_t)samples ? (size_t)s : random_bits(key, (uint32_t)s) % count;
+    int all = count <= (size_t)samples;
+    for (int s = 0; s < (all ? (int)count : samples); s++) {
+        size_t i = all ? s : below((int)count, key, s);
         real before = x[i];
         for (int k = -2; k <= 2; k++) {
             x[i] = before + (real)(k * h);
@@ -113,8 +120,8 @@ static double gradient_error(double (*function)(void), real *x, const real *dx, 
         }
         x[i] = before;
         double slope = (8 * (f[3] - f[1]) - (f[4] - f[0])) / (12 * h), exact = dx[i];
-        double error = fabs(slope - exact) / (fmax(least, fmax(fabs(slope), fabs(exact))) + 1e-300);
-        if (!(error <= most)) most = error;
+        double size = fmax(least, fmax(fabs(slope), fabs(exact)));
+        most = worse(most, size > 0 ? fabs(slope - exact) / size : 0);
     }
     return most;
 }
@@ -145,7 +152,8 @@ static void test_exp(void)
     }
     expect(exp_real((real)0) == 1 && exp_real((real)-0.0) == 1, "e^0 is not 1");
     expect(isnan(exp_real((real)NAN)), "e^NaN is not NaN");
-    expect(exp_real((real)INFINITY) == INFINITY && exp_real((real)1000) == INFINITY, "e^inf is finite");
+    expect(exp_real((real)INFINITY) == INFINITY, "e^inf is finite");
+    expect(exp_real((real)1000) == INFINITY, "e^1000 is finite");
     expect(exp_real((real)-INFINITY) == 0 && exp_real((real)-1000) == 0, "e^-inf is not 0");
 }
 
@@ -175,7 +183,7 @@ static void test_random(void)
 static void test_dropout(void)
 {
     enum { COUNT = 1 << 20 };
-    real *x = allocate_reals(COUNT), *again = allocate_reals(COUNT), p = (real)0.3, kept = 1 / (1 - p);
+    real *x = allocate_reals(COUNT), *again = allocate_reals(COUNT), p = (real)0.3;
     int zeros = 0, strange = 0, both = 0;
     for (int i = 0; i < COUNT; i++) x[i] = again[i] = 1;
     dropout(x, COUNT, p, 5);
@@ -185,7 +193,7 @@ static void test_dropout(void)
     for (int i = 0; i < COUNT; i++) {
         zeros += x[i] == 0;
         both += x[i] != 0 && again[i] != 0;
-        strange += x[i] != 0 && x[i] != kept;
+        strange += x[i] != 0 && x[i] != 1 / (1 - p);
     }
     bound("rate", fabs((double)zeros / COUNT - p), 5 * sqrt(0.3 * 0.7 / COUNT));
     bound("two masks", fabs((double)both / COUNT - 0.49), 5 * sqrt(0.49 * 0.51 / COUNT));
@@ -211,7 +219,8 @@ static double matmul_error(int M, int N, int K, int kind)
     double most = 0;
     fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(c, nc, 1, 3), fill(bias, N, 1, 4);
     real *before = copy(c, nc);
-    multiply(c, ldc, start == 0 ? NULL : start == 1 ? bias : c, start == 2 ? ldc : 0, va, vb, M, N, K);
+    const real *from = start == 0 ? NULL : start == 1 ? bias : c;
+    multiply(c, ldc, from, start == 2 ? ldc : 0, va, vb, M, N, K);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < (int)ldc; j++) {
             double s = start == 0 ? 0 : start == 1 ? bias[j < N ? j : 0] : before[i * ldc + j];
@@ -222,7 +231,7 @@ static double matmul_error(int M, int N, int K, int kind)
             }
             error = fabs(c[i * ldc + j] - s) / size;
             if (j >= N) error = c[i * ldc + j] == before[i * ldc + j] ? 0 : 1;
-            if (!(error <= most)) most = error;
+            most = worse(most, error);
         }
     free_reals(a), free_reals(b), free_reals(c), free_reals(bias), free(before);
     return most;
@@ -238,7 +247,7 @@ static void test_matmul(void)
         snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, i % 48);
         bound(what, matmul_error(M, N, K, i % 48), limit);
     }
-    for (int kind = 0; kind < 12; kind++) {                   /* beyond one block in each direction */
+    for (int kind = 0; kind < 12; kind++) {                   /* beyond one block, each way */
         bound("K > KC", matmul_error(19, 50, 2 * KC + 37, kind), limit);
         bound("M > MC", matmul_error(2 * MC + 5, 33, 21, kind), limit);
         bound("M > MC, one thread", matmul_error(2 * MC + 5, 33, 21, kind + 48), limit);
@@ -253,15 +262,16 @@ static void test_matmul_threads(void)
     real *a = allocate_reals(MOST), *b = allocate_reals(MOST), *c = allocate_reals(MOST);
     fill(a, MOST, 1, 1), fill(b, MOST, 1, 2);
     for (int i = 0; i < 60; i++) {
-        int M = i % 3 ? 1 + below(600, 3, i) : 1 + i % 8, N = 1 + below(700, 4, i), K = 1 + below(200, 5, i);
+        int M = i % 3 ? 1 + below(600, 3, i) : 1 + i % 8;
+        int N = 1 + below(700, 4, i), K = 1 + below(200, 5, i);
         real *one = NULL;
         for (int count = 1; count <= 4; count++) {
             use_threads(count);
             matmul(c, N, NULL, 0, i & 1 ? view(a, K) : transposed(a, M),
                    i & 2 ? view(b, N) : transposed(b, K), M, N, K);
             if (!one) one = copy(c, (size_t)M * N);
-            expect(!memcmp(c, one, (size_t)M * N * sizeof *c), "%d x %d x %d differs on %d threads",
-                   M, N, K, count);
+            expect(!memcmp(c, one, (size_t)M * N * sizeof *c),
+                   "%d x %d x %d differs on %d threads", M, N, K, count);
         }
         free(one);
     }
@@ -307,24 +317,23 @@ static void documents(int *begins, int rows, int T, uint64_t key)
 
 static void test_layer(const void *row)
 {
-    real *before[3];
     layer = row;
     for (int n = 0; n < MOST; n++) token[n] = below(11, 9, n);
     fill(dy, layer->outputs, 1, 4);
     for (int i = 0; layer->gradients[i]; i++) {
         fill(x[i], layer->sizes[i], 1, 5 + i);
         fill(dx[i], layer->sizes[i], 1, 8 + i);
-        before[i] = copy(dx[i], layer->sizes[i]);
     }
     layer->forward();
     layer->backward();
     for (int i = 0; layer->gradients[i]; i++) {
-        for (int j = 0; layer->gradients[i] == 'a' && j < layer->sizes[i]; j++) dx[i][j] -= before[i][j];
-        char what[] = "input 0";
-        what[6] += i;
-        expect(largest(dx[i], layer->sizes[i]) > 1e-3, "%s has no gradient", what);
-        bound(what, gradient_error(layer_loss, x[i], dx[i], layer->sizes[i], 150, 11), 1e-6);
-        free(before[i]);
+        int size = layer->sizes[i];
+        real *before = allocate_reals(size);
+        fill(before, size, 1, 8 + i);
+        for (int j = 0; j < size; j++) dx[i][j] -= layer->gradients[i] == 'a' ? before[j] : 0;
+        expect(largest(dx[i], size) > 1e-3, "input %d has no gradient", i);
+        bound("gradient", gradient_error(layer_loss, x[i], dx[i], size, 150, 11), 1e-6);
+        free_reals(before);
     }
 }
 
@@ -363,7 +372,7 @@ static void dropout_dx(void)
     dropout(dx[0], 500, (real)0.4, 3);
 }
 
-/* ---- attention, C 12, NH 3: B 2 and T 11, whole rows; B 2 and T 150 > 2 QB, packed, dropout ---- */
+/* ---- attention, B 2, C 12, NH 3: T 11, whole rows; T 150 > 2 QB, packed, with dropout ---- */
 static void attention_y(void)
 {
     memset(first, 0, sizeof first);
@@ -375,7 +384,10 @@ static void attention_dx(void)
 }
 static void packed_attention_y(void)
 {
-    for (int n = 0; n < 300; n++) first[n] = n % 150 < 20 ? n % 150 / 7 * 7 : n % 150 < 80 ? 20 : 80;
+    for (int n = 0, t; n < 300; n++) {
+        t = n % 150;
+        first[n] = t < 20 ? t / 7 * 7 : t < 80 ? 20 : 80;     /* short ones; two over a border of QB */
+    }
     attention_forward(y, kept[0], x[0], first, 2, 0, 150, 150, 12, 3, (real)0.2, 1);
 }
 static void packed_attention_dx(void)
@@ -401,14 +413,14 @@ static void softmax_dx(void)
     for (int n = 0; n < 8; n++) dx[0][n * 13 + 11] = dx[0][n * 13 + 12] = 0;
 }
 
-/* ---- head and loss, N 1200 > 2 CHUNK, C 6, V 11 of 16: x[0] x, x[1] wte; each third weight is 0 ---- */
+/* ---- head and loss, N 1200, a third of weight 0, C 6, V 11 of 16: x[0] x, x[1] wte ---- */
 static void head(int backward)
 {
     static real room[CHUNK * (16 + 2 * 6)];
     int best[1200];
     for (int n = 0; n < 1200; n += 3) dy[n] = 0;
-    head_loss(dx[0], backward ? dx[1] : NULL, loss, best, x[0], x[1], token, dy, 0.1, backward, 1200, 6,
-              11, 16, room);
+    head_loss(dx[0], backward ? dx[1] : NULL, loss, best, x[0], x[1], token, dy, 0.1, backward,
+              1200, 6, 11, 16, room);
     for (int n = 0; n < 1200; n++) y[n] = (real)loss[n];
 }
 static void head_y(void) { head(0); }
@@ -428,27 +440,37 @@ static Model *random_model(Config c, Mode mode, int B, int frozen)
     model_prepare(m, mode, B, c.T, frozen);
     fill(m->w.wte, m->count, 0.2, 1);
     for (int i = 0; i < TENSORS; i++) {
-        real *w = (&m->w.wte)[i];
-        for (size_t j = 0; m->tensors[i].first_value == ONES && j < tensor_size(m, &m->tensors[i]); j++)
-            w[j] += 1;
+        const Tensor *t = &m->tensors[i];
+        size_t size = t->first_value == ONES ? tensor_size(m, t) : 0;
+        for (size_t j = 0; j < size; j++) (&m->w.wte)[i][j] += 1;
     }
     return m;
 }
 
-/* A batch of packed documents; a third of the targets do not count, the others do by 0.01 to 0.1. */
+/* A batch of packed documents; a third of the targets do not count, the others 0.01 to 0.1. */
 static Batch random_batch(int B, int T, int V, uint64_t key)
 {
     Batch b = batch_new(B, T);
     for (int n = 0; n < B * T; n++) {
         b.tokens[n] = below(V, key, 3 * n);
         b.targets[n] = below(V, key, 3 * n + 1);
-        b.weights[n] = below(3, key, 3 * n + 2) ? (real)(0.01 + 0.09 * random_uniform(key + 1, n)) : 0;
+        b.weights[n] = (real)(0.01 + 0.09 * random_uniform(key + 1, n));
+        if (below(3, key, 3 * n + 2) == 0) b.weights[n] = 0;
     }
     documents(b.first, B, T, key);
     return b;
 }
 
 static void clear_gradients(Model *m) { memset(m->g.wte, 0, m->count * sizeof(real)); }
+
+/* Two arenas of the shape of m, compared tensor by tensor. */
+static void bound_tensors(const Model *m, const real *a, const real *b, double limit)
+{
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        bound(t->field, difference(a + t->offset, b + t->offset, tensor_size(m, t)), limit);
+    }
+}
 
 static Model *model;
 static Batch batch;
@@ -467,9 +489,9 @@ static void test_model_gradient(void)
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &model->tensors[i];
         size_t size = tensor_size(model, t);
-        expect(largest((&model->g.wte)[i], size) > 1e-3, "%s has no gradient", t->field);
-        bound(t->field, gradient_error(batch_loss, (&model->w.wte)[i], (&model->g.wte)[i], size, 60, i),
-              1e-6);
+        real *w = model->w.wte + t->offset, *g = model->g.wte + t->offset;
+        expect(largest(g, size) > 1e-3, "%s has no gradient", t->field);
+        bound(t->field, gradient_error(batch_loss, w, g, size, 60, i), 1e-6);
     }
     model_free(model), batch_free(&batch);
 }
@@ -530,7 +552,8 @@ static void test_packed(void)
 {
     Model *m = random_model(small, TRAINING, 3, 0), *alone = random_model(small, TRAINING, 3, 0);
     Batch b = random_batch(3, small.T, small.V, 6), one = batch_new(1, small.T);
-    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4, sum = model_loss(m, &b, no_dropout, 0.1, 1), parts = 0;
+    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4, parts = 0;
+    double sum = model_loss(m, &b, no_dropout, 0.1, 1);
     int count = 0;
     for (int n = 0, next; n < 3 * b.T; n = next, count++) {
         for (next = n + 1; next < 3 * b.T && b.first[next] == n % b.T && next % b.T; next++) {}
@@ -543,9 +566,7 @@ static void test_packed(void)
             bound("loss of a token", fabs(alone->loss[i] - m->loss[n + i]), limit);
     }
     bound("loss", fabs(sum - parts), limit);
-    for (int i = 0; i < TENSORS; i++)
-        bound(m->tensors[i].field, difference((&alone->g.wte)[i], (&m->g.wte)[i],
-                                              tensor_size(m, &m->tensors[i])), limit);
+    bound_tensors(m, alone->g.wte, m->g.wte, limit);
     expect(count > 6, "only %d documents", count);
     batch_free(&b), batch_free(&one), model_free(m), model_free(alone);
 }
@@ -563,9 +584,9 @@ static void test_masked(void)
     }
     double sum = model_loss(m, &b, no_dropout, 0.1, 1);
     real *g = copy(m->g.wte, m->count);
-    expect(largest(m->g.wpe, (size_t)half * small.C) > 0, "the document that counts has no gradient");
-    expect(largest(m->g.wpe + (size_t)half * small.C, (size_t)half * small.C) == 0,
-           "the masked document has a gradient");
+    size_t rows = (size_t)half * small.C;
+    expect(largest(m->g.wpe, rows) > 0, "the document that counts has no gradient");
+    expect(largest(m->g.wpe + rows, rows) == 0, "the masked document has a gradient");
     for (int n = 0; n < 2 * T; n++)
         if (b.weights[n] == 0) b.targets[n] = (b.targets[n] + 1) % small.V;
     clear_gradients(m);
@@ -582,7 +603,8 @@ static void test_masked(void)
 /* Gradients of parts of a batch add up to those of the whole. */
 static void test_accumulation(void)
 {
-    Model *whole = random_model(small, TRAINING, 4, 0), *parts = random_model(small, TRAINING, 1, 0);
+    Model *whole = random_model(small, TRAINING, 4, 0);
+    Model *parts = random_model(small, TRAINING, 1, 0);
     Batch b = random_batch(4, small.T, small.V, 9);
     double sum = model_loss(whole, &b, no_dropout, 0.1, 1), limit = REAL_BYTES == 8 ? 1e-12 : 1e-4;
     for (int row = 0; row < 4; row++) {
@@ -591,9 +613,7 @@ static void test_accumulation(void)
         sum -= model_loss(parts, &one, no_dropout, 0.1, 1);
     }
     bound("loss", fabs(sum), limit);
-    for (int i = 0; i < TENSORS; i++)
-        bound(whole->tensors[i].field, difference((&parts->g.wte)[i], (&whole->g.wte)[i],
-                                                  tensor_size(whole, &whole->tensors[i])), limit);
+    bound_tensors(whole, parts->g.wte, whole->g.wte, limit);
     batch_free(&b), model_free(whole), model_free(parts);
 }
 
@@ -613,11 +633,11 @@ static void test_threads(void)
             AdamW w = {.lr = 1e-3, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .decay = 0.1, .clip = 1};
             double sum = model_loss(m, &b, d, 0.1, 1), norm = model_update(m, w, step + 1);
             if (count == 1) losses[step] = sum, norms[step] = norm;
-            expect(sum == losses[step] && norm == norms[step], "%d threads, step %d: loss %.17g, not %.17g",
-                   count, step, sum, losses[step]);
+            expect(sum == losses[step] && norm == norms[step],
+                   "%d threads, step %d: loss %.17g, not %.17g", count, step, sum, losses[step]);
         }
         if (count == 1) weights = copy(m->w.wte, m->count);
-        expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "%d threads: other weights", count);
+        expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "%d threads: weights", count);
         model_free(m);
     }
     use_threads(1);
@@ -625,25 +645,27 @@ static void test_threads(void)
     free(weights), batch_free(&b);
 }
 
-/* With the keys and values of the past kept, a token's output is what a full forward gives. A prompt
- * of 7 for one row, then token by token; and three rows that grow together. */
+/* With the keys and values of the past kept, a token's output is what a full forward gives: after
+ * a prompt of 7 in one row, token by token; and in three rows that grow together. */
 static void test_cache(void)
 {
     double limit = REAL_BYTES == 8 ? 1e-12 : 1e-5;
     int T = small.T, C = small.C;
     for (int B = 1; B <= 3; B += 2) {
-        Model *full = random_model(small, INFERENCE, B, 0), *m = random_model(small, INFERENCE, B, 0);
+        Model *full = random_model(small, INFERENCE, B, 0);
+        Model *m = random_model(small, INFERENCE, B, 0);
         Batch b = random_batch(B, T, small.V, 5);
         model_forward(full, b.tokens, NULL, B, 0, T, no_dropout);
         for (int t = 0, count; t < T; t += count) {
-            int step[7];
+            int step[7], at[7];
             count = B == 1 && t == 0 ? 7 : 1;
-            for (int i = 0; i < B * count; i++) step[i] = b.tokens[i / count * T + t + i % count];
+            for (int i = 0; i < B * count; i++) {
+                at[i] = i / count * T + t + i % count;
+                step[i] = b.tokens[at[i]];
+            }
             model_forward(m, step, NULL, B, t, count, no_dropout);
             for (int i = 0; i < B * count; i++)
-                bound("output", difference(m->a.ln + (size_t)i * C,
-                                           full->a.ln + ((size_t)(i / count) * T + t + i % count) * C, C),
-                      limit);
+                bound("output", difference(m->a.ln + i * C, full->a.ln + at[i] * C, C), limit);
         }
         batch_free(&b), model_free(full), model_free(m);
     }
@@ -719,20 +741,17 @@ static void test_parity(void)
     model_loss(m, &f.batch[1], no_dropout, 0, 1);
     for (size_t n = 0; n < N; n++)
         if (f.batch[1].weights[n] != 0) bound("loss", fabs(m->loss[n] - losses[n]), limit);
-    for (int i = 0; i < TENSORS; i++) {
-        size_t at = m->tensors[i].offset;
-        bound(m->tensors[i].field, difference(m->g.wte + at, gradient + at,
-                                              tensor_size(m, &m->tensors[i])), limit);
-    }
+    bound_tensors(m, m->g.wte, gradient, limit);
     model_forward(m, f.batch[1].tokens, f.batch[1].first, f.B, 0, f.c.T, no_dropout);
     matmul(ours, V, NULL, 0, view(m->a.ln, C), transposed(m->w.wte, C), N, V, C);
     bound("logits", difference(ours, logits, N * V), limit);
-    free(logits), free(losses), free(gradient), free_reals(ours), model_free(m), reference_close(&f);
+    free(logits), free(losses), free(gradient), free_reals(ours);
+    model_free(m), reference_close(&f);
 }
 
 /* `steps` steps as in data/reference.py; returns the model. losses and norms are of each step. */
-static Model *reference_train(const Reference *f, int steps, double lr, int warmup, double smoothing,
-                              double *losses, double *norms)
+static Model *reference_train(const Reference *f, int steps, double lr, int warmup,
+                              double smoothing, double *losses, double *norms)
 {
     Model *m = reference_model(f);
     AdamW o = {.b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .decay = 0.1, .clip = 1};
@@ -744,8 +763,8 @@ static Model *reference_train(const Reference *f, int steps, double lr, int warm
     return m;
 }
 
-/* Ten steps of AdamW, then 50 of fine-tuning on packed, masked documents. In float the weights are
- * not compared: where a gradient is 0 but for rounding (the bias of a key), AdamW makes it large. */
+/* Ten steps of AdamW; then 50 of fine-tuning on packed, masked documents. In float the weights are
+ * not compared: where a gradient is 0 but for rounding (a key's bias), AdamW makes it large. */
 static void test_trajectory(void)
 {
     Reference f = reference_open();
@@ -765,9 +784,7 @@ static void test_trajectory(void)
             bound("loss", fabs(losses[i] - loss[i]), limit);
             if (norm) bound("norm of gradient", fabs(norms[i] / norm[i] - 1), limit);
         }
-        for (int i = 0; REAL_BYTES == 8 && i < TENSORS; i++)
-            bound(m->tensors[i].field, difference((&m->w.wte)[i], weights + m->tensors[i].offset,
-                                                  tensor_size(m, &m->tensors[i])), limit);
+        if (REAL_BYTES == 8) bound_tensors(m, m->w.wte, weights, limit);
         free(loss), free(norm), free(weights);
     }
     model_free(m), reference_close(&f);
@@ -840,7 +857,8 @@ static void test_schedule(void)
     const char kinds[] = "clk";
     for (int k = 0; k < 3; k++) {
         for (int s = 0; s < 100; s++) {
-            double now = schedule(kinds[k], s, 10, 100, 0.1), next = schedule(kinds[k], s + 1, 10, 100, 0.1);
+            double now = schedule(kinds[k], s, 10, 100, 0.1);
+            double next = schedule(kinds[k], s + 1, 10, 100, 0.1);
             if (s < 10) bound("warmup", fabs(now - (s + 1) / 10.0), 1e-15);
             else expect(next <= now, "%c rises after step %d", kinds[k], s);
         }
@@ -858,26 +876,27 @@ static void test_schedule(void)
 static void test_sampling(void)
 {
     enum { V = 40, DRAWS = 20000 };
-    static const Sampling settings[] = {{.temperature = 1, .top_p = 1}, {.temperature = 0.7, .top_p = 0.9},
-        {.temperature = 1.5, .top_p = 1, .top_k = 7}, {.temperature = 1, .top_p = 0.6, .top_k = 12},
-        {.temperature = 1, .top_p = 1, .top_k = V + 5}, {.temperature = 0, .top_p = 1},
-        {.temperature = 1, .top_p = 0}};
+    static const Sampling settings[] = {
+        {.temperature = 1, .top_p = 1},               {.temperature = 0.7, .top_p = 0.9},
+        {.temperature = 2, .top_p = 1, .top_k = 7},   {.temperature = 1, .top_p = 0.6, .top_k = 12},
+        {.temperature = 1, .top_p = 1, .top_k = 99},  {.temperature = 1, .top_p = 0},
+        {.temperature = 0, .top_p = 1}};
     real logits[V];
     Candidate order[V], list[V];
     fill(logits, V, 1.5, 3);
-    for (size_t s = 0; s < sizeof settings / sizeof *settings; s++) {
-        double p[V] = {0}, sum = 0, kept = 0;
-        int count[V] = {0}, k = settings[s].top_k ? min_int(V, settings[s].top_k) : V, n = 0;
+    for (int i = 0; i < 7; i++) {
+        const Sampling *s = &settings[i];
+        double p[V] = {0}, sum = 0, kept = 0, T = fmax(1e-9, s->temperature);
+        int count[V] = {0}, k = s->top_k ? min_int(V, s->top_k) : V, n = 0;
         for (int v = 0; v < V; v++) order[v] = (Candidate){logits[v], v};
         qsort(order, V, sizeof *order, more_likely);
-        for (int i = 0; i < k; i++)
-            sum += p[i] = exp((order[i].logit - order[0].logit) / fmax(1e-9, settings[s].temperature));
+        for (int j = 0; j < k; j++) sum += p[j] = exp((order[j].logit - order[0].logit) / T);
         do kept += p[n++];
-        while (n < k && kept < settings[s].top_p * sum);
-        for (int i = 0; i < DRAWS; i++) count[sample(logits, V, &settings[s], random_key(9, i), list)]++;
-        for (int i = 0; i < V; i++) {
-            double expected = i < n ? DRAWS * p[i] / kept : 0, seen = count[order[i].id];
-            bound("draws", fabs(seen - expected), 5 * sqrt(expected) + (i < n ? 5 : 1e-9));
+        while (n < k && kept < s->top_p * sum);
+        for (int j = 0; j < DRAWS; j++) count[sample(logits, V, s, random_key(9, j), list)]++;
+        for (int j = 0; j < V; j++) {
+            double expected = j < n ? DRAWS * p[j] / kept : 0, seen = count[order[j].id];
+            bound("draws", fabs(seen - expected), 5 * sqrt(expected) + (j < n ? 5 : 1e-9));
         }
     }
     found("%d draws in 7 settings", DRAWS);
@@ -900,7 +919,7 @@ static void test_streaming(void)
         }
         expect(shown <= expected, "byte %zu shows the beginning of the stop text", i);
     }
-    expect(s.done && shown == expected && s.size == expected, "ended after %zu of %zu", s.size, expected);
+    expect(s.done && shown == expected && s.size == expected, "ended after %zu bytes", s.size);
     found("%zu bytes, then the stop text", expected);
     free(s.text);
 }
@@ -948,14 +967,15 @@ static int read_epoch(Feed *f, int *seen)
             int from = b.tokens[n] ? b.tokens[n] : b.targets[n] ? b.targets[n] - 1 : -1;
             if (b.first[n] == n) begin = from;
             if (from < 0) {                                   /* a place that no document fills */
-                expect(b.weights[n] == 0 && b.first[n] == n, "row %d, place %d: padding counts", row, n);
+                expect(b.weights[n] == 0 && b.first[n] == n, "row %d, place %d: padding", row, n);
                 continue;
             }
             seen[from]++;
             sum += b.weights[n] != 0;
-            expect(b.targets[n] == t->ids[from + 1], "row %d, place %d: wrong target", row, n);
-            expect(from - begin == n - b.first[n], "row %d, place %d: not of its document", row, n);
-            expect(b.weights[n] == (t->counts ? t->counts[from + 1] : 1), "row %d, place %d: weight", row, n);
+            int counts = t->counts ? t->counts[from + 1] : 1;
+            expect(b.targets[n] == t->ids[from + 1], "row %d, place %d: target", row, n);
+            expect(from - begin == n - b.first[n], "row %d, place %d: another document", row, n);
+            expect(b.weights[n] == counts, "row %d, place %d: weight", row, n);
         }
         expect(sum == counted, "row %d: %d targets count, feed_batch says %d", row, sum, counted);
     }
@@ -994,7 +1014,8 @@ static void test_feed_documents(void)
     Piece before = f.pieces[0];
     for (int epoch = 0; epoch < 5; epoch++) {
         rows = read_epoch(&f, seen);
-        for (size_t i = 0; i + 1 < t.count; i++) expect(seen[i] == 1, "token %zu: %d times", i, seen[i]);
+        for (size_t i = 0; i + 1 < t.count; i++)
+            expect(seen[i] == 1, "token %zu comes %d times", i, seen[i]);
         bound("waste", 1 - (double)(t.count - 1) / (rows * 128.0), 0.02);
         feed_seek(&f, epoch + 1, 0);
         expect(f.pieces[0].from != before.from, "epoch %d begins like the last", epoch + 1);
@@ -1006,8 +1027,8 @@ static void test_feed_documents(void)
     expect(f.cut > 100, "%d cut", f.cut);
     for (int i = 0; i < f.count; i++) {
         Piece p = f.pieces[i];
-        expect(p.length <= 16 && t.ids[p.from + p.length] == 0, "a piece does not end its document");
-        expect(p.length == 16 || t.ids[p.from] == 0, "a short piece does not begin its document");
+        expect(p.length <= 16 && t.ids[p.from + p.length] == 0, "a piece ends before its document");
+        expect(p.length == 16 || t.ids[p.from] == 0, "a short piece begins after its document");
     }
     feed_free(&f), tokens_free(&t), free(seen);
 }
@@ -1017,12 +1038,12 @@ static void test_feed_seek(void)
 {
     Tokens kinds[2] = {numbered_text(1005), numbered_documents(120)};
     for (int kind = 0; kind < 2; kind++) {
-        Feed f = feed_new(&kinds[kind], 50, 0, 1, 3), g = feed_new(&kinds[kind], 50, 0, 1, 3);
         Batch a = batch_new(3, 50), b = batch_new(3, 50);
+        Feed f = feed_new(&kinds[kind], 50, 0, 1, 3), g = feed_new(&kinds[kind], 50, 0, 1, 3);
         for (int step = 0; step < 50; step++) {
             feed_batch(&f, &a);
             feed_batch(&g, &b);
-            expect(!memcmp(a.tokens, b.tokens, 3 * 150 * sizeof(int)), "kind %d, step %d", kind, step);
+            expect(!memcmp(a.tokens, b.tokens, 450 * sizeof(int)), "kind %d, step %d", kind, step);
             feed_free(&g);
             g = feed_new(&kinds[kind], 50, 0, 1, 3);
             feed_seek(&g, f.epoch, f.row);
@@ -1075,8 +1096,8 @@ static void test_model_file(void)
         Model *back = model_read(path);
         expect(!memcmp(&back->c, &small, sizeof small), "another shape came back");
         for (size_t i = 0; i < m->count; i++) {
-            float sent = (float)m->w.wte[i];
-            expect(back->w.wte[i] == (bf16 ? bf16_to(bf16_from(sent)) : sent), "number %zu differs", i);
+            float sent = (float)m->w.wte[i], rounded = bf16_to(bf16_from(sent));
+            expect(back->w.wte[i] == (bf16 ? rounded : sent), "number %zu differs", i);
         }
         model_free(back);
     }
@@ -1095,8 +1116,8 @@ static void test_bf16(void)
             continue;
         }
         double next = isinf(bf16_to(high)) ? copysign(0x1p128, x.f) : bf16_to(high);
-        double below = fabs((double)x.f - bf16_to(low)), above = fabs(next - x.f);
-        uint16_t right = isinf(x.f) || below < above || (below == above && low % 2 == 0) ? low : high;
+        double down = fabs((double)x.f - bf16_to(low)), up = fabs(next - x.f);
+        uint16_t right = isinf(x.f) || down < up || (down == up && low % 2 == 0) ? low : high;
         expect(got == right, "%08x becomes %04x, not %04x", x.i, got, right);
     }
     found("4 million numbers, a million of them ties");
@@ -1106,9 +1127,12 @@ static void test_bf16(void)
  * i + 2 for the next layer: header and body made here by hand. */
 static void test_llmc_model(void)
 {
-    static const int sizes[16][2] = {{10 * 8, 1}, {4 * 8, 1}, {8, 3}, {8, 3}, {24 * 8, 3}, {24, 3}, {64, 3},
-        {8, 3}, {8, 3}, {8, 3}, {32 * 8, 3}, {32, 3}, {8 * 32, 3}, {8, 3}, {8, 1}, {8, 1}};
-    static const Config xl = {1024, 50257, 48, 25, 1600, 50304}, gpt2 = {1024, 50257, 12, 12, 768, 50304};
+    static const int sizes[16][2] = {
+        {10 * 8, 1}, {4 * 8, 1}, {8, 3}, {8, 3}, {24 * 8, 3}, {24, 3}, {8 * 8, 3}, {8, 3},
+        {8, 3}, {8, 3}, {32 * 8, 3}, {32, 3}, {8 * 32, 3}, {8, 3}, {8, 1}, {8, 1}};
+    static const Config gpt2 = {1024, 50257, 12, 12, 768, 50304};
+    static const Config xl = {1024, 50257, 48, 25, 1600, 50304};
+    static const Config shape = {4, 9, 3, 2, 8, 10};
     int32_t file[HEADER + 3 * 12 * 64 + 1000] = {20240326, 3, 4, 9, 3, 2, 8, 10};
     float *numbers = (float *)(file + HEADER);
     Tensor tensors[TENSORS];
@@ -1122,8 +1146,8 @@ static void test_llmc_model(void)
     writer_put(w, file, (HEADER + count) * 4);
     writer_close(w);
     Model *m = model_read(path);
-    expect(params_layer(m->tensors, m->w, 2).fc_b[31] == 14 && m->w.lnf_b[0] == 16, "tensors are misplaced");
-    expect(m->c.T == 4 && m->c.V == 9 && m->c.L == 3 && m->c.NH == 2 && m->c.C == 8 && m->c.Vp == 10, "shape");
+    expect(params_layer(m->tensors, m->w, 2).fc_b[31] == 14, "a tensor is misplaced");
+    expect(!memcmp(&m->c, &shape, sizeof shape), "another shape is read");
     model_write(m, path, 0);
     expect(same_file(path, file, (HEADER + count) * 4), "other bytes are written");
     for (size_t i = 0; i < count; i++) ((uint16_t *)numbers)[i] = bf16_from((float)m->w.wte[i]);
@@ -1150,7 +1174,7 @@ static void test_token_file(void)
         writer_put(w, file, sizeof header + (version == 1 ? 12 : 18));
         writer_close(w);
         Tokens t = tokens_read(scratch("tokens"), "train", 50257);
-        expect(t.count == 6 && t.examples == version - 1, "version %d: %zu tokens", version, t.count);
+        expect(t.count == 6 && t.examples == version - 1, "version %d: %zu", version, t.count);
         for (int i = 0; i < 6; i++) {
             expect(t.ids[i] == 50256 - i, "version %d: token %d is %d", version, i, t.ids[i]);
             expect(version == 1 || t.counts[i] == "\0\0\1\1\0\1"[i], "flag %d", i);
@@ -1166,6 +1190,7 @@ static void test_resume(void)
     Tokens t = numbered_documents(60);
     for (size_t i = 0; i < t.count; i++) t.ids[i] %= small.V;
     const char *path = scratch("state.bin");
+    AdamW w = {.lr = 0.01, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .clip = 1};
     real *weights = NULL;
     for (int stop = 6; stop > 0; stop -= 3) {
         Progress p = {.settings = "lr = 1"}, q;
@@ -1184,9 +1209,10 @@ static void test_resume(void)
                 feed_seek(&f, 7, 3);
                 feed_seek(&f, (int)q.epoch, (int)q.row);
             }
+            Dropout d = {(real)0.1, (real)0.1, (real)0.1, random_key(3, p.step)};
             feed_batch(&f, &b);
-            model_loss(m, &b, (Dropout){(real)0.1, (real)0.1, (real)0.1, random_key(3, p.step)}, 0, 1);
-            model_update(m, (AdamW){.lr = 0.01, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .clip = 1}, (int)p.step + 1);
+            model_loss(m, &b, d, 0, 1);
+            model_update(m, w, (int)p.step + 1);
         }
         if (!weights) weights = copy(m->w.wte, m->count);
         else expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "other weights");
@@ -1205,12 +1231,13 @@ static const char gpt2_tokenizer[] = "data/gpt2_tokenizer.bin";
 /* Whether text becomes exactly these ids (-1 ends them), and these ids the text. */
 static int encodes(Tokenizer *t, const char *text, size_t size, int special, const int32_t *wanted)
 {
-    size_t count, at = 0, n = 0;
+    size_t count, at = 0;
     int32_t *ids = tokenizer_encode(t, text, size, special, &count);
     int good = 1, length;
-    for (; n < count && good; n++) {
+    for (size_t n = 0; n < count && good; n++) {
         const char *bytes = tokenizer_bytes(t, ids[n], &length);
-        good = (!wanted || ids[n] == wanted[n]) && at + length <= size && !memcmp(bytes, text + at, length);
+        good = at + length <= size && !memcmp(bytes, text + at, length);
+        good = good && (!wanted || ids[n] == wanted[n]);
         at += length;
     }
     free(ids);
@@ -1242,7 +1269,8 @@ static void test_vectors(void)
         {"\u0928\u092e\u0938\u094d\u0924\u0947", 0,
          {11976, 101, 11976, 106, 11976, 116, 24231, 235, 11976, 97, 24231, 229, -1}},
         {"123\U00020033\U00020029", 0, {10163, 172, 254, 222, 111, 172, 254, 222, 102, -1}},
-        {"\U0001f3f3\ufe0f\u200d\U0001f308", 0, {8582, 237, 111, 37929, 447, 235, 8582, 234, 230, -1}},
+        {"\U0001f3f3\ufe0f\u200d\U0001f308", 0,
+         {8582, 237, 111, 37929, 447, 235, 8582, 234, 230, -1}},
         {"\031\024\r", 0, {213, 208, 201, -1}},
         {"aaaaaaaaaaaaaaaa", 0, {24794, 24794, 24794, 24794, -1}},
         {"http://a.b/c?d=e", 0, {4023, 1378, 64, 13, 65, 14, 66, 30, 67, 28, 68, -1}},
@@ -1254,8 +1282,8 @@ static void test_vectors(void)
     expect(t->count == 50257 && t->end_of_text == 50256, "%d tokens", t->count);
     for (int twice = 0; twice < 2; twice++)                   /* the second time from the cache */
         for (int i = 0; i < COUNT; i++)
-            expect(encodes(t, vectors[i].text, strlen(vectors[i].text), vectors[i].special, vectors[i].ids),
-                   "'%s' has other tokens", vectors[i].text);
+            expect(encodes(t, vectors[i].text, strlen(vectors[i].text), vectors[i].special,
+                           vectors[i].ids), "'%s' has other tokens", vectors[i].text);
     found("%d texts", COUNT);
     tokenizer_free(t);
 }
@@ -1274,13 +1302,13 @@ static void test_all_vectors(void)
     Tokenizer *t = tokenizer_read(gpt2_tokenizer);
     char *text = read_file(path, &size);
     for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1, count++) {
-        Json *json = json_parse(line, end - line, error, sizeof error), *sent = json_get(json, "text");
-        Json *list = json_get(json, "ids"), *id = list ? list->child : NULL;
+        Json *json = json_parse(line, end - line, error, sizeof error);
+        Json *sent = json_get(json, "text"), *list = json_get(json, "ids");
         int32_t *ids = allocate(list ? list->count + 1 : 1, sizeof *ids), *to = ids;
-        for (; id; id = id->next) *to++ = (int32_t)id->number;
+        for (Json *id = list ? list->child : NULL; id; id = id->next) *to++ = (int32_t)id->number;
         *to = -1;
         expect(json != NULL, "line %d: %s", count + 1, error);
-        expect(sent && encodes(t, sent->text, sent->size, 0, ids), "vector %d differs", count + 1);
+        expect(sent && encodes(t, sent->text, sent->size, 0, ids), "line %d differs", count + 1);
         free(ids), json_free(json);
     }
     expect(count == 400, "%d vectors", count);
@@ -1291,8 +1319,9 @@ static void test_all_vectors(void)
 /* Any bytes come back: noise, noise with much white space and quotes, cut and mixed UTF-8. */
 static void test_round_trip(void)
 {
-    static const char *const scraps[] = {" ", "  ", "'", "'s", "'ll", "\n", "\u3000", "the", "7", "\u00e9",
-        "\xE2\x82", "\U0001f600", "\xF0\x9F", "<|endoftext|>", "\xFF", "\xC0\x80", "\xED\xA0\x80", "!?"};
+    static const char *const scraps[18] = {
+        " ", "  ", "'", "'s", "'ll", "\n", "\u3000", "the", "7", "\u00e9", "\xE2\x82", "\U0001f600",
+        "\xF0\x9F", "<|endoftext|>", "\xFF", "\xC0\x80", "\xED\xA0\x80", "!?"};
     Tokenizer *t = tokenizer_read(gpt2_tokenizer);
     char text[2000];
     for (int i = 0; i < 3000; i++) {
@@ -1302,8 +1331,8 @@ static void test_round_trip(void)
             if (i % 2 && k < 300) size += snprintf(text + size, 20, "%s", scraps[k % 18]);
             else text[size++] = (char)random_bits(6, 100 * i + j);
         }
-        expect(encodes(t, text, size, 0, NULL), "text %d does not come back", i);
-        expect(encodes(t, text, size, 1, NULL), "text %d does not come back with special tokens", i);
+        for (int special = 0; special < 2; special++)
+            expect(encodes(t, text, size, special, NULL), "text %d does not come back", i);
     }
     int left, right, merges = 0;
     for (int id = 0; id < t->count; id++) merges += tokenizer_merge(t, id, &left, &right);
@@ -1312,59 +1341,69 @@ static void test_round_trip(void)
     tokenizer_free(t);
 }
 
-/* One merge by the definition: count every pair of neighbours in every piece, take the most frequent,
- * of equals that of the lowest ids, and join it from left to right. token[i] is the id that begins
- * at byte i, or -1; a piece begins where `piece` is set. */
-static MapEntry *naive_merge(const Tokenizer *t, const char *text, int size, int *id, const char *piece)
+/* What to merge next, by the definition: of all pairs of neighbours in a piece the most frequent,
+ * of equals that of the lowest ids. The token at byte i is id[i]; piece[i] is 1 where one begins. */
+static MapEntry most_frequent(const Tokenizer *t, const char *text, int size, const int *id,
+                              const char *piece)
 {
     Map pairs = {0};
-    MapEntry *best = NULL, *copy_of_best = allocate(1, sizeof *best);
+    MapEntry best = {0};
     int64_t best_ids = 0;
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0, next; i < size; i = next) {
             next = i + (int)token_size(t, id[i]);
             if (next == size || piece[next]) continue;
-            MapEntry *e = map_enter(&pairs, text + i, token_size(t, id[i]) + token_size(t, id[next]));
+            size_t both = next - i + token_size(t, id[next]);
+            MapEntry *e = map_enter(&pairs, text + i, both);
             int64_t ids = (int64_t)id[i] << 32 | id[next];
             if (pass == 0) e->value++;
-            else if (!best || e->value > best->value || (e->value == best->value && ids < best_ids))
-                best = e, best_ids = ids;
+            else if (e->value > best.value || (e->value == best.value && ids < best_ids))
+                best = *e, best_ids = ids;
         }
-    *copy_of_best = *best;
     free(pairs.entry);
-    return copy_of_best;
+    return best;
 }
 
-/* Training against that definition, and twice the same. */
-static void test_bpe_training(void)
+/* 143 merges against that definition, in text without separators, which belong to no piece. */
+static void test_bpe_definition(void)
 {
-    static char text[6000], piece[6000];
-    static int id[6000];
+    enum { SIZE = 5000, COUNT = 400 };
+    static char text[SIZE], piece[SIZE];
+    static int id[SIZE];
     size_t size;
-    char *file = read_file("data/stories.txt", &size), *stories = file;
-    Tokenizer *a = tokenizer_train(stories, size, 1000), *b = tokenizer_train(stories, size, 1000), *t;
-    expect(a->count == 1000 && !memcmp(a->bytes, b->bytes, a->start[1000]), "two trainings differ");
-    expect(encodes(a, stories, size, 0, NULL), "the text does not come back");
-    for (size = 0; size < 5000; stories++)                    /* no separators, they belong to no piece */
-        if (*stories != '<') text[size++] = *stories;
-    t = tokenizer_train(text, size, 400);
-    for (size_t i = 0; i < size; i += piece_length(text + i, size - i)) piece[i] = 1;
-    for (size_t i = 0; i < size; i++) id[i] = t->of_byte[(unsigned char)text[i]];
-    for (int new = 256; new < 399; new++) {
-        MapEntry *best = naive_merge(t, text, (int)size, id, piece);
-        expect(token_size(t, new) == best->size && !memcmp(t->bytes + t->start[new], best->key, best->size),
-               "token %d is '%.*s', not '%.*s'", new, (int)token_size(t, new), t->bytes + t->start[new],
-               (int)best->size, best->key);
-        for (size_t i = 0, next; i < size; i = next) {
+    char *stories = read_file("data/stories.txt", &size), *from = stories;
+    for (int i = 0; i < SIZE; from++)
+        if (*from != '<') text[i++] = *from;
+    Tokenizer *t = tokenizer_train(text, SIZE, COUNT);
+    for (size_t i = 0; i < SIZE; i += piece_length(text + i, SIZE - i)) piece[i] = 1;
+    for (size_t i = 0; i < SIZE; i++) id[i] = t->of_byte[(unsigned char)text[i]];
+    for (int new = 256; new < COUNT - 1; new++) {
+        MapEntry best = most_frequent(t, text, SIZE, id, piece);
+        const char *bytes = t->bytes + t->start[new];
+        expect(token_size(t, new) == best.size && !memcmp(bytes, best.key, best.size),
+               "token %d should be '%.*s'", new, (int)best.size, best.key);
+        for (size_t i = 0, next; i < SIZE; i = next) {
             next = i + token_size(t, id[i]);
-            if (next == size || piece[next]) continue;
-            size_t both = token_size(t, id[i]) + token_size(t, id[next]);
-            if (both == best->size && !memcmp(text + i, best->key, both)) id[i] = new, next = i + both;
+            if (next == SIZE || piece[next]) continue;
+            size_t both = next - i + token_size(t, id[next]);
+            if (both == best.size && !memcmp(text + i, best.key, both))
+                id[i] = new, next = i + both;
         }
-        free(best);
     }
-    found("143 merges by definition; 743 twice");
-    tokenizer_free(a), tokenizer_free(b), tokenizer_free(t), free(file);
+    found("%d merges", COUNT - 257);
+    tokenizer_free(t), free(stories);
+}
+
+static void test_bpe_again(void)
+{
+    size_t size;
+    char *stories = read_file("data/stories.txt", &size);
+    Tokenizer *a = tokenizer_train(stories, size, 1000), *b = tokenizer_train(stories, size, 1000);
+    expect(!memcmp(a->start, b->start, 1001 * sizeof *a->start), "two trainings differ");
+    expect(!memcmp(a->bytes, b->bytes, a->start[1000]), "two trainings differ");
+    expect(encodes(a, stories, size, 0, NULL), "the text does not come back");
+    found("%d tokens", a->count);
+    tokenizer_free(a), tokenizer_free(b), free(stories);
 }
 
 /* A vocabulary file made by hand: 256 bytes in GPT-2's order, end of text. */
@@ -1375,7 +1414,8 @@ static void test_tokenizer_file(void)
     const char *path = scratch("tokenizer.bin");
     memcpy(file, header, sizeof header);
     for (int b = 33; b < 127; b++) *to++ = 1, *to++ = (unsigned char)b;
-    for (int b = 161; b < 256; b++) if (b != 173) *to++ = 1, *to++ = (unsigned char)b;
+    for (int b = 161; b < 256; b++)
+        if (b != 173) *to++ = 1, *to++ = (unsigned char)b;
     for (int b = 0; b < 33; b++) *to++ = 1, *to++ = (unsigned char)b;
     for (int b = 127; b < 161; b++) *to++ = 1, *to++ = (unsigned char)b;
     *to++ = 1, *to++ = 173, *to++ = 13;
@@ -1385,7 +1425,7 @@ static void test_tokenizer_file(void)
     expect(same_file(path, file, sizeof file), "other bytes are written");
     back = tokenizer_read(path);
     expect(back->count == 257 && back->end_of_text == 256, "%d tokens were read", back->count);
-    expect(encodes(back, "\xFF ab", 4, 0, (int32_t[]){187, 220, 64, 65, -1}), "they mean something else");
+    expect(encodes(back, "\xFF ab", 4, 0, (int32_t[]){187, 220, 64, 65, -1}), "other ids");
     tokenizer_free(t), tokenizer_free(back);
     found("%zu bytes by hand", sizeof file);
 }
@@ -1393,56 +1433,74 @@ static void test_tokenizer_file(void)
 /* What RFC 8259 allows, and where and why all else is refused. */
 static void test_json(void)
 {
-    static const struct { const char *text, *error; } table[] = {
-        {"null", NULL}, {" true ", NULL}, {"\t[ ]\r\n", NULL}, {"{}", NULL}, {"\"\"", NULL}, {"-0", NULL},
-        {"0.5e+3", NULL}, {"1E-400", NULL}, {"[1,[2,{\"a\":[]}]]", NULL}, {"\"\x7f\"", NULL},
-        {"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\"", NULL}, {"\"\\ud83d\\ude00\"", NULL}, {"\"\\u0000\"", NULL},
-        {"\"\xF4\x8F\xBF\xBF\"", NULL}, {"{\"a\":1,\"A\":2}", NULL},
-        {"", "line 1, column 1: expected a value, found the end"}, {"nul", "column 1: expected a value"},
-        {"True", "expected a value, found 'T'"}, {"1 2", "column 3: expected nothing more, found '2'"},
-        {"[1,]", "column 4: expected a value, found ']'"}, {"[1 2]", "column 4: expected ',' or ']'"},
-        {"[\n1,\n 2", "line 3, column 3: expected ',' or ']', found the end"}, {"[,1]", "column 2"},
-        {"{\"a\" 1}", "column 6: expected ':'"}, {"{\"a\":1,}", "a key in double quotes, found '}'"},
-        {"{a:1}", "a key in double quotes"}, {"{\"a\":1,\"a\":2}", "column 8: expected each key once"},
-        {"{\"a\":1,\"\\u0061\":2}", "each key once"}, {"01", "column 2: expected nothing more"},
-        {"+1", "a value, found '+'"}, {".5", "a value"}, {"1.", "a digit, found the end"}, {"1e", "a digit"},
-        {"-", "a digit"}, {"1e999", "a number below"}, {"NaN", "a value"}, {"'a'", "a value"},
-        {"\"a", "a closing quote"}, {"\"\n\"", "an escape for a control character, found byte 10"},
-        {"\"\\x\"", "after a backslash, found 'x'"}, {"\"\\u12g4\"", "a hexadecimal digit, found 'g'"},
-        {"\"\\ud83d\"", "a low surrogate"}, {"\"\\ude00\"", "a high surrogate"}, {"\"\\", "backslash"},
-        {"\"\\ud83d\\u0041\"", "a low surrogate, not another"}, {"\"\xC0\x80\"", "valid UTF-8"},
-        {"\"\xED\xA0\x80\"", "valid UTF-8"}, {"\"\xE2\x82\"", "valid UTF-8"}, {"\xEF\xBB\xBF{}", "a value"}};
-    char error[160], deep[200];
-    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
-        Json *json = json_parse(table[i].text, strlen(table[i].text), error, sizeof error);
-        if (!table[i].error) expect(json != NULL, "%s: %s", table[i].text, error);
-        else expect(!json && strstr(error, table[i].error), "%s: %s", table[i].text, json ? "accepted" : error);
+    static const char *const good[] = {
+        "null", " true ", "\t[ ]\r\n", "{}", "\"\"", "-0", "0.5e+3", "1E-400", "[1,[2,{\"a\":[]}]]",
+        "\"\x7f\"", "\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\"", "\"\\ud83d\\ude00\"", "\"\\u0000\"",
+        "\"\xF4\x8F\xBF\xBF\"", "{\"a\":1,\"A\":2}"};
+    static const char *const bad[][2] = {
+        {"", "line 1, column 1: expected a value, found the end"},
+        {"nul", "column 1: expected a value"},      {"True", "expected a value, found 'T'"},
+        {"1 2", "column 3: expected nothing more"}, {"01", "column 2: expected nothing more"},
+        {"[1,]", "column 4: expected a value"},     {"[,1]", "column 2: expected a value"},
+        {"[1 2]", "column 4: expected ',' or ']'"}, {"[\n1,\n 2", "line 3, column 3: expected ','"},
+        {"{\"a\" 1}", "column 6: expected ':'"},    {"{\"a\":1,}", "a key in double quotes"},
+        {"{a:1}", "a key in double quotes"},        {"{\"a\":1,\"a\":2}", "column 8: expected"},
+        {"{\"a\":1,\"\\u0061\":2}", "each key once"}, {"+1", "a value, found '+'"},
+        {".5", "a value"},                          {"1.", "a digit, found the end"},
+        {"1e", "a digit"},                          {"-", "a digit"},
+        {"1e999", "a number below"},                {"NaN", "a value"},
+        {"'a'", "a value"},                         {"\"a", "a closing quote"},
+        {"\"\n\"", "a control character, found byte 10"}, {"\"\\", "after a backslash"},
+        {"\"\\x\"", "after a backslash, found 'x'"}, {"\"\\u12g4\"", "a hexadecimal digit"},
+        {"\"\\ud83d\"", "a low surrogate"},         {"\"\\ude00\"", "a high surrogate"},
+        {"\"\\ud83d\\u0041\"", "a low surrogate"},  {"\"\xC0\x80\"", "valid UTF-8"},
+        {"\"\xED\xA0\x80\"", "valid UTF-8"},        {"\"\xE2\x82\"", "valid UTF-8"},
+        {"\xEF\xBB\xBF{}", "a value"}};
+    enum { GOOD = sizeof good / sizeof *good, BAD = sizeof bad / sizeof *bad };
+    char error[160];
+    for (int i = 0; i < GOOD; i++) {
+        Json *json = json_parse(good[i], strlen(good[i]), error, sizeof error);
+        expect(json != NULL, "%s: %s", good[i], error);
         json_free(json);
     }
-    for (int depth = 64; depth <= 65; depth++) {
-        for (int i = 0; i < depth; i++) deep[i] = '[', deep[depth + i] = ']';
-        Json *json = json_parse(deep, 2 * depth, error, sizeof error);
-        expect((json != NULL) == (depth == 64), "%d brackets are %s", depth, json ? "accepted" : "refused");
+    for (int i = 0; i < BAD; i++) {
+        Json *json = json_parse(bad[i][0], strlen(bad[i][0]), error, sizeof error);
+        expect(!json, "%s is accepted", bad[i][0]);
+        expect(json || strstr(error, bad[i][1]), "%s: %s", bad[i][0], error);
         json_free(json);
     }
+    found("%d texts accepted, %d refused", GOOD, BAD);
+}
+
+/* Values and places are what was written; 64 brackets inside each other are allowed, no more. */
+static void test_json_values(void)
+{
     const char *text = "{\"a\\u0000b\": [-12.5, \"\\ud83d\\ude00\\n\"]}";
-    Json *json = json_parse(text, strlen(text), error, sizeof error), *list = json ? json->child : NULL;
-    expect(list && list->key_size == 3 && !memcmp(list->key, "a\0b", 3), "the key is read wrongly");
-    expect(list && list->count == 2 && list->child->number == -12.5 && list->column == 14, "the list is");
-    expect(list && !strcmp(list->child->next->text, "\U0001f600\n"), "the string is");
+    char error[160], deep[130];
+    Json *json = json_parse(text, strlen(text), error, sizeof error), *list = json->child;
+    expect(list->key_size == 3 && !memcmp(list->key, "a\0b", 3), "the key is another");
+    expect(list->count == 2 && list->line == 1 && list->column == 14, "the list is another");
+    expect(list->child->number == -12.5, "the number is another");
+    expect(!strcmp(list->child->next->text, "\U0001f600\n"), "the string is another");
     json_free(json);
-    found("%zu texts", sizeof table / sizeof *table + 3);
+    for (int depth = 64; depth <= 65; depth++) {
+        memset(deep, '[', depth), memset(deep + depth, ']', depth);
+        json = json_parse(deep, 2 * depth, error, sizeof error);
+        expect((json != NULL) == (depth == 64), "%d brackets", depth);
+        json_free(json);
+    }
+    found("key, list, number, string, depth");
 }
 
 /* ================================================================================================
  * 10. Bad input
  *
- * The three programs run on files that are damaged or hostile and on command lines that cannot be
- * meant. Each time there must be one line that begins with "error: " and says what is wrong, an exit
- * status of 1, or of 2 for a command line, and no file made or changed.
+ * The three programs run on files that are damaged or hostile, and on command lines that cannot be
+ * meant. Each time there must be one line that begins with "error: " and says what is wrong, an
+ * exit status of 1, or of 2 for a command line, and no file made or changed.
  *
- * In the scratch folder stand a small model m, its vocabulary t, data d and e, the model's export hf,
- * the results o of some run, and copies in which one number at byte `at` is another (-1: none) or
+ * In the scratch folder stand a small model m, its vocabulary t, data d, the model's export hf, the
+ * results o of some run, and damaged copies: one number, at byte `at`, is another (-1: none), or
  * the length is.
  */
 
@@ -1459,36 +1517,40 @@ static const struct { const char *name, *from; long at; int32_t value; long long
     {"t_version", "t", 4, 3, 0},                    {"t_count", "t", 8, INT32_MAX, 0},
     {"t_more", "t", 8, 400, 0},                     {"t_end", "t", 12, 300, 0},
     {"t_twice", "t", 1024, 0x22012201, 0},          {"t_no_bytes", "t", 1024, 0, 0},
-    {"header_train.bin", "d_train.bin", -1, 0, -2000},
-    {"short_train.bin", "d_train.bin", -1, 0, -1},  {"long_train.bin", "d_train.bin", -1, 0, 1},
-    {"magic_train.bin", "d_train.bin", 0, 20240326, 0},
-    {"version_train.bin", "d_train.bin", 4, 3, 0},  {"flags_train.bin", "d_train.bin", 4, 2, 0},
+    {"header_train.bin", "d_train.bin", -1, 0, -2000}, {"long_train.bin", "d_train.bin", -1, 0, 1},
+    {"short_train.bin", "d_train.bin", -1, 0, -1},   {"minus_train.bin", "d_train.bin", 8, -2, 0},
+    {"magic_train.bin", "d_train.bin", 0, 7, 0},     {"version_train.bin", "d_train.bin", 4, 3, 0},
+    {"flags_train.bin", "d_train.bin", 4, 2, 0},
+    {"outside_train.bin", "d_train.bin", 1224, 300, 0},
     {"count_train.bin", "d_train.bin", 8, INT32_MAX, 0},
-    {"minus_train.bin", "d_train.bin", 8, -2, 0},   {"outside_train.bin", "d_train.bin", 1024 + 200, 300, 0},
     {"hf/short", "hf/model.safetensors", -1, 0, -1}, {"hf/long", "hf/model.safetensors", -1, 0, 1},
-    {"hf/2^63", "hf/model.safetensors", 4, INT32_MIN, 0}, {"hf/4GB", "hf/model.safetensors", 4, 1, 0},
-    {"hf/json", "hf/model.safetensors", 8, 0, 0}};
+    {"hf/4GB", "hf/model.safetensors", 4, 1, 0},     {"hf/json", "hf/model.safetensors", 8, 0, 0},
+    {"hf/2^63", "hf/model.safetensors", 4, INT32_MIN, 0}};
 
-#define F32(name, shape, at) "\"" name "\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" at "}"
+#define F32(name, shape, at) \
+    "\"" name "\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" at "}"
 static const struct { const char *name, *header; int bytes; } hostile[] = {
     {"list", "[]", 0}, {"none", "{}", 0},
-    {"deep", "{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", 0},
+    {"deep", "{\"\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", 0},
     {"offsets", "{" F32("wte.weight", "[1,1]", "[0,4000000000]") "}", 4},
     {"backwards", "{" F32("wte.weight", "[1,1]", "[4,0]") "}", 4},
     {"minus", "{" F32("wte.weight", "[1,-1]", "[0,4]") "}", 4},
     {"overflow", "{" F32("wte.weight", "[4294967296,4294967296]", "[0,0]") "}", 0},
     {"shape", "{" F32("wte.weight", "[2,2]", "[0,4]") "}", 4},
     {"type", "{\"wte.weight\":{\"dtype\":\"F7\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
-    {"twice", "{" F32("wte.weight", "[1]", "[0,4]") "," F32("transformer.wte.weight", "[1]", "[4,8]") "}", 8},
-    {"overlap", "{" F32("wte.weight", "[1]", "[0,4]") "," F32("wpe.weight", "[1]", "[0,4]") "}", 4},
+    {"twice", "{" F32("wte.weight", "[1]", "[0,4]") ","
+              F32("transformer.wte.weight", "[1]", "[4,8]") "}", 8},
+    {"overlap", "{" F32("wte.weight", "[1]", "[0,4]") ","
+                F32("wpe.weight", "[1]", "[0,4]") "}", 4},
     {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
     {"unknown", "{" F32("name", "[1]", "[0,4]") "}", 4}};
 
-static void write_file(const char *name, const void *bytes, size_t size, const void *more, size_t more_size)
+/* Write two parts into a scratch file. */
+static void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
 {
     Writer *w = writer_open(scratch(name));
-    writer_put(w, bytes, size);
-    writer_put(w, more, more_size);
+    writer_put(w, a, a_size);
+    writer_put(w, b, b_size);
     writer_close(w);
 }
 
@@ -1509,45 +1571,54 @@ static char *inventory(void)
     return shell("find . -type f ! -name '*.txt' ! -path './new/*' -exec cksum {} + | sort -k 3");
 }
 
-static void bad_folder(void)
+/* What is right in the scratch folder. */
+static void good_files(void)
 {
     static const Config tiny = {.T = 16, .V = 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
-    static int done;
-    char text[6000], name[40];
+    static const char *const results[] = {"o/best.bin", "o/model.bin", "o/log.csv", "o/state.bin"};
     int32_t header[HEADER] = {TOKENS_MAGIC, 1, 500};
     uint16_t ids[500];
-    if (done++) return;
+    char text[6000];
     for (int i = 0; i < 6000; i++) text[i] = "aeinorst ,"[below(10, 1, i)];
     memcpy(text + 3000, "\n<|endoftext|>\n", 15);
-    Tokenizer *t = tokenizer_train(text, sizeof text, 300), *other = tokenizer_train(text, sizeof text, 301);
+    write_file("text.txt", text, sizeof text, "", 0);
+    for (int count = 300; count < 302; count++) {
+        Tokenizer *t = tokenizer_train(text, sizeof text, count);
+        tokenizer_write(t, scratch(count == 300 ? "t" : "t301"));
+        tokenizer_free(t);
+    }
     Model *m = random_model(tiny, INFERENCE, 1, 0);
-    memset(m->w.wte + 300 * 8, 0, 84 * 8 * sizeof(real));
-    model_write(m, scratch("m"), 0), tokenizer_write(t, scratch("t")), tokenizer_write(other, scratch("t301"));
+    memset(m->w.wte + 300 * 8, 0, 84 * 8 * sizeof(real));     /* the padding */
+    model_write(m, scratch("m"), 0);
+    model_free(m);
     for (int i = 0; i < 500; i++) ids[i] = i % 50 ? (uint16_t)below(299, 2, i) : 299;
     write_file("d_train.bin", header, sizeof header, ids, sizeof ids);
     header[2] = 10;
     write_file("few_train.bin", header, sizeof header, ids, 20);
     mkdir(scratch("o"), 0777);
-    for (int i = 0; i < 4; i++)
-        write_file((const char *[]){"o/best.bin", "o/model.bin", "o/log.csv", "o/state.bin"}[i], "kept", 4, "", 0);
-    write_file("text.txt", text, sizeof text, "", 0);
-    model_free(m), tokenizer_free(t), tokenizer_free(other);
+    for (int i = 0; i < 4; i++) write_file(results[i], "kept", 4, "", 0);
     free(shell("\"$here\"/prepare export m --tokenizer t --out hf"));
+}
+
+static void bad_folder(void)
+{
+    static int done;
+    if (done++) return;
+    good_files();
     for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
         size_t size;
         char *file = read_file(scratch(damages[i].from), &size);
+        long longer = damages[i].longer, left = (long)size + (longer < 0 ? longer : 0);
         if (damages[i].at >= 0) memcpy(file + damages[i].at, &damages[i].value, 4);
-        long left = (long)size + damages[i].longer;
-        write_file(damages[i].name, file, left < 0 ? 0 : left > (long)size ? size : (size_t)left, "more",
-                   left > (long)size ? damages[i].longer : 0);
+        write_file(damages[i].name, file, left > 0 ? left : 0, "more", longer > 0 ? longer : 0);
         free(file);
     }
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         uint64_t length = strlen(hostile[i].header);
-        snprintf(text, sizeof text, "%s%.8s", hostile[i].header, "\0\0\0\0\0\0\0\0");
-        memset(text + length, 0, 8);
+        char name[40], body[400] = {0};
         snprintf(name, sizeof name, "hf/%s", hostile[i].name);
-        write_file(name, &length, 8, text, length + hostile[i].bytes);
+        memcpy(body, hostile[i].header, length);
+        write_file(name, &length, 8, body, length + hostile[i].bytes);
     }
 }
 
@@ -1566,10 +1637,10 @@ static void test_bad(const void *rows)
         int status = system(line), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
         size_t size;
         char *after = inventory(), *error = read_file(scratch("err.txt"), &size);
-        expect(code == b->status, "%s: status %d, not %d: %.200s", b->command, code, b->status, error);
+        expect(code == b->status, "%s: status %d: %.200s", b->command, code, error);
         expect(!strncmp(error, "error: ", 7) && strchr(error, '\n') == error + size - 1,
                "%s: not one line of error: %.200s", b->command, error);
-        expect(strstr(error, b->message) != NULL, "%s: no '%s' in: %.200s", b->command, b->message, error);
+        expect(strstr(error, b->message) != NULL, "%s: another message: %.200s", b->command, error);
         expect(!strcmp(before, after), "%s: changed files", b->command);
         free(before), free(after), free(line), free(error);
     }
@@ -1606,7 +1677,7 @@ static const Bad bad_tokens[] = {
     {TRAIN "header", 1, "too few for its header"},
     {TRAIN "short", 1, "the header promises 500 tokens"},
     {TRAIN "long", 1, "the header promises 500 tokens"},
-    {TRAIN "magic", 1, "magic number 20240520), found 20240326"},
+    {TRAIN "magic", 1, "magic number 20240520), found 7"},
     {TRAIN "version", 1, "found version 3"},
     {TRAIN "flags", 1, "the header promises 500 tokens"},
     {TRAIN "count", 1, "the header promises 2147483647 tokens"},
@@ -1686,7 +1757,7 @@ static const Bad bad_options[] = {
     {"train_gpt train --data d --schedule cosinus", 2, "--schedule: expected"},
     {TRAIN "d --context 17", 2, "--context: the model's longest is 16"},
     {TRAIN "d --freeze 2", 2, "--freeze: the model has 1 block"},
-    {"train_gpt train --data d --tokenizer t --out o --channels 100 --heads 3", 1, "cannot be shared"},
+    {"train_gpt train --data d --tokenizer t --channels 100 --heads 3", 1, "cannot be shared"},
     {"tokenizer nonsense", 2, "nonsense"},
     {"tokenizer train text.txt", 2, "expected --out"},
     {"tokenizer train --out m", 2, "expected a file of text"},
@@ -1710,28 +1781,31 @@ static const Bad bad_places[] = {
     {"prepare text text.txt --tokenizer t --out nowhere/d", 1, "cannot be written"},
     {"prepare import m --out nowhere/m", 1, "cannot be written"},
     {"prepare export m --tokenizer t --out m", 1, "m: is not a folder"},
-    {"train_gpt train --model m --tokenizer t --data d --out m --steps 1", 1, "m: is not a folder"},
-    {"train_gpt train --model m --tokenizer t --data d --out nowhere/o --steps 1", 1, "cannot be made"},
+    {TRAIN "d --out m", 1, "m: is not a folder"},
+    {TRAIN "d --out nowhere/o", 1, "cannot be made"},
     {0}};
 
-/* Copies with one byte changed, wherever: programs may accept or refuse, but must come to an end. */
-static void test_mutated_files(void)
+/* Copies with one byte changed: programs may accept or refuse them, but must come to an end. */
+static void test_random_changes(void)
 {
-    static const struct { const char *from, *command; } kinds[] = {{"m", "train_gpt generate --tokenizer t --tokens 2 --model x"},
-        {"t", "tokenizer encode text.txt --tokenizer x"}, {"hf/model.safetensors", "prepare import x --out y"},
-        {"hf/config.json", "prepare import hf --out y"}, {"hf/vocab.json", "prepare import x hf/merges.txt --out y"}};
+    static const char *const kinds[5][3] = {
+        {"m", "x", "train_gpt generate --tokenizer t --tokens 2 --model x"},
+        {"t", "x", "tokenizer encode text.txt --tokenizer x"},
+        {"hf/model.safetensors", "x", "prepare import x --out y"},
+        {"hf/config.json", "hf/config.json", "prepare import hf --out y"},
+        {"hf/vocab.json", "x", "prepare import x hf/merges.txt --out y"}};
     int refused = 0;
     bad_folder();
     for (int i = 0; i < 200; i++) {
+        const char *const *kind = kinds[i % 5];
         size_t size;
-        char *file = read_file(scratch(kinds[i % 5].from), &size);
+        char *file = read_file(scratch(kind[0]), &size), *line = format(RUN "%s", folder, kind[2]);
         size_t most = i % 2 && size > 1100 ? 1100 : size;     /* half of them in headers */
-        file[random_bits(1, i) % most] = (char)random_bits(2, i);
-        write_file(i % 5 == 3 ? "hf/config.json" : "x", file, size, "", 0);
-        char *line = format(RUN "%s", folder, kinds[i % 5].command);
-        int status = system(line);
-        expect(WIFEXITED(status) && WEXITSTATUS(status) <= 1, "change %d: status %x: %s", i, status, line);
-        refused += WIFEXITED(status) && WEXITSTATUS(status) == 1;
+        file[random_bits(1, i) % most] ^= 1 + below(255, 2, i);
+        write_file(kind[1], file, size, "", 0);
+        int status = system(line), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+        expect(code == 0 || code == 1, "change %d: status %d: %s", i, code, line);
+        refused += code == 1;
         free(file), free(line);
     }
     found("200 changes, %d refused", refused);
@@ -1756,9 +1830,12 @@ static const Test tests[] = {
     {"dropout statistics", 12, test_dropout, NULL, NULL},
     {"matmul against three loops", 12, test_matmul, NULL, NULL},
     {"matmul, same bits on any threads", 12, test_matmul_threads, NULL, NULL},
-    {"gradient of embedding", 8, ROW_OF(embedding_y, embedding_dx, "aa", {11 * 70, 7 * 70}, 21 * 70)},
-    {"gradient of linear", 8, ROW_OF(linear_y, linear_dx, "waa", {13 * 20, 70 * 20, 70}, 13 * 70)},
-    {"gradient of layernorm", 8, ROW_OF(layernorm_y, layernorm_dx, "aaa", {9 * 70, 70, 70}, 9 * 70)},
+    {"gradient of embedding", 8,
+     ROW_OF(embedding_y, embedding_dx, "aa", {11 * 70, 7 * 70}, 21 * 70)},
+    {"gradient of linear", 8,
+     ROW_OF(linear_y, linear_dx, "waa", {13 * 20, 70 * 20, 70}, 13 * 70)},
+    {"gradient of layernorm", 8,
+     ROW_OF(layernorm_y, layernorm_dx, "aaa", {9 * 70, 70, 70}, 9 * 70)},
     {"gradient of gelu", 8, ROW_OF(gelu_y, gelu_dx, "w", {500}, 500)},
     {"gradient of dropout", 8, ROW_OF(dropout_y, dropout_dx, "w", {500}, 500)},
     {"gradient of attention", 8, ROW_OF(attention_y, attention_dx, "w", {22 * 36}, 22 * 12)},
@@ -1793,16 +1870,18 @@ static const Test tests[] = {
     {"tokenizer: tiktoken ids", 4, test_vectors, NULL, NULL},
     {"tokenizer: all 400 vectors", 4, test_all_vectors, NULL, NULL},
     {"tokenizer: any bytes come back", 4, test_round_trip, NULL, NULL},
-    {"tokenizer: training by definition", 4, test_bpe_training, NULL, NULL},
+    {"tokenizer: training by definition", 4, test_bpe_definition, NULL, NULL},
+    {"tokenizer: two trainings", 4, test_bpe_again, NULL, NULL},
     {"llm.c tokenizer file", 4, test_tokenizer_file, NULL, NULL},
     {"JSON, accepted and refused", 4, test_json, NULL, NULL},
+    {"JSON, values", 4, test_json_values, NULL, NULL},
     {"bad input: models", 4, NULL, test_bad, bad_models},
     {"bad input: token files", 4, NULL, test_bad, bad_tokens},
     {"bad input: vocabularies and text", 4, NULL, test_bad, bad_vocabularies},
     {"bad input: safetensors", 4, NULL, test_bad, bad_safetensors},
     {"bad input: options", 4, NULL, test_bad, bad_options},
     {"bad input: places", 4, NULL, test_bad, bad_places},
-    {"bad input: random changes", 4, test_mutated_files, NULL, NULL},
+    {"bad input: random changes", 4, test_random_changes, NULL, NULL},
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */
@@ -1846,11 +1925,11 @@ int main(int argc, char **argv)
     const char *wanted = argc > 1 ? argv[1] : "";
     int passed = 0, failed = 0;
     char *slash = strrchr(argv[0], '/');
-    if (slash) slash[1] = 0;                                  /* go where the programs and data are */
+    if (slash) slash[1] = 0;                                  /* go where programs and data are */
     if (slash && chdir(argv[0]) != 0) die("%s: %s", argv[0], strerror(errno));
     if (!mkdtemp(folder)) die("%s: the folder cannot be made: %s", folder, strerror(errno));
     use_threads(1);                                           /* fastest for these sizes */
-    setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for programs that are run */
+    setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for other programs */
     run_tests(wanted, &passed, &failed);
     if (REAL_BYTES == 4) run_double(wanted, &passed, &failed);
     free(shell("rm -rf ../${PWD##*/}"));

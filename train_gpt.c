@@ -1803,7 +1803,7 @@ int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
 /* What a run may be told; the table in chapter 12 says what each means. */
 struct {
     const char *program, *model, *tuned, *data, *tokenizer, *out, *schedule, *prompt, *stop, *shots;
-    const char *labels, *pairs;
+    const char *labels, *pairs, *command;
     int layers, heads, channels, context, batch, accumulate, steps, warmup, freeze, seed, patience;
     int eval_every, save_every, resume, bf16, tokens, samples, top_k, jsonl, limit, threads, quick,
         show;
@@ -2646,7 +2646,7 @@ void write_run(const Run *r, const char *options_text, int finished)
     char *path = out_path("run.txt");
     Writer *w = writer_open(path);
     Config c = r->m->c;
-    writer_print(w, "%s", options_text);
+    writer_print(w, "command = %s\n%s", o.command, options_text);
     writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n",
                  c.L, c.NH, c.C, c.V, r->m->count);
     writer_print(w,
@@ -3506,6 +3506,8 @@ int main(int argc, char **argv)
     int combinations = letter == 't' ? search_size(argc, argv) : 1;
     words = search_words(argc, argv, 0, &settings);
     o.program = argv[0];
+    o.command = format("%s", argv[0]);
+    for (int i = 1; i < argc; i++) o.command = format("%s %s", o.command, words[i]);
     if (options_parse(options, letter, usage, argc - 1 - named, words + 1 + named))
         die_usage("unexpected '%s'; options begin with --", words[1 + named]);
 #ifdef _OPENMP
