@@ -41,14 +41,14 @@ test_gpt_double: test_gpt.c train_gpt.c tokenizer.c
 	$(BUILD) -DDOUBLE -o $@ $< -lm
 
 $(DEMO): data/support.jsonl data/mini_tokenizer.bin prepare
-	./prepare examples $< --out data/support --tokenizer data/mini_tokenizer.bin > data/support_report.txt
+	./prepare examples $< --out data/support --tokenizer data/mini_tokenizer.bin --context 256 > data/support_report.txt
 
 # One command a use case: demo-support, demo-sentiment, demo-topics, demo-entities, demo-tutor: prepare
 # the examples, tune, compare with prompting, draw the page. Settings: TUNE="--lr 5e-4 --epochs 4"
 TUNE     = --batch 8 --epochs 8 --lr 1e-3 --eval-every 10 --patience 3
 MINI     = --model data/mini.bin --tokenizer data/mini_tokenizer.bin
 demo-%: train_gpt prepare
-	./prepare examples data/$*.jsonl --out data/$* --tokenizer data/mini_tokenizer.bin
+	./prepare examples data/$*.jsonl --out data/$* --tokenizer data/mini_tokenizer.bin --context 256
 	./train_gpt $(MINI) --data data/$* --out out/$* $(TUNE)
 	./train_gpt compare $(MINI) --tuned out/$*/best.bin --data data/$* --out out/$*
 	./prepare report out/$*

@@ -212,7 +212,7 @@ void writer_print(Writer *w, const char *form, ...)
 /* Everything to the disk, then under its real name in one step. */
 void writer_close(Writer *w)
 {
-    if (ferror(w->file) || fflush(w->file) != 0 || fsync(fileno(w->file)) != 0 || fclose(w->file) != 0)
+    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
         die("%s: writing failed: %s", w->path, strerror(errno));
     if (rename(w->temporary, w->path) != 0)
         die("%s: cannot be replaced: %s", w->path, strerror(errno));

@@ -150,9 +150,10 @@ static inline double exp_double(double x)
  * the sum over k. That is the microkernel; the rest feeds it. It wants its operands contiguous, so
  * blocks of A and B are copied ("packed") into micropanels first: A's holds MR rows, k by k, B's
  * NR columns. A block of A (MC x KC) stays in the L2 cache while panels of B (KC x NR), packed into
- * the L1 cache, pass by. A View has strides for rows and columns; transposing swaps them, so that
- * the same loop serves all four cases and a transpose vanishes in the packing.
- *                                                                   [Goto & van de Geijn 2008]
+ * the L1 cache, pass by. Rows of A that are contiguous are read where they are. A View has strides
+ * for rows and columns; transposing swaps them, so that the same loop serves all four cases and a
+ * transpose vanishes in the packing.                              [Goto & van de Geijn 2008]
+ *
  * Rejected: BLAS (a dependency; and its small shapes are slower), intrinsics (one machine only).
  */
 
@@ -172,7 +173,7 @@ enum { MR = 8 };
 enum { MR = 4 };
 #endif
 #define VL (VECTOR / REAL_BYTES)                              /* numbers in a vector */
-enum { NV = 3, NR = NV * VL, KC = 128, MC = 512, NC = 8 * NR };
+enum { NV = 3, NR = NV * VL, KC = 192, MC = 1024, NC = 16 * NR };
 typedef real vector __attribute__((vector_size(VECTOR)));
 typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES), may_alias));
 
@@ -259,13 +260,13 @@ void pack(real *to, View x, int rows, int width, int depth)
                 whole + j < rows ? x.p[(whole + j) * x.rs + k * x.cs] : 0;
 }
 
-/* c(MR, vectors*VL) = start + sum over k of a(k, MR) outer b(k, vectors*VL), held in registers.
- * Rows of start are start_rs apart: 0 repeats a bias; start = c accumulates; NULL is zero.
- * `vectors` is a constant wherever this is called, so that every loop but the one over k
- * unrolls. */
+/* c(MR, vectors*VL) = start + sum over k of a(MR, k) outer b(k, vectors*VL), held in registers.
+ * Rows of start are start_rs apart: 0 repeats a bias; start = c accumulates; NULL is zero. Rows of
+ * a are a_rs apart, or packed if that is 0. `vectors` and whether a_rs is 0 are constants wherever
+ * this is called, so that every loop but the one over k unrolls. */
 static inline __attribute__((always_inline))
 void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
-                 const real *b, int depth, int vectors)
+                 size_t a_rs, const real *b, int depth, int vectors)
 {
     vector sum[MR][NV] = {{{0}}};
     for (int i = 0; i < MR; i++)
@@ -273,8 +274,10 @@ void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const 
     for (int k = 0; k < depth; k++) {
         vector bk[NV];
         for (int j = 0; j < vectors; j++) bk[j] = *(vector *)&b[(k * vectors + j) * VL];
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < vectors; j++) sum[i][j] += a[k * MR + i] * bk[j];
+        for (int i = 0; i < MR; i++) {
+            real aik = a_rs ? a[i * a_rs + k] : a[k * MR + i];
+            for (int j = 0; j < vectors; j++) sum[i][j] += aik * bk[j];
+        }
     }
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < vectors; j++) {
@@ -285,16 +288,19 @@ void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const 
 
 /* One tile of `rows` x `columns`. A tile that sticks out of c is computed in a corner apart. */
 static void tile(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
-                 const real *b, int depth, int rows, int columns)
+                 size_t a_rs, const real *b, int depth, int rows, int columns)
 {
     real corner[MR * NR] __attribute__((aligned(64)));
     int vectors = (columns + VL - 1) / VL, whole = rows == MR && columns == vectors * VL;
     real *to = whole ? c : corner;
     const real *from = whole ? start : NULL;
     size_t ld = whole ? ldc : NR;
-    if (vectors == 3) microkernel(to, ld, from, start_rs, a, b, depth, 3);
-    else if (vectors == 2) microkernel(to, ld, from, start_rs, a, b, depth, 2);
-    else microkernel(to, ld, from, start_rs, a, b, depth, 1);
+    if (vectors == NV && a_rs) microkernel(to, ld, from, start_rs, a, a_rs, b, depth, NV);
+    else if (vectors == NV) microkernel(to, ld, from, start_rs, a, 0, b, depth, NV);
+    else if (vectors == 2 && a_rs) microkernel(to, ld, from, start_rs, a, a_rs, b, depth, 2);
+    else if (vectors == 2) microkernel(to, ld, from, start_rs, a, 0, b, depth, 2);
+    else if (a_rs) microkernel(to, ld, from, start_rs, a, a_rs, b, depth, 1);
+    else microkernel(to, ld, from, start_rs, a, 0, b, depth, 1);
     if (whole) return;
     for (int i = 0; i < rows; i++)
         for (int j = 0; j < columns; j++)
@@ -350,7 +356,8 @@ void matmul_serial(real *c, size_t ldc, const real *start, size_t start_rs, View
         matmul_serial(c, ldc, start, start_rs, a, b, MC, columns, depth);
     for (int p = 0; p < depth; p += KC) {
         int kc = min_int(KC, depth - p);
-        pack(a_pack, (View){a.p + p * a.cs, a.rs, a.cs}, rows, MR, kc);
+        int in_place = a.cs == 1 ? rows / MR * MR : 0;        /* rows of a that need no packing */
+        pack(a_pack, (View){a.p + in_place * a.rs + p * a.cs, a.rs, a.cs}, rows - in_place, MR, kc);
         for (int j = 0; j < columns; j += NR) {
             int width = min_int(NR, columns - j);
             View bt = {b.p + p * b.rs + j * b.cs, b.cs, b.rs};
@@ -358,7 +365,8 @@ void matmul_serial(real *c, size_t ldc, const real *start, size_t start_rs, View
             else pack(b_pack, bt, width, (width + VL - 1) / VL * VL, kc);
             for (int i = 0; i < rows; i += MR)
                 tile(c + i * ldc + j, ldc, start ? start + i * start_rs + j : NULL, start_rs,
-                     a_pack + (size_t)i * kc, b_pack, kc, min_int(MR, rows - i), width);
+                     i < in_place ? a.p + i * a.rs + p : a_pack + (size_t)(i - in_place) * kc,
+                     i < in_place ? a.rs : 0, b_pack, kc, min_int(MR, rows - i), width);
         }
         start = c, start_rs = ldc;
     }
@@ -1149,15 +1157,15 @@ double model_update(Model *m, AdamW o, int step)
     return norm;
 }
 
-/* Learning rate as a fraction of its peak: up in a straight line over `warmup` steps, then down to
- * `floor` at the last step: 'c'osine, 'l'inear, or 'k' constant. */
-double schedule(char kind, int step, int warmup, int steps, double floor)
+/* Learning rate as a fraction of its peak: up in a straight line over `warmup` steps, then along a
+ * cosine or a line that would be at `floor` one step after the last; or constant. */
+double schedule(const char *kind, int step, int warmup, int steps, double floor)
 {
     if (step < warmup) return (step + 1.0) / warmup;
     double done = (step - warmup) / fmax(1, steps - warmup);
-    if (kind == 'l') return 1 - (1 - floor) * done;
-    if (kind == 'c') return floor + (1 - floor) * 0.5 * (1 + cos(3.141592653589793 * done));
-    return 1;
+    if (!strcmp(kind, "linear")) return 1 - (1 - floor) * done;
+    if (!strcmp(kind, "constant")) return 1;
+    return floor + (1 - floor) * 0.5 * (1 + cos(3.141592653589793 * done));
 }
 
 /* ================================================================================================
@@ -1958,7 +1966,7 @@ Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int
     double *sums = allocate((size_t)f.count * 4, sizeof(double));
     Scores s = {sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count, f.count};
     int rows = limit && !docs->examples ? min_int(limit, f.rows) : f.rows, size;
-    if (!docs->examples) s.n = rows;
+    s.n = !docs->examples ? rows : limit ? min_int(limit, f.count) : f.count;
     if (m->mode != INFERENCE || m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
     for (int row = 0; row < rows;) {
         Batch b = batch_new(min_int(B, rows - row), T);
@@ -2482,7 +2490,7 @@ static void train_step(Run *r)
         loss += model_loss(m, b, d, o.smoothing, 1);
     }
     if (!isfinite(loss)) die("step %d: the loss is %g: lower --lr", (int)r->p.step + 1, loss);
-    r->lr = o.lr * schedule(o.schedule[0], r->p.step, o.warmup, r->steps, o.floor);
+    r->lr = o.lr * schedule(o.schedule, r->p.step, o.warmup, r->steps, o.floor);
     AdamW w = {r->lr, o.beta1, o.beta2, o.epsilon, o.decay, o.l1, o.clip};
     r->norm = model_update(m, w, r->p.step + 1);
     r->loss = loss;
@@ -2588,11 +2596,14 @@ static void open_log(Run *r)
     Writer *w = writer_open(path);
     writer_print(w, "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds\n");
     for (char *save = text, *l; text && (l = strsep(&save, "\n"));) {
-        double val, step;
-        if (sscanf(l, "%lf", &step) != 1 || step > r->p.step) continue;
+        char *cell = l;
+        double step = *l ? atof(l) : INFINITY;
+        if (step > r->p.step || !strchr("0123456789", *l)) continue;
         writer_print(w, "%s\n", l);
-        if (sscanf(l, "%*[^,],%*[^,],%*[^,],%*[^,],%lf", &val) == 1 && r->points < 512)
-            r->curve[0][r->points] = step, r->curve[1][r->points++] = val;
+        for (int column = 0; cell && column < 4; column++)
+            cell = strchr(cell, ','), cell += cell != NULL;
+        if (cell && *cell != ',' && r->points < 512)
+            r->curve[0][r->points] = step, r->curve[1][r->points++] = atof(cell);
     }
     writer_close(w);
     r->log = fopen(path, "a");
@@ -2732,6 +2743,7 @@ static Run *run_prepare(void)
     if (r->T > r->m->c.T)
         die_usage("--context: the model's longest is %d, found %d", r->m->c.T, r->T);
     if (o.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
+    r->m->frozen = o.freeze;
     r->train = tokens_read(o.data, "train", r->m->c.V);
     r->has_val = access(val, R_OK) == 0;
     if (r->has_val) r->val = tokens_read(o.data, "val", r->m->c.V);
@@ -2851,7 +2863,7 @@ int train(const char *settings)
 #define NUMBERS 1e12
 static const Option options[] = {
     {"model", 's', &o.model, NULL, 0, 0, "tgcepk",
-     "model file to begin with; without: a new model"},
+     "model file; train without one makes a new model"},
     {"data", 's', &o.data, NULL, 0, 0, "tep",
      "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
     {"tokenizer", 's', &o.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
@@ -2865,7 +2877,7 @@ static const Option options[] = {
     {"steps", 'i', &o.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
     {"epochs", 'f', &o.epochs, "3", 0, 1e6, "t", "times through the data"},
     {"lr", 'f', &o.lr, "1e-4", 0, 10, "t", "peak learning rate"},
-    {"schedule", 's', &o.schedule, "cosine", 0, 0, "t", "cosine, linear or konstant"},
+    {"schedule", 's', &o.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
     {"warmup", 'i', &o.warmup, "10", 0, 1e9, "t", "steps to the peak"},
     {"floor", 'f', &o.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
     {"decay", 'f', &o.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
@@ -3055,7 +3067,9 @@ static int search(int argc, char **argv, int combinations)
 static int run_train(void)
 {
     if (!o.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
-    if (!strchr("clk", o.schedule[0])) die_usage("--schedule: expected cosine, linear or konstant");
+    if (strcmp(o.schedule, "cosine") && strcmp(o.schedule, "linear") &&
+        strcmp(o.schedule, "constant"))
+        die_usage("--schedule: expected cosine, linear or constant, found '%s'", o.schedule);
     char *settings = settings_text('t');
     int interrupted_run = train(settings);
     free(settings);
@@ -3265,6 +3279,8 @@ static void answer_classify(Model *m, Tokenizer *t, char *line)
     Item items[32], example;
     Labelled l = {0, 1, items, &(int){0}, &(int){0}, &(double){0}};
     uint16_t end = t->end_of_text, *ids[32];
+    for (char *c = line; !o.jsonl && (c = strstr(c, "\\n"));)      /* a line break, as typed */
+        *c++ = '\n', memmove(c, c + 1, strlen(c));
     int count, *prompt = o.jsonl ? line_tokens(t, line, &count, error, sizeof error)
                                  : prompt_tokens(t, line, strlen(line), &count);
     if (!prompt) { putchar('{'), print_json("error", error, "}\n"), free(list); return; }
@@ -3305,7 +3321,7 @@ static int run_chat(void)
     Model *m = model_load(o.model);
     Tokenizer *t = tokenizer_load(m);
     Turn *turns = NULL;
-    int count = 0, from = 0, turn = 0;
+    int count = 0, from = 0, turn = 0, longest = min_int(o.tokens, m->c.T / 4);
     char *line = NULL;
     size_t room = 0;
     ssize_t size;
@@ -3318,7 +3334,7 @@ static int run_chat(void)
         turns[count++] = (Turn){USER, 0, format("%s", line), size};
         turns[count] = (Turn){ASSISTANT, 0, NULL, 0};
         Encoded e = turns_encode(t, turns + from, count + 1 - from);
-        while (e.size + o.tokens + 1 > (size_t)m->c.T && from + 2 < count) {
+        while (e.size + longest + 1 > (size_t)m->c.T && from + 2 < count) {
             free(e.ids), free(e.counts);
             from += 2;
             e = turns_encode(t, turns + from, count + 1 - from);
@@ -3328,7 +3344,7 @@ static int run_chat(void)
         for (size_t i = 0; i < e.size; i++) prompt[i + 1] = e.ids[i];
         Sampling s = sampling("\nUser:");
         Sample out;
-        s.key = random_key(s.key, turn++);
+        s.key = random_key(s.key, turn++), s.tokens = longest;
         generate(m, t, prompt, e.size + 1, &s, &out, stdout);
         printf("\n");
         char *said = format("%s", out.text + (out.text[0] == ' '));
