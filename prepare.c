@@ -2619,8 +2619,10 @@ int main(int argc, char **argv)
 {
     const Command *c = prepare_commands;
     while (c->name && (argc < 2 || strcmp(argv[1], c->name))) c++;
+    int help = argc > 1 && !strcmp(argv[1], "--help");
+    if (!c->name && argc > 1 && !help)
+        die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
     if (!c->name) {
-        int help = argc > 1 && !strcmp(argv[1], "--help");
         for (c = prepare_commands; c->name; c++) fprintf(help ? stdout : stderr, "%s\n", c->usage);
         fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
         return help ? 0 : 2;

@@ -456,7 +456,7 @@ int json_escape(JsonReader *r, char **to)
 {
     static const char name[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
     const char *simple = json_peek(r) ? strchr(name, json_peek(r)) : NULL;
-    uint32_t c, low;
+    uint32_t c = 0, low = 0;
     if (simple) {
         *(*to)++ = meaning[simple - name];
         r->at++;
@@ -1341,10 +1341,11 @@ int main(int argc, char **argv)
     const char *name = argc > 1 ? argv[1] : "";
     int k = 0, help = !strcmp(name, "--help");
     while (k < 4 && strcmp(name, names[k])) k++;
-    if (k == 4) {
+    if (help || argc < 2) {
         fprintf(help ? stdout : stderr, "%s\n", usage);
         return help ? 0 : 2;
     }
+    if (k == 4) die_usage("unknown command '%s'; ./tokenizer --help lists them", name);
     char **words = argv + 2, command = *name;
     int count = options_parse(options, command, usage, argc - 2, words);
     if (command == 't') command_train(count, words);

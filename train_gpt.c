@@ -1682,7 +1682,8 @@ int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate
     if (k < V)
         for (int i = sum = 0; i < count; i++) sum += exp((list[i].logit - top) * inverse);
     int kept = 0;
-    while (kept < count && mass < s->top_p * sum) mass += exp((list[kept++].logit - top) * inverse);
+    do mass += exp((list[kept++].logit - top) * inverse);
+    while (kept < count && mass < s->top_p * sum);
     double u = random_uniform(key, 0) * mass;
     for (int i = 0; i < kept; i++)
         if ((u -= exp((list[i].logit - top) * inverse)) < 0) return list[i].id;
