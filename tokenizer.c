@@ -186,7 +186,7 @@ Writer *writer_open(const char *path)
 {
     Writer *w = allocate(1, sizeof *w);
     w->path = format("%s", path);
-    w->temporary = format("%s.partial-%ld", path, (long)getpid());
+    w->temporary = format("%s.partial", path);
     w->file = fopen(w->temporary, "wb");
     if (!w->file) die("%s: cannot be written: %s", path, strerror(errno));
     w->next = open_writers;

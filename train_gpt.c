@@ -554,6 +554,19 @@ void dropout(real *x, size_t count, real p, uint64_t key)
  * `rows` tokens are reserved for each b; queries are T of them after `past`. ---- */
 enum { QB = 64 };
 
+/* Largest of n numbers, from VL lists: a compiler may not do that by itself, for the sake of NaN. */
+static real largest(const real *x, int n)
+{
+    real top[VL];
+    int j = 0;
+    for (int i = 0; i < VL; i++) top[i] = -INFINITY;
+    for (; j + VL <= n; j += VL)
+        for (int i = 0; i < VL; i++) top[i] = x[j + i] > top[i] ? x[j + i] : top[i];
+    for (; j < n; j++) top[0] = x[j] > top[0] ? x[j] : top[0];
+    for (int i = 1; i < VL; i++) top[0] = top[i] > top[0] ? top[i] : top[0];
+    return top[0];
+}
+
 static real *scores_memory(int tables, int keys) /* of this thread, (tables, QB, keys) */
 {
     static _Thread_local real *memory;
@@ -585,9 +598,7 @@ void attention_forward(real *out, real *lse, const real *qkv, const int *first, 
                 for (int i = 0; i < count; i++) {
                     int t = t0 + i, low = (first ? first[b * T + t] : 0) - j0;
                     int high = past + t + 1 - j0;
-                    real *si = s + (size_t)i * keys, top = -INFINITY, sum = 0;
-#pragma omp simd reduction(max : top)
-                    for (int j = low; j < high; j++) top = si[j] > top ? si[j] : top;
+                    real *si = s + (size_t)i * keys, top = largest(si + low, high - low), sum = 0;
 #pragma omp simd
                     for (int j = low; j < high; j++) si[j] = exp_real((si[j] - top) * scale);
 #pragma omp simd reduction(+ : sum)
@@ -669,10 +680,8 @@ void softmax_loss(real *logits, size_t ld, double *loss, int *best, const int *t
 {
 #pragma omp parallel for
     for (int r = 0; r < rows; r++) {
-        real *x = logits + r * ld, top = x[0], sum = 0, mean = 0, goal = x[targets[r]];
+        real *x = logits + r * ld, top = largest(x, V), sum = 0, mean = 0, goal = x[targets[r]];
         int where = 0;
-#pragma omp simd reduction(max : top)
-        for (int v = 0; v < V; v++) top = x[v] > top ? x[v] : top;
         while (where < V - 1 && x[where] != top) where++;
         if (smoothing > 0)
             for (int v = 0; v < V; v++) mean += x[v] / V;
@@ -2406,8 +2415,8 @@ double machine_bandwidth(void)
     for (int trial = 0; trial < 6; trial++) {
         double start = seconds();
         real sum = 0;
-#pragma omp parallel for simd reduction(+ : sum)
-        for (size_t i = 0; i < count; i++) sum += x[i];
+#pragma omp parallel for reduction(+ : sum)
+        for (size_t i = 0; i < count; i += 1 << 12) sum += dot(x + i, x + i, 1 << 12);
         volatile real keep = sum;
         (void)keep;
         best = fmax(best, count * sizeof(real) / (seconds() - start));
