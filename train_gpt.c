@@ -555,7 +555,7 @@ void dropout(real *x, size_t count, real p, uint64_t key)
 enum { QB = 64 };
 
 /* Largest of n numbers, from VL lists: a compiler may not do that by itself, for the sake of NaN. */
-static real largest(const real *x, int n)
+static real maximum(const real *x, int n)
 {
     real top[VL];
     int j = 0;
@@ -598,7 +598,7 @@ void attention_forward(real *out, real *lse, const real *qkv, const int *first, 
                 for (int i = 0; i < count; i++) {
                     int t = t0 + i, low = (first ? first[b * T + t] : 0) - j0;
                     int high = past + t + 1 - j0;
-                    real *si = s + (size_t)i * keys, top = largest(si + low, high - low), sum = 0;
+                    real *si = s + (size_t)i * keys, top = maximum(si + low, high - low), sum = 0;
 #pragma omp simd
                     for (int j = low; j < high; j++) si[j] = exp_real((si[j] - top) * scale);
 #pragma omp simd reduction(+ : sum)
@@ -680,7 +680,7 @@ void softmax_loss(real *logits, size_t ld, double *loss, int *best, const int *t
 {
 #pragma omp parallel for
     for (int r = 0; r < rows; r++) {
-        real *x = logits + r * ld, top = largest(x, V), sum = 0, mean = 0, goal = x[targets[r]];
+        real *x = logits + r * ld, top = maximum(x, V), sum = 0, mean = 0, goal = x[targets[r]];
         int where = 0;
         while (where < V - 1 && x[where] != top) where++;
         if (smoothing > 0)

@@ -1,12 +1,12 @@
 """data/reference.py - numbers to compare with: a small GPT-2 in PyTorch, in float64, autograd only.
 
-    python3 data/reference.py data/reference.bin        (PyTorch and numpy; test_gpt reads the result)
+    python3 data/reference.py data/reference.bin        (PyTorch, numpy; test_gpt reads the result)
 
-The file: 256 int32 {magic 20240607, version 1, T, V, L, NH, C, Vp, B, batches}; the weights as fp32 in
-the order of a model file; for each batch int32 tokens, targets, first (B*T each) and fp32 weights
-(B*T). Then float64: of batch 1 logits (B*T*V), losses (B*T) and the gradients of all weights; of ten
-steps of AdamW the losses, the gradient norms before clipping, and all weights after; of 50 steps
-with label smoothing the losses, and all weights after.
+The file: 256 int32 {magic 20240607, version 1, T, V, L, NH, C, Vp, B, batches}; the weights as
+fp32 in the order of a model file; for each batch int32 tokens, targets, first (B*T each) and fp32
+weights (B*T). Then float64: of batch 1 logits (B*T*V), losses (B*T) and the gradients of all
+weights; of ten steps of AdamW the losses, the gradient norms before clipping, and all weights
+after; of 50 steps with label smoothing the losses, and all weights after.
 """
 import math
 import sys
@@ -103,7 +103,7 @@ def train(w, batches, steps, lr, warmup, smoothing):
 def main(path):
     arrays = first_weights()
     raw = [batch(packed=i > 0) for i in range(BATCHES)]
-    batches = [(torch.tensor(a), torch.tensor(b), torch.tensor(c), torch.tensor(d).double().view(-1))
+    batches = [(*map(torch.tensor, (a, b, c)), torch.tensor(d).double().view(-1))
                for a, b, c, d in raw]
     with open(path, "wb") as file:
         def put(kind, *values):
