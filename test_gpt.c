@@ -18,6 +18,7 @@
  */
 #define NO_MAIN_TRAIN_GPT
 #include "train_gpt.c"
+#include <glob.h>
 #include <sys/wait.h>
 
 /* ================================================================================================
@@ -1771,6 +1772,18 @@ static const Bad bad_options[] = {
     {TRAIN "d --context 17", 2, "--context: the model's longest is 16"},
     {TRAIN "d --freeze 2", 2, "--freeze: the model has 1 block"},
     {"train_gpt train --data d --tokenizer t --channels 100 --heads 3", 1, "cannot be shared"},
+    {"train_gpt", 1, "data/support_train.bin is missing: run make"},
+    {"train_gpt train --lr 1e-3", 2, "--data is missing"},
+    {"train_gpt train --data d --lr 1e-3,fast", 1, ""},
+    {"train_gpt eval --data d", 2, "--model is missing"},
+    {"train_gpt eval --model m --tokenizer t", 2, "--data is missing"},
+    {"train_gpt eval --model m --tokenizer t --pairs text.txt", 1, "text.txt, line 1"},
+    {"train_gpt compare --model m --tokenizer t --data d", 2, "--tuned is missing"},
+    {"train_gpt classify --model m --tokenizer t", 2, "--labels is missing"},
+    {"train_gpt chat", 2, "--model is missing"},
+    {"prepare examples --out d", 2, ""},
+    {"prepare examples text.txt --out new", 1, "text.txt"},
+    {"prepare report", 2, ""},
     {"tokenizer nonsense", 2, "nonsense"},
     {"tokenizer train text.txt", 2, "expected --out"},
     {"tokenizer train --out m", 2, "expected a file of text"},
@@ -1838,6 +1851,35 @@ typedef struct {
     const void *row;
 } Test;
 
+/* The course names functions as `name()`: each must be defined in one of the programs. */
+static void test_course(void)
+{
+    static const char *const programs[] = {"tokenizer.c", "train_gpt.c", "prepare.c", "test_gpt.c"};
+    glob_t chapters;
+    char *source[4];
+    size_t size;
+    int names = 0;
+    for (int i = 0; i < 4; i++) source[i] = read_file(programs[i], &size);
+    expect(glob("doc/*.md", 0, NULL, &chapters) == 0, "doc/ has no chapters");
+    for (size_t c = 0; !broken && c < chapters.gl_pathc; c++) {
+        char *text = read_file(chapters.gl_pathv[c], &size), *at = text;
+        while ((at = strstr(at, "()`"))) {
+            char *begin = at, name[128];
+            int defined = 0;
+            while (begin > text && (isalnum((unsigned char)begin[-1]) || begin[-1] == '_')) begin--;
+            snprintf(name, sizeof name, "%.*s(", (int)(at - begin), begin);
+            for (int i = 0; i < 4; i++) defined |= strstr(source[i], name) != NULL;
+            expect(defined, "%s names `%s)`, which does not exist", chapters.gl_pathv[c], name);
+            names++, at++;
+        }
+        free(text);
+    }
+    found("%d names in %zu chapters", names, chapters.gl_pathc);
+    for (int i = 0; i < 4; i++) free(source[i]);
+    globfree(&chapters);
+}
+
+
 #define ROW_OF(...) NULL, test_layer, &(const Layer){__VA_ARGS__}
 static const Test tests[] = {
     {"exp against libm", IN_BOTH, test_exp, NULL, NULL},
@@ -1897,6 +1939,7 @@ static const Test tests[] = {
     {"bad input: safetensors", IN_FLOAT, NULL, test_bad, bad_safetensors},
     {"bad input: options", IN_FLOAT, NULL, test_bad, bad_options},
     {"bad input: places", IN_FLOAT, NULL, test_bad, bad_places},
+    {"the course names what exists", IN_FLOAT, test_course, NULL, NULL},
     {"bad input: random changes", IN_FLOAT, test_random_changes, NULL, NULL},
 };
 

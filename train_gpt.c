@@ -3540,6 +3540,8 @@ int main(int argc, char **argv)
     if (o.threads) omp_set_num_threads(o.threads);
 #endif
     if (combinations > 1) return search(argc, argv, combinations);
+    if (demo && access("data/support_train.bin", R_OK) != 0)
+        die("data/support_train.bin is missing: run make here, which prepares it");
     if (demo) puts(demo_intro);
     int status = commands[which].run();
     if (demo && status == 0) puts(demo_end);
