@@ -1782,7 +1782,7 @@ static const Bad bad_options[] = {
     {"train_gpt classify --model m --tokenizer t", 2, "--labels is missing"},
     {"train_gpt chat", 2, "--model is missing"},
     {"prepare examples --out d", 2, ""},
-    {"prepare examples text.txt --out new", 1, "text.txt"},
+    {"prepare examples text.txt --tokenizer t --out new", 1, "text.txt"},
     {"prepare report", 2, ""},
     {"tokenizer nonsense", 2, "nonsense"},
     {"tokenizer train text.txt", 2, "expected --out"},
