@@ -45,7 +45,7 @@ $(DEMO): data/support.jsonl data/mini_tokenizer.bin prepare
 
 # One command a use case: demo-support, demo-sentiment, demo-topics, demo-entities, demo-tutor: prepare
 # the examples, tune, compare with prompting, draw the page. Settings: TUNE="--lr 5e-4 --epochs 4"
-TUNE     = --batch 8 --epochs 8 --lr 1e-3 --eval-every 10 --patience 3
+TUNE     = --batch 4 --epochs 10 --lr 5e-4 --dropout 0.1 --eval-every 20 --patience 3
 MINI     = --model data/mini.bin --tokenizer data/mini_tokenizer.bin
 demo-%: train_gpt prepare
 	./prepare examples data/$*.jsonl --out data/$* --tokenizer data/mini_tokenizer.bin --context 256
