@@ -2681,6 +2681,14 @@ void write_run(const Run *r, const char *options_text, int finished)
 
 /* ---- what the model says, before and after ---- */
 
+/* Text on one line. */
+static void print_flat(const char *before, const char *text)
+{
+    fputs(before, stdout);
+    for (; *text; text++) putchar(*text == '\n' ? ' ' : *text);
+    putchar('\n');
+}
+
 /* Let `m` answer the first o.show held-out prompts, greedily; print and record prompt, answer and,
  * for examples, the answer that was wanted. Running text is prompted with its rows' first words. */
 static void show_samples(Run *r, Model *m, const char *when)
@@ -2698,7 +2706,7 @@ static void show_samples(Run *r, Model *m, const char *when)
         char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
         char *wanted = tokens_text(r->tokenizer, item.ids + item.answer, item.size - item.answer);
         char *said = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
-        printf("  %s\n    -> %s\n", prompt, said);
+        print_flat("  ", prompt), print_flat("    -> ", said);
         fprintf(file, "{\"when\":\"%s\",\"prompt\":", when),
             json_write_string(file, prompt, strlen(prompt));
         fputs(",\"text\":", file), json_write_string(file, said, strlen(said));
