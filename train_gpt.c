@@ -1938,9 +1938,9 @@ void table_done(Table *t, Writer *records)
 
 /* ---- documents and their likelihood ---- */
 
-/* One example of a token file: ids[0] is the end of text that opens it, ids[size] the one that
- * closes it; targets from ids[answer] on are the completion. */
-typedef struct { const uint16_t *ids; int size, answer; } Item;
+/* One example of a token file: ids[0] is the end of text that opens it. Its first answer is what
+ * counts from ids[answer] to before ids[size]; if it is also the last, the end of text closes it. */
+typedef struct { const uint16_t *ids; int size, answer, closed; } Item;
 
 Item *items_read(const Tokens *t, int end_of_text, int *count)
 {
@@ -1948,9 +1948,10 @@ Item *items_read(const Tokens *t, int end_of_text, int *count)
     *count = 0;
     for (size_t i = 1, last = 0; i < t->count; i++) {
         if (t->ids[i] != end_of_text) continue;
-        int size = (int)(i - last), answer = 1;
-        while (answer < size && !t->counts[last + answer]) answer++;
-        if (size > 1) d[(*count)++] = (Item){t->ids + last, size, answer};
+        int length = (int)(i - last), answer = 1, size;
+        while (answer < length && !t->counts[last + answer]) answer++;
+        for (size = answer; size < length && t->counts[last + size]; size++) {}
+        if (length > 1) d[(*count)++] = (Item){t->ids + last, size, answer, size == length};
         last = i;
     }
     return d;
@@ -2137,6 +2138,15 @@ static char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
     return text;
 }
 
+/* The answer that an example wants, without the header of the turn that may follow. */
+static char *wanted_text(const Tokenizer *t, const Item *d)
+{
+    char *text = tokens_text(t, d->ids + d->answer, d->size - d->answer);
+    char *header = strstr(text, "\nUser:");
+    if (header) *header = 0;
+    return text;
+}
+
 /* The most likely answer to a document's prompt, behind `shots`. */
 static char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots,
                          int tokens, const char *stop)
@@ -2163,7 +2173,7 @@ static double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n,
 {
     double *exact = allocate(n, sizeof(double));
     for (int i = 0; i < n; i++) {
-        char *wanted = tokens_text(t, d[i].ids + d[i].answer, d[i].size - d[i].answer);
+        char *wanted = wanted_text(t, &d[i]);
         char *got = answer_text(m, t, &d[i], shots, min_int(o.tokens, d[i].size - d[i].answer + 8),
                                 shots ? "\n\n" : NULL);
         exact[i] = !strcmp(wanted, got);
@@ -2212,13 +2222,11 @@ void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer 
     for (int i = -1; i < l->labels; i++) {
         if (i >= 0) {
             free(line);
-            line = tokens_text(t, l->label[i].ids + l->label[i].answer,
-                               l->label[i].size - l->label[i].answer);
+            line = wanted_text(t, &l->label[i]);
         }
         for (int k = 0; k < l->labels; k++) {
             int count = 0;
-            char *name = tokens_text(t, l->label[k].ids + l->label[k].answer,
-                                     l->label[k].size - l->label[k].answer);
+            char *name = wanted_text(t, &l->label[k]);
             for (int r = 0; r < l->n; r++) count += l->truth[r] == i && l->guess[r] == k;
             longer = i < 0 ? format("%s\t%s", line, name) : format("%s\t%d", line, count);
             free(line), free(name);
@@ -2348,7 +2356,7 @@ void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const I
         if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
         tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
         tokens_add(&docs, d[i].ids + d[i].answer, d[i].size - d[i].answer, 1);
-        tokens_add(&docs, &end, 1, 1);
+        tokens_add(&docs, &end, 1, d[i].closed);
         *tokens += (shots ? shots->count : 0) + d[i].answer;
     }
     *tokens /= n;
@@ -2702,9 +2710,9 @@ static void show_samples(Run *r, Model *m, const char *when)
     printf("\n%s training:\n", strcmp(when, "before") ? "after" : "before");
     for (int i = 0; i < min_int(o.show, n); i++) {
         Item item =
-            items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, text_prompt, text_prompt};
+            items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, text_prompt, text_prompt, 1};
         char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
-        char *wanted = tokens_text(r->tokenizer, item.ids + item.answer, item.size - item.answer);
+        char *wanted = wanted_text(r->tokenizer, &item);
         char *said = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
         print_flat("  ", prompt), print_flat("    -> ", said);
         fprintf(file, "{\"when\":\"%s\",\"prompt\":", when),
@@ -3203,7 +3211,8 @@ static int run_compare(void)
     compare_row(&table, tuned, t, "tuned", d, n, NULL, T, &tokens, &time);
     if (cost && slowest > time)
         table.note = format(
-            "tuning took %s; at %.1f ms less a query it has paid for itself after %.0f queries",
+            "tuning took %s; at %.1f ms less a query than with the longest prompt, that time is won "
+            "back in %.0f queries",
             duration(cost), 1e3 * (slowest - time), ceil(cost / (slowest - time)));
     Writer *records = records_open("compare.jsonl");
     table_done(&table, records);
@@ -3302,7 +3311,7 @@ static void answer_classify(Model *m, Tokenizer *t, char *line)
     int count, *prompt = o.jsonl ? line_tokens(t, line, &count, error, sizeof error)
                                  : prompt_tokens(t, line, strlen(line), &count);
     if (!prompt) { putchar('{'), print_json("error", error, "}\n"), free(list); return; }
-    example = (Item){allocate(count, 2), count, count};
+    example = (Item){allocate(count, 2), count, count, 1};
     for (int i = 0; i < count; i++) ((uint16_t *)example.ids)[i] = prompt[i];
     while ((name = strsep(&rest, ",")) && l.labels < 32) {
         size_t size;
@@ -3312,7 +3321,7 @@ static void answer_classify(Model *m, Tokenizer *t, char *line)
         for (size_t i = 0; i < size; i++) ids[l.labels][1 + i] = label[i];
         ids[l.labels][0] = end;
         names[l.labels] = name;
-        items[l.labels] = (Item){ids[l.labels], (int)size + 1, 1};
+        items[l.labels] = (Item){ids[l.labels], (int)size + 1, 1, 1};
         l.labels++;
         free(label), free(spaced);
     }
