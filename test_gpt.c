@@ -578,6 +578,61 @@ static void test_masked(void)
     found("exactly zero");
 }
 
+/* Every row is the prompt 1 2 3 4 5 6 and the answer 7. Train on the answer alone, or on all: only
+ * then may the prompt be learned. Returns the mean loss of the prompt, and of the answer. */
+static double learn_answers(int all, double *answer)
+{
+    Config c = {7, 16, 2, 2, 16, 16};
+    Model *m = model_new(c);
+    Batch b = batch_new(4, 7);
+    double prompt = 0;
+    model_initialize(m, 5);
+    model_prepare(m, TRAINING, 4, 7, 0);
+    for (int step = 0; step <= 150; step++) {
+        for (int n = 0; n < 28; n++) {
+            b.tokens[n] = n % 7, b.targets[n] = n % 7 + 1;
+            b.weights[n] = step == 150 || all || n % 7 == 6;
+        }
+        model_loss(m, &b, no_dropout, 0, step < 150);
+        if (step < 150) model_update(m, (AdamW){1e-2, 0.9, 0.99, 1e-8, 0, 0, 1}, step + 1);
+    }
+    for (int n = 0; n < 6; n++) prompt += m->loss[n] / 6;
+    *answer = m->loss[6];
+    batch_free(&b), model_free(m);
+    return prompt;
+}
+static void test_masked_learning(void)
+{
+    double answer, both, masked = learn_answers(0, &answer), all = learn_answers(1, &both);
+    expect(answer < 0.1 && both < 0.1, "the answer was not learned: %g, %g", answer, both);
+    expect(masked > log(16), "the masked prompt was learned: loss %g", masked);
+    expect(all < 0.1, "the prompt that counts was not learned: loss %g", all);
+    found("loss of the prompt %.2f masked, %.2f not", masked, all);
+}
+
+/* Measures of a made-up classifier, right three times out of four, as scikit-learn and numpy give
+ * them; intervals as from 20,000 (F1: 2,000) draws of numpy's. */
+static void test_labels(void)
+{
+    int truth[90], guess[90];
+    double chance[90];
+    Labelled l = {3, 90, NULL, truth, guess, chance};
+    for (int i = 0; i < 90; i++) {
+        truth[i] = i * 7 / 2 % 3;
+        guess[i] = (truth[i] + (i % 5 == 0 ? 1 : i % 11 == 0 ? 2 : 0)) % 3;
+        chance[i] = 0.35 + i * 37 % 64 / 100.0;
+    }
+    Interval a = bootstrap(label_accuracy, &l, 90, 1), f = bootstrap(label_f1, &l, 90, 1);
+    bound("accuracy", fabs(a.value - 0.722222222222), 1e-11);
+    bound("macro-F1", fabs(f.value - 0.721843388658), 1e-11);
+    bound("calibration", fabs(bootstrap(label_ece, &l, 90, 1).value - 0.133), 1e-11);
+    expect(fabs(a.low - 0.622) < 0.015 && fabs(a.high - 0.811) < 0.015, "accuracy's [%g, %g]",
+           a.low, a.high);
+    expect(fabs(f.low - 0.619) < 0.02 && fabs(f.high - 0.811) < 0.02, "F1's interval [%g, %g]",
+           f.low, f.high);
+    found("accuracy %.3f [%.3f, %.3f]", a.value, a.low, a.high);
+}
+
 /* Gradients of parts of a batch add up to those of the whole. */
 static void test_accumulation(void)
 {
@@ -1906,6 +1961,8 @@ static const Test tests[] = {
     {"causality", IN_BOTH, test_causal, NULL, NULL},
     {"packed = one by one", IN_BOTH, test_packed, NULL, NULL},
     {"masked targets", IN_BOTH, test_masked, NULL, NULL},
+    {"a masked prompt is never learned", IN_BOTH, test_masked_learning, NULL, NULL},
+    {"classification as in scikit-learn", IN_FLOAT, test_labels, NULL, NULL},
     {"accumulated = one batch", IN_BOTH, test_accumulation, NULL, NULL},
     {"same bits on any number of threads", IN_BOTH, test_threads, NULL, NULL},
     {"key-value cache = full forward", IN_BOTH, test_cache, NULL, NULL},

@@ -554,7 +554,7 @@ void dropout(real *x, size_t count, real p, uint64_t key)
  * `rows` tokens are reserved for each b; queries are T of them after `past`. ---- */
 enum { QB = 64 };
 
-/* Largest of n numbers, from VL lists: a compiler may not do that by itself, for the sake of NaN. */
+/* Largest of n numbers, from VL lists: for NaN's sake a compiler may not do that by itself. */
 static real maximum(const real *x, int n)
 {
     real top[VL];
@@ -1939,7 +1939,7 @@ void table_done(Table *t, Writer *records)
 /* ---- documents and their likelihood ---- */
 
 /* One example of a token file: ids[0] is the end of text that opens it. Its first answer is what
- * counts from ids[answer] to before ids[size]; if it is also the last, the end of text closes it. */
+ * counts from ids[answer] to before ids[size]; `closed` if that is where the example ends. */
 typedef struct { const uint16_t *ids; int size, answer, closed; } Item;
 
 Item *items_read(const Tokens *t, int end_of_text, int *count)
@@ -3211,8 +3211,8 @@ static int run_compare(void)
     compare_row(&table, tuned, t, "tuned", d, n, NULL, T, &tokens, &time);
     if (cost && slowest > time)
         table.note = format(
-            "tuning took %s; at %.1f ms less a query than with the longest prompt, that time is won "
-            "back in %.0f queries",
+            "tuning took %s; at %.1f ms less a query than with the longest prompt, that time is "
+            "won back in %.0f queries",
             duration(cost), 1e3 * (slowest - time), ceil(cost / (slowest - time)));
     Writer *records = records_open("compare.jsonl");
     table_done(&table, records);
