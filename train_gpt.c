@@ -2311,7 +2311,8 @@ static const char *gap_text(Json **rows, const double *gap, int n, const char *g
         if (!group || !strcmp(json_get(rows[i], "group")->text, group))
             part[count++] = size ? fabs(gap[i]) : gap[i];
     const char *text =
-        interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, o.seed), "%+.3f");
+        interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, o.seed),
+                                     size ? "%.3f" : "%+.3f");
     free(part);
     return text;
 }
