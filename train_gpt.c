@@ -173,7 +173,7 @@ enum { MR = 8 };
 enum { MR = 4 };
 #endif
 #define VL (VECTOR / REAL_BYTES)                              /* numbers in a vector */
-enum { NV = 3, NR = NV * VL, KC = 192, MC = 1024, NC = 16 * NR };
+enum { NV = 3, NR = NV * VL, KC = 256, MC = 768, NC = 16 * NR };
 typedef real vector __attribute__((vector_size(VECTOR)));
 typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES), may_alias));
 
@@ -271,6 +271,7 @@ void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const 
     vector sum[MR][NV] = {{{0}}};
     for (int i = 0; i < MR; i++)
         for (int j = 0; j < vectors; j++) __builtin_prefetch(&c[i * ldc + j * VL], 1);
+#pragma GCC unroll 4
     for (int k = 0; k < depth; k++) {
         vector bk[NV];
         for (int j = 0; j < vectors; j++) bk[j] = *(vector *)&b[(k * vectors + j) * VL];
