@@ -159,7 +159,7 @@ static inline double exp_double(double x)
  */
 
 /* Vectors as wide as the target's. There are MR*NV accumulators, NV vectors of B, one of A: 28 of
- * 32 registers, 16 of 16. Columns of A at most NEAR numbers apart are read in place as well. */
+ * 32 registers, 16 of 16. Columns of A at most NEARBY numbers apart are read in place as well. */
 #if defined __AVX512F__
 #define VECTOR 64
 enum { MR = 8 };
@@ -174,7 +174,7 @@ enum { MR = 8 };
 enum { MR = 4 };
 #endif
 #define VL (VECTOR / REAL_BYTES)                              /* numbers in a vector */
-enum { NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR, NEAR = 128 };
+enum { NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR, NEARBY = 128 };
 typedef real vector __attribute__((vector_size(VECTOR)));
 typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES), may_alias));
 
@@ -359,7 +359,7 @@ void matmul_serial(real *c, size_t ldc, const real *start, size_t start_rs, View
     for (; rows > MC;
          rows -= MC, a.p += MC * a.rs, c += MC * ldc, start += start ? MC * start_rs : 0)
         matmul_serial(c, ldc, start, start_rs, a, b, MC, columns, depth);
-    int rowwise = a.cs == 1, in_place = rowwise || (a.rs == 1 && a.cs <= NEAR);
+    int rowwise = a.cs == 1, in_place = rowwise || (a.rs == 1 && a.cs <= NEARBY);
     int unpacked = in_place ? rows / MR * MR : 0;
     for (int p = 0; p < depth; p += KC) {
         int kc = min_int(KC, depth - p);
