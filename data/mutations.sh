@@ -28,15 +28,15 @@ gelu s/(1 + 3 \*/(1 - 3 */
 gelu s/s \* (1 - s)/s * (1 + s)/
 gelu s/(s + x\[i\]/(s - x[i]/
 dropout s/p ? 0 : 1 \/ (1 - p)/p ? 0 : 1 \/ (1 + p)/
-attention s/= lse\[row\], p_dp = dot/= lse[row], p_dp = -dot/
-attention s/(pi\[j\] \* scale - shift/(pi[j] - shift/
-attention s/(di\[j\] \* m - p_dp) \* scale/(di[j] * m - p_dp)/
-attention s/(di\[j\] \* m - p_dp)/(di[j] - p_dp)/
-attention s/seen ? pi\[j\] \* m/seen ? pi[j]/
-attention s/seen = j >= low/seen = j >= 0/
-attention s/row_key = random_key(key, row)/row_key = random_key(key, row + 1)/
-attention s/matmul_serial(dk, 3 \* C, dk, 3 \* C/matmul_serial(dk, 3 * C, NULL, 0/
-attention s/(size_t)C + c\] = 0;/(size_t)C + c] = 1;/
+attention s/p_dp\[i\] = dot/p_dp[i] = -dot/
+attention s/(p\[i\] \* scale - lse/(p[i] - lse/
+attention s/(dp\[i\] - p_dp\[i\]) \* scale/(dp[i] - p_dp[i])/
+attention s/ scores_dropout(dp, &n.*//
+attention s/ scores_dropout(p, &n.*//
+attention s/ scores_mask(p, &n);//
+attention s/scores_dropout(dp, &n, drop, key, row/scores_dropout(dp, \&n, drop, key, row + 1/
+attention s/matmul_serial(dk, ld, dk, ld/matmul_serial(dk, ld, NULL, 0/
+attention s/for (int c = C; c < 3 \* C; c += C) memset/for (int c = C; c < C; c += C) memset/
 softmax s/\* scale - even/* scale + even/
 softmax s/x\[targets\[r\]\] -= /x[targets[r]] += /
 head s/if (backward) memset(dx.*/;/
