@@ -1827,32 +1827,63 @@ void report_packing(const Tokens *train, int end_of_text, Writer *records)
     feed_free(&feed);
 }
 
+/* Seconds of a training step of `batch` rows of T on this machine: the second of two. */
+double measured_step(Model *m, const Tokens *train, int end_of_text, int batch, int T)
+{
+    Feed feed = feed_new(train, T, end_of_text, 1, 0);
+    Batch b = batch_new(batch, T);
+    double start = 0;
+    model_prepare(m, TRAINING, batch, T, 0);
+    for (int step = 1; step <= 2; step++) {
+        start = seconds();
+        int counted = feed_batch(&feed, &b);
+        for (int n = 0; n < batch * T; n++) b.weights[n] /= max_int(1, counted);
+        model_loss(m, &b, (Dropout){0}, 0, 1);
+        model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
+    }
+    start = seconds() - start;
+    batch_free(&b), feed_free(&feed);
+    return start;
+}
+
+/* What a model's training would take, by its size and by two steps of it. */
+void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
+{
+    enum { BATCH = 4 };
+    Model *m = model_read(wish.model);
+    int T = min_int(wish.context, m->c.T);
+    if (m->c.V != tokenizer->count)
+        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", wish.model,
+            m->c.V, wish.tokenizer, tokenizer->count);
+    Feed feed = feed_new(train, T, tokenizer->end_of_text, 0, 0);
+    double step = measured_step(m, train, tokenizer->end_of_text, BATCH, T);
+    double steps = ceil((double)feed.rows / BATCH);
+    table_row(t, "parameters of the model\t%zu", m->count);
+    table_row(t, "flops in an epoch\t%.3g", 6.0 * m->count * train->count);
+    table_row(t, "memory, batches of %d x %d\t%.2f GB", BATCH, T,
+              training_memory(m, BATCH, T).all / 1e9);
+    table_row(t, "a step, measured here\t%.3g s", step);
+    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * step / 60);
+    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * step / 60);
+    feed_free(&feed), model_free(m);
+}
+
 /* An epoch takes 6 flops for each parameter and token [Kaplan et al. 2020]: 2 forward, 4 backward.
  * The other way to show a model examples is to put some before each question: 2 flops for each
  * parameter and token of theirs at every question, so parameters cancel in the comparison.
  * Epochs to begin with are OpenAI's: 3, but 100 to 25,000 examples in all, at most 25 times. */
-void report_cost(const Tokens *train, const Examples *x, Writer *records)
+void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokenizer,
+                 Writer *records)
 {
     int n = 0;
     for (int i = 0; i < x->count; i++) n += !x->row[i].dropped && !x->row[i].validation;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
     double tokens = (double)train->count, shots = wish.shots * tokens / n;
-    Table t = {.title = "Cost"};
+    Table t = {.title = "Cost", .note = wish.model ? NULL : "--model FILE adds memory and minutes"};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
     table_row(&t, "epochs to begin with\t%d", epochs);
-    if (wish.model) {
-        int32_t h[HEADER];
-        Tensor tensors[TENSORS];
-        Reader r = reader_open(wish.model);
-        reader_header(&r, h, MODEL_MAGIC, "model");
-        reader_close(&r);
-        Config c = {h[2], h[3], h[4], h[5], h[6], h[7]};
-        config_check(c, wish.model);
-        double parameters = (double)tensors_describe(c, tensors);
-        table_row(&t, "parameters of the model\t%.0f", parameters);
-        table_row(&t, "flops in an epoch\t%.3g", 6 * parameters * tokens);
-    }
+    if (wish.model) report_model_cost(&t, train, tokenizer, epochs);
     table_row(&t, "tokens that %d examples add to a prompt\t%.0f", wish.shots, shots);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
               ceil(3 * tokens * epochs / shots));
@@ -1873,7 +1904,7 @@ const Option examples_options[] = {
     {"val",             'f', &wish.val,          "0.1", 0, 0.9, "e", "share for validation"},
     {"seed",            'i', &wish.seed,         "1", 0, 1e9, "e", "of all that is random"},
     {"context",         'i', &wish.context,      "1024", 2, 1e6, "e", "tokens a model can see"},
-    {"model",           's', &wish.model,        NULL, 0, 0, "e", "whose cost is wanted"},
+    {"model",           's', &wish.model,        NULL, 0, 0, "e", "whose cost is measured"},
     {"shots",           'i', &wish.shots,        "4", 1, 1e3, "e", "examples in a prompt instead"},
     {"drop-errors",     '!', &drops[ERRORS],     NULL, 0, 0, "e", "leave rows with errors out"},
     {"drop-duplicates", '!', &drops[DUPLICATES], NULL, 0, 0, "e", "keep the first of equal rows"},
@@ -1933,7 +1964,7 @@ void report(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
     if (x->labels) report_answers(x, records);
     report_lengths(x, records);
     report_packing(&side[0], t->end_of_text, records);
-    report_cost(&side[0], x, records);
+    report_cost(&side[0], x, t, records);
 }
 
 int command_examples(int argc, char **argv)

@@ -2554,6 +2554,20 @@ double step_flops(Config c, int B, int T, int frozen, double counted)
     return block * (c.L + 2 * (c.L - frozen)) + 2 * counted * c.C * c.V * (frozen ? 2 : 3);
 }
 
+/* Bytes that training on B rows of T takes: of moments there are twice as many as gradients. */
+typedef struct { double weights, gradients, activations, buffers, all; } Memory;
+
+Memory training_memory(const Model *m, int B, int T)
+{
+    size_t sizes[ACTS], strides[ACTS], rows = (size_t)B * T, trained = 0;
+    for (int i = 0; i < TENSORS; i++)
+        trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
+    size_t acts = acts_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
+    size_t work = rows * 6 * m->c.C + head_room(m->c, rows < CHUNK ? (int)rows : CHUNK);
+    size_t all = m->count + 3 * trained + acts + work, n = sizeof(real);
+    return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
+}
+
 /* 1:02:03, 2m03s or 3.2s */
 const char *duration(double s)
 {
@@ -2753,7 +2767,7 @@ static void print_plan(const Run *r)
 {
     const Model *m = r->m;
     Config c = m->c;
-    size_t sizes[ACTS], strides[ACTS], N = (size_t)o.batch * r->T, trained = 0;
+    size_t N = (size_t)o.batch * r->T, trained = 0;
     printf("\n  parameter        shape              numbers\n");
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
@@ -2763,14 +2777,12 @@ static void print_plan(const Run *r)
         printf("  %-14s %-18s %11zu\n", t->field, shape, tensor_size(m, t));
         trained += tensor_size(m, t) - trained_from(m, t);
     }
-    double acts = acts_describe(c, TRAINING, o.freeze, o.batch, r->T, sizes, strides);
-    double mb = sizeof(real) / 1e6, work = N * 6.0 * c.C + head_room(c, min_int(N, CHUNK));
+    Memory need = training_memory(m, o.batch, r->T);
     printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
-    printf(
-        "  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers %.1f; "
-        "%.1f MB in all\n",
-        m->count * mb, trained * mb, 2 * trained * mb, acts * mb, work * mb,
-        (m->count + 3.0 * trained + acts + work) * mb);
+    printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers %.1f; "
+           "%.1f MB in all\n",
+           need.weights / 1e6, need.gradients / 1e6, 2 * need.gradients / 1e6,
+           need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
     double time = step_flops(c, o.batch, r->T, o.freeze, N) * o.accumulate / (0.7 * r->peak) +
                   trained * 32.0 / 3e10;
     printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
@@ -2792,9 +2804,9 @@ void write_run(const Run *r, const char *options_text, int finished)
                  c.L, c.NH, c.C, c.V, r->m->count);
     writer_print(w,
                  "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\nbest_loss = %.6f\n"
-                 "seconds = %.1f\nfinished = %d\n",
+                 "tokens = %.0f\nseconds = %.1f\nfinished = %d\n",
                  threads(), r->peak / 1e9, (int)r->p.step, (int)r->p.best_step, r->p.best_loss,
-                 r->p.seconds, finished);
+                 (double)r->p.step * o.batch * o.accumulate * r->T, r->p.seconds, finished);
     writer_close(w);
     free(path);
 }
@@ -3280,18 +3292,35 @@ static int run_eval(void)
     return 0;
 }
 
-/* Seconds the tuning took, from the record beside the tuned model; 0 if there is none. */
-static double tuning_seconds(void)
+/* A number from the record beside the tuned model; 0 if there is none. */
+static double tuning_record(const char *name)
 {
     const char *slash = strrchr(o.tuned, '/');
     char *path = format("%.*srun.txt", slash ? (int)(slash - o.tuned + 1) : 0, o.tuned);
     FILE *file = fopen(path, "r");
     char line[1024];
     double found = 0;
-    while (file && fgets(line, sizeof line, file)) sscanf(line, "seconds = %lf", &found);
+    size_t size = strlen(name);
+    while (file && fgets(line, sizeof line, file))
+        if (!strncmp(line, name, size) && !strncmp(line + size, " = ", 3))
+            found = atof(line + size + 3);
     if (file) fclose(file);
     free(path);
     return found;
+}
+
+/* After how many queries has tuning paid? Each saves the tokens of the examples in the prompt;
+ * training computes three times as much for a token as reading it in a prompt does. */
+static const char *break_even(double tokens_saved, double seconds_saved)
+{
+    double tokens = 3 * tuning_record("tokens"), cost = tuning_record("seconds");
+    if (!tokens || tokens_saved <= 0) return NULL;
+    char *text = format("tuning cost as much as reading %.0f tokens and took %s: against the longest "
+                        "prompt\n  it pays after %.0f queries, counted in tokens",
+                        tokens, duration(cost), ceil(tokens / tokens_saved));
+    if (seconds_saved > 0)
+        text = format("%s, and after %.0f, counted in seconds", text, ceil(cost / seconds_saved));
+    return text;
 }
 
 static int run_compare(void)
@@ -3304,7 +3333,7 @@ static int run_compare(void)
     int n, pool, T = context_of(base);
     Item *d = items_read(&data, t->end_of_text, &n);
     Item *from = items_read(&train, t->end_of_text, &pool);
-    double tokens, time, most = 0, slowest = 0, cost = tuning_seconds();
+    double tokens, time, most = 0, slowest = 0;
     if (o.limit) n = min_int(n, o.limit);
     Table table = {
         .title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
@@ -3321,11 +3350,7 @@ static int run_compare(void)
         tokens_free(&shots);
     }
     compare_row(&table, tuned, t, "tuned", d, n, NULL, T, &tokens, &time);
-    if (cost && slowest > time)
-        table.note = format(
-            "tuning took %s; at %.1f ms less a query than with the longest prompt, that time is "
-            "won back in %.0f queries",
-            duration(cost), 1e3 * (slowest - time), ceil(cost / (slowest - time)));
+    table.note = break_even(most - tokens, slowest - time);
     Writer *records = records_open("compare.jsonl");
     table_done(&table, records);
     writer_close(records);
@@ -3547,7 +3572,6 @@ static void bench_step(Config c, int B, int T)
     enum { TRIALS = 7 };
     double time[TRIALS], update[TRIALS], share[TRIALS], peak = machine_peak();
     int trials = B * T > 1024 ? 3 : TRIALS;
-    size_t acts[ACTS], strides[ACTS];
     Model *m = model_new(c);
     Batch b = batch_new(B, T);
     model_initialize(m, 1);
@@ -3568,12 +3592,10 @@ static void bench_step(Config c, int B, int T)
         peak = machine_peak();
         share[at] = 100 * step_flops(c, B, T, 0, B * T) / time[at] / ((before + peak) / 2);
     }
-    double memory = acts_describe(c, TRAINING, 0, B, T, acts, strides) + 4.0 * m->count +
-                    6.0 * B * T * c.C + head_room(c, min_int(B * T, CHUNK));
     double seconds_each = median(time, trials);
     printf("  L %2d  B %d  T %4d            %8.3f %7.0f      %4.0f%%     %5.3f   %.2f GB\n", c.L, B,
            T, seconds_each, B * T / seconds_each, median(share, trials), median(update, trials),
-           memory * sizeof(real) / 1e9);
+           training_memory(m, B, T).all / 1e9);
     fflush(stdout);
     batch_free(&b);
     model_free(m);
