@@ -29,15 +29,15 @@ DEMO     = data/support_train.bin
 all: train_gpt tokenizer prepare $(DEMO)
 	@echo "$(if $(OPENMP),OpenMP found: all cores are used,OpenMP not found: one thread only)"
 
-train_gpt: train_gpt.c tokenizer.c
+train_gpt: train_gpt.c prepare.c tokenizer.c
 	$(BUILD) -o $@ $< -lm
 prepare: prepare.c train_gpt.c tokenizer.c
 	$(BUILD) -o $@ $< -lm
 tokenizer: tokenizer.c
 	$(BUILD) -o $@ $< -lm
-test_gpt: test_gpt.c train_gpt.c tokenizer.c
+test_gpt: test_gpt.c train_gpt.c prepare.c tokenizer.c
 	$(BUILD) -o $@ $< -lm
-test_gpt_double: test_gpt.c train_gpt.c tokenizer.c
+test_gpt_double: test_gpt.c train_gpt.c prepare.c tokenizer.c
 	$(BUILD) -DDOUBLE -o $@ $< -lm
 
 $(DEMO): data/support.jsonl data/mini_tokenizer.bin prepare

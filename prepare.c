@@ -1031,7 +1031,669 @@ int command_gpt2(int words, char **word)
 }
 
 /* ================================================================================================
- * 7. Examples
+ * 7. Evaluation
+ *
+ * Whatever is measured is measured on examples held out of training, and given with the interval
+ * that holds 95% of what would have come out on other examples of the kind: the bootstrap, which
+ * draws the examples again, with repetition [Efron 1979]. Results are printed as tables, and
+ * written as records, one table a line, for the report.
+ */
+
+int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+typedef struct { double value, low, high; } Interval;
+
+/* statistic(data, rows, n) of the examples 0..n-1, and its interval over 1000 draws of them. */
+Interval bootstrap(double (*statistic)(const void *, const int *, int), const void *data, int n,
+                   uint64_t seed)
+{
+    enum { DRAWS = 1000 };
+    double draws[DRAWS];
+    int *rows = allocate(n, sizeof(int));
+    Interval r;
+    for (int i = 0; i < n; i++) rows[i] = i;
+    r.value = statistic(data, rows, n);
+    for (int d = 0; d < DRAWS; d++) {
+        for (int i = 0; i < n; i++) rows[i] = random_bits(random_key(seed, d), i) % n;
+        draws[d] = statistic(data, rows, n);
+    }
+    qsort(draws, DRAWS, sizeof *draws, by_value);
+    r.low = draws[DRAWS / 40], r.high = draws[DRAWS - 1 - DRAWS / 40];
+    free(rows);
+    return r;
+}
+
+/* Ratio of two sums, the statistic most measures are. */
+typedef struct { const double *above, *below; } Ratio;
+double ratio(const void *data, const int *rows, int n)
+{
+    const Ratio *r = data;
+    double above = 0, below = 0;
+    for (int i = 0; i < n; i++)
+        above += r->above[rows[i]], below += r->below ? r->below[rows[i]] : 1;
+    return below ? above / below : NAN;
+}
+
+/* ---- tables ---- */
+
+typedef struct {
+    const char *title, *kind, *note;                          /* kind: NULL, "heat" or "bars" */
+    int columns, rows;
+    char **cells, **lines;                                    /* rows * columns; who owns them */
+} Table;
+
+/* Add a row; cells are separated by tabs. The first row holds the columns' names. */
+__attribute__((format(printf, 2, 3)))
+void table_row(Table *t, const char *form, ...)
+{
+    va_list args;
+    char *line, *cell;
+    va_start(args, form);
+    if (vasprintf(&line, form, args) < 0) die("out of memory");
+    va_end(args);
+    t->lines = reallocate(t->lines, t->rows + 1, sizeof *t->lines);
+    t->lines[t->rows] = line;
+    if (!t->rows)
+        for (const char *c = line; c; c = strchr(c, '\t'), c += c != NULL) t->columns++;
+    t->cells = reallocate(t->cells, (size_t)++t->rows * t->columns, sizeof *t->cells);
+    for (int i = 0; i < t->columns; i++) {
+        cell = strsep(&line, "\t");
+        t->cells[(t->rows - 1) * t->columns + i] = cell ? cell : "";
+    }
+}
+
+/* Print the table, and append it to the records if there are any. */
+void table_done(Table *t, Writer *records)
+{
+    printf("\n%s\n", t->title);
+    for (int r = 0; r < t->rows; r++) {
+        for (int c = 0; c < t->columns; c++) {
+            int width = 0;
+            for (int i = 0; i < t->rows; i++)
+                width = max_int(width, strlen(t->cells[i * t->columns + c]));
+            printf(c ? "  %*s" : "  %-*s", width, t->cells[r * t->columns + c]);
+        }
+        printf("\n");
+    }
+    if (t->note) printf("  %s\n", t->note);
+    for (int r = 0; records && r < t->rows; r++) {
+        if (r == 0) {
+            fputs("{\"title\":", records->file),
+                json_write_string(records->file, t->title, strlen(t->title));
+            if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
+            fputs(",\"columns\":[", records->file);
+        } else {
+            fputs(r == 1 ? "],\"rows\":[[" : "],[", records->file);
+        }
+        for (int c = 0; c < t->columns; c++) {
+            const char *cell = t->cells[r * t->columns + c];
+            if (c) fputc(',', records->file);
+            json_write_string(records->file, cell, strlen(cell));
+        }
+    }
+    if (records) {
+        fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", records->file);
+        if (t->note)
+            fputs(",\"note\":", records->file),
+                json_write_string(records->file, t->note, strlen(t->note));
+        writer_print(records, "}\n");
+    }
+    for (int r = 0; r < t->rows; r++) free(t->lines[r]);
+    free(t->cells), free(t->lines);
+}
+
+double median(double *x, int n)
+{
+    qsort(x, n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
+/* Append the tokens of a document, prompt then answer, to a list of documents in memory. */
+void tokens_add(Tokens *t, const uint16_t *ids, int count, int counts)
+{
+    t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
+    t->counts = reallocate(t->counts, t->count + count, 1);
+    memcpy(t->ids + t->count, ids, count * sizeof *ids);
+    memset(t->counts + t->count, counts, count);
+    t->count += count;
+}
+
+const char *interval_text(Interval i, const char *form)
+{
+    static char text[8][64];
+    static int turn;
+    char pattern[64], *to = text[turn++ % 8];
+    snprintf(pattern, sizeof pattern, "%s [%s, %s]", form, form, form);
+    snprintf(to, 64, pattern, i.value, i.low, i.high);
+    return to;
+}
+
+Interval scaled(Interval i, double (*f)(double), double factor)
+{
+    i.value *= factor, i.low *= factor, i.high *= factor;
+    if (f) i.value = f(i.value), i.low = f(i.low), i.high = f(i.high);
+    return i;
+}
+
+/* ---- labels: a set whose completions are few and come again is a classification ---- */
+
+typedef struct {
+    int labels, n;
+    Item *label;                                          /* an example of each completion */
+    int *truth, *guess;                                       /* of each example */
+    double *chance;                                           /* probability of the guess */
+} Labelled;
+
+int same_answer(const Item *a, const Item *b)
+{
+    int n = a->size - a->answer;
+    return n == b->size - b->answer && !memcmp(a->ids + a->answer, b->ids + b->answer, n * 2);
+}
+
+/* Sort documents into classes by completion; 0 labels if they are not a classification. */
+Labelled labels_find(const Item *d, int n)
+{
+    enum { MOST = 32 };
+    Labelled l = {0, n, allocate(MOST, sizeof(Item)), allocate(n + 1, sizeof(int)),
+                  allocate(n + 1, sizeof(int)), allocate(n + 1, sizeof(double))};
+    for (int i = 0; i < n; i++) {
+        int k = 0;
+        while (k < l.labels && !same_answer(&l.label[k], &d[i])) k++;
+        if (k == MOST) { l.labels = 0; return l; }
+        if (k == l.labels) l.label[l.labels++] = d[i];
+        l.truth[i] = k;
+    }
+    if (l.labels < 2 || n < 3 * l.labels) l.labels = 0;
+    return l;
+}
+
+void labels_free(Labelled *l) { free(l->label), free(l->truth), free(l->guess), free(l->chance); }
+
+/* Classify by likelihood: the label whose tokens, and the end of text after them, are most probable
+ * behind the prompt; its probability is its share among the labels'. `shots` go before each. */
+void labels_guess(Model *m, const Tokenizer *t, Labelled *l, const Item *d, const Tokens *shots,
+                  int B, int T)
+{
+    Tokens docs = {.path = "labels", .examples = 1};
+    uint16_t end = t->end_of_text;
+    tokens_add(&docs, &end, 1, 0);
+    for (int i = 0; i < l->n; i++)
+        for (int k = 0; k < l->labels; k++) {
+            if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
+            tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
+            tokens_add(&docs, l->label[k].ids + l->label[k].answer,
+                       l->label[k].size - l->label[k].answer, 1);
+            tokens_add(&docs, &end, 1, 1);
+        }
+    Scores s = score(m, t, &docs, B, T, 0);
+    for (int i = 0; i < l->n; i++) {
+        const double *loss = s.loss + (size_t)i * l->labels;
+        int best = 0;
+        double sum = 0;
+        for (int k = 1; k < l->labels; k++) best = loss[k] < loss[best] ? k : best;
+        for (int k = 0; k < l->labels; k++) sum += exp(loss[best] - loss[k]);
+        l->guess[i] = best, l->chance[i] = 1 / sum;
+    }
+    free(s.loss);
+    tokens_free(&docs);
+}
+
+double label_accuracy(const void *data, const int *rows, int n)
+{
+    const Labelled *l = data;
+    double right = 0;
+    for (int i = 0; i < n; i++) right += l->truth[rows[i]] == l->guess[rows[i]];
+    return right / n;
+}
+
+/* Mean over the labels of 2 right / (true + guessed); a label that neither occurs nor is guessed is
+ * left out. */
+double label_f1(const void *data, const int *rows, int n)
+{
+    const Labelled *l = data;
+    double sum = 0;
+    int present = 0;
+    for (int k = 0; k < l->labels; k++) {
+        double right = 0, all = 0;
+        for (int i = 0; i < n; i++) {
+            int is = l->truth[rows[i]] == k, said = l->guess[rows[i]] == k;
+            right += is && said, all += is + said;
+        }
+        if (all) sum += 2 * right / all, present++;
+    }
+    return present ? sum / present : NAN;
+}
+
+/* Expected calibration error: how far stated probability and frequency of being right lie apart, in
+ * ten bins of probability [Guo et al. 2017]. */
+double label_ece(const void *data, const int *rows, int n)
+{
+    const Labelled *l = data;
+    double said[10] = {0}, right[10] = {0}, sum = 0;
+    for (int i = 0; i < n; i++) {
+        int bin = min_int(9, (int)(l->chance[rows[i]] * 10));
+        said[bin] += l->chance[rows[i]];
+        right[bin] += l->truth[rows[i]] == l->guess[rows[i]];
+    }
+    for (int b = 0; b < 10; b++) sum += fabs(said[b] - right[b]);
+    return sum / n;
+}
+
+/* How many of the n answers, greedily generated, are the wanted ones exactly: 0 or 1 for each. */
+double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n,
+                             const Tokens *shots)
+{
+    double *exact = allocate(n, sizeof(double));
+    for (int i = 0; i < n; i++) {
+        char *wanted = wanted_text(t, &d[i]);
+        char *got = answer_text(m, t, &d[i], shots, min_int(o.tokens, d[i].size - d[i].answer + 8),
+                                shots ? "\n\n" : NULL);
+        exact[i] = !strcmp(wanted, got);
+        free(wanted), free(got);
+    }
+    return exact;
+}
+
+/* k examples of the training set, drawn by the seed, as the text that goes before a prompt: each
+ * followed by an empty line. */
+Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
+{
+    Tokens shots = {.path = "shots", .examples = 1};
+    size_t count;
+    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &count);
+    int *order = allocate(n, sizeof(int));
+    for (int i = 0; i < n; i++) order[i] = i;
+    for (int i = 0; i < min_int(k, n); i++) {
+        int j = i + random_bits(random_key(o.seed, 4), i) % (n - i), swap = order[i];
+        order[i] = order[j], order[j] = swap;
+        tokens_add(&shots, d[order[i]].ids + 1, d[order[i]].size - 1, 0);
+        for (size_t g = 0; g < count; g++) tokens_add(&shots, &(uint16_t){gap[g]}, 1, 0);
+    }
+    free(gap), free(order);
+    return shots;
+}
+
+/* ---- the commands ---- */
+
+void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer *records)
+{
+    Table quality = {.title = "classification"}, confusion = {.title = "confusion", .kind = "heat",
+                     .note = "rows are the truth, columns what the model said"};
+    table_row(&quality, "measure\tvalue and 95%% interval");
+    table_row(&quality, "accuracy, by likelihood\t%s",
+              interval_text(bootstrap(label_accuracy, l, l->n, o.seed), "%.3f"));
+    if (exact)
+        table_row(&quality, "accuracy, by generation\t%s",
+                  interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, l->n, o.seed), "%.3f"));
+    table_row(&quality, "macro-F1\t%s",
+              interval_text(bootstrap(label_f1, l, l->n, o.seed), "%.3f"));
+    table_row(&quality, "calibration error\t%s",
+              interval_text(bootstrap(label_ece, l, l->n, o.seed), "%.3f"));
+    table_done(&quality, records);
+    char *line = format("truth"), *longer;
+    for (int i = -1; i < l->labels; i++) {
+        if (i >= 0) {
+            free(line);
+            line = wanted_text(t, &l->label[i]);
+        }
+        for (int k = 0; k < l->labels; k++) {
+            int count = 0;
+            char *name = wanted_text(t, &l->label[k]);
+            for (int r = 0; r < l->n; r++) count += l->truth[r] == i && l->guess[r] == k;
+            longer = i < 0 ? format("%s\t%s", line, name) : format("%s\t%d", line, count);
+            free(line), free(name);
+            line = longer;
+        }
+        table_row(&confusion, "%s", line);
+    }
+    free(line);
+    table_done(&confusion, records);
+}
+
+void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writer *records)
+{
+    Scores s = score(m, t, data, o.batch, T, o.limit);
+    Table table = {.title =
+                       format("%s: %d %s", data->path, s.n, data->examples ? "examples" : "rows")};
+    Interval loss = bootstrap(ratio, &(Ratio){s.loss, s.count}, s.n, o.seed);
+    table_row(&table, "measure\tvalue and 95%% interval");
+    table_row(&table, "loss, nats a token\t%s", interval_text(loss, "%.4f"));
+    table_row(&table, "perplexity\t%s", interval_text(scaled(loss, exp, 1), "%.2f"));
+    table_row(&table, "bits a byte\t%s",
+              interval_text(scaled(bootstrap(ratio, &(Ratio){s.loss, s.bytes}, s.n, o.seed), NULL,
+                                   1 / log(2)),
+                            "%.4f"));
+    table_row(&table, "token accuracy\t%s",
+              interval_text(bootstrap(ratio, &(Ratio){s.right, s.count}, s.n, o.seed), "%.4f"));
+    table_done(&table, records);
+    free(s.loss);
+}
+
+/* Counterfactual pairs, sentences that differ in one group: which one the model finds likelier, and
+ * by how much. A line is {"a": ..., "b": ..., "group": ...}. */
+double *pairs_gap(Model *m, Tokenizer *t, Json **rows, int n)
+{
+    Tokens docs = {.path = o.pairs, .examples = 1};
+    double *gap = allocate(n, sizeof(double));
+    uint16_t end = t->end_of_text;
+    tokens_add(&docs, &end, 1, 0);
+    for (int i = 0; i < 2 * n; i++) {
+        Json *text = json_get(rows[i / 2], i % 2 ? "b" : "a");
+        size_t count;
+        int32_t *ids = tokenizer_encode(t, text->text, text->size, 0, &count);
+        for (size_t k = 0; k < count; k++) tokens_add(&docs, &(uint16_t){ids[k]}, 1, 1);
+        tokens_add(&docs, &end, 1, 1);
+        free(ids);
+    }
+    Scores s = score(m, t, &docs, o.batch, m->c.T, 0);
+    for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
+    free(s.loss);
+    tokens_free(&docs);
+    return gap;
+}
+
+Json **pairs_read(const char *path, int *n)
+{
+    size_t size;
+    char *text = read_file(path, &size), *rest = text, *line, error[256];
+    Json **rows = NULL;
+    *n = 0;
+    for (int number = 1; (line = strsep(&rest, "\n")); number++) {
+        if (!line[strspn(line, " \r\t")]) continue;
+        Json *row = json_parse(line, strlen(line), error, sizeof error), *a, *b, *group;
+        if (!row) die("%s, line %d: %s", path, number, error);
+        a = json_get(row, "a"), b = json_get(row, "b"), group = json_get(row, "group");
+        if (!a || !b || !group || a->type != '"' || b->type != '"' || group->type != '"' ||
+            !a->size || !b->size)
+            die("%s, line %d: expected {\"a\": text, \"b\": text, \"group\": text}", path, number);
+        rows = reallocate(rows, *n + 1, sizeof *rows);
+        rows[(*n)++] = row;
+    }
+    free(text);
+    if (!*n) die("%s: holds no pairs", path);
+    return rows;
+}
+
+/* Gaps of the pairs of one group (NULL: of all), each or its size, as an interval. */
+const char *gap_text(Json **rows, const double *gap, int n, const char *group, int size)
+{
+    double *part = allocate(n, sizeof(double));
+    int count = 0;
+    for (int i = 0; i < n; i++)
+        if (!group || !strcmp(json_get(rows[i], "group")->text, group))
+            part[count++] = size ? fabs(gap[i]) : gap[i];
+    const char *text =
+        interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, o.seed),
+                                     size ? "%.3f" : "%+.3f");
+    free(part);
+    return text;
+}
+
+void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
+{
+    int n;
+    Json **rows = pairs_read(o.pairs, &n);
+    double *base = pairs_gap(m, t, rows, n), *after = tuned ? pairs_gap(tuned, t, rows, n) : NULL;
+    Table table = {.title = "counterfactual pairs: log p(a) - log p(b), in nats",
+                   .note = "near 0: the model treats both alike; size is the mean distance from 0"};
+    table_row(&table, after ? "group\tpairs\tbase\tbase, size\ttuned\ttuned, size"
+                            : "group\tpairs\tgap\tsize");
+    for (int i = 0; i <= n; i++) {
+        const char *group = i < n ? json_get(rows[i], "group")->text : NULL;
+        int seen = 0, count = 0;
+        for (int k = 0; k < n; k++) {
+            int same = !group || !strcmp(json_get(rows[k], "group")->text, group);
+            seen |= same && k < i, count += same;
+        }
+        if (group && seen) continue;
+        const char *b = gap_text(rows, base, n, group, 0), *bs = gap_text(rows, base, n, group, 1);
+        if (!after) table_row(&table, "%s\t%d\t%s\t%s", group ? group : "all", count, b, bs);
+        else table_row(&table, "%s\t%d\t%s\t%s\t%s\t%s", group ? group : "all", count, b, bs,
+                       gap_text(rows, after, n, group, 0), gap_text(rows, after, n, group, 1));
+    }
+    table_done(&table, records);
+    for (int i = 0; i < n; i++) json_free(rows[i]);
+    free(rows), free(base), free(after);
+}
+
+/* One line of the comparison: a model, so many shots. Returns seconds and tokens of a query. */
+void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const Item *d, int n,
+                        const Tokens *shots, int T, double *tokens, double *time)
+{
+    Labelled l = labels_find(d, n);
+    Tokens docs = {.path = "examples", .examples = 1};
+    uint16_t end = t->end_of_text;
+    tokens_add(&docs, &end, 1, 0);
+    *tokens = 0;
+    for (int i = 0; i < n; i++) {
+        if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
+        tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
+        tokens_add(&docs, d[i].ids + d[i].answer, d[i].size - d[i].answer, 1);
+        tokens_add(&docs, &end, 1, d[i].closed);
+        *tokens += (shots ? shots->count : 0) + d[i].answer;
+    }
+    *tokens /= n;
+    Scores s = score(m, t, &docs, o.batch, T, 0);
+    const char *loss =
+        interval_text(bootstrap(ratio, &(Ratio){s.loss, s.count}, n, o.seed), "%.3f");
+    if (l.labels) labels_guess(m, t, &l, d, shots, o.batch, T);
+    double start = seconds(), *exact = answers_exact(m, t, d, n, shots);
+    *time = (seconds() - start) / n;
+    table_row(table, "%s\t%s\t%s\t%s\t%.0f\t%.1f", name, loss,
+              l.labels ? interval_text(bootstrap(label_accuracy, &l, n, o.seed), "%.3f") : "",
+              interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, n, o.seed), "%.3f"), *tokens,
+              1e3 * *time);
+    free(s.loss), free(exact), labels_free(&l);
+    tokens_free(&docs);
+}
+
+Writer *records_open(const char *name)
+{
+    char *path = format("%s/%s", o.out, name);
+    make_folder(o.out);
+    Writer *w = writer_open(path);
+    free(path);
+    return w;
+}
+
+Tokens held_out(const Model *m)
+{
+    if (!o.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
+    return tokens_read(o.data, "val", m->c.V);
+}
+
+int context_of(const Model *m)
+{
+    if (o.context > m->c.T)
+        die_usage("--context: the model's longest is %d, found %d", m->c.T, o.context);
+    return o.context ? o.context : m->c.T;
+}
+
+int run_eval(void)
+{
+    Model *m = model_load(o.model), *tuned = o.tuned ? model_load(o.tuned) : NULL;
+    Tokenizer *t = tokenizer_load(m);
+    Tokens data = {0};
+    if (!o.pairs) data = held_out(m);
+    Writer *records = records_open(o.pairs ? "bias.jsonl" : "eval.jsonl");
+    if (o.pairs) report_pairs(m, tuned, t, records);
+    else report_scores(m, t, &data, context_of(m), records);
+    if (data.examples) {
+        int n;
+        Item *d = items_read(&data, t->end_of_text, &n);
+        if (o.limit) n = min_int(n, o.limit);
+        Labelled l = labels_find(d, n);
+        if (l.labels) {
+            labels_guess(m, t, &l, d, NULL, o.batch, context_of(m));
+            double *exact = answers_exact(m, t, d, n, NULL);
+            report_labels(&l, t, exact, records);
+            free(exact);
+        }
+        labels_free(&l), free(d);
+    }
+    writer_close(records);
+    tokens_free(&data), tokenizer_free(t), model_free(m);
+    if (tuned) model_free(tuned);
+    return 0;
+}
+
+/* A number from the record beside the tuned model; 0 if there is none. */
+double tuning_record(const char *name)
+{
+    const char *slash = strrchr(o.tuned, '/');
+    char *path = format("%.*srun.txt", slash ? (int)(slash - o.tuned + 1) : 0, o.tuned);
+    FILE *file = fopen(path, "r");
+    char line[1024];
+    double found = 0;
+    size_t size = strlen(name);
+    while (file && fgets(line, sizeof line, file))
+        if (!strncmp(line, name, size) && !strncmp(line + size, " = ", 3))
+            found = atof(line + size + 3);
+    if (file) fclose(file);
+    free(path);
+    return found;
+}
+
+/* After how many queries has tuning paid? Each saves the tokens of the examples in the prompt;
+ * training computes three times as much for a token as reading it in a prompt does. */
+const char *break_even(double tokens_saved, double seconds_saved)
+{
+    double tokens = 3 * tuning_record("tokens"), cost = tuning_record("seconds");
+    if (!tokens || tokens_saved <= 0) return NULL;
+    char *text = format("tuning cost as much as reading %.0f tokens and took %s: against the longest "
+                        "prompt\n  it pays after %.0f queries, counted in tokens",
+                        tokens, duration(cost), ceil(tokens / tokens_saved));
+    if (seconds_saved > 0)
+        text = format("%s, and after %.0f, counted in seconds", text, ceil(cost / seconds_saved));
+    return text;
+}
+
+int run_compare(void)
+{
+    if (!o.tuned) die_usage("--tuned is missing: the fine-tuned model");
+    Model *base = model_load(o.model), *tuned = model_load(o.tuned);
+    Tokenizer *t = tokenizer_load(base);
+    Tokens data = held_out(base), train = tokens_read(o.data, "train", base->c.V);
+    if (!data.examples) die("%s: compare needs examples, found running text", o.data);
+    int n, pool, T = context_of(base);
+    Item *d = items_read(&data, t->end_of_text, &n);
+    Item *from = items_read(&train, t->end_of_text, &pool);
+    double tokens, time, most = 0, slowest = 0;
+    if (o.limit) n = min_int(n, o.limit);
+    Table table = {
+        .title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
+    table_row(&table, "model\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
+    char *list = format("%s", o.shots), *rest = list, *word, *end;
+    while ((word = strsep(&rest, ","))) {
+        long k = strtol(word, &end, 10);
+        if (end == word || *end || k < 0 || k > 1000)
+            die_usage("--shots: expected numbers such as 0,4, found '%s'", word);
+        Tokens shots = shots_draw(t, from, pool, (int)k);
+        compare_row(&table, base, t, k ? format("base, %ld-shot", k) : "base", d, n,
+                    k ? &shots : NULL, T, &tokens, &time);
+        if (tokens > most) most = tokens, slowest = time;
+        tokens_free(&shots);
+    }
+    compare_row(&table, tuned, t, "tuned", d, n, NULL, T, &tokens, &time);
+    table.note = break_even(most - tokens, slowest - time);
+    Writer *records = records_open("compare.jsonl");
+    table_done(&table, records);
+    writer_close(records);
+    free(list), free(d), free(from), tokens_free(&data), tokens_free(&train);
+    tokenizer_free(t), model_free(base), model_free(tuned);
+    return 0;
+}
+
+/* ---- a line in, a line out ---- */
+
+/* A line of --jsonl: {"prompt": text}, {"messages": [...]} or a JSON string, as tokens; NULL and
+ * why not. */
+int *line_tokens(Tokenizer *t, const char *line, int *count, char *error, size_t size)
+{
+    Json *row = json_parse(line, strlen(line), error, size);
+    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt"),
+         *list = json_get(row, "messages");
+    int *tokens = NULL;
+    if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
+    else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
+    if (row && !tokens)
+        snprintf(
+            error, size,
+            "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, ...]} or text");
+    if (row) json_free(row);
+    return tokens;
+}
+
+/* Read lines from standard input until its end; for each, `answer` prints one line. */
+int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *, char *))
+{
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t size;
+    while ((size = getline(&line, &room, stdin)) >= 0) {
+        while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
+        answer(m, t, line);
+        fflush(stdout);
+    }
+    free(line), tokenizer_free(t), model_free(m);
+    return 0;
+}
+
+void print_json(const char *name, const char *text, const char *end)
+{
+    printf("\"%s\":", name);
+    json_write_string(stdout, text, strlen(text));
+    fputs(end, stdout);
+}
+
+void answer_classify(Model *m, Tokenizer *t, char *line)
+{
+    char error[256] = "", *list = format("%s", o.labels), *rest = list, *name, *names[32];
+    Item items[32], example;
+    Labelled l = {0, 1, items, &(int){0}, &(int){0}, &(double){0}};
+    uint16_t end = t->end_of_text, *ids[32];
+    for (char *c = line; !o.jsonl && (c = strstr(c, "\\n"));)      /* a line break, as typed */
+        *c++ = '\n', memmove(c, c + 1, strlen(c));
+    int count, *prompt = o.jsonl ? line_tokens(t, line, &count, error, sizeof error)
+                                 : prompt_tokens(t, line, strlen(line), &count);
+    if (!prompt) { putchar('{'), print_json("error", error, "}\n"), free(list); return; }
+    example = (Item){allocate(count, 2), count, count, 1};
+    for (int i = 0; i < count; i++) ((uint16_t *)example.ids)[i] = prompt[i];
+    while ((name = strsep(&rest, ",")) && l.labels < 32) {
+        size_t size;
+        char *spaced = format(" %s", name + strspn(name, " "));
+        int32_t *label = tokenizer_encode(t, spaced, strlen(spaced), 0, &size);
+        ids[l.labels] = allocate(size + 2, 2);
+        for (size_t i = 0; i < size; i++) ids[l.labels][1 + i] = label[i];
+        ids[l.labels][0] = end;
+        names[l.labels] = name;
+        items[l.labels] = (Item){ids[l.labels], (int)size + 1, 1, 1};
+        l.labels++;
+        free(label), free(spaced);
+    }
+    labels_guess(m, t, &l, &example, NULL, 4, m->c.T);
+    if (o.jsonl)
+        putchar('{'), print_json("label", names[*l.guess], ""),
+            printf(",\"probability\":%.4f}\n", *l.chance);
+    else printf("%s\t%.4f\n", names[*l.guess], *l.chance);
+    for (int k = 0; k < l.labels; k++) free(ids[k]);
+    free((void *)example.ids), free(list), free(prompt);
+}
+
+int run_classify(void)
+{
+    if (!o.labels)
+        die_usage("--labels is missing: the labels to choose from, such as positive,negative");
+    Model *m = model_load(o.model);
+    return each_line(m, tokenizer_load(m), answer_classify);
+}
+
+/* ================================================================================================
+ * 8. Examples
  *
  * Fine-tuning learns from examples: what is said to a model, and what it should answer. They come
  * a row a line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table
@@ -2001,7 +2663,7 @@ int command_examples(int argc, char **argv)
 }
 
 /* ================================================================================================
- * 8. The report
+ * 9. The report
  *
  * A run leaves plain records: out/log.csv with a line for each step, run.txt with its settings,
  * samples and tables. Of these one page is made, out/report.html, which needs nothing else: no
@@ -2604,7 +3266,137 @@ int command_report(int argc, char **argv)
 }
 
 /* ================================================================================================
- * 9. Command line
+ * 10. Search
+ *
+ * An option with several values, A,B,C, runs every combination. Each is a run of its own, in a
+ * folder named for what was chosen; what is finished is not run again, so a search that was stopped
+ * goes on when it is started again.
+ */
+
+typedef struct { char *settings, *folder; double loss, seconds; int step; } Trial;
+
+int by_loss(const void *a, const void *b)
+{
+    double x = ((const Trial *)a)->loss, y = ((const Trial *)b)->loss;
+    return isnan(x) ? 1 : isnan(y) ? -1 : (x > y) - (x < y);
+}
+
+/* Does this word of the command line hold a list for a numeric option? It stands after the option,
+ * or after "=". Returns where the list begins. */
+char *list_in(char **argv, int i)
+{
+    char *name = argv[i], *value = strncmp(name, "--", 2) ? NULL : strchr(name, '=');
+    if (value) value++;
+    else if (i > 0 && !strncmp(argv[i - 1], "--", 2) && !strchr(argv[i - 1], '='))
+        name = argv[i - 1], value = argv[i];
+    if (!value || !strchr(value, ',')) return NULL;
+    size_t length = strcspn(name + 2, "=");
+    for (const Option *p = options; p->name; p++)
+        if (strlen(p->name) == length && !strncmp(p->name, name + 2, length))
+            return p->kind == 'i' || p->kind == 'f' ? value : NULL;
+    return NULL;
+}
+
+/* How many combinations the lists on the command line make. */
+int search_size(int argc, char **argv)
+{
+    int combinations = 1;
+    for (int i = 1; i < argc; i++) {
+        int choices = 1;
+        for (const char *c = list_in(argv, i); c && *c; c++) choices += *c == ',';
+        combinations *= choices;
+        if (combinations > 10000) die_usage("a search of more than 10000 runs would never end");
+    }
+    return combinations;
+}
+
+/* The words of combination k, with room for four more; what was chosen as "name=value ...". */
+char **search_words(int argc, char **argv, int k, char **settings)
+{
+    char **words = allocate(argc + 4, sizeof(char *));
+    *settings = format("%s", "");
+    for (int i = 0; i < argc; i++) {
+        char *list = i ? list_in(argv, i) : NULL, *name = argv[i] + 2, *from = list;
+        words[i] = argv[i];
+        if (!list) continue;
+        int choices = 1, pick;
+        for (char *c = list; *c; c++) choices += *c == ',';
+        pick = k % choices, k /= choices;
+        while (pick--) from = strchr(from, ',') + 1;
+        if (list == argv[i]) name = argv[i - 1] + 2;
+        words[i] =
+            format("%.*s%.*s", (int)(list - argv[i]), argv[i], (int)strcspn(from, ","), from);
+        *settings = format("%s%s%.*s=%.*s", *settings, **settings ? "_" : "",
+                           (int)strcspn(name, "="), name, (int)strcspn(from, ","), from);
+    }
+    return words;
+}
+
+/* What a finished run left in its run.txt; 0 if it is not finished. */
+int trial_read(Trial *t)
+{
+    char *path = format("%s/run.txt", t->folder), line[512];
+    FILE *file = fopen(path, "r");
+    int finished = 0;
+    while (file && fgets(line, sizeof line, file)) {
+        sscanf(line, "best_loss = %lf", &t->loss), sscanf(line, "best_step = %d", &t->step);
+        sscanf(line, "seconds = %lf", &t->seconds), sscanf(line, "finished = %d", &finished);
+    }
+    if (file) fclose(file);
+    free(path);
+    return finished;
+}
+
+/* Run the program itself with the words of combination k; what has been finished is not run again,
+ * what was stopped goes on. */
+Trial run_trial(int argc, char **argv, int k)
+{
+    Trial trial = {.loss = NAN};
+    char **words = search_words(argc, argv, k, &trial.settings);
+    int n = argc, status;
+    trial.folder = format("%s/%s", o.out, trial.settings);
+    words[n++] = "--out", words[n++] = trial.folder, words[n++] = "--resume";
+    if (trial_read(&trial)) return trial;
+    printf("\n=== %s\n", trial.settings);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        execvp(argv[0], words);
+        _exit(127);
+    }
+    if (child < 0 || waitpid(child, &status, 0) < 0) die("%s: cannot be run again", argv[0]);
+    if (status) exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+    trial_read(&trial);
+    free(words);
+    return trial;
+}
+
+/* All trials, a table sorted by validation loss, the best model into the folder itself. */
+int search(int argc, char **argv, int combinations)
+{
+    Trial *trials = allocate(combinations, sizeof *trials);
+    make_folder(o.out);
+    signal(SIGINT, SIG_IGN);                                  /* a trial stops itself, then we do */
+    for (int k = 0; k < combinations; k++) trials[k] = run_trial(argc, argv, k);
+    qsort(trials, combinations, sizeof *trials, by_loss);
+    Table table = {.title = "search, best first"};
+    table_row(&table, "settings\tbest validation loss\tat step\tseconds");
+    for (int k = 0; k < combinations; k++)
+        table_row(&table, "%s\t%.4f\t%d\t%.1f", trials[k].settings, trials[k].loss, trials[k].step,
+                  trials[k].seconds);
+    Writer *records = writer_open(format("%s/search.jsonl", o.out));
+    table_done(&table, records);
+    writer_close(records);
+    Model *best = model_read(format("%s/best.bin", trials[0].folder));
+    model_write(best, format("%s/best.bin", o.out), o.bf16);
+    model_free(best);
+    printf("\nthe best model: %s/best.bin, from %s\n", o.out, trials[0].settings);
+    command_report(1, &(char *){format("%s", o.out)});
+    return 0;
+}
+
+/* ================================================================================================
+ * 11. Command line
  */
 
 const Option prepare_options[] = {

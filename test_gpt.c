@@ -17,9 +17,9 @@
  *            11 the table
  */
 #define NO_MAIN_TRAIN_GPT
-#include "train_gpt.c"
+#define NO_MAIN_PREPARE
+#include "prepare.c"
 #include <glob.h>
-#include <sys/wait.h>
 
 /* ================================================================================================
  * 1. Means of proof
@@ -51,7 +51,7 @@ static void bound(const char *what, double error, double limit)
 
 /* What a test found, for its line, instead of its worst error. */
 __attribute__((format(printf, 1, 2)))
-static void found(const char *form, ...)
+static void outcome(const char *form, ...)
 {
     va_list args;
     va_start(args, form);
@@ -499,7 +499,7 @@ static void test_frozen(void)
         model_free(full), model_free(part);
     }
     batch_free(&b);
-    found("1, 2, 3 of 3 blocks");
+    outcome("1, 2, 3 of 3 blocks");
 }
 
 /* A token has no influence on what stands before it, nor on other documents, nor on other rows. */
@@ -521,7 +521,7 @@ static void test_causal(void)
             touched += sees;
         }
     }
-    found("%d of %d pairs may and do depend", touched, 9 * T * T);
+    outcome("%d of %d pairs may and do depend", touched, 9 * T * T);
     free(before), batch_free(&b), model_free(m);
 }
 
@@ -575,7 +575,7 @@ static void test_masked(void)
     expect(model_loss(m, &b, no_dropout, 0.1, 1) == 0, "nothing counts, but there is a loss");
     expect(largest(m->g.wte, m->count) == 0, "nothing counts, but there is a gradient");
     free(g), batch_free(&b), model_free(m);
-    found("exactly zero");
+    outcome("exactly zero");
 }
 
 /* Every row is the prompt 1 2 3 4 5 6 and the answer 7. Train on the answer alone, or on all: only
@@ -607,7 +607,7 @@ static void test_masked_learning(void)
     expect(answer < 0.1 && both < 0.1, "the answer was not learned: %g, %g", answer, both);
     expect(masked > log(16), "the masked prompt was learned: loss %g", masked);
     expect(all < 0.1, "the prompt that counts was not learned: loss %g", all);
-    found("loss of the prompt %.2f masked, %.2f not", masked, all);
+    outcome("loss of the prompt %.2f masked, %.2f not", masked, all);
 }
 
 /* Measures of a made-up classifier, right three times out of four, as scikit-learn and numpy give
@@ -630,7 +630,7 @@ static void test_labels(void)
            a.low, a.high);
     expect(fabs(f.low - 0.619) < 0.02 && fabs(f.high - 0.811) < 0.02, "F1's interval [%g, %g]",
            f.low, f.high);
-    found("accuracy %.3f [%.3f, %.3f]", a.value, a.low, a.high);
+    outcome("accuracy %.3f [%.3f, %.3f]", a.value, a.low, a.high);
 }
 
 /* Gradients of parts of a batch add up to those of the whole. */
@@ -699,7 +699,7 @@ static void test_threads(void)
         expect(p == products, "products differ on %d threads", count);
         expect(t == training, "training differs on %d threads", count);
     }
-    found(threads() == 4 ? "on 1 to 4: 60 products, 3 steps of training" : "without OpenMP: one");
+    outcome(threads() == 4 ? "on 1 to 4: 60 products, 3 steps of training" : "without OpenMP: one");
     use_threads(1);
 }
 
@@ -957,7 +957,7 @@ static void test_sampling(void)
             bound("draws", fabs(seen - expected), 5 * sqrt(expected) + (j < n ? 5 : 1e-9));
         }
     }
-    found("%d draws in 7 settings", DRAWS);
+    outcome("%d draws in 7 settings", DRAWS);
 }
 
 /* Text that comes byte by byte is shown in whole characters, never past what may begin the stop
@@ -978,7 +978,7 @@ static void test_streaming(void)
         expect(shown <= expected, "byte %zu shows the beginning of the stop text", i);
     }
     expect(s.done && shown == expected && s.size == expected, "ended after %zu bytes", s.size);
-    found("%zu bytes, then the stop text", expected);
+    outcome("%zu bytes, then the stop text", expected);
     free(s.text);
 }
 
@@ -1061,7 +1061,7 @@ static void test_feed_text(void)
         for (size_t i = 0; i + 1 < t.count; i++) expect(ever[i] > 0, "token %zu never comes", i);
         tokens_free(&t), feed_free(&f), free(seen), free(ever);
     }
-    found("each of 1000 tokens once");
+    outcome("each of 1000 tokens once");
 }
 
 /* Documents: each once an epoch, whole and in one row, the rows nearly full: 2000 short ones in
@@ -1115,7 +1115,7 @@ static void test_feed_seek(void)
         expect(f.epoch > 1, "only %d epochs", f.epoch);
         feed_free(&f), feed_free(&g), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
     }
-    found("100 places");
+    outcome("100 places");
 }
 
 static void test_noise(void)
@@ -1165,7 +1165,7 @@ static void test_model_file(void)
         }
         model_free(back);
     }
-    found("%zu numbers, fp32 and bf16", m->count);
+    outcome("%zu numbers, fp32 and bf16", m->count);
     model_free(m);
 }
 
@@ -1185,7 +1185,7 @@ static void test_bf16(void)
         uint16_t right = isinf(x.f) || down < up || (down == up && low % 2 == 0) ? low : high;
         expect(got == right, "%08x becomes %04x, not %04x", x.i, got, right);
     }
-    found("4 million numbers, a million of them ties");
+    outcome("4 million numbers, a million of them ties");
 }
 
 /* What llm.c's own writer would write for a model in which all numbers of tensor i are i + 1, then
@@ -1227,7 +1227,7 @@ static void test_llmc_model(void)
     expect(same_file(path, file, HEADER * 4 + count * 2), "other bytes are written in bf16");
     expect(1024 + 4 * tensors_describe(gpt2, tensors) == 497904640, "GPT-2 124M has another size");
     expect(tensors_describe(xl, tensors) == 1557686400, "GPT-2 1558M has another size");
-    found("3 layers by hand; 497,904,640 bytes for 124M");
+    outcome("3 layers by hand; 497,904,640 bytes for 124M");
     model_free(m), free(file);
 }
 
@@ -1252,7 +1252,7 @@ static void test_token_file(void)
         }
         tokens_free(&t);
     }
-    found("versions 1 and 2");
+    outcome("versions 1 and 2");
 }
 
 /* Six steps, against three, a state written and read by another model, and three more. */
@@ -1289,7 +1289,7 @@ static void test_resume(void)
         else expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "other weights");
         batch_free(&b), feed_free(&f), model_free(m);
     }
-    found("same bits");
+    outcome("same bits");
     tokens_free(&t), free(weights);
 }
 
@@ -1355,7 +1355,7 @@ static void test_vectors(void)
         for (int i = 0; i < COUNT; i++)
             expect(encodes(t, vectors[i].text, strlen(vectors[i].text), vectors[i].special,
                            vectors[i].ids), "'%s' has other tokens", vectors[i].text);
-    found("%d texts", COUNT);
+    outcome("%d texts", COUNT);
     tokenizer_free(t);
 }
 
@@ -1367,7 +1367,7 @@ static void test_all_vectors(void)
     const char *path = "../shared/gpt2/tokenizer_vectors.jsonl";
     char error[160];
     if (access(path, R_OK) != 0) {
-        found("not there: left out");
+        outcome("not there: left out");
         return;
     }
     Tokenizer *t = tokenizer_read(gpt2_tokenizer);
@@ -1383,7 +1383,7 @@ static void test_all_vectors(void)
         free(ids), json_free(json);
     }
     expect(count == 400, "%d vectors", count);
-    found("%d texts", count);
+    outcome("%d texts", count);
     free(text), tokenizer_free(t);
 }
 
@@ -1408,7 +1408,7 @@ static void test_round_trip(void)
     int left, right, merges = 0;
     for (int id = 0; id < t->count; id++) merges += tokenizer_merge(t, id, &left, &right);
     expect(merges == 50000, "%d merges", merges);
-    found("3000 texts; 50,000 merges");
+    outcome("3000 texts; 50,000 merges");
     tokenizer_free(t);
 }
 
@@ -1461,7 +1461,7 @@ static void test_bpe_definition(void)
                 id[i] = new, next = i + both;
         }
     }
-    found("%d merges", COUNT - 257);
+    outcome("%d merges", COUNT - 257);
     tokenizer_free(t), free(stories);
 }
 
@@ -1473,7 +1473,7 @@ static void test_bpe_again(void)
     expect(!memcmp(a->start, b->start, 1001 * sizeof *a->start), "two trainings differ");
     expect(!memcmp(a->bytes, b->bytes, a->start[1000]), "two trainings differ");
     expect(encodes(a, stories, size, 0, NULL), "the text does not come back");
-    found("%d tokens", a->count);
+    outcome("%d tokens", a->count);
     tokenizer_free(a), tokenizer_free(b), free(stories);
 }
 
@@ -1498,7 +1498,7 @@ static void test_tokenizer_file(void)
     expect(back->count == 257 && back->end_of_text == 256, "%d tokens were read", back->count);
     expect(encodes(back, "\xFF ab", 4, 0, (int32_t[]){187, 220, 64, 65, -1}), "other ids");
     tokenizer_free(t), tokenizer_free(back);
-    found("%zu bytes by hand", sizeof file);
+    outcome("%zu bytes by hand", sizeof file);
 }
 
 /* What RFC 8259 allows, and where and why all else is refused. */
@@ -1540,7 +1540,7 @@ static void test_json(void)
         expect(json || strstr(error, bad[i][1]), "%s: %s", bad[i][0], error);
         json_free(json);
     }
-    found("%d texts accepted, %d refused", GOOD, BAD);
+    outcome("%d texts accepted, %d refused", GOOD, BAD);
 }
 
 /* Values and places are what was written; 64 brackets inside each other are allowed, no more. */
@@ -1560,7 +1560,7 @@ static void test_json_values(void)
         expect((json != NULL) == (depth == 64), "%d brackets", depth);
         json_free(json);
     }
-    found("key, list, number, string, depth");
+    outcome("key, list, number, string, depth");
 }
 
 /* ================================================================================================
@@ -1719,7 +1719,7 @@ static void test_bad(const void *rows)
         expect(!strcmp(before, after), "%s: changed files", b->command);
         free(before), free(after), free(line), free(error);
     }
-    found("%d commands", count);
+    outcome("%d commands", count);
 }
 
 #define GENERATE "train_gpt generate --tokenizer t --model "
@@ -1895,7 +1895,7 @@ static void test_random_changes(void)
         refused += code == 1;
         free(file), free(line);
     }
-    found("200 changes, %d refused", refused);
+    outcome("200 changes, %d refused", refused);
 }
 
 /* ================================================================================================
@@ -1935,7 +1935,7 @@ static void test_course(void)
         }
         free(text);
     }
-    found("%d names in %zu chapters", names, chapters.gl_pathc);
+    outcome("%d names in %zu chapters", names, chapters.gl_pathc);
     for (int i = 0; i < 4; i++) free(source[i]);
     globfree(&chapters);
 }
