@@ -1,4 +1,4 @@
-/* prepare.c - everything that belongs to someone else becomes files for train_gpt, and back.
+/* prepare.c - the practice around the model: other people's formats, examples, judgement, reports.
  *
  *     make prepare          or          cc -O3 -march=native -o prepare prepare.c -lm
  *     ./prepare text FILE... --out data/NAME      text to data/NAME_train.bin and data/NAME_val.bin
@@ -8,17 +8,13 @@
  *     ./prepare examples FILE... --out data/NAME  rows to learn from, judged, cleaned and packed
  *     ./prepare report FOLDER                     a page of what a run has recorded
  *
- *   1. Text           documents, their split into training and validation, token files
- *   2. Vocabularies   vocab.json and merges.txt, read and written
- *   3. Safetensors    a file of tensors that is not believed until it is checked
- *   4. Import
- *   5. Export
- *   6. Download
- *   7. Examples       what to learn from: read, judged, cleaned, split, counted
- *   8. Report         a page from a run's records
- *   9. Command line
+ * Chapters   1 text   2 vocabularies   3 safetensors   4 import   5 export   6 download
+ *            7 evaluation: statistics, tables, `train_gpt eval`, `compare`, `classify`
+ *            8 examples: what to learn from, read, judged, cleaned, split, counted
+ *            9 report: a page from a run's records   10 search   11 command line
  *
- * It includes train_gpt.c for one thing: the table of tensors, which has the names of others, too.
+ * It includes train_gpt.c, whose table of tensors holds the names of others, too; and the program
+ * train_gpt includes it, for chapters 7, 9 and 10.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
  *          [RFC 4180] CSV   [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
  */
@@ -1045,6 +1041,12 @@ int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+double median(double *x, int n)
+{
+    qsort(x, n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
 typedef struct { double value, low, high; } Interval;
 
 /* statistic(data, rows, n) of the examples 0..n-1, and its interval over 1000 draws of them. */
@@ -1106,8 +1108,7 @@ void table_row(Table *t, const char *form, ...)
     }
 }
 
-/* Print the table, and append it to the records if there are any. */
-void table_done(Table *t, Writer *records)
+void table_print(const Table *t)
 {
     printf("\n%s\n", t->title);
     for (int r = 0; r < t->rows; r++) {
@@ -1120,37 +1121,37 @@ void table_done(Table *t, Writer *records)
         printf("\n");
     }
     if (t->note) printf("  %s\n", t->note);
-    for (int r = 0; records && r < t->rows; r++) {
-        if (r == 0) {
-            fputs("{\"title\":", records->file),
-                json_write_string(records->file, t->title, strlen(t->title));
-            if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
-            fputs(",\"columns\":[", records->file);
-        } else {
-            fputs(r == 1 ? "],\"rows\":[[" : "],[", records->file);
-        }
+}
+
+/* {"title": ..., "kind": ..., "columns": [...], "rows": [[...], ...], "note": ...}, one line. */
+void table_record(const Table *t, Writer *records)
+{
+    FILE *f = records->file;
+    fputs("{\"title\":", f), json_write_string(f, t->title, strlen(t->title));
+    if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
+    for (int r = 0; r < t->rows; r++) {
+        fputs(r == 0 ? ",\"columns\":[" : r == 1 ? "],\"rows\":[[" : "],[", f);
         for (int c = 0; c < t->columns; c++) {
             const char *cell = t->cells[r * t->columns + c];
-            if (c) fputc(',', records->file);
-            json_write_string(records->file, cell, strlen(cell));
+            if (c) fputc(',', f);
+            json_write_string(f, cell, strlen(cell));
         }
     }
-    if (records) {
-        fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", records->file);
-        if (t->note)
-            fputs(",\"note\":", records->file),
-                json_write_string(records->file, t->note, strlen(t->note));
-        writer_print(records, "}\n");
-    }
+    fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", f);
+    if (t->note) fputs(",\"note\":", f), json_write_string(f, t->note, strlen(t->note));
+    writer_print(records, "}\n");
+}
+
+/* Print the table, append it to the records if there are any, and free what it holds. */
+void table_done(Table *t, Writer *records)
+{
+    table_print(t);
+    if (records) table_record(t, records);
     for (int r = 0; r < t->rows; r++) free(t->lines[r]);
     free(t->cells), free(t->lines);
 }
 
-double median(double *x, int n)
-{
-    qsort(x, n, sizeof *x, by_value);
-    return x[n / 2];
-}
+/* ---- documents in memory, intervals as text ---- */
 
 /* Append the tokens of a document, prompt then answer, to a list of documents in memory. */
 void tokens_add(Tokens *t, const uint16_t *ids, int count, int counts)
@@ -1564,8 +1565,8 @@ const char *break_even(double tokens_saved, double seconds_saved)
 {
     double tokens = 3 * tuning_record("tokens"), cost = tuning_record("seconds");
     if (!tokens || tokens_saved <= 0) return NULL;
-    char *text = format("tuning cost as much as reading %.0f tokens and took %s: against the longest "
-                        "prompt\n  it pays after %.0f queries, counted in tokens",
+    char *text = format("tuning cost as much as reading %.0f tokens and took %s: against the "
+                        "longest prompt\n  it pays after %.0f queries, counted in tokens",
                         tokens, duration(cost), ceil(tokens / tokens_saved));
     if (seconds_saved > 0)
         text = format("%s, and after %.0f, counted in seconds", text, ceil(cost / seconds_saved));

@@ -1842,61 +1842,70 @@ static size_t sample_append(Sample *s, const char *bytes, int size, const char *
     return s->size - hold > s->shown ? s->size - hold : s->shown;
 }
 
-/* Continue `prompt` (count >= 1 tokens) in s->samples ways; out(samples) is filled, and with one
- * sample and `stream`, text goes there as soon as it is final. Ends at end_of_text. */
+/* One more token for a sample; with `stream`, text goes there as soon as it is final. */
+static void sample_take(Sample *out, const Tokenizer *t, int id, const char *stop, FILE *stream)
+{
+    size_t final = out->size;
+    int size;
+    out->tokens++;
+    if (id == t->end_of_text) out->done = 1;
+    else {
+        const char *bytes = tokenizer_bytes(t, id, &size);
+        final = sample_append(out, bytes, size, stop);
+    }
+    if (stream) fwrite(out->text + out->shown, 1, final - out->shown, stream), fflush(stream);
+    out->shown = final;
+}
+
+/* Add last[b] to each of the contexts(B, T), `length` tokens long, and set hidden(B, C) to the
+ * outputs for it. A context that is full is read again from its newer half. Returns the length. */
+static int contexts_extend(Model *m, int *contexts, int length, const int *last, real *hidden)
+{
+    int T = m->T, C = m->c.C, slide = length == T;
+    for (int b = 0; b < m->B; b++) {
+        int *context = contexts + (size_t)b * T;
+        if (slide) memmove(context, context + T - T / 2, T / 2 * sizeof(int));
+        context[slide ? T / 2 : length] = last[b];
+        if (slide)
+            memcpy(hidden + (size_t)b * C, prefill(m, b, context, T / 2 + 1), C * sizeof(real));
+    }
+    if (slide) return T / 2 + 1;
+    model_forward(m, last, NULL, m->B, length, 1, (Dropout){0});
+    memcpy(hidden, m->a.ln, (size_t)m->B * C * sizeof(real));
+    return length + 1;
+}
+
+/* Continue `prompt` (count >= 1 tokens) in s->samples ways; out(samples) is filled, and a single
+ * sample is written to `stream`, if given, as it grows. Ends at end_of_text. */
 void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const Sampling *s,
               Sample *out, FILE *stream)
 {
-    int S = s->samples, T = m->c.T, V = m->c.V, length = count < T ? count : T - T / 2, running = S;
+    int S = s->samples, T = m->c.T, V = m->c.V, C = m->c.C, running = S;
+    int length = count < T ? count : T - T / 2;
     if (m->mode != INFERENCE || m->B != S || m->T != T) model_prepare(m, INFERENCE, S, T, 0);
-    int *context = allocate((size_t)S * (T + 1), sizeof(int)), *last = allocate(S, sizeof(int));
-    real *logits = allocate_reals((size_t)S * V), *hidden = allocate_reals((size_t)S * m->c.C);
+    int *contexts = allocate((size_t)S * T, sizeof(int)), *last = allocate(S, sizeof(int));
+    real *logits = allocate_reals((size_t)S * V), *hidden = allocate_reals((size_t)S * C);
     Candidate *list = allocate(V, sizeof *list);
+    if (S > 1) stream = NULL;
     for (int b = 0; b < S; b++) {
+        int *context = contexts + (size_t)b * T;
         out[b] = (Sample){.text = allocate(1, 1), .room = 1};
-        memcpy(context + (size_t)b * T, prompt + count - length, length * sizeof(int));
-        memcpy(hidden + (size_t)b * m->c.C, prefill(m, b, context + (size_t)b * T, length),
-               m->c.C * sizeof(real));
+        memcpy(context, prompt + count - length, length * sizeof(int));
+        memcpy(hidden + (size_t)b * C, prefill(m, b, context, length), C * sizeof(real));
     }
     for (int step = 0; step < s->tokens && running; step++) {
-        matmul(logits, V, NULL, 0, view(hidden, m->c.C), transposed(m->w.wte, m->c.C), S, V,
-               m->c.C);
+        if (step) length = contexts_extend(m, contexts, length, last, hidden);
+        matmul(logits, V, NULL, 0, view(hidden, C), transposed(m->w.wte, C), S, V, C);
         for (int b = 0; b < S; b++) {
-            int size, id = sample(logits + (size_t)b * V, V, s,
-                                  random_key(random_key(s->key, b), step), list);
-            last[b] = id;
+            uint64_t key = random_key(random_key(s->key, b), step);
+            last[b] = sample(logits + (size_t)b * V, V, s, key, list);
             if (out[b].done) continue;
-            out[b].tokens++;
-            size_t final = out[b].size;
-            if (id == t->end_of_text) out[b].done = 1;
-            else {
-                const char *bytes = tokenizer_bytes(t, id, &size);
-                final = sample_append(&out[b], bytes, size, s->stop);
-            }
-            if (out[b].done) running--;
-            if (stream && S == 1) {
-                fwrite(out[b].text + out[b].shown, 1, final - out[b].shown, stream);
-                fflush(stream);
-            }
-            out[b].shown = final;
+            sample_take(&out[b], t, last[b], s->stop, stream);
+            running -= out[b].done;
         }
-        if (!running || step + 1 == s->tokens) break;
-        int slide = length == T;
-        for (int b = 0; b < S; b++) {
-            int *text = context + (size_t)b * T;
-            if (slide) memmove(text, text + T - T / 2, T / 2 * sizeof(int));
-            text[slide ? T / 2 : length] = last[b];
-            if (slide)
-                memcpy(hidden + (size_t)b * m->c.C, prefill(m, b, text, T / 2 + 1),
-                       m->c.C * sizeof(real));
-        }
-        length = slide ? T / 2 + 1 : length + 1;
-        if (slide) continue;
-        model_forward(m, last, NULL, S, length - 1, 1, (Dropout){0});
-        memcpy(hidden, m->a.ln, (size_t)S * m->c.C * sizeof(real));
     }
-    if (stream && S == 1) fwrite(out->text + out->shown, 1, out->size - out->shown, stream);
-    free(context), free(last), free(list), free_reals(logits), free_reals(hidden);
+    if (stream) fwrite(out->text + out->shown, 1, out->size - out->shown, stream);
+    free(contexts), free(last), free(list), free_reals(logits), free_reals(hidden);
 }
 
 /* <|endoftext|> and the tokens of text: how every document begins. */
@@ -2329,8 +2338,8 @@ static void print_plan(const Run *r)
     }
     Memory need = training_memory(m, o.batch, r->T);
     printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
-    printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers %.1f; "
-           "%.1f MB in all\n",
+    printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
+           "%.1f; %.1f MB in all\n",
            need.weights / 1e6, need.gradients / 1e6, 2 * need.gradients / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
     double time = step_flops(c, o.batch, r->T, o.freeze, N) * o.accumulate / (0.7 * r->peak) +
