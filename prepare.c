@@ -897,8 +897,8 @@ int command_export(int words, char **word)
     if (!given.out) die_usage("export: expected --out, the folder to write");
     Tokenizer *t = tokenizer_read(given.tokenizer);
     Model *m = model_read(word[0]);
-    if (t->count > m->c.V)
-        die("%s: has %d tokens, but %s has only %d: name its own with --tokenizer", given.tokenizer,
+    if (t->count != m->c.V)
+        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", given.tokenizer,
             t->count, word[0], m->c.V);
     make_folder(given.out);
     configs_write(&m->c, t, given.out, given.bf16);
