@@ -1461,35 +1461,70 @@ void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
     free(rows), free(base), free(after);
 }
 
-/* One line of the comparison: a model, so many shots. Returns seconds and tokens of a query. */
-void compare_row(Table *table, Model *m, Tokenizer *t, const char *name, const Item *d, int n,
-                        const Tokens *shots, int T, double *tokens, double *time)
+/* How one way of asking did: for each example its loss, number of targets, whether the label and
+ * whether the generated answer was right; tokens and seconds of a query in the mean. */
+typedef struct { double *loss, *count, *right, *exact, tokens, time; } Answers;
+
+void answers_free(Answers *a) { free(a->loss), free(a->right), free(a->exact); }
+
+/* Ask model m for the n examples, behind `shots` if given. */
+Answers answers_of(Model *m, Tokenizer *t, const Item *d, int n, const Tokens *shots, int T)
 {
     Labelled l = labels_find(d, n);
     Tokens docs = {.path = "examples", .examples = 1};
+    Answers a = {0};
     uint16_t end = t->end_of_text;
     tokens_add(&docs, &end, 1, 0);
-    *tokens = 0;
     for (int i = 0; i < n; i++) {
         if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
         tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
         tokens_add(&docs, d[i].ids + d[i].answer, d[i].size - d[i].answer, 1);
         tokens_add(&docs, &end, 1, d[i].closed);
-        *tokens += (shots ? shots->count : 0) + d[i].answer;
+        a.tokens += ((shots ? shots->count : 0) + d[i].answer) / (double)n;
     }
-    *tokens /= n;
     Scores s = score(m, t, &docs, o.batch, T, 0);
-    const char *loss =
-        interval_text(bootstrap(ratio, &(Ratio){s.loss, s.count}, n, o.seed), "%.3f");
-    if (l.labels) labels_guess(m, t, &l, d, shots, o.batch, T);
-    double start = seconds(), *exact = answers_exact(m, t, d, n, shots);
-    *time = (seconds() - start) / n;
-    table_row(table, "%s\t%s\t%s\t%s\t%.0f\t%.1f", name, loss,
-              l.labels ? interval_text(bootstrap(label_accuracy, &l, n, o.seed), "%.3f") : "",
-              interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, n, o.seed), "%.3f"), *tokens,
-              1e3 * *time);
-    free(s.loss), free(exact), labels_free(&l);
-    tokens_free(&docs);
+    a.loss = s.loss, a.count = s.count;
+    if (l.labels) {
+        labels_guess(m, t, &l, d, shots, o.batch, T);
+        a.right = allocate(n, sizeof(double));
+        for (int i = 0; i < n; i++) a.right[i] = l.truth[i] == l.guess[i];
+    }
+    double start = seconds();
+    a.exact = answers_exact(m, t, d, n, shots);
+    a.time = (seconds() - start) / n;
+    labels_free(&l), tokens_free(&docs);
+    return a;
+}
+
+/* How much better b is than a on the same examples: the intervals are those of the differences. */
+typedef struct { Ratio a, b; } Gain;
+double gain(const void *data, const int *rows, int n)
+{
+    const Gain *g = data;
+    return ratio(&g->b, rows, n) - ratio(&g->a, rows, n);
+}
+const char *gain_text(Ratio a, Ratio b, int n)
+{
+    return a.above ? interval_text(bootstrap(gain, &(Gain){a, b}, n, o.seed), "%+.3f") : "";
+}
+const char *mean_text(Ratio r, int n)
+{
+    return r.above ? interval_text(bootstrap(ratio, &r, n, o.seed), "%.3f") : "";
+}
+
+void compare_row(Table *table, const char *name, const Answers *a, int n)
+{
+    table_row(table, "%s\t%s\t%s\t%s\t%.0f\t%.1f", name,
+              mean_text((Ratio){a->loss, a->count}, n), mean_text((Ratio){a->right, NULL}, n),
+              mean_text((Ratio){a->exact, NULL}, n), a->tokens, 1e3 * a->time);
+}
+void gain_row(Table *table, const char *name, const Answers *a, const Answers *b, int n)
+{
+    table_row(table, "%s\t%s\t%s\t%s\t%+.0f\t%+.1f", name,
+              gain_text((Ratio){a->loss, a->count}, (Ratio){b->loss, b->count}, n),
+              gain_text((Ratio){a->right, NULL}, (Ratio){b->right, NULL}, n),
+              gain_text((Ratio){a->exact, NULL}, (Ratio){b->exact, NULL}, n),
+              b->tokens - a->tokens, 1e3 * (b->time - a->time));
 }
 
 Writer *records_open(const char *name)
@@ -1583,24 +1618,34 @@ int run_compare(void)
     int n, pool, T = context_of(base);
     Item *d = items_read(&data, t->end_of_text, &n);
     Item *from = items_read(&train, t->end_of_text, &pool);
-    double tokens, time, most = 0, slowest = 0;
     if (o.limit) n = min_int(n, o.limit);
     Table table = {
         .title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
     table_row(&table, "model\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
-    char *list = format("%s", o.shots), *rest = list, *word, *end;
+    enum { MOST = 16 };
+    Answers prompted[MOST], after;
+    char *list = format("%s", o.shots), *rest = list, *word, *end, *names[MOST];
+    int ways = 0, longest = 0;
     while ((word = strsep(&rest, ","))) {
         long k = strtol(word, &end, 10);
-        if (end == word || *end || k < 0 || k > 1000)
-            die_usage("--shots: expected numbers such as 0,4, found '%s'", word);
+        if (end == word || *end || k < 0 || k > 1000 || ways == MOST)
+            die_usage("--shots: expected up to %d numbers such as 0,4, found '%s'", MOST, o.shots);
         Tokens shots = shots_draw(t, from, pool, (int)k);
-        compare_row(&table, base, t, k ? format("base, %ld-shot", k) : "base", d, n,
-                    k ? &shots : NULL, T, &tokens, &time);
-        if (tokens > most) most = tokens, slowest = time;
+        names[ways] = k ? format("base, %ld-shot", k) : "base";
+        prompted[ways] = answers_of(base, t, d, n, k ? &shots : NULL, T);
+        compare_row(&table, names[ways], &prompted[ways], n);
+        if (prompted[ways].tokens > prompted[longest].tokens) longest = ways;
+        ways++;
         tokens_free(&shots);
     }
-    compare_row(&table, tuned, t, "tuned", d, n, NULL, T, &tokens, &time);
-    table.note = break_even(most - tokens, slowest - time);
+    after = answers_of(tuned, t, d, n, NULL, T);
+    compare_row(&table, "tuned", &after, n);
+    for (int i = 0; i < ways; i++)
+        gain_row(&table, format("tuned - %s", names[i]), &prompted[i], &after, n);
+    table.note = break_even(prompted[longest].tokens - after.tokens,
+                            prompted[longest].time - after.time);
+    for (int i = 0; i < ways; i++) answers_free(&prompted[i]);
+    answers_free(&after);
     Writer *records = records_open("compare.jsonl");
     table_done(&table, records);
     writer_close(records);
