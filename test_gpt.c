@@ -1869,7 +1869,7 @@ static const Bad bad_places[] = {
     {"prepare import m --out nowhere/m", 1, "cannot be written"},
     {"prepare export m --tokenizer t --out m", 1, "m: is not a folder"},
     {TRAIN "d --out m", 1, "m: is not a folder"},
-    {TRAIN "d --out nowhere/o", 1, "cannot be made"},
+    {TRAIN "d --out m/o", 1, "cannot be made"},
     {0}};
 
 /* Copies with one byte changed: programs may accept or refuse them, but must come to an end. */

@@ -224,10 +224,17 @@ void writer_close(Writer *w)
     free(w);
 }
 
-/* Make a folder unless it is there. */
+/* Make a folder, and those that it is in, unless they are there. */
 void make_folder(const char *path)
 {
     struct stat status;
+    char *above = format("%s", path), *slash = above;
+    while ((slash = strchr(slash + 1, '/'))) {                /* a, a/b, ...: the last call checks */
+        *slash = 0;
+        mkdir(above, 0777);
+        *slash = '/';
+    }
+    free(above);
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
         die("%s: the folder cannot be made: %s", path, strerror(errno));
     if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)) die("%s: is not a folder", path);

@@ -2865,8 +2865,8 @@ static int run_bench(void)
 
 /* With no option at all: a customer service learns its trade. */
 #define DEMO "--model", "data/mini.bin", "--tokenizer", "data/mini_tokenizer.bin", "--data", \
-             "data/support", "--batch", "4", "--epochs", "10", "--lr", "5e-4", "--dropout", "0.1", \
-             "--eval-every", "20", "--patience", "3"
+             "data/support", "--batch", "4", "--epochs", "12", "--lr", "3e-4", "--dropout", "0.1", \
+             "--embedding-dropout", "0.1", "--eval-every", "20", "--patience", "3"
 static const char *demo_intro =
     "A small GPT-2, pretrained on stories for children, is fine-tuned on conversations of an "
     "online\n"
