@@ -223,8 +223,8 @@ static inline void transpose(vector v[VL])
 /* Pack a block of X as panels of `width` rows each, one after the other: within a panel, for each
  * k, the `width` numbers side by side; the last panel is filled up with zeros. Where rows are the
  * contiguous direction of X, eight panels grow together, so that whole cache lines are used, and
- * the lines of a later k are called for ahead of time. Where k is, VL x VL squares are transposed;
- * a vector that sticks out of a panel of width < VL is overwritten by the next k. */
+ * the lines of a later k are called for ahead of time. Where k is, VL x VL squares are transposed,
+ * and the next square is called for; a vector that sticks out of a panel of width < VL is overwritten by the next k. */
 static inline __attribute__((always_inline))
 void pack(real *to, View x, int rows, int width, int depth)
 {
@@ -245,8 +245,10 @@ void pack(real *to, View x, int rows, int width, int depth)
         for (; x.cs == 1 && k + VL <= depth; k += VL)
             for (int j = 0; j < width; j += VL) {
                 vector v[VL] = {{0}};
-                for (int r = 0; r < VL && j + r < width; r++)
+                for (int r = 0; r < VL && j + r < width; r++) {
                     v[r] = *(loose_vector *)&from[(j + r) * x.rs + k];
+                    __builtin_prefetch(&from[(j + r) * x.rs + k + VL]);
+                }
                 transpose(v);
                 for (int r = 0; r < VL; r++)
                     *(loose_vector *)&panel[(k + r) * width + j] = v[r];
