@@ -224,7 +224,8 @@ static inline void transpose(vector v[VL])
  * k, the `width` numbers side by side; the last panel is filled up with zeros. Where rows are the
  * contiguous direction of X, eight panels grow together, so that whole cache lines are used, and
  * the lines of a later k are called for ahead of time. Where k is, VL x VL squares are transposed,
- * and the next square is called for; a vector that sticks out of a panel of width < VL is overwritten by the next k. */
+ * and the next square is called for; a vector that sticks out of a panel of width < VL is
+ * overwritten by the next k. */
 static inline __attribute__((always_inline))
 void pack(real *to, View x, int rows, int width, int depth)
 {
