@@ -229,7 +229,7 @@ void make_folder(const char *path)
 {
     struct stat status;
     char *above = format("%s", path), *slash = above;
-    while ((slash = strchr(slash + 1, '/'))) {                /* a, a/b, ...: the last call checks */
+    while ((slash = strchr(slash + 1, '/'))) {           /* a, a/b, ...; the last call checks */
         *slash = 0;
         mkdir(above, 0777);
         *slash = '/';
