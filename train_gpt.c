@@ -1332,9 +1332,10 @@ typedef struct {
 static int *shuffled(int n, uint64_t key)
 {
     int *order = allocate(n, sizeof(int));
-    for (int i = 0; i < n; i++) {
-        int j = random_bits(key, i) % (i + 1);
-        order[i] = order[j], order[j] = i;
+    for (int i = 0; i < n; i++) order[i] = i;
+    for (int i = n - 1; i > 0; i--) {
+        int j = random_bits(key, i) % (i + 1), swap = order[i];
+        order[i] = order[j], order[j] = swap;
     }
     return order;
 }
