@@ -1703,19 +1703,30 @@ static uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
     return sum;
 }
 
+/* What a state holds of tensor k in arena i (weights and two moments): all weights, but only the
+ * moments that training moves. Returns how many numbers, *x being the first. */
+static size_t state_part(const Model *m, int i, int k, real **x)
+{
+    const Params *arenas[3] = {&m->w, &m->m, &m->v};
+    size_t from = i ? trained_from(m, &m->tensors[k]) : 0;
+    *x = (&arenas[i]->wte)[k] + from;
+    return tensor_size(m, &m->tensors[k]) - from;
+}
+
 void state_write(const Model *m, const Progress *progress, const char *path)
 {
     Config c = m->c;
-    int32_t header[HEADER] = {STATE_MAGIC, 1, c.T, c.V, c.L, c.NH, c.C, c.Vp, sizeof(real),
-                              sizeof *progress};
-    const Params arenas[3] = {m->w, m->m, m->v};
+    int32_t header[HEADER] = {STATE_MAGIC, 2, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen,
+                              sizeof(real), sizeof *progress};
     Writer *w = writer_open(path);
     uint64_t sum = checksum(checksum(0, header, sizeof header), progress, sizeof *progress);
+    real *x;
     writer_put(w, header, sizeof header);
     writer_put(w, progress, sizeof *progress);
-    for (int i = 0; i < 3; i++) {
-        writer_put(w, arenas[i].wte, m->count * sizeof(real));
-        sum = checksum(sum, arenas[i].wte, m->count * sizeof(real));
+    for (int n = 0; n < 3 * TENSORS; n++) {
+        size_t bytes = state_part(m, n / TENSORS, n % TENSORS, &x) * sizeof(real);
+        writer_put(w, x, bytes);
+        sum = checksum(sum, x, bytes);
     }
     writer_put(w, &sum, sizeof sum);
     writer_close(w);
@@ -1725,23 +1736,27 @@ void state_write(const Model *m, const Progress *progress, const char *path)
 void state_read(Model *m, Progress *progress, const char *path)
 {
     Config c = m->c;
-    int32_t h[HEADER],
-        shape[] = {1, c.T, c.V, c.L, c.NH, c.C, c.Vp, sizeof(real), sizeof *progress};
+    int32_t h[HEADER], shape[] = {2, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen, sizeof(real),
+                                  sizeof *progress};
     Reader r = reader_open(path);
+    size_t size = sizeof h + sizeof *progress + sizeof(uint64_t);
     uint64_t sum, stored;
+    real *x;
     reader_header(&r, h, STATE_MAGIC, "training state");
     if (memcmp(h + 1, shape, sizeof shape))
-        die("%s: is the state of another kind of model or program; start again without --resume",
+        die("%s: is the state of another model, --freeze or program; start again without --resume",
             path);
-    if (r.size != sizeof h + sizeof *progress + 3 * m->count * sizeof(real) + sizeof sum)
+    for (int n = 0; n < 3 * TENSORS; n++)
+        size += state_part(m, n / TENSORS, n % TENSORS, &x) * sizeof(real);
+    if (r.size != size)
         die("%s: expected %zu bytes, found %zu: it is damaged; start again without --resume", path,
-            sizeof h + sizeof *progress + 3 * m->count * sizeof(real) + sizeof sum, r.size);
+            size, r.size);
     reader_get(&r, progress, sizeof *progress);
     sum = checksum(checksum(0, h, sizeof h), progress, sizeof *progress);
-    real *arenas[3] = {m->w.wte, m->m.wte, m->v.wte};
-    for (int i = 0; i < 3; i++) {
-        reader_get(&r, arenas[i], m->count * sizeof(real));
-        sum = checksum(sum, arenas[i], m->count * sizeof(real));
+    for (int n = 0; n < 3 * TENSORS; n++) {
+        size_t bytes = state_part(m, n / TENSORS, n % TENSORS, &x) * sizeof(real);
+        reader_get(&r, x, bytes);
+        sum = checksum(sum, x, bytes);
     }
     reader_get(&r, &stored, sizeof stored);
     reader_close(&r);
