@@ -2,7 +2,7 @@
 # data/mutations.sh - who tests the tests? It breaks one line of train_gpt.c's backward or optimizer
 # at a time (below: part of a test's name, then a sed command); that test must then fail.
 dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && cd "$(dirname "$0")/.." || exit 1
-mkdir "$dir/data" && cp data/reference.bin "$dir/data" && cp *_gpt.c tokenizer.c "$dir"
+mkdir "$dir/data" && cp data/reference.bin "$dir/data" && cp *_gpt.c tokenizer.c prepare.c "$dir"
 run() { ${CC:-cc} -O1 -w -DDOUBLE -o "$dir/t" "$dir/test_gpt.c" -lm && timeout 300 "$dir/t" "$1"; }
 run '' > "$dir/log" || { echo 'the tests fail before anything is broken'; exit 1; }
 missed=0 count=0
