@@ -150,7 +150,7 @@ static inline double exp_double(double x)
  * blocks of A and B are copied ("packed") into micropanels first: A's holds MR rows, k by k, B's
  * NR columns. A panel of B (KC x NR), packed into the L1 cache, serves all rows of a block of A
  * (MC x KC), which flows past it from the L2 and L3 caches: a tile reads 8 KB of it in the time of
- * 100,000 flops. Where rows of A are contiguous they are read in place. A View has strides
+ * 200,000 flops. Where rows of A are contiguous they are read in place. A View has strides
  * for rows and columns; transposing swaps them, so that the same loop serves all four cases and a
  * transpose vanishes in the packing.                              [Goto & van de Geijn 2008]
  *
