@@ -53,8 +53,7 @@ demo-sentiment demo-topics: TUNE = --batch 4 --epochs 20 --lr 3e-4 --dropout 0.1
 demo-sentiment demo-topics: VAL = 0.3
 MINI     = --model data/mini.bin --tokenizer data/mini_tokenizer.bin
 demo-%: train_gpt prepare
-	./prepare examples data/$*.jsonl --out data/$* --tokenizer data/mini_tokenizer.bin --context 256 \
-	          --val $(VAL) --model data/mini.bin
+	./prepare examples data/$*.jsonl --out data/$* $(MINI) --context 256 --val $(VAL)
 	./train_gpt $(MINI) --data data/$* --out out/$* $(TUNE)
 	./train_gpt compare $(MINI) --tuned out/$*/best.bin --data data/$* --out out/$*
 	./prepare report out/$*

@@ -653,7 +653,7 @@ void attention_forward(real *out, real *lse, const real *qkv, const int *first, 
                 const real *head = qkv + (size_t)b * rows * 3 * C + h * HS;
                 const real *q = head + (size_t)(past + block * QB) * 3 * C;
                 const real *k = head + (size_t)n.j0 * 3 * C + C, *v = k + C;
-                real *s = scores_memory(1, past + T), part[QB];
+                real *s = scores_memory(1, rows), part[QB];
                 real *o = out + ((size_t)b * T + block * QB) * C + h * HS;
                 matmul_serial(s, n.width, NULL, 0, view(k, 3 * C), transposed(q, 3 * C), n.keys,
                               n.count, HS);
@@ -1361,8 +1361,9 @@ static void feed_pack(Feed *f, uint64_t key)
         last[longest] = longest, left[longest]--;
         for (int k = 0; k < T && !last[T]; k++) {
             n = order[k] + 1;
-            if (left[n]) memset(used, 0, (T + 1) * sizeof(int));
-            for (sum = longest + n; left[n] && sum <= T; sum++)
+            if (!left[n]) continue;
+            memset(used, 0, (T + 1) * sizeof(int));
+            for (sum = longest + n; sum <= T; sum++)
                 if (!last[sum] && last[sum - n] && used[sum - n] < left[n])
                     last[sum] = n, used[sum] = used[sum - n] + 1;
         }
