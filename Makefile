@@ -21,6 +21,7 @@ OPENMP  ?= $(call links,-fopenmp)
 # meaning; clang would split 512-bit vectors. Without OpenMP its `simd` hints still count.
 MATH     = -ffp-contract=fast -fno-math-errno -fno-trapping-math \
            $(if $(OPENMP),$(OPENMP),$(call accepts,-fopenmp-simd)) -Wno-unknown-pragmas \
+           $(call accepts,-fwhole-program) \
            $(if $(findstring clang,$(shell $(CC) --version)),$(call accepts,-mprefer-vector-width=512))
 CFLAGS  ?= $(OPT) $(ARCH) $(WARN)
 BUILD   := $(CC) $(CFLAGS) $(MATH)
@@ -29,7 +30,7 @@ DEMO     = data/support_train.bin
 all: train_gpt tokenizer prepare $(DEMO)
 	@echo "$(if $(OPENMP),OpenMP found: all cores are used,OpenMP not found: one thread only)"
 
-train_gpt: train_gpt.c prepare.c tokenizer.c
+train_gpt: train_gpt.c tokenizer.c
 	$(BUILD) -o $@ $< -lm
 prepare: prepare.c train_gpt.c tokenizer.c
 	$(BUILD) -o $@ $< -lm

@@ -18,11 +18,8 @@
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
  *          [RFC 4180] CSV   [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
  */
-#ifndef PREPARE_C
-#define PREPARE_C
 #define NO_MAIN_TRAIN_GPT
 #include "train_gpt.c"
-#include <sys/wait.h>
 
 /* What the command line asked for; the table in the last chapter fills it. */
 struct {
@@ -174,16 +171,16 @@ char *documents_choose(size_t count, double share, int seed)
     return chosen;
 }
 
-/* Write a token file: version 2 if t->counts says which targets count, else version 1. */
+/* Write a token file: version 2 if t->loss_mask says which targets count, else version 1. */
 void tokens_write(const Tokens *t)
 {
     if (t->count > INT32_MAX)
         die("%s: %zu tokens are too many for one file; divide the input", t->path, t->count);
-    int32_t header[HEADER] = {TOKENS_MAGIC, t->counts ? 2 : 1, (int32_t)t->count};
+    int32_t header[HEADER] = {TOKENS_MAGIC, t->loss_mask ? 2 : 1, (int32_t)t->count};
     Writer *w = writer_open(t->path);
     writer_put(w, header, sizeof header);
     writer_put(w, t->ids, t->count * sizeof *t->ids);
-    if (t->counts) writer_put(w, t->counts, t->count);
+    if (t->loss_mask) writer_put(w, t->loss_mask, t->count);
     writer_close(w);
 }
 
@@ -930,22 +927,6 @@ const Published published[] = {
     {0}
 };
 
-/* Run a program found in PATH; returns its exit status, 127 if there is none, 128 if killed. */
-int run(char *const words[])
-{
-    int status;
-    fflush(stdout);
-    pid_t child = fork();
-    if (child < 0) die("%s cannot be started: %s", words[0], strerror(errno));
-    if (child == 0) {
-        execvp(words[0], words);
-        _exit(127);
-    }
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR) die("%s: %s", words[0], strerror(errno));
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
 off_t file_size(const char *path)
 {
     struct stat status;
@@ -960,7 +941,7 @@ void curl(const char *url, const char *path)
                      "--connect-timeout", "30", "--speed-limit", "1", "--speed-time", "60",
                      "--continue-at", "-", "--output", (char *)path, "--url", (char *)url, NULL};
     off_t before = file_size(path), now;
-    for (int status, anew = 0; (status = run(words)) != 0; before = now) {
+    for (int status, anew = 0; (status = run_program(words)) != 0; before = now) {
         now = file_size(path);
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);
@@ -1034,18 +1015,6 @@ int command_gpt2(int words, char **word)
  * draws the examples again, with repetition [Efron 1979]. Results are printed as tables, and
  * written as records, one table a line, for the report.
  */
-
-int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double median(double *x, int n)
-{
-    qsort(x, n, sizeof *x, by_value);
-    return x[n / 2];
-}
 
 typedef struct { double value, low, high; } Interval;
 
@@ -1157,9 +1126,9 @@ void table_done(Table *t, Writer *records)
 void tokens_add(Tokens *t, const uint16_t *ids, int count, int counts)
 {
     t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
-    t->counts = reallocate(t->counts, t->count + count, 1);
+    t->loss_mask = reallocate(t->loss_mask, t->count + count, 1);
     memcpy(t->ids + t->count, ids, count * sizeof *ids);
-    memset(t->counts + t->count, counts, count);
+    memset(t->loss_mask + t->count, counts, count);
     t->count += count;
 }
 
@@ -1290,8 +1259,8 @@ double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n,
 {
     double *exact = allocate(n, sizeof(double));
     for (int i = 0; i < n; i++) {
-        char *wanted = wanted_text(t, &d[i]);
-        char *got = answer_text(m, t, &d[i], shots, min_int(o.tokens, d[i].size - d[i].answer + 8),
+        char *wanted = target_text(t, &d[i]);
+        char *got = answer_text(m, t, &d[i], shots, min_int(opt.tokens, d[i].size - d[i].answer + 8),
                                 shots ? "\n\n" : NULL);
         exact[i] = !strcmp(wanted, got);
         free(wanted), free(got);
@@ -1309,7 +1278,7 @@ Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
     int *order = allocate(n, sizeof(int));
     for (int i = 0; i < n; i++) order[i] = i;
     for (int i = 0; i < min_int(k, n); i++) {
-        int j = i + random_bits(random_key(o.seed, 4), i) % (n - i), swap = order[i];
+        int j = i + random_bits(random_key(opt.seed, 4), i) % (n - i), swap = order[i];
         order[i] = order[j], order[j] = swap;
         tokens_add(&shots, d[order[i]].ids + 1, d[order[i]].size - 1, 0);
         for (size_t g = 0; g < count; g++) tokens_add(&shots, &(uint16_t){gap[g]}, 1, 0);
@@ -1320,30 +1289,37 @@ Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
 
 /* ---- the commands ---- */
 
+/* These commands take options alone. */
+void no_words(int words, char **word)
+{
+    if (words) die_usage("unexpected '%s'; options begin with --", word[0]);
+}
+
+
 void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer *records)
 {
     Table quality = {.title = "classification"}, confusion = {.title = "confusion", .kind = "heat",
                      .note = "rows are the truth, columns what the model said"};
     table_row(&quality, "measure\tvalue and 95%% interval");
     table_row(&quality, "accuracy, by likelihood\t%s",
-              interval_text(bootstrap(label_accuracy, l, l->n, o.seed), "%.3f"));
+              interval_text(bootstrap(label_accuracy, l, l->n, opt.seed), "%.3f"));
     if (exact)
         table_row(&quality, "accuracy, by generation\t%s",
-                  interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, l->n, o.seed), "%.3f"));
+                  interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, l->n, opt.seed), "%.3f"));
     table_row(&quality, "macro-F1\t%s",
-              interval_text(bootstrap(label_f1, l, l->n, o.seed), "%.3f"));
+              interval_text(bootstrap(label_f1, l, l->n, opt.seed), "%.3f"));
     table_row(&quality, "calibration error\t%s",
-              interval_text(bootstrap(label_ece, l, l->n, o.seed), "%.3f"));
+              interval_text(bootstrap(label_ece, l, l->n, opt.seed), "%.3f"));
     table_done(&quality, records);
     char *line = format("truth"), *longer;
     for (int i = -1; i < l->labels; i++) {
         if (i >= 0) {
             free(line);
-            line = wanted_text(t, &l->label[i]);
+            line = target_text(t, &l->label[i]);
         }
         for (int k = 0; k < l->labels; k++) {
             int count = 0;
-            char *name = wanted_text(t, &l->label[k]);
+            char *name = target_text(t, &l->label[k]);
             for (int r = 0; r < l->n; r++) count += l->truth[r] == i && l->guess[r] == k;
             longer = i < 0 ? format("%s\t%s", line, name) : format("%s\t%d", line, count);
             free(line), free(name);
@@ -1357,19 +1333,19 @@ void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer 
 
 void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writer *records)
 {
-    Scores s = score(m, t, data, o.batch, T, o.limit);
+    Scores s = score(m, t, data, opt.batch, T, opt.limit);
     Table table = {.title =
                        format("%s: %d %s", data->path, s.n, data->examples ? "examples" : "rows")};
-    Interval loss = bootstrap(ratio, &(Ratio){s.loss, s.count}, s.n, o.seed);
+    Interval loss = bootstrap(ratio, &(Ratio){s.loss, s.count}, s.n, opt.seed);
     table_row(&table, "measure\tvalue and 95%% interval");
     table_row(&table, "loss, nats a token\t%s", interval_text(loss, "%.4f"));
     table_row(&table, "perplexity\t%s", interval_text(scaled(loss, exp, 1), "%.2f"));
     table_row(&table, "bits a byte\t%s",
-              interval_text(scaled(bootstrap(ratio, &(Ratio){s.loss, s.bytes}, s.n, o.seed), NULL,
+              interval_text(scaled(bootstrap(ratio, &(Ratio){s.loss, s.bytes}, s.n, opt.seed), NULL,
                                    1 / log(2)),
                             "%.4f"));
     table_row(&table, "token accuracy\t%s",
-              interval_text(bootstrap(ratio, &(Ratio){s.right, s.count}, s.n, o.seed), "%.4f"));
+              interval_text(bootstrap(ratio, &(Ratio){s.right, s.count}, s.n, opt.seed), "%.4f"));
     table_done(&table, records);
     free(s.loss);
 }
@@ -1378,7 +1354,7 @@ void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writ
  * by how much. A line is {"a": ..., "b": ..., "group": ...}. */
 double *pairs_gap(Model *m, Tokenizer *t, Json **rows, int n)
 {
-    Tokens docs = {.path = o.pairs, .examples = 1};
+    Tokens docs = {.path = opt.pairs, .examples = 1};
     double *gap = allocate(n, sizeof(double));
     uint16_t end = t->end_of_text;
     tokens_add(&docs, &end, 1, 0);
@@ -1390,7 +1366,7 @@ double *pairs_gap(Model *m, Tokenizer *t, Json **rows, int n)
         tokens_add(&docs, &end, 1, 1);
         free(ids);
     }
-    Scores s = score(m, t, &docs, o.batch, m->c.T, 0);
+    Scores s = score(m, t, &docs, opt.batch, m->c.T, 0);
     for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
     free(s.loss);
     tokens_free(&docs);
@@ -1428,7 +1404,7 @@ const char *gap_text(Json **rows, const double *gap, int n, const char *group, i
         if (!group || !strcmp(json_get(rows[i], "group")->text, group))
             part[count++] = size ? fabs(gap[i]) : gap[i];
     const char *text =
-        interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, o.seed),
+        interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, opt.seed),
                                      size ? "%.3f" : "%+.3f");
     free(part);
     return text;
@@ -1437,7 +1413,7 @@ const char *gap_text(Json **rows, const double *gap, int n, const char *group, i
 void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
 {
     int n;
-    Json **rows = pairs_read(o.pairs, &n);
+    Json **rows = pairs_read(opt.pairs, &n);
     double *base = pairs_gap(m, t, rows, n), *after = tuned ? pairs_gap(tuned, t, rows, n) : NULL;
     Table table = {.title = "counterfactual pairs: log p(a) - log p(b), in nats",
                    .note = "near 0: the model treats both alike; size is the mean distance from 0"};
@@ -1482,10 +1458,10 @@ Answers answers_of(Model *m, Tokenizer *t, const Item *d, int n, const Tokens *s
         tokens_add(&docs, &end, 1, d[i].closed);
         a.tokens += ((shots ? shots->count : 0) + d[i].answer) / (double)n;
     }
-    Scores s = score(m, t, &docs, o.batch, T, 0);
+    Scores s = score(m, t, &docs, opt.batch, T, 0);
     a.loss = s.loss, a.count = s.count;
     if (l.labels) {
-        labels_guess(m, t, &l, d, shots, o.batch, T);
+        labels_guess(m, t, &l, d, shots, opt.batch, T);
         a.right = allocate(n, sizeof(double));
         for (int i = 0; i < n; i++) a.right[i] = l.truth[i] == l.guess[i];
     }
@@ -1505,11 +1481,11 @@ double gain(const void *data, const int *rows, int n)
 }
 const char *gain_text(Ratio a, Ratio b, int n)
 {
-    return a.above ? interval_text(bootstrap(gain, &(Gain){a, b}, n, o.seed), "%+.3f") : "";
+    return a.above ? interval_text(bootstrap(gain, &(Gain){a, b}, n, opt.seed), "%+.3f") : "";
 }
 const char *mean_text(Ratio r, int n)
 {
-    return r.above ? interval_text(bootstrap(ratio, &r, n, o.seed), "%.3f") : "";
+    return r.above ? interval_text(bootstrap(ratio, &r, n, opt.seed), "%.3f") : "";
 }
 
 void compare_row(Table *table, const char *name, const Answers *a, int n)
@@ -1529,8 +1505,8 @@ void gain_row(Table *table, const char *name, const Answers *a, const Answers *b
 
 Writer *records_open(const char *name)
 {
-    char *path = format("%s/%s", o.out, name);
-    make_folder(o.out);
+    char *path = format("%s/%s", opt.out, name);
+    make_folder(opt.out);
     Writer *w = writer_open(path);
     free(path);
     return w;
@@ -1538,33 +1514,34 @@ Writer *records_open(const char *name)
 
 Tokens held_out(const Model *m)
 {
-    if (!o.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
-    return tokens_read(o.data, "val", m->c.V);
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
+    return tokens_read(opt.data, "val", m->c.V);
 }
 
 int context_of(const Model *m)
 {
-    if (o.context > m->c.T)
-        die_usage("--context: the model's longest is %d, found %d", m->c.T, o.context);
-    return o.context ? o.context : m->c.T;
+    if (opt.context > m->c.T)
+        die_usage("--context: the model's longest is %d, found %d", m->c.T, opt.context);
+    return opt.context ? opt.context : m->c.T;
 }
 
-int run_eval(void)
+int command_eval(int words, char **word)
 {
-    Model *m = model_load(o.model), *tuned = o.tuned ? model_load(o.tuned) : NULL;
+    no_words(words, word);
+    Model *m = model_load(opt.model), *tuned = opt.tuned ? model_load(opt.tuned) : NULL;
     Tokenizer *t = tokenizer_load(m);
     Tokens data = {0};
-    if (!o.pairs) data = held_out(m);
-    Writer *records = records_open(o.pairs ? "bias.jsonl" : "eval.jsonl");
-    if (o.pairs) report_pairs(m, tuned, t, records);
+    if (!opt.pairs) data = held_out(m);
+    Writer *records = records_open(opt.pairs ? "bias.jsonl" : "eval.jsonl");
+    if (opt.pairs) report_pairs(m, tuned, t, records);
     else report_scores(m, t, &data, context_of(m), records);
     if (data.examples) {
         int n;
         Item *d = items_read(&data, t->end_of_text, &n);
-        if (o.limit) n = min_int(n, o.limit);
+        if (opt.limit) n = min_int(n, opt.limit);
         Labelled l = labels_find(d, n);
         if (l.labels) {
-            labels_guess(m, t, &l, d, NULL, o.batch, context_of(m));
+            labels_guess(m, t, &l, d, NULL, opt.batch, context_of(m));
             double *exact = answers_exact(m, t, d, n, NULL);
             report_labels(&l, t, exact, records);
             free(exact);
@@ -1580,8 +1557,8 @@ int run_eval(void)
 /* A number from the record beside the tuned model; 0 if there is none. */
 double tuning_record(const char *name)
 {
-    const char *slash = strrchr(o.tuned, '/');
-    char *path = format("%.*srun.txt", slash ? (int)(slash - o.tuned + 1) : 0, o.tuned);
+    const char *slash = strrchr(opt.tuned, '/');
+    char *path = format("%.*srun.txt", slash ? (int)(slash - opt.tuned + 1) : 0, opt.tuned);
     FILE *file = fopen(path, "r");
     char line[1024];
     double found = 0;
@@ -1608,28 +1585,29 @@ const char *break_even(double tokens_saved, double seconds_saved)
     return text;
 }
 
-int run_compare(void)
+int command_compare(int words, char **word)
 {
-    if (!o.tuned) die_usage("--tuned is missing: the fine-tuned model");
-    Model *base = model_load(o.model), *tuned = model_load(o.tuned);
+    no_words(words, word);
+    if (!opt.tuned) die_usage("--tuned is missing: the fine-tuned model");
+    Model *base = model_load(opt.model), *tuned = model_load(opt.tuned);
     Tokenizer *t = tokenizer_load(base);
-    Tokens data = held_out(base), train = tokens_read(o.data, "train", base->c.V);
-    if (!data.examples) die("%s: compare needs examples, found running text", o.data);
+    Tokens data = held_out(base), train = tokens_read(opt.data, "train", base->c.V);
+    if (!data.examples) die("%s: compare needs examples, found running text", opt.data);
     int n, pool, T = context_of(base);
     Item *d = items_read(&data, t->end_of_text, &n);
     Item *from = items_read(&train, t->end_of_text, &pool);
-    if (o.limit) n = min_int(n, o.limit);
+    if (opt.limit) n = min_int(n, opt.limit);
     Table table = {
-        .title = format("%s: prompting against fine-tuning, %d held-out examples", o.data, n)};
+        .title = format("%s: prompting against fine-tuning, %d held-out examples", opt.data, n)};
     table_row(&table, "model\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
     enum { MOST = 16 };
     Answers prompted[MOST], after;
-    char *list = format("%s", o.shots), *rest = list, *word, *end, *names[MOST];
+    char *list = format("%s", opt.shots), *rest = list, *item, *end, *names[MOST];
     int ways = 0, longest = 0;
-    while ((word = strsep(&rest, ","))) {
-        long k = strtol(word, &end, 10);
-        if (end == word || *end || k < 0 || k > 1000 || ways == MOST)
-            die_usage("--shots: expected up to %d numbers such as 0,4, found '%s'", MOST, o.shots);
+    while ((item = strsep(&rest, ","))) {
+        long k = strtol(item, &end, 10);
+        if (end == item || *end || k < 0 || k > 1000 || ways == MOST)
+            die_usage("--shots: expected up to %d numbers such as 0,4, found '%s'", MOST, opt.shots);
         Tokens shots = shots_draw(t, from, pool, (int)k);
         names[ways] = k ? format("base, %ld-shot", k) : "base";
         prompted[ways] = answers_of(base, t, d, n, k ? &shots : NULL, T);
@@ -1654,57 +1632,17 @@ int run_compare(void)
     return 0;
 }
 
-/* ---- a line in, a line out ---- */
-
-/* A line of --jsonl: {"prompt": text}, {"messages": [...]} or a JSON string, as tokens; NULL and
- * why not. */
-int *line_tokens(Tokenizer *t, const char *line, int *count, char *error, size_t size)
-{
-    Json *row = json_parse(line, strlen(line), error, size);
-    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt"),
-         *list = json_get(row, "messages");
-    int *tokens = NULL;
-    if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
-    else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
-    if (row && !tokens)
-        snprintf(
-            error, size,
-            "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, ...]} or text");
-    if (row) json_free(row);
-    return tokens;
-}
-
-/* Read lines from standard input until its end; for each, `answer` prints one line. */
-int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *, char *))
-{
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t size;
-    while ((size = getline(&line, &room, stdin)) >= 0) {
-        while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
-        answer(m, t, line);
-        fflush(stdout);
-    }
-    free(line), tokenizer_free(t), model_free(m);
-    return 0;
-}
-
-void print_json(const char *name, const char *text, const char *end)
-{
-    printf("\"%s\":", name);
-    json_write_string(stdout, text, strlen(text));
-    fputs(end, stdout);
-}
+/* ---- classify: a line in, a label out ---- */
 
 void answer_classify(Model *m, Tokenizer *t, char *line)
 {
-    char error[256] = "", *list = format("%s", o.labels), *rest = list, *name, *names[32];
+    char error[256] = "", *list = format("%s", opt.labels), *rest = list, *name, *names[32];
     Item items[32], example;
     Labelled l = {0, 1, items, &(int){0}, &(int){0}, &(double){0}};
     uint16_t end = t->end_of_text, *ids[32];
-    for (char *c = line; !o.jsonl && (c = strstr(c, "\\n"));)      /* a line break, as typed */
+    for (char *c = line; !opt.jsonl && (c = strstr(c, "\\n"));)      /* a line break, as typed */
         *c++ = '\n', memmove(c, c + 1, strlen(c));
-    int count, *prompt = o.jsonl ? line_tokens(t, line, &count, error, sizeof error)
+    int count, *prompt = opt.jsonl ? line_tokens(t, line, &count, error, sizeof error)
                                  : prompt_tokens(t, line, strlen(line), &count);
     if (!prompt) { putchar('{'), print_json("error", error, "}\n"), free(list); return; }
     example = (Item){allocate(count, 2), count, count, 1};
@@ -1722,7 +1660,7 @@ void answer_classify(Model *m, Tokenizer *t, char *line)
         free(label), free(spaced);
     }
     labels_guess(m, t, &l, &example, NULL, 4, m->c.T);
-    if (o.jsonl)
+    if (opt.jsonl)
         putchar('{'), print_json("label", names[*l.guess], ""),
             printf(",\"probability\":%.4f}\n", *l.chance);
     else printf("%s\t%.4f\n", names[*l.guess], *l.chance);
@@ -1730,11 +1668,12 @@ void answer_classify(Model *m, Tokenizer *t, char *line)
     free((void *)example.ids), free(list), free(prompt);
 }
 
-int run_classify(void)
+int command_classify(int words, char **word)
 {
-    if (!o.labels)
+    no_words(words, word);
+    if (!opt.labels)
         die_usage("--labels is missing: the labels to choose from, such as positive,negative");
-    Model *m = model_load(o.model);
+    Model *m = model_load(opt.model);
     return each_line(m, tokenizer_load(m), answer_classify);
 }
 
@@ -1800,7 +1739,7 @@ typedef struct {
 
 /* Record something about a row; always 0, with which reading functions say that they failed. */
 __attribute__((format(printf, 4, 5)))
-int found(Example *e, int kind, int column, const char *form, ...)
+int finding_add(Example *e, int kind, int column, const char *form, ...)
 {
     va_list args;
     int n = findings[kind].count++;
@@ -1832,7 +1771,7 @@ int is_utf8(Example *e, const char *text, size_t size)
 {
     for (size_t i = 0, length; i < size; i += length)
         if (!(length = utf8_length(text + i, size - i)))
-            return found(e, NOT_UTF8, (int)i + 1, "no character begins so; save the file as UTF-8");
+            return finding_add(e, NOT_UTF8, (int)i + 1, "no character begins so; save the file as UTF-8");
     return 1;
 }
 
@@ -1848,9 +1787,9 @@ Json *need(Example *e, const Json *object, const char *key, char type)
 {
     Json *m = json_get(object, key);
     const char *expected = type == '"' ? "a string" : "an array";
-    if (!m) found(e, MISSING_KEY, object->column, "there is no \"%s\"", key);
-    else if (m->type == 'n') found(e, NO_CONTENT, m->column, "\"%s\" is null", key);
-    else if (m->type != type) found(e, WRONG_TYPE, m->column, "\"%s\" is not %s", key, expected);
+    if (!m) finding_add(e, MISSING_KEY, object->column, "there is no \"%s\"", key);
+    else if (m->type == 'n') finding_add(e, NO_CONTENT, m->column, "\"%s\" is null", key);
+    else if (m->type != type) finding_add(e, WRONG_TYPE, m->column, "\"%s\" is not %s", key, expected);
     else return m;
     return NULL;
 }
@@ -1861,24 +1800,24 @@ int read_message(Example *e, const Json *message)
     const Json *name = json_get(message, "name"), *weight = json_get(message, "weight"), *role;
     Json *text;
     int r = 0, column = message->column;
-    if (message->type != '{') return found(e, WRONG_TYPE, column, "a message is not an object");
+    if (message->type != '{') return finding_add(e, WRONG_TYPE, column, "a message is not an object");
     if (!(role = need(e, message, "role", '"')) || !(text = need(e, message, "content", '"')))
         return 0;
     for (const Json *m = message->child; m; m = m->next)
         if (m != role && m != text && m != name && m != weight)
-            return found(e, UNKNOWN_KEY, m->column, "\"%s\" in a message", m->key);
+            return finding_add(e, UNKNOWN_KEY, m->column, "\"%s\" in a message", m->key);
     while (r < 3 && strcmp(role->text, roles[r])) r++;
     if (r == 3)
-        return found(e, UNKNOWN_ROLE, role->column, "\"%s\" is not system, user or assistant",
+        return finding_add(e, UNKNOWN_ROLE, role->column, "\"%s\" is not system, user or assistant",
                      role->text);
     if (is_blank(text->text, text->size))
-        return found(e, NO_CONTENT, text->column, "the content of a message is empty");
+        return finding_add(e, NO_CONTENT, text->column, "the content of a message is empty");
     if (weight && r != ASSISTANT)
-        return found(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
+        return finding_add(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
     if (weight && (weight->type != '0' || weight->number * (weight->number - 1) != 0))
-        return found(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
+        return finding_add(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
     if (memmem(text->text, text->size, "\nUser:", 6))
-        found(e, HEADER_IN, text->column, "\"User:\" at the start of a line ends an answer");
+        finding_add(e, HEADER_IN, text->column, "\"User:\" at the start of a line ends an answer");
     turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), text->text, text->size);
     text->text = NULL;
     return 1;
@@ -1891,8 +1830,8 @@ int read_messages(Example *e, const Json *messages)
         if (!read_message(e, m)) return 0;
     while (e->count && !is_answer(e->turns[e->count - 1].role))    /* nobody answers these */
         free(e->turns[--e->count].text);
-    for (int i = 0; i < e->count; i++) counts |= e->turns[i].counts;
-    return counts || found(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
+    for (int i = 0; i < e->count; i++) counts |= e->turns[i].is_target;
+    return counts || finding_add(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
                            e->count ? ": every weight is 0" : "");
 }
 
@@ -1901,9 +1840,9 @@ int read_pair(Example *e, Text prompt, Text answer)
 {
     turn_add(e, PROMPT, 0, prompt.bytes, prompt.size);
     turn_add(e, COMPLETION, 1, answer.bytes, answer.size);
-    if (is_blank(answer.bytes, answer.size)) return found(e, NO_CONTENT, 0, "no completion");
+    if (is_blank(answer.bytes, answer.size)) return finding_add(e, NO_CONTENT, 0, "no completion");
     if (!isspace((unsigned char)*answer.bytes))
-        found(e, NO_BLANK, 0, "\"%.20s\": GPT-2's tokens begin with the blank before a word",
+        finding_add(e, NO_BLANK, 0, "\"%.20s\": GPT-2's tokens begin with the blank before a word",
               answer.bytes);
     return 1;
 }
@@ -1913,17 +1852,17 @@ int read_json(Example *e, const Json *row)
     static const char *const keys[] = {"messages", "prompt", "completion", "label"};
     Json *member[4];
     Text text[3] = {{0}};
-    if (row->type != '{') return found(e, WRONG_TYPE, row->column, "the row is not an object");
+    if (row->type != '{') return finding_add(e, WRONG_TYPE, row->column, "the row is not an object");
     for (int k = 0; k < 4; k++) member[k] = json_get(row, keys[k]);
     int first = member[0] ? 0 : 1, last = member[0] ? 0 : 2;
     if (!member[0] && !member[1] && !member[2])
-        return found(e, MISSING_KEY, row->column, "there is no \"messages\" and no \"prompt\"");
+        return finding_add(e, MISSING_KEY, row->column, "there is no \"messages\" and no \"prompt\"");
     for (int k = first; k <= last; k++)
         if (!need(e, row, keys[k], k == 0 ? '[' : '"')) return 0;
     for (const Json *m = row->child; m; m = m->next) {
         int known = m == member[3];
         for (int k = first; k <= last; k++) known |= m == member[k];
-        if (!known) found(e, IGNORED_KEY, m->column, "\"%s\" is not looked at", m->key);
+        if (!known) finding_add(e, IGNORED_KEY, m->column, "\"%s\" is not looked at", m->key);
     }
     if (member[0]) return read_messages(e, member[0]);
     for (int k = 1; k < 3; k++) {
@@ -1936,7 +1875,7 @@ int read_json(Example *e, const Json *row)
 void example_free(Example *e)
 {
     for (int i = 0; i < e->count; i++) free(e->turns[i].text);
-    free(e->turns), free(e->tokens.ids), free(e->tokens.counts);
+    free(e->turns), free(e->tokens.ids), free(e->tokens.loss_mask);
 }
 
 /* Keep a row that was read without errors. */
@@ -1962,7 +1901,7 @@ void read_jsonl(Examples *x, const char *path, const char *text, size_t size)
         if (is_blank(text, length)) continue;
         int good = is_utf8(&e, text, length);
         if (good && !(json = json_parse(text, length, error, sizeof error)))
-            good = found(&e, NOT_JSON, atoi(strstr(error, "column ") + 7), "%s",
+            good = finding_add(&e, NOT_JSON, atoi(strstr(error, "column ") + 7), "%s",
                          strstr(error, ": ") + 2);
         examples_add(x, &e, good && read_json(&e, json));
         json_free(json);
@@ -2032,9 +1971,9 @@ void read_csv(Examples *x, const char *path, const char *text, size_t size, char
         int count = csv_row(&c, fields), good = 1;
         Text pair[2] = {{0}};
         if (is_blank(row, (size_t)(c.at - row))) continue;
-        if (c.error) good = found(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
+        if (c.error) good = finding_add(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
         else if (count != columns)
-            good = found(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
+            good = finding_add(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
         good = good && is_utf8(&e, row, (size_t)(c.at - row));
         for (int k = 0; k < 2 && good; k++) {
             const Text *f = &fields[at[first + k]];
@@ -2107,13 +2046,13 @@ void find_repeated(Examples *x)
         asks[i] = e->tokens.answer ? first_with(&prompts, x, i, e->tokens.answer) : e->equal;
         differ[asks[i]] |= e->equal != asks[i];
         group_join(x, i, e->equal);
-        if (e->equal != i) found(e, REPEATED, 0, "as %s", line_of(&x->row[e->equal], e));
+        if (e->equal != i) finding_add(e, REPEATED, 0, "as %s", line_of(&x->row[e->equal], e));
     }
     for (int i = 0; i < x->count; i++) {
         Example *e = &x->row[i];
-        if (differ[asks[i]] && asks[i] == i) found(e, CONFLICT, 0, "other rows ask the same");
+        if (differ[asks[i]] && asks[i] == i) finding_add(e, CONFLICT, 0, "other rows ask the same");
         else if (differ[asks[i]])
-            found(e, CONFLICT, 0, "asks the same as %s", line_of(&x->row[asks[i]], e));
+            finding_add(e, CONFLICT, 0, "asks the same as %s", line_of(&x->row[asks[i]], e));
     }
     free(all.entry), free(prompts.entry), free(asks), free(differ);
 }
@@ -2236,14 +2175,14 @@ double jaccard(const Shingles *s, int i, int j)
 
 /* Compare row i with row j, which it met; `near`: is i known to be like another? Returns the same
  * for the next. */
-int compare(Examples *x, const Shingles *s, int i, int j, int near)
+int compare_shingles(Examples *x, const Shingles *s, int i, int j, int near)
 {
     size_t n = s->start[i + 1] - s->start[i], m = s->start[j + 1] - s->start[j];
     if (5 * m < 4 * n || 5 * n < 4 * m) return near;
     if (near && group_of(x, i) == group_of(x, j)) return near;
     double alike = jaccard(s, i, j);
     if (i == j || alike < 0.8) return near;
-    if (!near) found(&x->row[i], SIMILAR, 0, "%.0f%% as %s", 100 * alike,
+    if (!near) finding_add(&x->row[i], SIMILAR, 0, "%.0f%% as %s", 100 * alike,
                      line_of(&x->row[j], &x->row[i]));
     group_join(x, i, j);
     return 1;
@@ -2263,7 +2202,7 @@ void find_similar(Examples *x)
             for (int e = *first; e && steps < LATEST; e = entry[e].next, steps++) {
                 if (met[entry[e].row] == i) continue;
                 met[entry[e].row] = i;
-                near = compare(x, &s, i, entry[e].row, near);
+                near = compare_shingles(x, &s, i, entry[e].row, near);
             }
             entry[++entries].row = i;
             entry[entries].next = *first;
@@ -2330,7 +2269,7 @@ enum { CASE, TYPOS, DROP };
 
 /* All letters small, or all capitals; or one in twenty lost, doubled or exchanged with the next; or
  * one word in eight lost. */
-void change(Text *to, int how, const char *s, size_t size, uint64_t key)
+void augment_text(Text *to, int how, const char *s, size_t size, uint64_t key)
 {
     int upper = random_bits(key, 0) % 2, lost = 0;
     for (size_t i = 0; i < size; i++) {
@@ -2358,14 +2297,14 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         turn_own(x, t, &begin, &end);
         if (t->role != USER && t->role != PROMPT) begin = end;
         text_add(&to, t->text, begin);
-        change(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
+        augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
         if (is_blank(to.bytes + begin, to.size - begin)) {     /* nothing is left: as it was */
             to.size = begin;
             text_add(&to, t->text + begin, end - begin);
         }
         text_add(&to, t->text + end, t->size - end);
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
-        turn_add(copy, t->role, t->counts, to.bytes, to.size);
+        turn_add(copy, t->role, t->is_target, to.bytes, to.size);
     }
     if (!changed) example_free(copy);
     return changed;
@@ -2386,15 +2325,15 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
     size_t room = 1;
     for (const Example *e = x->row; e < x->row + x->count; e++) room += e->tokens.size + 1;
     t.ids = allocate(room, sizeof *t.ids);
-    t.counts = allocate(room, 1);
+    t.loss_mask = allocate(room, 1);
     t.ids[t.count++] = (uint16_t)end_of_text;
     for (const Example *e = x->row; e < x->row + x->count; e++) {
         if (e->dropped || e->validation != validation) continue;
         for (size_t i = 0; i < e->tokens.size; i++, t.count++) {
             t.ids[t.count] = (uint16_t)e->tokens.ids[i];
-            t.counts[t.count] = e->tokens.counts[i];
+            t.loss_mask[t.count] = e->tokens.loss_mask[i];
         }
-        t.counts[t.count] = (uint8_t)e->turns[e->count - 1].counts;
+        t.loss_mask[t.count] = (uint8_t)e->turns[e->count - 1].is_target;
         t.ids[t.count++] = (uint16_t)end_of_text;
     }
     return t;
@@ -2427,7 +2366,7 @@ void report_examples(const Examples *x, const Tokens *side, int copies, int move
     table_row(&t, "\texamples\ttokens\ttargets that count");
     for (int s = 0; s < 2; s++) {
         size_t targets = 0;
-        for (size_t i = 0; i < side[s].count; i++) targets += side[s].counts[i];
+        for (size_t i = 0; i < side[s].count; i++) targets += side[s].loss_mask[i];
         table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training", count[s], side[s].count,
                   targets);
     }
@@ -2519,7 +2458,7 @@ void report_lengths(const Examples *x, Writer *records)
 /* The places in rows of a batch that an epoch takes, if every example is padded, and packed. */
 void report_packing(const Tokens *train, int end_of_text, Writer *records)
 {
-    Feed feed = feed_new(train, wish.context, end_of_text, 0, 0);
+    DataLoader feed = loader_new(train, wish.context, end_of_text, 0, 0);
     double tokens = 0, longest = 0, n = feed.count, T = wish.context;
     for (int i = 0; i < feed.count; i++) {
         tokens += feed.documents[i].length;
@@ -2532,25 +2471,25 @@ void report_packing(const Tokens *train, int end_of_text, Writer *records)
     for (int k = 0; k < 3; k++)
         table_row(&t, "%s\t%.0f\t%.1f%%", names[k], places[k], 100 * tokens / places[k]);
     table_done(&t, records);
-    feed_free(&feed);
+    loader_free(&feed);
 }
 
 /* Seconds of a training step of `batch` rows of T on this machine: the second of two. */
 double measured_step(Model *m, const Tokens *train, int end_of_text, int batch, int T)
 {
-    Feed feed = feed_new(train, T, end_of_text, 1, 0);
+    DataLoader feed = loader_new(train, T, end_of_text, 1, 0);
     Batch b = batch_new(batch, T);
     double start = 0;
     model_prepare(m, TRAINING, batch, T, 0);
     for (int step = 1; step <= 2; step++) {
         start = seconds();
-        int counted = feed_batch(&feed, &b);
-        for (int n = 0; n < batch * T; n++) b.weights[n] /= max_int(1, counted);
+        int counted = loader_batch(&feed, &b);
+        for (int n = 0; n < batch * T; n++) b.loss_weight[n] /= max_int(1, counted);
         model_loss(m, &b, (Dropout){0}, 0, 1);
         model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
     }
     start = seconds() - start;
-    batch_free(&b), feed_free(&feed);
+    batch_free(&b), loader_free(&feed);
     return start;
 }
 
@@ -2563,7 +2502,7 @@ void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer
     if (m->c.V != tokenizer->count)
         die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", wish.model,
             m->c.V, wish.tokenizer, tokenizer->count);
-    Feed feed = feed_new(train, T, tokenizer->end_of_text, 0, 0);
+    DataLoader feed = loader_new(train, T, tokenizer->end_of_text, 0, 0);
     double step = measured_step(m, train, tokenizer->end_of_text, BATCH, T);
     double steps = ceil((double)feed.rows / BATCH);
     table_row(t, "parameters of the model\t%zu", m->count);
@@ -2573,7 +2512,7 @@ void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer
     table_row(t, "a step, measured here\t%.3g s", step);
     table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * step / 60);
     table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * step / 60);
-    feed_free(&feed), model_free(m);
+    loader_free(&feed), model_free(m);
 }
 
 /* An epoch takes 6 flops for each parameter and token [Kaplan et al. 2020]: 2 forward, 4 backward.
@@ -2634,7 +2573,7 @@ int examine(Examples *x, Tokenizer *t)
         e->tokens = turns_encode(t, e->turns, e->count);
         int inputs = (int)e->tokens.size + 1;                  /* with the end of text before it */
         if (inputs > wish.context)
-            found(e, TOO_LONG, 0, "%d tokens, the first %d of which are never seen", inputs,
+            finding_add(e, TOO_LONG, 0, "%d tokens, the first %d of which are never seen", inputs,
                   inputs - wish.context);
     }
     if (x->count) find_frame(x);
@@ -2663,7 +2602,7 @@ int augment_examples(Examples *x, Tokenizer *t)
 }
 
 /* Split, add changed copies, and say what there is. */
-void report(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
+void report_all(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
 {
     int moved = split_examples(x, wish.val, random_key((uint64_t)wish.seed, 0));
     int copies = augment_examples(x, t);
@@ -2687,7 +2626,7 @@ int command_examples(int argc, char **argv)
     Writer *records = writer_open(path);           /* until it is closed, nothing is written */
     for (int i = 0; i < files; i++) read_examples(&x, argv[i]);
     int errors = x.lines - x.count, kept = examine(&x, t);
-    if (kept) report(&x, side, t, records);
+    if (kept) report_all(&x, side, t, records);
     report_findings(records);
     if (errors && !drops[ERRORS])
         die("%d of %d rows have errors, and nothing is written; mend them, or leave them out with "
@@ -3327,55 +3266,39 @@ int by_loss(const void *a, const void *b)
     return isnan(x) ? 1 : isnan(y) ? -1 : (x > y) - (x < y);
 }
 
-/* Does this word of the command line hold a list for a numeric option? It stands after the option,
- * or after "=". Returns where the list begins. */
-char *list_in(char **argv, int i)
-{
-    char *name = argv[i], *value = strncmp(name, "--", 2) ? NULL : strchr(name, '=');
-    if (value) value++;
-    else if (i > 0 && !strncmp(argv[i - 1], "--", 2) && !strchr(argv[i - 1], '='))
-        name = argv[i - 1], value = argv[i];
-    if (!value || !strchr(value, ',')) return NULL;
-    size_t length = strcspn(name + 2, "=");
-    for (const Option *p = options; p->name; p++)
-        if (strlen(p->name) == length && !strncmp(p->name, name + 2, length))
-            return p->kind == 'i' || p->kind == 'f' ? value : NULL;
-    return NULL;
-}
-
-/* How many combinations the lists on the command line make. */
-int search_size(int argc, char **argv)
+/* How many combinations the lists among the words make. */
+int search_size(int count, char **words)
 {
     int combinations = 1;
-    for (int i = 1; i < argc; i++) {
+    for (int i = 0; i < count; i++) {
         int choices = 1;
-        for (const char *c = list_in(argv, i); c && *c; c++) choices += *c == ',';
+        for (const char *c = list_in(words, i); c && *c; c++) choices += *c == ',';
         combinations *= choices;
         if (combinations > 10000) die_usage("a search of more than 10000 runs would never end");
     }
     return combinations;
 }
 
-/* The words of combination k, with room for four more; what was chosen as "name=value ...". */
-char **search_words(int argc, char **argv, int k, char **settings)
+/* The words of combination k, with room for five more; what was chosen as "name=value_...". */
+char **search_words(int count, char **words, int k, char **settings)
 {
-    char **words = allocate(argc + 4, sizeof(char *));
+    char **chosen = allocate(count + 6, sizeof(char *));
     *settings = format("%s", "");
-    for (int i = 0; i < argc; i++) {
-        char *list = i ? list_in(argv, i) : NULL, *name = argv[i] + 2, *from = list;
-        words[i] = argv[i];
+    for (int i = 0; i < count; i++) {
+        char *list = list_in(words, i), *name = words[i] + 2, *from = list;
+        chosen[i] = words[i];
         if (!list) continue;
         int choices = 1, pick;
         for (char *c = list; *c; c++) choices += *c == ',';
         pick = k % choices, k /= choices;
         while (pick--) from = strchr(from, ',') + 1;
-        if (list == argv[i]) name = argv[i - 1] + 2;
-        words[i] =
-            format("%.*s%.*s", (int)(list - argv[i]), argv[i], (int)strcspn(from, ","), from);
+        if (list == words[i]) name = words[i - 1] + 2;
+        chosen[i] =
+            format("%.*s%.*s", (int)(list - words[i]), words[i], (int)strcspn(from, ","), from);
         *settings = format("%s%s%.*s=%.*s", *settings, **settings ? "_" : "",
                            (int)strcspn(name, "="), name, (int)strcspn(from, ","), from);
     }
-    return words;
+    return chosen;
 }
 
 /* What a finished run left in its run.txt; 0 if it is not finished. */
@@ -3393,51 +3316,53 @@ int trial_read(Trial *t)
     return finished;
 }
 
-/* Run the program itself with the words of combination k; what has been finished is not run again,
- * what was stopped goes on. */
-Trial run_trial(int argc, char **argv, int k)
+/* Train with the words of combination k; what has been finished is not run again, what was stopped
+ * goes on. */
+Trial run_trial(int count, char **words, int k)
 {
     Trial trial = {.loss = NAN};
-    char **words = search_words(argc, argv, k, &trial.settings);
-    int n = argc, status;
-    trial.folder = format("%s/%s", o.out, trial.settings);
-    words[n++] = "--out", words[n++] = trial.folder, words[n++] = "--resume";
+    char **chosen = search_words(count, words, k, &trial.settings);
+    char **all = allocate(count + 8, sizeof *all);
+    int n = 0;
+    trial.folder = format("%s/%s", opt.out, trial.settings);
     if (trial_read(&trial)) return trial;
+    all[n++] = sibling("train_gpt"), all[n++] = "train";
+    for (int i = 0; i < count; i++) all[n++] = chosen[i];
+    all[n++] = "--out", all[n++] = trial.folder, all[n++] = "--resume";
     printf("\n=== %s\n", trial.settings);
-    fflush(stdout);
-    pid_t child = fork();
-    if (child == 0) {
-        execvp(argv[0], words);
-        _exit(127);
-    }
-    if (child < 0 || waitpid(child, &status, 0) < 0) die("%s: cannot be run again", argv[0]);
-    if (status) exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+    int status = run_program(all);
+    if (status) exit(status);
     trial_read(&trial);
-    free(words);
+    free(chosen), free(all);
     return trial;
 }
 
 /* All trials, a table sorted by validation loss, the best model into the folder itself. */
-int search(int argc, char **argv, int combinations)
+int command_search(int count, char **words)
 {
+    int combinations = search_size(count, words);
+    char *settings;
+    for (int k = combinations - 1; k >= 0; k--)            /* each must be a command line */
+        no_words(options_parse(options, 't', "", count,
+                               search_words(count, words, k, &settings)), words);
     Trial *trials = allocate(combinations, sizeof *trials);
-    make_folder(o.out);
-    signal(SIGINT, SIG_IGN);                                  /* a trial stops itself, then we do */
-    for (int k = 0; k < combinations; k++) trials[k] = run_trial(argc, argv, k);
+    make_folder(opt.out);
+    signal(SIGINT, SIG_IGN);                               /* a trial stops itself, then we do */
+    for (int k = 0; k < combinations; k++) trials[k] = run_trial(count, words, k);
     qsort(trials, combinations, sizeof *trials, by_loss);
     Table table = {.title = "search, best first"};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
     for (int k = 0; k < combinations; k++)
         table_row(&table, "%s\t%.4f\t%d\t%.1f", trials[k].settings, trials[k].loss, trials[k].step,
                   trials[k].seconds);
-    Writer *records = writer_open(format("%s/search.jsonl", o.out));
+    Writer *records = writer_open(format("%s/search.jsonl", opt.out));
     table_done(&table, records);
     writer_close(records);
     Model *best = model_read(format("%s/best.bin", trials[0].folder));
-    model_write(best, format("%s/best.bin", o.out), o.bf16);
+    model_write(best, format("%s/best.bin", opt.out), opt.bf16);
     model_free(best);
-    printf("\nthe best model: %s/best.bin, from %s\n", o.out, trials[0].settings);
-    command_report(1, &(char *){format("%s", o.out)});
+    printf("\nthe best model: %s/best.bin, from %s\n", opt.out, trials[0].settings);
+    command_report(1, &(char *){format("%s", opt.out)});
     return 0;
 }
 
@@ -3460,25 +3385,34 @@ const Option prepare_options[] = {
 /* One row, one command: called with the words that are not options. */
 typedef struct {
     const char *name;
-    char letter;                 /* in the table of options; 0: it has a table of its own */
+    char letter;                 /* in the table of options; 0: it parses its words itself */
+    const Option *options;
     int (*run)(int words, char **word);
     const char *usage;
 } Command;
 
 const Command prepare_commands[] = {
-    {"text", 't', command_text,
+    {"text", 't', prepare_options, command_text,
      "./prepare text FILE... --out data/NAME        text to data/NAME_train.bin and ..._val.bin"},
-    {"import", 'i', command_import,
+    {"import", 'i', prepare_options, command_import,
      "./prepare import FILE|FOLDER --out M.bin      safetensors or llm.c's model to ours\n"
      "./prepare import vocab.json merges.txt --out T.bin          their vocabulary to ours"},
-    {"export", 'e', command_export,
+    {"export", 'e', prepare_options, command_export,
      "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained"},
-    {"gpt2", 'g', command_gpt2,
+    {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
-    {"examples", 0, command_examples,
+    {"examples", 0, NULL, command_examples,
      "./prepare examples FILE... --out data/NAME    rows to learn from, JSONL or CSV"},
-    {"report", 0, command_report,
+    {"report", 0, NULL, command_report,
      "./prepare report FOLDER                       a page of what a run has recorded"},
+    {"eval", 'e', options, command_eval,
+     "./prepare eval --model M --data D             loss and labels of held-out data, with intervals"},
+    {"compare", 'p', options, command_compare,
+     "./prepare compare --model M --tuned T --data D     prompting against fine-tuning"},
+    {"classify", 'k', options, command_classify,
+     "./prepare classify --model M --labels A,B     a line in, a label out"},
+    {"search", 0, NULL, command_search,
+     "./prepare search --lr A,B ...                 train with every combination"},
     {0}
 };
 
@@ -3496,12 +3430,13 @@ int main(int argc, char **argv)
         fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
         return help ? 0 : 2;
     }
+    opt.program = argv[0];
     if (!c->letter) return c->run(argc - 2, argv + 2);
-    int words = options_parse(prepare_options, c->letter, c->usage, argc - 2, argv + 2);
+    int words = options_parse(c->options, c->letter, c->usage, argc - 2, argv + 2);
+    if (opt.threads) use_threads(opt.threads);
     int status = c->run(words, argv + 2);
     if (fflush(stdout) != 0 || ferror(stdout)) die("standard output cannot be written");
     return status;
 }
 
 #endif /* NO_MAIN_PREPARE */
-#endif /* PREPARE_C */

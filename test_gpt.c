@@ -16,7 +16,6 @@
  *            5 parity with PyTorch   6 optimizer   7 data   8 checkpoints   9 text   10 bad input
  *            11 the table
  */
-#define NO_MAIN_TRAIN_GPT
 #define NO_MAIN_PREPARE
 #include "prepare.c"
 #include <glob.h>
@@ -32,7 +31,7 @@ static char folder[] = "/tmp/test_gpt_XXXXXX";                /* for scratch fil
 
 /* Fail the test unless `good`; the first reason is the one that is told. */
 __attribute__((format(printf, 2, 3)))
-static void expect(int good, const char *what, ...)
+void expect(int good, const char *what, ...)
 {
     va_list args;
     va_start(args, what);
@@ -41,7 +40,7 @@ static void expect(int good, const char *what, ...)
 }
 
 /* Fail the test unless error < limit (NaN is not), and remember the error that came closest. */
-static void bound(const char *what, double error, double limit)
+void bound(const char *what, double error, double limit)
 {
     expect(error < limit, "%s: error %.1e, limit %.0e", what, error, limit);
     if (error / limit < worst) return;
@@ -51,7 +50,7 @@ static void bound(const char *what, double error, double limit)
 
 /* What a test found, for its line, instead of its worst error. */
 __attribute__((format(printf, 1, 2)))
-static void outcome(const char *form, ...)
+void outcome(const char *form, ...)
 {
     va_list args;
     va_start(args, form);
@@ -60,7 +59,7 @@ static void outcome(const char *form, ...)
 }
 
 /* The path of a scratch file; four may be in use at once. */
-static const char *scratch(const char *name)
+const char *scratch(const char *name)
 {
     static char path[4][200];
     static int turn;
@@ -69,21 +68,21 @@ static const char *scratch(const char *name)
 }
 
 /* Normal numbers of this scale. */
-static void fill(real *x, size_t count, double scale, uint64_t key)
+void fill(real *x, size_t count, double scale, uint64_t key)
 {
     for (size_t i = 0; i < count; i++) x[i] = (real)(scale * random_normal(key, (uint32_t)i));
 }
 
 /* The i-th number of a key, from 0 to n - 1. */
-static int below(int n, uint64_t key, int i) { return (int)(random_bits(key, i) % (uint32_t)n); }
+int below(int n, uint64_t key, int i) { return (int)(random_bits(key, i) % (uint32_t)n); }
 
 /* The larger of two; NaN, once there, stays. */
-static double worse(double most, double error)
+double worse(double most, double error)
 {
     return error <= most || isnan(most) ? most : error;
 }
 
-static double largest(const real *x, size_t count)
+double largest(const real *x, size_t count)
 {
     double most = 0;
     for (size_t i = 0; i < count; i++) most = worse(most, fabs((double)x[i]));
@@ -91,14 +90,14 @@ static double largest(const real *x, size_t count)
 }
 
 /* The largest |a - b| as a part of the largest |b|. */
-static double difference(const real *a, const real *b, size_t count)
+double difference(const real *a, const real *b, size_t count)
 {
     double most = 0, scale = largest(b, count);
     for (size_t i = 0; i < count; i++) most = worse(most, fabs((double)a[i] - b[i]));
     return scale == 0 ? most : most / scale;
 }
 
-static real *copy(const real *x, size_t count)
+real *copy(const real *x, size_t count)
 {
     return memcpy(allocate(count, sizeof *x), x, count * sizeof *x);
 }
@@ -107,7 +106,7 @@ static real *copy(const real *x, size_t count)
  * there are fewer), against the central difference of fourth order
  *     f'(x) = (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h + O(h^4).
  * What is below a hundredth of the largest gradient is measured against that. */
-static double gradient_error(double (*function)(void), real *x, const real *dx, size_t count,
+double gradient_error(double (*function)(void), real *x, const real *dx, size_t count,
                              int samples, uint64_t key)
 {
     double h = 1e-3, most = 0, least = 1e-2 * largest(dx, count), f[5];
@@ -127,19 +126,11 @@ static double gradient_error(double (*function)(void), real *x, const real *dx, 
     return most;
 }
 
-static void use_threads(int count)
-{
-#ifdef _OPENMP
-    omp_set_num_threads(count);
-#endif
-    (void)count;
-}
-
 /* ================================================================================================
  * 2. Machine and matrix multiply
  */
 
-static void test_exp(void)
+void test_exp(void)
 {
     double limit = REAL_BYTES == 4 ? 3e-7 : 4e-16, low = REAL_BYTES == 4 ? -104 : -746;
     double high = REAL_BYTES == 4 ? 88.7228 : 709.78, tiny = REAL_BYTES == 4 ? 2e-38 : 4e-308;
@@ -161,7 +152,7 @@ static void test_exp(void)
 
 /* Moments of the two distributions, independence of neighbouring numbers and keys, and the first
  * number of splitmix64 with seed 0 as it was published. */
-static void test_random(void)
+void test_random(void)
 {
     enum { COUNT = 1 << 20 };
     double mean = 0, square = 0, normal = 0, normal2 = 0, normal4 = 0, next = 0, other = 0;
@@ -182,7 +173,7 @@ static void test_random(void)
     expect(random_key(0, 0) == 0xe220a8397b1dcdafu, "splitmix64 differs from its first value");
 }
 
-static void test_dropout(void)
+void test_dropout(void)
 {
     enum { COUNT = 1 << 20 };
     real *x = allocate_reals(COUNT), *again = allocate_reals(COUNT), p = (real)0.3;
@@ -208,7 +199,7 @@ static void test_dropout(void)
 
 /* One product of the given sizes against a triple loop in double. `kind` chooses transposes, the
  * start, the distance of rows and who multiplies; numbers beyond c's columns must not change. */
-static double matmul_error(int M, int N, int K, int kind)
+double matmul_error(int M, int N, int K, int kind)
 {
     void (*multiply)(real *, size_t, const real *, size_t, View, View, int, int, int) =
         kind / 48 ? matmul_serial : matmul;
@@ -239,7 +230,7 @@ static double matmul_error(int M, int N, int K, int kind)
     return most;
 }
 
-static void test_matmul(void)
+void test_matmul(void)
 {
     double limit = REAL_BYTES == 4 ? 2e-6 : 4e-15;
     for (int i = 0; i < 1200; i++) {
@@ -278,7 +269,7 @@ static real x[3][MOST], dx[3][MOST], y[MOST], dy[MOST], kept[2][MOST];
 static int token[MOST], first[MOST];
 static const Layer *layer;
 
-static double layer_loss(void)
+double layer_loss(void)
 {
     double sum = 0;
     layer->forward();
@@ -287,13 +278,13 @@ static double layer_loss(void)
 }
 
 /* Blocks of documents for rows of T tokens: a document ends with one chance in six. */
-static void documents(int *begins, int rows, int T, uint64_t key)
+void documents(int *begins, int rows, int T, uint64_t key)
 {
     for (int n = 0; n < rows * T; n++)
         begins[n] = n % T == 0 ? 0 : below(6, key, n) ? begins[n - 1] : n % T;
 }
 
-static void test_layer(const void *row)
+void test_layer(const void *row)
 {
     layer = row;
     for (int n = 0; n < MOST; n++) token[n] = below(11, 9, n);
@@ -316,51 +307,51 @@ static void test_layer(const void *row)
 }
 
 /* ---- embedding, B 3, T 7, C 70: x[0] wte (11 rows), x[1] wpe ---- */
-static void embedding_y(void)
+void embedding_y(void)
 {
     documents(first, 3, 7, 1);
     embedding_forward(y, token, first, x[0], x[1], 3, 0, 7, 70);
 }
-static void embedding_dx(void) { embedding_backward(dx[0], dx[1], dy, token, first, 3, 7, 70); }
+void embedding_dx(void) { embedding_backward(dx[0], dx[1], dy, token, first, 3, 7, 70); }
 
 /* ---- linear, N 13, C 20, OC 70: x[0] x, x[1] w, x[2] b ---- */
-static void linear_y(void) { linear_forward(y, 70, x[0], x[1], x[2], 13, 20, 70); }
-static void linear_dx(void) { linear_backward(dx[0], dx[1], dx[2], dy, x[0], x[1], 13, 20, 70); }
+void linear_y(void) { linear_forward(y, 70, x[0], x[1], x[2], 13, 20, 70); }
+void linear_dx(void) { linear_backward(dx[0], dx[1], dx[2], dy, x[0], x[1], 13, 20, 70); }
 
 /* ---- layernorm, N 9, C 70: x[0] x, x[1] w, x[2] b ---- */
-static void layernorm_y(void) { layernorm_forward(y, kept[0], kept[1], x[0], x[1], x[2], 9, 70); }
-static void layernorm_dx(void)
+void layernorm_y(void) { layernorm_forward(y, kept[0], kept[1], x[0], x[1], x[2], 9, 70); }
+void layernorm_dx(void)
 {
     layernorm_backward(dx[0], dx[1], dx[2], dy, x[0], kept[0], kept[1], x[1], 9, 70);
 }
 
 /* ---- GELU, 500 numbers ---- */
-static void gelu_y(void) { gelu_forward(y, x[0], 500); }
-static void gelu_dx(void) { gelu_backward(dx[0], dy, x[0], 500); }
+void gelu_y(void) { gelu_forward(y, x[0], 500); }
+void gelu_dx(void) { gelu_backward(dx[0], dy, x[0], 500); }
 
 /* ---- dropout, 500 numbers ---- */
-static void dropout_y(void)
+void dropout_y(void)
 {
     memcpy(y, x[0], 500 * sizeof *y);
     dropout(y, 500, (real)0.4, 3);
 }
-static void dropout_dx(void)
+void dropout_dx(void)
 {
     memcpy(dx[0], dy, 500 * sizeof *y);
     dropout(dx[0], 500, (real)0.4, 3);
 }
 
 /* ---- attention, B 2, C 12, NH 3: T 11, whole rows; T 150 > 2 QB, packed, with dropout ---- */
-static void attention_y(void)
+void attention_y(void)
 {
     memset(first, 0, sizeof first);
     attention_forward(y, kept[0], x[0], first, 2, 0, 11, 11, 12, 3, 0, 1);
 }
-static void attention_dx(void)
+void attention_dx(void)
 {
     attention_backward(dx[0], dy, x[0], y, kept[0], first, 2, 11, 12, 3, 0, 1);
 }
-static void packed_attention_y(void)
+void packed_attention_y(void)
 {
     for (int n = 0, t; n < 300; n++) {
         t = n % 150;
@@ -368,14 +359,14 @@ static void packed_attention_y(void)
     }
     attention_forward(y, kept[0], x[0], first, 2, 0, 150, 150, 12, 3, (real)0.2, 1);
 }
-static void packed_attention_dx(void)
+void packed_attention_dx(void)
 {
     attention_backward(dx[0], dy, x[0], y, kept[0], first, 2, 150, 12, 3, (real)0.2, 1);
 }
 
 /* ---- softmax and loss, 8 rows, V 11, smoothing 0.1: x[0] logits 13 apart, dy the weights ---- */
 static double loss[MOST];
-static void softmax_y(void)
+void softmax_y(void)
 {
     static real logits[8 * 13];
     int best[8];
@@ -383,7 +374,7 @@ static void softmax_y(void)
     softmax_loss(logits, 13, loss, best, token, NULL, 0.1, 8, 11);
     for (int n = 0; n < 8; n++) y[n] = (real)loss[n];
 }
-static void softmax_dx(void)
+void softmax_dx(void)
 {
     int best[8];
     memcpy(dx[0], x[0], 8 * 13 * sizeof(real));
@@ -392,7 +383,7 @@ static void softmax_dx(void)
 }
 
 /* ---- head and loss, N 1200, a third of weight 0, C 6, V 11 of 16: x[0] x, x[1] wte ---- */
-static void head(int backward)
+void head(int backward)
 {
     static real room[CHUNK * (16 + 2 * 6)];
     int best[1200];
@@ -401,8 +392,8 @@ static void head(int backward)
               1200, 6, 11, 16, room);
     for (int n = 0; n < 1200; n++) y[n] = (real)loss[n];
 }
-static void head_y(void) { head(0); }
-static void head_dx(void) { head(1); }
+void head_y(void) { head(0); }
+void head_dx(void) { head(1); }
 
 /* ================================================================================================
  * 4. The model
@@ -412,7 +403,7 @@ static const Config small = {.T = 20, .V = 37, .L = 2, .NH = 3, .C = 24, .Vp = 4
 static const Dropout no_dropout;
 
 /* A model whose weights are all random and large enough that nothing is nearly linear. */
-static Model *random_model(Config c, Mode mode, int B, int frozen)
+Model *random_model(Config c, Mode mode, int B, int frozen)
 {
     Model *m = model_new(c);
     model_prepare(m, mode, B, c.T, frozen);
@@ -426,23 +417,23 @@ static Model *random_model(Config c, Mode mode, int B, int frozen)
 }
 
 /* A batch of packed documents; a third of the targets do not count, the others 0.01 to 0.1. */
-static Batch random_batch(int B, int T, int V, uint64_t key)
+Batch random_batch(int B, int T, int V, uint64_t key)
 {
     Batch b = batch_new(B, T);
     for (int n = 0; n < B * T; n++) {
         b.tokens[n] = below(V, key, 3 * n);
         b.targets[n] = below(V, key, 3 * n + 1);
-        b.weights[n] = (real)(0.01 + 0.09 * random_uniform(key + 1, n));
-        if (below(3, key, 3 * n + 2) == 0) b.weights[n] = 0;
+        b.loss_weight[n] = (real)(0.01 + 0.09 * random_uniform(key + 1, n));
+        if (below(3, key, 3 * n + 2) == 0) b.loss_weight[n] = 0;
     }
-    documents(b.first, B, T, key);
+    documents(b.doc_start, B, T, key);
     return b;
 }
 
-static void clear_gradients(Model *m) { memset(m->g.wte, 0, m->count * sizeof(real)); }
+void clear_gradients(Model *m) { memset(m->g.wte, 0, m->count * sizeof(real)); }
 
 /* Two arenas of the shape of m, compared tensor by tensor. */
-static void bound_tensors(const Model *m, const real *a, const real *b, double limit)
+void bound_tensors(const Model *m, const real *a, const real *b, double limit)
 {
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
@@ -454,10 +445,10 @@ static Model *model;
 static Batch batch;
 static double smoothing_rate;
 static Dropout rates;
-static double batch_loss(void) { return model_loss(model, &batch, rates, smoothing_rate, 0); }
+double batch_loss(void) { return model_loss(model, &batch, rates, smoothing_rate, 0); }
 
 /* The whole model through every row of the table of tensors. */
-static void test_model_gradient(void)
+void test_model_gradient(void)
 {
     rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, 77};
     smoothing_rate = 0.1;
@@ -475,7 +466,7 @@ static void test_model_gradient(void)
 }
 
 /* Frozen blocks keep a gradient of exactly 0, and the others get the same bits as without. */
-static void test_frozen(void)
+void test_frozen(void)
 {
     Config c = small;
     c.L = 3;
@@ -503,20 +494,20 @@ static void test_frozen(void)
 }
 
 /* A token has no influence on what stands before it, nor on other documents, nor on other rows. */
-static void test_causal(void)
+void test_causal(void)
 {
     Model *m = random_model(small, TRAINING, 3, 0);
     Batch b = random_batch(3, small.T, small.V, 4);
     int T = b.T, C = small.C, touched = 0;
-    model_forward(m, b.tokens, b.first, 3, 0, T, no_dropout);
+    model_forward(m, b.tokens, b.doc_start, 3, 0, T, no_dropout);
     real *before = copy(m->a.ln, (size_t)3 * T * C);
     for (int n = 0; n < 3 * T; n++) {
         b.tokens[n] = (b.tokens[n] + 1) % small.V;
-        model_forward(m, b.tokens, b.first, 3, 0, T, no_dropout);
+        model_forward(m, b.tokens, b.doc_start, 3, 0, T, no_dropout);
         b.tokens[n] = (b.tokens[n] + small.V - 1) % small.V;
         for (int i = 0; i < 3 * T; i++) {
             int same = !memcmp(m->a.ln + (size_t)i * C, before + (size_t)i * C, C * sizeof(real));
-            int sees = i / T == n / T && i >= n && b.first[i] <= n % T;
+            int sees = i / T == n / T && i >= n && b.doc_start[i] <= n % T;
             expect(same != sees, "output %d %s token %d", i, sees ? "does not see" : "sees", n);
             touched += sees;
         }
@@ -526,7 +517,7 @@ static void test_causal(void)
 }
 
 /* Documents packed into rows give the losses and gradients that they give alone. */
-static void test_packed(void)
+void test_packed(void)
 {
     Model *m = random_model(small, TRAINING, 3, 0), *alone = random_model(small, TRAINING, 3, 0);
     Batch b = random_batch(3, small.T, small.V, 6), one = batch_new(1, small.T);
@@ -534,11 +525,11 @@ static void test_packed(void)
     double sum = model_loss(m, &b, no_dropout, 0.1, 1);
     int count = 0;
     for (int n = 0, next; n < 3 * b.T; n = next, count++) {
-        for (next = n + 1; next < 3 * b.T && b.first[next] == n % b.T && next % b.T; next++) {}
+        for (next = n + 1; next < 3 * b.T && b.doc_start[next] == n % b.T && next % b.T; next++) {}
         one.T = next - n;
         memcpy(one.tokens, b.tokens + n, one.T * sizeof(int));
         memcpy(one.targets, b.targets + n, one.T * sizeof(int));
-        memcpy(one.weights, b.weights + n, one.T * sizeof(real));
+        memcpy(one.loss_weight, b.loss_weight + n, one.T * sizeof(real));
         parts += model_loss(alone, &one, no_dropout, 0.1, 1);
         for (int i = 0; i < one.T; i++)
             bound("loss of a token", fabs(alone->loss[i] - m->loss[n + i]), limit);
@@ -551,14 +542,14 @@ static void test_packed(void)
 
 /* Targets of weight 0 have no influence, and send back exactly nothing: a masked document of its
  * own length is alone in using the last positions, and their gradient is 0. */
-static void test_masked(void)
+void test_masked(void)
 {
     Model *m = random_model(small, TRAINING, 2, 0);
     Batch b = random_batch(2, small.T, small.V, 8);
     int T = b.T, half = T / 2;
     for (int n = 0; n < 2 * T; n++) {
-        b.first[n] = n < T ? 0 : n % T / half * half;
-        if (n < T) b.weights[n] = 0;
+        b.doc_start[n] = n < T ? 0 : n % T / half * half;
+        if (n < T) b.loss_weight[n] = 0;
     }
     double sum = model_loss(m, &b, no_dropout, 0.1, 1);
     real *g = copy(m->g.wte, m->count);
@@ -566,11 +557,11 @@ static void test_masked(void)
     expect(largest(m->g.wpe, rows) > 0, "the document that counts has no gradient");
     expect(largest(m->g.wpe + rows, rows) == 0, "the masked document has a gradient");
     for (int n = 0; n < 2 * T; n++)
-        if (b.weights[n] == 0) b.targets[n] = (b.targets[n] + 1) % small.V;
+        if (b.loss_weight[n] == 0) b.targets[n] = (b.targets[n] + 1) % small.V;
     clear_gradients(m);
     expect(model_loss(m, &b, no_dropout, 0.1, 1) == sum, "a masked target changes the loss");
     expect(!memcmp(g, m->g.wte, m->count * sizeof *g), "a masked target changes a gradient");
-    for (int n = 0; n < 2 * T; n++) b.weights[n] = 0;
+    for (int n = 0; n < 2 * T; n++) b.loss_weight[n] = 0;
     clear_gradients(m);
     expect(model_loss(m, &b, no_dropout, 0.1, 1) == 0, "nothing counts, but there is a loss");
     expect(largest(m->g.wte, m->count) == 0, "nothing counts, but there is a gradient");
@@ -580,7 +571,7 @@ static void test_masked(void)
 
 /* Every row is the prompt 1 2 3 4 5 6 and the answer 7. Train on the answer alone, or on all: only
  * then may the prompt be learned. Returns the mean loss of the prompt, and of the answer. */
-static double learn_answers(int all, double *answer)
+double learn_answers(int all, double *answer)
 {
     Config c = {7, 16, 2, 2, 16, 16};
     Model *m = model_new(c);
@@ -591,7 +582,7 @@ static double learn_answers(int all, double *answer)
     for (int step = 0; step <= 150; step++) {
         for (int n = 0; n < 28; n++) {
             b.tokens[n] = n % 7, b.targets[n] = n % 7 + 1;
-            b.weights[n] = step == 150 || all || n % 7 == 6;
+            b.loss_weight[n] = step == 150 || all || n % 7 == 6;
         }
         model_loss(m, &b, no_dropout, 0, step < 150);
         if (step < 150) model_update(m, (AdamW){1e-2, 0.9, 0.99, 1e-8, 0, 0, 1}, step + 1);
@@ -601,7 +592,7 @@ static double learn_answers(int all, double *answer)
     batch_free(&b), model_free(m);
     return prompt;
 }
-static void test_masked_learning(void)
+void test_masked_learning(void)
 {
     double answer, both, masked = learn_answers(0, &answer), all = learn_answers(1, &both);
     expect(answer < 0.1 && both < 0.1, "the answer was not learned: %g, %g", answer, both);
@@ -612,7 +603,7 @@ static void test_masked_learning(void)
 
 /* Measures of a made-up classifier, right three times out of four, as scikit-learn and numpy give
  * them; intervals as from 20,000 (F1: 2,000) draws of numpy's. */
-static void test_labels(void)
+void test_labels(void)
 {
     int truth[90], guess[90];
     double chance[90];
@@ -634,7 +625,7 @@ static void test_labels(void)
 }
 
 /* Gradients of parts of a batch add up to those of the whole. */
-static void test_accumulation(void)
+void test_accumulation(void)
 {
     Model *whole = random_model(small, TRAINING, 4, 0);
     Model *parts = random_model(small, TRAINING, 1, 0);
@@ -642,7 +633,7 @@ static void test_accumulation(void)
     double sum = model_loss(whole, &b, no_dropout, 0.1, 1), limit = REAL_BYTES == 8 ? 1e-12 : 1e-4;
     for (int row = 0; row < 4; row++) {
         int at = row * b.T;
-        Batch one = {1, b.T, b.tokens + at, b.targets + at, b.first + at, b.weights + at};
+        Batch one = {1, b.T, b.tokens + at, b.targets + at, b.doc_start + at, b.loss_weight + at};
         sum -= model_loss(parts, &one, no_dropout, 0.1, 1);
     }
     bound("loss", fabs(sum), limit);
@@ -651,7 +642,7 @@ static void test_accumulation(void)
 }
 
 /* A checksum of products of 60 shapes. */
-static uint64_t products_sum(void)
+uint64_t products_sum(void)
 {
     enum { SIZE = 600 * 700 };
     real *a = allocate_reals(SIZE), *b = allocate_reals(SIZE), *c = allocate_reals(SIZE);
@@ -669,7 +660,7 @@ static uint64_t products_sum(void)
 }
 
 /* A checksum of losses, norms and weights in three steps of training with dropout. */
-static uint64_t training_sum(void)
+uint64_t training_sum(void)
 {
     Config c = {.T = 200, .V = 1000, .L = 2, .NH = 3, .C = 96, .Vp = 1008};
     AdamW w = {.lr = 1e-3, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .decay = 0.1, .clip = 1};
@@ -689,7 +680,7 @@ static uint64_t training_sum(void)
 }
 
 /* Results are the same bits on any number of threads. */
-static void test_threads(void)
+void test_threads(void)
 {
     uint64_t products = 0, training = 0;
     for (int count = 1; count <= 4; count++) {
@@ -705,7 +696,7 @@ static void test_threads(void)
 
 /* With the keys and values of the past kept, a token's output is what a full forward gives: after
  * a prompt of 7 in one row, token by token; and in three rows that grow together. */
-static void test_cache(void)
+void test_cache(void)
 {
     double limit = REAL_BYTES == 8 ? 1e-12 : 1e-5;
     int T = small.T, C = small.C;
@@ -742,7 +733,7 @@ typedef struct {
     Reader r;                                                 /* stands where the results begin */
 } Reference;
 
-static real *read_doubles(Reader *r, size_t count)
+real *read_doubles(Reader *r, size_t count)
 {
     double *numbers = allocate(count, sizeof *numbers);
     real *to = allocate(count, sizeof *to);
@@ -752,7 +743,7 @@ static real *read_doubles(Reader *r, size_t count)
     return to;
 }
 
-static Reference reference_open(void)
+Reference reference_open(void)
 {
     Reference f = {.r = reader_open("data/reference.bin")};
     int32_t h[HEADER];
@@ -768,12 +759,12 @@ static Reference reference_open(void)
         Batch *b = &f.batch[i];
         *b = batch_new(f.B, f.c.T);
         reader_get(&f.r, b->tokens, (size_t)3 * f.B * f.c.T * sizeof(int));
-        read_numbers(&f.r, b->weights, (size_t)f.B * f.c.T, 0);
+        read_numbers(&f.r, b->loss_weight, (size_t)f.B * f.c.T, 0);
     }
     return f;
 }
 
-static Model *reference_model(const Reference *f)
+Model *reference_model(const Reference *f)
 {
     Model *m = model_new(f->c);
     model_prepare(m, TRAINING, f->B, f->c.T, 0);
@@ -781,14 +772,14 @@ static Model *reference_model(const Reference *f)
     return m;
 }
 
-static void reference_close(Reference *f)
+void reference_close(Reference *f)
 {
     for (int i = 0; i < f->batches; i++) batch_free(&f->batch[i]);
     free(f->weights);
     reader_close(&f->r);
 }
 
-static void test_parity(void)
+void test_parity(void)
 {
     Reference f = reference_open();
     Model *m = reference_model(&f);
@@ -798,9 +789,9 @@ static void test_parity(void)
     real *gradient = read_doubles(&f.r, f.count), *ours = allocate_reals(N * V);
     model_loss(m, &f.batch[1], no_dropout, 0, 1);
     for (size_t n = 0; n < N; n++)
-        if (f.batch[1].weights[n] != 0) bound("loss", fabs(m->loss[n] - losses[n]), limit);
+        if (f.batch[1].loss_weight[n] != 0) bound("loss", fabs(m->loss[n] - losses[n]), limit);
     bound_tensors(m, m->g.wte, gradient, limit);
-    model_forward(m, f.batch[1].tokens, f.batch[1].first, f.B, 0, f.c.T, no_dropout);
+    model_forward(m, f.batch[1].tokens, f.batch[1].doc_start, f.B, 0, f.c.T, no_dropout);
     matmul(ours, V, NULL, 0, view(m->a.ln, C), transposed(m->w.wte, C), N, V, C);
     bound("logits", difference(ours, logits, N * V), limit);
     free(logits), free(losses), free(gradient), free_reals(ours);
@@ -808,7 +799,7 @@ static void test_parity(void)
 }
 
 /* `steps` steps as in data/reference.py; returns the model. losses and norms are of each step. */
-static Model *reference_train(const Reference *f, int steps, double lr, int warmup,
+Model *reference_train(const Reference *f, int steps, double lr, int warmup,
                               double smoothing, double *losses, double *norms)
 {
     Model *m = reference_model(f);
@@ -823,7 +814,7 @@ static Model *reference_train(const Reference *f, int steps, double lr, int warm
 
 /* Ten steps of AdamW; then 50 of fine-tuning on packed, masked documents. In float the weights are
  * not compared: where a gradient is 0 but for rounding (a key's bias), AdamW makes it large. */
-static void test_trajectory(void)
+void test_trajectory(void)
 {
     Reference f = reference_open();
     double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4, losses[50], norms[50];
@@ -853,7 +844,7 @@ static void test_trajectory(void)
  */
 
 /* Five steps against the definition, in double, with clipping, decay and L1. */
-static void test_adamw(void)
+void test_adamw(void)
 {
     enum { COUNT = 1000 };
     double lr = 0.01, b1 = 0.9, b2 = 0.95, eps = 1e-3, decay = 0.3, l1 = 0.2, scale = 0.7;
@@ -886,7 +877,7 @@ static void test_adamw(void)
 }
 
 /* The norm against its definition; clipping; decay of matrices only. */
-static void test_update(void)
+void test_update(void)
 {
     AdamW o = {.lr = 0.5, .b1 = 0.9, .b2 = 0.9, .eps = 1e-8, .decay = 0.5, .clip = 0.25};
     Model *m = random_model(small, TRAINING, 1, 0);
@@ -910,7 +901,7 @@ static void test_update(void)
     free(before), model_free(m);
 }
 
-static void test_schedule(void)
+void test_schedule(void)
 {
     const char *const kinds[] = {"cosine", "linear", "constant"};
     for (int k = 0; k < 3; k++) {
@@ -931,7 +922,7 @@ static void test_schedule(void)
 
 /* 20,000 draws in each of several settings against probabilities from the definition: sort, keep
  * the first top_k, then the first whose sum reaches top_p. */
-static void test_sampling(void)
+void test_sampling(void)
 {
     enum { V = 40, DRAWS = 20000 };
     static const Sampling settings[] = {
@@ -962,11 +953,11 @@ static void test_sampling(void)
 
 /* Text that comes byte by byte is shown in whole characters, never past what may begin the stop
  * text, and ends before it. */
-static void test_streaming(void)
+void test_streaming(void)
 {
     const char *text = "na\xC3\xAFve \xE2\x82\xAC \xF0\x9F\x98\x80 <en <end> more", *stop = "<end>";
     size_t shown = 0, expected = strstr(text, stop) - text;
-    Sample s = {.text = allocate(1, 1), .room = 1};
+    Sample s = {.text = allocate(1, 1), .capacity = 1};
     for (size_t i = 0; text[i] && !s.done; i++) {
         s.shown = shown = sample_append(&s, text + i, 1, stop);
         expect(shown <= s.size && !memcmp(s.text, text, shown), "other text after byte %zu", i);
@@ -989,7 +980,7 @@ static void test_streaming(void)
  * of its numbers came from; the end of text is 0.
  */
 
-static Tokens numbered_text(size_t count)
+Tokens numbered_text(size_t count)
 {
     Tokens t = {"test", 0, count, allocate(count, sizeof *t.ids), NULL};
     for (size_t i = 0; i < count; i++) t.ids[i] = (uint16_t)i;
@@ -997,7 +988,7 @@ static Tokens numbered_text(size_t count)
 }
 
 /* Documents of 2 to 41 tokens; the second half of each counts. */
-static Tokens numbered_documents(int count, int shortest, int longest)
+Tokens numbered_documents(int count, int shortest, int longest)
 {
     size_t room = (size_t)count * longest + 1;
     Tokens t = {"test", 1, 0, allocate(room, sizeof *t.ids), allocate(room, 1)};
@@ -1006,7 +997,7 @@ static Tokens numbered_documents(int count, int shortest, int longest)
         int length = shortest + below(longest - shortest + 1, 1, d);
         for (int i = 1; i <= length; i++, t.count++) {
             t.ids[t.count] = i < length ? (uint16_t)t.count : 0;
-            t.counts[t.count] = i > length / 2;
+            t.loss_mask[t.count] = i > length / 2;
         }
     }
     return t;
@@ -1014,40 +1005,40 @@ static Tokens numbered_documents(int count, int shortest, int longest)
 
 /* Read an epoch in batches of one row; seen[i] counts how often the token at i was an input. Checks
  * that every other number of the batch follows from that. Returns the number of rows. */
-static int read_epoch(Feed *f, int *seen)
+int read_epoch(DataLoader *f, int *seen)
 {
     const Tokens *t = f->tokens;
     Batch b = batch_new(1, f->T);
     int rows = f->rows, begin = 0;
     memset(seen, 0, t->count * sizeof *seen);
     for (int row = 0; row < rows; row++) {
-        int counted = feed_batch(f, &b), sum = 0;
+        int counted = loader_batch(f, &b), sum = 0;
         for (int n = 0; n < f->T; n++) {
             int from = b.tokens[n] ? b.tokens[n] : b.targets[n] ? b.targets[n] - 1 : -1;
-            if (b.first[n] == n) begin = from;
+            if (b.doc_start[n] == n) begin = from;
             if (from < 0) {                                   /* a place that no document fills */
-                expect(b.weights[n] == 0 && b.first[n] == n, "row %d, place %d: padding", row, n);
+                expect(b.loss_weight[n] == 0 && b.doc_start[n] == n, "row %d, place %d: padding", row, n);
                 continue;
             }
             seen[from]++;
-            sum += b.weights[n] != 0;
-            int counts = t->counts ? t->counts[from + 1] : 1;
+            sum += b.loss_weight[n] != 0;
+            int counts = t->loss_mask ? t->loss_mask[from + 1] : 1;
             expect(b.targets[n] == t->ids[from + 1], "row %d, place %d: target", row, n);
-            expect(from - begin == n - b.first[n], "row %d, place %d: another document", row, n);
-            expect(b.weights[n] == counts, "row %d, place %d: weight", row, n);
+            expect(from - begin == n - b.doc_start[n], "row %d, place %d: another document", row, n);
+            expect(b.loss_weight[n] == counts, "row %d, place %d: weight", row, n);
         }
-        expect(sum == counted, "row %d: %d targets count, feed_batch says %d", row, sum, counted);
+        expect(sum == counted, "row %d: %d targets count, loader_batch says %d", row, sum, counted);
     }
     batch_free(&b);
     return rows;
 }
 
 /* Running text: each token once an epoch; what does not fill a row is another part each time. */
-static void test_feed_text(void)
+void test_feed_text(void)
 {
     for (int spare = 0; spare < 8; spare += 7) {
         Tokens t = numbered_text(1001 + spare);
-        Feed f = feed_new(&t, 10, 2000, 1, 5);
+        DataLoader f = loader_new(&t, 10, 2000, 1, 5);
         int *seen = allocate(t.count, sizeof *seen), *ever = allocate(t.count, sizeof *ever);
         for (int epoch = 0; epoch < 60; epoch++) {
             int sum = 0;
@@ -1059,80 +1050,80 @@ static void test_feed_text(void)
             expect(sum == 1000, "epoch %d: %d of 1000 tokens", epoch, sum);
         }
         for (size_t i = 0; i + 1 < t.count; i++) expect(ever[i] > 0, "token %zu never comes", i);
-        tokens_free(&t), feed_free(&f), free(seen), free(ever);
+        tokens_free(&t), loader_free(&f), free(seen), free(ever);
     }
     outcome("each of 1000 tokens once");
 }
 
 /* Documents: each once an epoch, whole and in one row, the rows nearly full: 2000 short ones in
  * rows of 128, and as many and as long as a small set of conversations, in rows of 256. */
-static void test_feed_documents(void)
+void test_feed_documents(void)
 {
     static const int sizes[2][4] = {{2000, 2, 41, 128}, {360, 27, 125, 256}};
     for (int k = 0; k < 2; k++) {
         Tokens t = numbered_documents(sizes[k][0], sizes[k][1], sizes[k][2]);
-        Feed f = feed_new(&t, sizes[k][3], 0, 1, 5);
+        DataLoader f = loader_new(&t, sizes[k][3], 0, 1, 5);
         int *seen = allocate(t.count, sizeof *seen);
-        Piece before = f.pieces[0];
+        Segment before = f.segments[0];
         for (int epoch = 0; epoch < 5; epoch++) {
             int rows = read_epoch(&f, seen);
             for (size_t i = 0; i + 1 < t.count; i++)
                 expect(seen[i] == 1, "token %zu comes %d times", i, seen[i]);
             bound("waste", 1 - (double)(t.count - 1) / (rows * (double)f.T), 0.015);
-            feed_seek(&f, epoch + 1, 0);
-            expect(f.pieces[0].from != before.from, "epoch %d begins like the last", epoch + 1);
-            before = f.pieces[0];
+            loader_seek(&f, epoch + 1, 0);
+            expect(f.segments[0].from != before.from, "epoch %d begins like the last", epoch + 1);
+            before = f.segments[0];
         }
         expect(f.count == sizes[k][0] && f.cut == 0, "%d documents, %d cut", f.count, f.cut);
-        feed_free(&f), tokens_free(&t), free(seen);
+        loader_free(&f), tokens_free(&t), free(seen);
     }
     Tokens t = numbered_documents(2000, 2, 41);
-    Feed f = feed_new(&t, 16, 0, 0, 5);                       /* too long: the end stays */
+    DataLoader f = loader_new(&t, 16, 0, 0, 5);                       /* too long: the end stays */
     expect(f.cut > 100, "%d cut", f.cut);
     for (int i = 0; i < f.count; i++) {
-        Piece p = f.pieces[i];
+        Segment p = f.segments[i];
         expect(p.length <= 16 && t.ids[p.from + p.length] == 0, "a piece ends before its document");
         expect(p.length == 16 || t.ids[p.from] == 0, "a short piece begins after its document");
     }
-    feed_free(&f), tokens_free(&t);
+    loader_free(&f), tokens_free(&t);
 }
 
 /* To go to a row is to have read all before it. */
-static void test_feed_seek(void)
+void test_feed_seek(void)
 {
     Tokens kinds[2] = {numbered_text(1005), numbered_documents(120, 2, 41)};
     for (int kind = 0; kind < 2; kind++) {
         Batch a = batch_new(3, 50), b = batch_new(3, 50);
-        Feed f = feed_new(&kinds[kind], 50, 0, 1, 3), g = feed_new(&kinds[kind], 50, 0, 1, 3);
+        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3), g = loader_new(&kinds[kind], 50, 0, 1, 3);
         for (int step = 0; step < 50; step++) {
-            feed_batch(&f, &a);
-            feed_batch(&g, &b);
+            loader_batch(&f, &a);
+            loader_batch(&g, &b);
             expect(!memcmp(a.tokens, b.tokens, 450 * sizeof(int)), "kind %d, step %d", kind, step);
-            feed_free(&g);
-            g = feed_new(&kinds[kind], 50, 0, 1, 3);
-            feed_seek(&g, f.epoch, f.row);
+            loader_free(&g);
+            g = loader_new(&kinds[kind], 50, 0, 1, 3);
+            loader_seek(&g, f.epoch, f.row);
         }
         expect(f.epoch > 1, "only %d epochs", f.epoch);
-        feed_free(&f), feed_free(&g), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
+        loader_free(&f), loader_free(&g), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
     }
     outcome("100 places");
 }
 
-static void test_noise(void)
+void test_noise(void)
 {
     enum { N = 200 * 200 };
     Batch a = random_batch(200, 200, 1000, 1), b = random_batch(200, 200, 1000, 1);
     int changed = 0, could = 0, high = 0;
     batch_noise(&a, 0.05, 1000, 7);
     for (int n = 0; n < N; n++) {
-        int begins = a.first[n] == n % 200;
+        int begins = a.doc_start[n] == n % 200;
         could += !begins;
         changed += a.tokens[n] != b.tokens[n];
         high += a.tokens[n] != b.tokens[n] && a.tokens[n] >= 500;
         expect(!begins || a.tokens[n] == b.tokens[n], "the first token of a document changed");
     }
     expect(!memcmp(a.targets, b.targets, 2 * N * sizeof(int)), "targets or documents changed");
-    expect(!memcmp(a.weights, b.weights, N * sizeof(real)), "weights changed");
+    expect(!memcmp(a.loss_weight, b.loss_weight, N * sizeof(real)), "weights changed");
     bound("rate", fabs((double)changed / could - 0.05 * 0.999), 5 * sqrt(0.05 / could));
     bound("high half", fabs((double)high / changed - 0.5), 5 * sqrt(0.25 / changed));
     batch_free(&a), batch_free(&b);
@@ -1142,7 +1133,7 @@ static void test_noise(void)
  * 8. Checkpoints
  */
 
-static int same_file(const char *path, const void *bytes, size_t size)
+int same_file(const char *path, const void *bytes, size_t size)
 {
     size_t found_size;
     char *text = read_file(path, &found_size);
@@ -1151,7 +1142,7 @@ static int same_file(const char *path, const void *bytes, size_t size)
     return same;
 }
 
-static void test_model_file(void)
+void test_model_file(void)
 {
     Model *m = random_model(small, INFERENCE, 1, 0);
     for (int bf16 = 0; bf16 < 2; bf16++) {
@@ -1170,7 +1161,7 @@ static void test_model_file(void)
 }
 
 /* bf16_from against its definition: of the two neighbours the nearer, of equals the even one. */
-static void test_bf16(void)
+void test_bf16(void)
 {
     for (uint32_t i = 0; i < 1 << 22; i++) {
         uint32_t tie = random_bits(1, i) | 0xffff, bits = i % 4 ? random_bits(2, i) : tie - 0x7fff;
@@ -1190,7 +1181,7 @@ static void test_bf16(void)
 
 /* What llm.c's own writer would write for a model in which all numbers of tensor i are i + 1, then
  * i + 2 for the next layer: header and body made here by hand. */
-static void test_llmc_model(void)
+void test_llmc_model(void)
 {
     static const int sizes[16][2] = {
         {10 * 8, 1}, {4 * 8, 1}, {8, 3}, {8, 3}, {24 * 8, 3}, {24, 3}, {8 * 8, 3}, {8, 3},
@@ -1231,7 +1222,7 @@ static void test_llmc_model(void)
     model_free(m), free(file);
 }
 
-static void test_token_file(void)
+void test_token_file(void)
 {
     static uint16_t file[2 * HEADER + 9] = {0};
     int32_t header[HEADER] = {20240520, 1, 6};
@@ -1248,7 +1239,7 @@ static void test_token_file(void)
         expect(t.count == 6 && t.examples == version - 1, "version %d: %zu", version, t.count);
         for (int i = 0; i < 6; i++) {
             expect(t.ids[i] == 50256 - i, "version %d: token %d is %d", version, i, t.ids[i]);
-            expect(version == 1 || t.counts[i] == "\0\0\1\1\0\1"[i], "flag %d", i);
+            expect(version == 1 || t.loss_mask[i] == "\0\0\1\1\0\1"[i], "flag %d", i);
         }
         tokens_free(&t);
     }
@@ -1256,7 +1247,7 @@ static void test_token_file(void)
 }
 
 /* Six steps, against three, a state written and read by another model, and three more. */
-static void test_resume(void)
+void test_resume(void)
 {
     Tokens t = numbered_documents(60, 2, 41);
     for (size_t i = 0; i < t.count; i++) t.ids[i] %= small.V;
@@ -1266,7 +1257,7 @@ static void test_resume(void)
     for (int run = 0; run < 4; run++) {                       /* whole, stopped; the same, frozen */
         int stop = run % 2 ? 3 : 6, frozen = run / 2;
         Progress p = {.settings = "lr = 1"}, q;
-        Feed f = feed_new(&t, small.T, 0, 1, 3);
+        DataLoader f = loader_new(&t, small.T, 0, 1, 3);
         Batch b = batch_new(2, small.T);
         Model *m = random_model(small, TRAINING, 2, frozen);
         for (; p.step < 6; p.step++) {
@@ -1278,18 +1269,18 @@ static void test_resume(void)
                 model_prepare(m, TRAINING, 2, small.T, frozen);
                 state_read(m, &q, path);
                 expect(!memcmp(&p, &q, sizeof p), "the progress differs");
-                feed_seek(&f, 7, 3);
-                feed_seek(&f, (int)q.epoch, (int)q.row);
+                loader_seek(&f, 7, 3);
+                loader_seek(&f, (int)q.epoch, (int)q.row);
             }
             Dropout d = {(real)0.1, (real)0.1, (real)0.1, random_key(3, p.step)};
-            feed_batch(&f, &b);
+            loader_batch(&f, &b);
             model_loss(m, &b, d, 0, 1);
             model_update(m, w, (int)p.step + 1);
         }
         if (run == 2) free(weights), weights = NULL;
         if (!weights) weights = copy(m->w.wte, m->count);
         else expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "other weights");
-        batch_free(&b), feed_free(&f), model_free(m);
+        batch_free(&b), loader_free(&f), model_free(m);
     }
     outcome("same bits");
     tokens_free(&t), free(weights);
@@ -1302,7 +1293,7 @@ static void test_resume(void)
 static const char gpt2_tokenizer[] = "data/gpt2_tokenizer.bin";
 
 /* Whether text becomes exactly these ids (-1 ends them), and these ids the text. */
-static int encodes(Tokenizer *t, const char *text, size_t size, int special, const int32_t *wanted)
+int encodes(Tokenizer *t, const char *text, size_t size, int special, const int32_t *wanted)
 {
     size_t count, at = 0;
     int32_t *ids = tokenizer_encode(t, text, size, special, &count);
@@ -1319,7 +1310,7 @@ static int encodes(Tokenizer *t, const char *text, size_t size, int special, con
 
 /* What tiktoken gives: contractions and what only looks like one, numbers and letters of other
  * scripts, white space of every kind and before it, control characters, emoji. */
-static void test_vectors(void)
+void test_vectors(void)
 {
     static const struct { const char *text; int special; int32_t ids[20]; } vectors[] = {
         {"don't", 0, {9099, 470, -1}},
@@ -1362,7 +1353,7 @@ static void test_vectors(void)
 }
 
 /* All 400 vectors, if the file they come from is there. */
-static void test_all_vectors(void)
+void test_all_vectors(void)
 {
     size_t size;
     int count = 0;
@@ -1390,7 +1381,7 @@ static void test_all_vectors(void)
 }
 
 /* Any bytes come back: noise, noise with much white space and quotes, cut and mixed UTF-8. */
-static void test_round_trip(void)
+void test_round_trip(void)
 {
     static const char *const scraps[18] = {
         " ", "  ", "'", "'s", "'ll", "\n", "\u3000", "the", "7", "\u00e9", "\xE2\x82", "\U0001f600",
@@ -1416,7 +1407,7 @@ static void test_round_trip(void)
 
 /* What to merge next, by the definition: of all pairs of neighbours in a piece the most frequent,
  * of equals that of the lowest ids. The token at byte i is id[i]; piece[i] is 1 at each start. */
-static MapEntry most_frequent(const Tokenizer *t, const char *text, int size, const int *id,
+MapEntry most_frequent(const Tokenizer *t, const char *text, int size, const int *id,
                               const char *piece)
 {
     Map pairs = {0};
@@ -1438,7 +1429,7 @@ static MapEntry most_frequent(const Tokenizer *t, const char *text, int size, co
 }
 
 /* 143 merges against that definition, in text without separators, which belong to no piece. */
-static void test_bpe_definition(void)
+void test_bpe_definition(void)
 {
     enum { SIZE = 5000, COUNT = 400 };
     static char text[SIZE], piece[SIZE];
@@ -1467,7 +1458,7 @@ static void test_bpe_definition(void)
     tokenizer_free(t), free(stories);
 }
 
-static void test_bpe_again(void)
+void test_bpe_again(void)
 {
     size_t size;
     char *stories = read_file("data/stories.txt", &size);
@@ -1480,7 +1471,7 @@ static void test_bpe_again(void)
 }
 
 /* A vocabulary file made by hand: 256 bytes in GPT-2's order, end of text. */
-static void test_tokenizer_file(void)
+void test_tokenizer_file(void)
 {
     unsigned char file[HEADER * 4 + 512 + 14], *to = file + HEADER * 4;
     int32_t header[HEADER] = {20240328, 2, 257, 256};
@@ -1504,7 +1495,7 @@ static void test_tokenizer_file(void)
 }
 
 /* What RFC 8259 allows, and where and why all else is refused. */
-static void test_json(void)
+void test_json(void)
 {
     static const char *const good[] = {
         "null", " true ", "\t[ ]\r\n", "{}", "\"\"", "-0", "0.5e+3", "1E-400", "[1,[2,{\"a\":[]}]]",
@@ -1546,7 +1537,7 @@ static void test_json(void)
 }
 
 /* Values and places are what was written; 64 brackets inside each other are allowed, no more. */
-static void test_json_values(void)
+void test_json_values(void)
 {
     const char *text = "{\"a\\u0000b\": [-12.5, \"\\ud83d\\ude00\\n\"]}";
     char error[160], deep[130];
@@ -1619,7 +1610,7 @@ static const struct { const char *name, *header; int bytes; } hostile[] = {
     {"unknown", "{" F32("name", "[1]", "[0,4]") "}", 4}};
 
 /* Write two parts into a scratch file. */
-static void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
+void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
 {
     Writer *w = writer_open(scratch(name));
     writer_put(w, a, a_size);
@@ -1628,7 +1619,7 @@ static void write_file(const char *name, const void *a, size_t a_size, const voi
 }
 
 /* Run a command in the scratch folder; its output, in new memory. */
-static char *shell(const char *command)
+char *shell(const char *command)
 {
     char *line = format("here=$PWD; cd %s && %s", folder, command), *text = allocate(1 << 16, 1);
     FILE *pipe = popen(line, "r");
@@ -1639,13 +1630,13 @@ static char *shell(const char *command)
 }
 
 /* All files of the scratch folder, their sizes and check sums. */
-static char *inventory(void)
+char *inventory(void)
 {
     return shell("find . -type f ! -name '*.txt' ! -path './new/*' -exec cksum {} + | sort -k 3");
 }
 
 /* What is right in the scratch folder. */
-static void good_files(void)
+void good_files(void)
 {
     static const Config tiny = {.T = 16, .V = 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
     static const char *const results[] = {"o/best.bin", "o/model.bin", "o/log.csv", "o/state.bin"};
@@ -1673,7 +1664,7 @@ static void good_files(void)
     free(shell("\"$here\"/prepare export m --tokenizer t --out hf"));
 }
 
-static void bad_folder(void)
+void bad_folder(void)
 {
     static int done;
     if (done++) return;
@@ -1704,7 +1695,7 @@ static void bad_folder(void)
 
 typedef struct { const char *command; int status; const char *message; } Bad;
 
-static void test_bad(const void *rows)
+void test_bad(const void *rows)
 {
     int count = 0;
     bad_folder();
@@ -1837,7 +1828,7 @@ static const Bad bad_options[] = {
     {"train_gpt train --data d --tokenizer t --channels 100 --heads 3", 1, "cannot be shared"},
     {"train_gpt", 1, "data/support_train.bin is missing: run make"},
     {"train_gpt train --lr 1e-3", 2, "--data is missing"},
-    {"train_gpt train --data d --lr 1e-3,fast", 1, ""},
+    {"train_gpt train --data d --lr 1e-3,fast", 2, "--lr: expected a number, found 'fast'"},
     {"train_gpt eval --data d", 2, "--model is missing"},
     {"train_gpt eval --model m --tokenizer t", 2, "--data is missing"},
     {"train_gpt eval --model m --tokenizer t --pairs text.txt", 1, "text.txt, line 1"},
@@ -1875,7 +1866,7 @@ static const Bad bad_places[] = {
     {0}};
 
 /* Copies with one byte changed: programs may accept or refuse them, but must come to an end. */
-static void test_random_changes(void)
+void test_random_changes(void)
 {
     static const char *const kinds[5][3] = {
         {"m", "x", "train_gpt generate --tokenizer t --tokens 2 --model x"},
@@ -1915,7 +1906,7 @@ typedef struct {
 } Test;
 
 /* The course names functions as `name()`: each must be defined in one of the programs. */
-static void test_course(void)
+void test_course(void)
 {
     static const char *const programs[] = {"tokenizer.c", "train_gpt.c", "prepare.c", "test_gpt.c"};
     glob_t chapters;
@@ -2009,7 +2000,7 @@ static const Test tests[] = {
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */
-static void run_tests(const char *wanted, int *passed, int *failed)
+void run_tests(const char *wanted, int *passed, int *failed)
 {
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         const Test *t = &tests[i];
@@ -2025,7 +2016,7 @@ static void run_tests(const char *wanted, int *passed, int *failed)
 }
 
 /* Let ./test_gpt_double run the same tests in double; its lines but the last become ours. */
-static void run_double(const char *wanted, int *passed, int *failed)
+void run_double(const char *wanted, int *passed, int *failed)
 {
     char line[1000];
     int more_passed = 0, more_failed = 0, counted = 0;

@@ -16,9 +16,6 @@
  * [Sennrich et al. 2016] Neural Machine Translation of Rare Words with Subword Units
  * [Radford et al. 2019]  Language Models are Unsupervised Multitask Learners (GPT-2)
  */
-#ifndef TOKENIZER_C
-#define TOKENIZER_C
-
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -308,6 +305,60 @@ int options_parse(const Option *options, char command, const char *usage, int ar
         else die_usage("--%s: a value is missing", o->name);
     }
     return words;
+}
+
+/* ---- arrays that grow, lines, white space ---- */
+
+/* Make room in an array of `count` elements for one more: its capacity doubles at powers of two. */
+void *grow(void *array, size_t count, size_t size)
+{
+    return count & (count - 1) ? array : reallocate(array, 2 * count + 1, size);
+}
+
+/* Walks over the lines of a text: Lines l = {.at = text, .end = text + size}; while (next_line(&l))
+ * sets text and size, without the \n or \r\n that ends the line, and number, from 1. */
+typedef struct { const char *at, *end, *text; size_t size; int number; } Lines;
+
+int next_line(Lines *l)
+{
+    if (l->at >= l->end) return 0;
+    const char *stop = memchr(l->at, '\n', (size_t)(l->end - l->at));
+    if (!stop) stop = l->end;
+    l->text = l->at, l->size = (size_t)(stop - l->at), l->at = stop + 1, l->number++;
+    if (l->size && l->text[l->size - 1] == '\r') l->size--;
+    return 1;
+}
+
+/* Leave out the white space at both ends of a text. */
+void trim(const char **text, size_t *size)
+{
+    while (*size && isspace((unsigned char)(*text)[*size - 1])) --*size;
+    while (*size && isspace((unsigned char)**text)) ++*text, --*size;
+}
+
+/* ---- bytes that grow; a zero byte follows them ---- */
+
+typedef struct { char *bytes; size_t size, capacity; } Text;
+
+void text_add(Text *t, const char *bytes, size_t size)
+{
+    if (t->size + size >= t->capacity)
+        t->bytes = reallocate(t->bytes, t->capacity = 2 * (t->size + size) + 64, 1);
+    if (size) memcpy(t->bytes + t->size, bytes, size);
+    t->bytes[t->size += size] = 0;
+}
+
+__attribute__((format(printf, 2, 3)))
+void text_print(Text *t, const char *form, ...)
+{
+    va_list args;
+    char *more;
+    va_start(args, form);
+    int size = vasprintf(&more, form, args);
+    va_end(args);
+    if (size < 0) die("out of memory");
+    text_add(t, more, (size_t)size);
+    free(more);
 }
 
 /* ---- a map from strings of bytes, which stay where they are, to numbers ---- */
@@ -1369,4 +1420,3 @@ int main(int argc, char **argv)
     return 0;
 }
 #endif /* NO_MAIN_TOKENIZER */
-#endif /* TOKENIZER_C */

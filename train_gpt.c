@@ -17,12 +17,11 @@
  * [Dao et al. 2022] FlashAttention                       [Loshchilov & Hutter 2019] AdamW
  * [Srivastava et al. 2014] Dropout                       [Pascanu et al. 2013] gradient clipping
  */
-#ifndef TRAIN_GPT_C
-#define TRAIN_GPT_C
 #define NO_MAIN_TOKENIZER
 #include "tokenizer.c"
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -50,6 +49,14 @@ int threads(void)
 #else
     return 1;
 #endif
+}
+
+void use_threads(int count)
+{
+#ifdef _OPENMP
+    omp_set_num_threads(count);
+#endif
+    (void)count;
 }
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
@@ -291,7 +298,7 @@ void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const 
 }
 
 /* One tile of `rows` x `columns`. A tile that sticks out of c is computed in a corner apart. */
-static void tile(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
+void tile(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
                  size_t step, int rowwise, const real *b, int depth, int rows, int columns)
 {
     real corner[MR * NR] __attribute__((aligned(64)));
@@ -316,7 +323,7 @@ static void tile(real *c, size_t ldc, const real *start, size_t start_rs, const 
  * products; with b's rows contiguous it is a sum of them. One token's step of generation is all of
  * this kind, and as fast as the weights can be read: dot calls for b's next rows ahead of time,
  * since a row is too short for the processor to notice in time that another one follows. */
-static real dot(const real *a, const real *b, int n)
+real dot(const real *a, const real *b, int n)
 {
     enum { AHEAD = 1024 };
     vector sum[4] = {{0}};
@@ -333,7 +340,7 @@ static real dot(const real *a, const real *b, int n)
         for (int j = 0; j < half; j++) sum[0][j] += sum[0][j + half];
     return rest + sum[0][0];
 }
-static void matmul_few_rows(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b,
+void matmul_few_rows(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b,
                             int rows, int columns, int depth)
 {
     int dots = a.cs == 1 && b.rs == 1;
@@ -419,13 +426,13 @@ void matmul(real *c, size_t ldc, const real *start, size_t start_rs, View a, Vie
  */
 
 /* ---- embedding: x(N, C) = wte[token] + wpe[position].  A document's first token has position 0:
- * first(B, T) says at which t the document of each token begins. `past` tokens came before. ---- */
-void embedding_forward(real *x, const int *tokens, const int *first, const real *wte,
+ * doc_start(B, T) says at which t the document of each token begins. `past` tokens came before. ---- */
+void embedding_forward(real *x, const int *tokens, const int *doc_start, const real *wte,
                        const real *wpe, int B, int past, int T, int C)
 {
 #pragma omp parallel for
     for (int n = 0; n < B * T; n++) {
-        int position = past + n % T - (first ? first[n] : 0);
+        int position = past + n % T - (doc_start ? doc_start[n] : 0);
         const real *token = wte + (size_t)tokens[n] * C, *place = wpe + (size_t)position * C;
         for (int c = 0; c < C; c++) x[(size_t)n * C + c] = token[c] + place[c];
     }
@@ -433,7 +440,7 @@ void embedding_forward(real *x, const int *tokens, const int *first, const real 
 
 /* dwte[token] += dx, dwpe[position] += dx. One token may stand at many n, so threads share out the
  * channels, not the rows. */
-void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *tokens, const int *first,
+void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *tokens, const int *doc_start,
                         int B, int T, int C)
 {
     enum { STRIPE = 64 };
@@ -441,7 +448,7 @@ void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *token
     for (int c0 = 0; c0 < C; c0 += STRIPE)
         for (int n = 0; n < B * T; n++) {
             real *token = dwte + (size_t)tokens[n] * C,
-                 *place = dwpe + (size_t)(n % T - first[n]) * C;
+                 *place = dwpe + (size_t)(n % T - doc_start[n]) * C;
             for (int c = c0; c < min_int(C, c0 + STRIPE); c++) {
                 token[c] += dx[(size_t)n * C + c];
                 place[c] += dx[(size_t)n * C + c];
@@ -567,7 +574,7 @@ void dropout(real *x, size_t count, real p, uint64_t key)
 }
 
 /* ---- causal attention. qkv holds q(C), k(C), v(C) side by side for each token, a head owning HS
- * of each C. For a query t and the keys j it may see, first[t] <= j <= t:
+ * of each C. For a query t and the keys j it may see, doc_start[t] <= j <= t:
  *     s_j = q.k_j / sqrt(HS)     p_j = e^(s_j - lse),  lse = log sum e^s_j     out = sum p_j v_j.
  * Queries are taken in blocks of QB, so that only (T, QB) scores exist at a time, and only lse is
  * kept: backward makes them again [Dao et al. 2022]. Scores are stored (keys, queries): then the
@@ -580,19 +587,19 @@ enum { QB = 64 };
  * query i alone sees low[i] <= j - j0 < high[i]. Scores have `width` columns: whole vectors. */
 typedef struct { int count, width, j0, keys, low[QB], high[QB]; } Queries;
 
-static Queries queries_at(int t0, int T, int past, const int *first)
+Queries queries_at(int t0, int T, int past, const int *doc_start)
 {
-    Queries q = {.count = min_int(QB, T - t0), .j0 = first ? first[t0] : 0};
+    Queries q = {.count = min_int(QB, T - t0), .j0 = doc_start ? doc_start[t0] : 0};
     q.width = (q.count + VL - 1) / VL * VL;
     q.keys = past + t0 + q.count - q.j0;
     for (int i = 0; i < q.count; i++) {
-        q.low[i] = (first ? first[t0 + i] : 0) - q.j0;
+        q.low[i] = (doc_start ? doc_start[t0 + i] : 0) - q.j0;
         q.high[i] = past + t0 + i + 1 - q.j0;
     }
     return q;
 }
 
-static real *scores_memory(int tables, int keys) /* of this thread, (tables, keys, QB) */
+real *scores_memory(int tables, int keys) /* of this thread, (tables, keys, QB) */
 {
     static _Thread_local real *memory;
     static _Thread_local size_t size;
@@ -605,7 +612,7 @@ static real *scores_memory(int tables, int keys) /* of this thread, (tables, key
 }
 
 /* Scores that a query may not see become -infinity, and so their probabilities 0. */
-static void scores_mask(real *s, const Queries *q)
+void scores_mask(real *s, const Queries *q)
 {
     for (int j = 0; j < q->keys; j++) {
         if (j >= q->low[q->count - 1] && j < q->high[0]) continue;      /* seen by all */
@@ -615,7 +622,7 @@ static void scores_mask(real *s, const Queries *q)
 }
 
 /* Dropout on scores(keys, width): the mask of a score depends on its query and its key. */
-static void scores_dropout(real *s, const Queries *q, real drop, uint64_t key, size_t row)
+void scores_dropout(real *s, const Queries *q, real drop, uint64_t key, size_t row)
 {
     uint64_t keys[QB];
     for (int i = 0; i < q->width; i++) keys[i] = random_key(key, row + i);
@@ -624,7 +631,7 @@ static void scores_dropout(real *s, const Queries *q, real drop, uint64_t key, s
 }
 
 /* Scores s(keys, width) become e^(s - top); lse is set, and part to 1/sum. */
-static void scores_softmax(real *s, real *lse, real *part, const Queries *q, real scale)
+void scores_softmax(real *s, real *lse, real *part, const Queries *q, real scale)
 {
     real top[QB], sum[QB] = {0}, *end = s + (size_t)q->keys * q->width;
     int n = q->width;
@@ -640,7 +647,7 @@ static void scores_softmax(real *s, real *lse, real *part, const Queries *q, rea
 }
 
 /* qkv has `rows` tokens for each b, of which `past` came before the T whose out is wanted. */
-void attention_forward(real *out, real *lse, const real *qkv, const int *first, int B, int past,
+void attention_forward(real *out, real *lse, const real *qkv, const int *doc_start, int B, int past,
                        int T, int rows, int C, int NH, real drop, uint64_t key)
 {
     int HS = C / NH, blocks = (T + QB - 1) / QB;
@@ -648,7 +655,7 @@ void attention_forward(real *out, real *lse, const real *qkv, const int *first, 
     for (int b = 0; b < B; b++)
         for (int h = 0; h < NH; h++)
             for (int block = blocks - 1; block >= 0; block--) {
-                Queries n = queries_at(block * QB, T, past, first ? first + b * T : NULL);
+                Queries n = queries_at(block * QB, T, past, doc_start ? doc_start + b * T : NULL);
                 size_t row = ((size_t)b * NH + h) * T + block * QB;
                 const real *head = qkv + (size_t)b * rows * 3 * C + h * HS;
                 const real *q = head + (size_t)(past + block * QB) * 3 * C;
@@ -669,7 +676,7 @@ void attention_forward(real *out, real *lse, const real *qkv, const int *first, 
 
 /* Scores p(keys, width) become probabilities, and dp becomes ds, by the equations below; p_dp is
  * sum_j p_j dp_j for each query. */
-static void scores_backward(real *p, real *dp, const real *lse, const real *p_dp, const Queries *q,
+void scores_backward(real *p, real *dp, const real *lse, const real *p_dp, const Queries *q,
                             real scale)
 {
     for (int j = 0; j < q->keys; j++, p += q->width, dp += q->width)
@@ -685,15 +692,15 @@ static void scores_backward(real *p, real *dp, const real *lse, const real *p_dp
  *   dq = sum_j ds_j k_j / sqrt(HS)      dk_j = ds_j q / sqrt(HS)
  * and sum_i p_i dp_i = dout . sum_i m_i p_i v_i = dout.out needs no scores. This is one head of one
  * b, whose arrays the pointers are; `row` is its first row of all B*NH*T. */
-static void attention_backward_head(real *dq, const real *d_o, const real *q, const real *o,
-                                    const real *lse, const int *first, int T, int C, int HS,
+void attention_backward_head(real *dq, const real *d_o, const real *q, const real *o,
+                                    const real *lse, const int *doc_start, int T, int C, int HS,
                                     real drop, uint64_t key, size_t row)
 {
     size_t ld = 3 * (size_t)C;
     for (int t = 0; t < T; t++)
         for (int c = C; c < 3 * C; c += C) memset(dq + t * ld + c, 0, HS * sizeof(real));
     for (int t0 = 0; t0 < T; t0 += QB, dq += QB * ld, q += QB * ld, d_o += QB * C, o += QB * C) {
-        Queries n = queries_at(t0, T, 0, first);
+        Queries n = queries_at(t0, T, 0, doc_start);
         const real *k = q - (t0 - n.j0) * ld + C, *v = k + C;
         real *dk = dq - (t0 - n.j0) * ld + C, *dv = dk + C;
         real *p = scores_memory(2, T), *dp = p + (size_t)n.keys * n.width;
@@ -716,7 +723,7 @@ static void attention_backward_head(real *dq, const real *d_o, const real *q, co
 
 /* Keys are shared by all queries of a head, so a head is one thread's work. */
 void attention_backward(real *dqkv, const real *dout, const real *qkv, const real *out,
-                        const real *lse, const int *first, int B, int T, int C, int NH, real drop,
+                        const real *lse, const int *doc_start, int B, int T, int C, int NH, real drop,
                         uint64_t key)
 {
     int HS = C / NH;
@@ -726,12 +733,12 @@ void attention_backward(real *dqkv, const real *dout, const real *qkv, const rea
             size_t token = (size_t)b * T, row = ((size_t)b * NH + h) * T, at = token * C + h * HS;
             size_t at3 = token * 3 * C + h * HS;
             attention_backward_head(dqkv + at3, dout + at, qkv + at3, out + at, lse + row,
-                                    first + token, T, C, HS, drop, key, row);
+                                    doc_start + token, T, C, HS, drop, key, row);
         }
 }
 
 /* Largest of n numbers, from VL lists: for NaN's sake a compiler may not do that by itself. */
-static real maximum(const real *x, int n)
+real maximum(const real *x, int n)
 {
     real top[VL];
     int j = 0;
@@ -926,25 +933,25 @@ void config_check(Config c, const char *where)
     X(gelu,      4 * c.C,          0, 0)                                                           \
     X(proj,      c.C,              0, 0)
 
-typedef struct { real ACTIVATIONS(FIELD) *end; } Acts;
-enum { ACTS = sizeof(Acts) / sizeof(real *) - 1 };
+typedef struct { real ACTIVATIONS(FIELD) *end; } Activations;
+enum { ACTIVATION_COUNT = sizeof(Activations) / sizeof(real *) - 1 };
 
 typedef enum { TRAINING, INFERENCE } Mode;
 
 /* Rates of dropout and the key of this step's masks. All zero: none. */
 typedef struct { real embedding, attention, residual; uint64_t key; } Dropout;
-enum { AT_EMBEDDING, AT_ATTENTION, AT_ATTPROJ, AT_FCPROJ, PLACES };
-static uint64_t place_key(Dropout d, int l, int place)
+enum { AT_EMBEDDING, AT_ATTENTION, AT_ATTPROJ, AT_FCPROJ, SITES };
+uint64_t site_key(Dropout d, int l, int place)
 {
-    return random_key(d.key, (uint64_t)l * PLACES + place);
+    return random_key(d.key, (uint64_t)l * SITES + place);
 }
 
 /* A batch: rows of T tokens; targets are the tokens one later, weights what each counts in the
  * loss, first as in embedding_forward. */
 typedef struct {
     int B, T;
-    int *tokens, *targets, *first;
-    real *weights;
+    int *tokens, *targets, *doc_start;
+    real *loss_weight;
 } Batch;
 
 Batch batch_new(int B, int T)
@@ -952,7 +959,7 @@ Batch batch_new(int B, int T)
     int *ints = allocate((size_t)3 * B * T, sizeof(int));
     return (Batch){B, T, ints, ints + B * T, ints + 2 * B * T, allocate_reals((size_t)B * T)};
 }
-void batch_free(Batch *b) { free(b->tokens); free_reals(b->weights); }
+void batch_free(Batch *b) { free(b->tokens); free_reals(b->loss_weight); }
 
 typedef struct {
     Config c;
@@ -962,11 +969,11 @@ typedef struct {
     int frozen;                                               /* blocks below are not trained */
     Mode mode;
     int B, T;                                                 /* what activations have room for */
-    Acts a;
-    size_t strides[ACTS];                                     /* from layer to layer, or 0 */
-    real *dres, *dwide, *dproj, *room; /* (N, C), (N, 4C), (N, C), the head's */
+    Activations a;
+    size_t strides[ACTIVATION_COUNT];                                     /* from layer to layer, or 0 */
+    real *dres, *dwide, *dproj, *scratch; /* (N, C), (N, 4C), (N, C), the head's */
     double *loss;                                             /* of each position, (N) */
-    int *best;                                                /* its most likely token, (N) */
+    int *argmax;                                              /* its most likely token, (N) */
 } Model;
 
 /* A model of this shape, all weights zero. */
@@ -997,12 +1004,12 @@ void model_initialize(Model *m, uint64_t seed)
     }
 }
 
-size_t head_room(Config c, int rows) { return (size_t)rows * (c.Vp + 2 * c.C); }
+size_t head_scratch_size(Config c, int rows) { return (size_t)rows * (c.Vp + 2 * c.C); }
 
 /* Numbers in the activations of a batch, by tensor; returns their sum. Layers below `frozen` share
  * the memory of the first that is trained: nothing will ask for theirs again. */
-size_t acts_describe(Config c, Mode mode, int frozen, int B, int T, size_t sizes[ACTS],
-                     size_t strides[ACTS])
+size_t activations_describe(Config c, Mode mode, int frozen, int B, int T, size_t sizes[ACTIVATION_COUNT],
+                     size_t strides[ACTIVATION_COUNT])
 {
     size_t i = 0, sum = 0;
 #define ACT(name, numbers, training, generation)                                                   \
@@ -1019,17 +1026,17 @@ size_t acts_describe(Config c, Mode mode, int frozen, int B, int T, size_t sizes
  * too. Call again to change B, T or mode. */
 void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
 {
-    size_t sizes[ACTS], count = acts_describe(m->c, mode, frozen, B, T, sizes, m->strides);
+    size_t sizes[ACTIVATION_COUNT], count = activations_describe(m->c, mode, frozen, B, T, sizes, m->strides);
     size_t N = (size_t)B * T, C = m->c.C;
     if (T > m->c.T) die("the model's context is %d tokens; %d do not fit", m->c.T, T);
-    free_reals(m->a.res), free_reals(m->room), free(m->loss), free(m->best);
+    free_reals(m->a.res), free_reals(m->scratch), free(m->loss), free(m->argmax);
     free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
     m->mode = mode, m->B = B, m->T = T, m->frozen = frozen;
     m->a.res = allocate_reals(count);
-    for (int i = 0; i < ACTS; i++) (&m->a.res)[i + 1] = (&m->a.res)[i] + sizes[i];
-    m->room = allocate_reals(head_room(m->c, min_int(N, CHUNK)));
+    for (int i = 0; i < ACTIVATION_COUNT; i++) (&m->a.res)[i + 1] = (&m->a.res)[i] + sizes[i];
+    m->scratch = allocate_reals(head_scratch_size(m->c, min_int(N, CHUNK)));
     m->loss = allocate(N, sizeof(double));
-    m->best = allocate(N, sizeof(int));
+    m->argmax = allocate(N, sizeof(int));
     m->dres = m->dwide = m->dproj = NULL;
     if (mode != TRAINING) return;
     m->dres = allocate_reals(N * C);
@@ -1044,52 +1051,52 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
 void model_free(Model *m)
 {
     free_reals(m->w.wte), free_reals(m->g.wte), free_reals(m->m.wte), free_reals(m->v.wte);
-    free_reals(m->a.res), free_reals(m->room), free(m->loss), free(m->best);
+    free_reals(m->a.res), free_reals(m->scratch), free(m->loss), free(m->argmax);
     free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
     free(m);
 }
 
 /* Activations of layer l. */
-static Acts acts_layer(const Model *m, int l)
+Activations activations_layer(const Model *m, int l)
 {
-    Acts a = m->a;
+    Activations a = m->a;
     int slot = m->mode == TRAINING ? max_int(0, l - m->frozen) : l;
-    for (int i = 0; i < ACTS; i++) (&a.res)[i] += slot * m->strides[i];
+    for (int i = 0; i < ACTIVATION_COUNT; i++) (&a.res)[i] += slot * m->strides[i];
     return a;
 }
 
 /* One block, from a.res to out. `past` tokens were computed before and their keys and values are in
  * qkv, which has room for `rows` tokens of each b; then either B or T is 1. */
-static void block_forward(real *out, Acts a, Params w, const int *first, int B, int past, int T,
+void block_forward(real *out, Activations a, Params w, const int *doc_start, int B, int past, int T,
                           int rows, int C, int NH, Dropout d, int l)
 {
     int N = B * T, apart = T == 1 ? rows : 1;
     layernorm_forward(a.ln, a.ln1_mean, a.ln1_rstd, a.res, w.ln1_w, w.ln1_b, N, C);
     linear_forward(a.qkv + (size_t)past * 3 * C, (size_t)apart * 3 * C, a.ln, w.qkv_w, w.qkv_b, N,
                    C, 3 * C);
-    attention_forward(a.att, a.lse, a.qkv, first, B, past, T, rows, C, NH, d.attention,
-                      place_key(d, l, AT_ATTENTION));
+    attention_forward(a.att, a.lse, a.qkv, doc_start, B, past, T, rows, C, NH, d.attention,
+                      site_key(d, l, AT_ATTENTION));
     linear_forward(a.proj, C, a.att, w.attproj_w, w.attproj_b, N, C, C);
-    dropout(a.proj, (size_t)N * C, d.residual, place_key(d, l, AT_ATTPROJ));
+    dropout(a.proj, (size_t)N * C, d.residual, site_key(d, l, AT_ATTPROJ));
     residual_forward(a.res2, a.res, a.proj, (size_t)N * C);
 
     layernorm_forward(a.ln, a.ln2_mean, a.ln2_rstd, a.res2, w.ln2_w, w.ln2_b, N, C);
     linear_forward(a.fc, 4 * C, a.ln, w.fc_w, w.fc_b, N, C, 4 * C);
     gelu_forward(a.gelu, a.fc, (size_t)N * 4 * C);
     linear_forward(a.proj, C, a.gelu, w.fcproj_w, w.fcproj_b, N, 4 * C, C);
-    dropout(a.proj, (size_t)N * C, d.residual, place_key(d, l, AT_FCPROJ));
+    dropout(a.proj, (size_t)N * C, d.residual, site_key(d, l, AT_FCPROJ));
     residual_forward(out, a.res2, a.proj, (size_t)N * C);
 }
 
 /* The block backwards. dres holds the gradient of its output, then of its input: each half passes
  * it on unchanged, and layernorm_backward adds what came through the branch. */
-static void block_backward(Model *m, Acts a, Params w, Params g, const int *first, int B, int T,
+void block_backward(Model *m, Activations a, Params w, Params g, const int *doc_start, int B, int T,
                            Dropout d, int l)
 {
     int N = B * T, C = m->c.C, NH = m->c.NH;
     real *dres = m->dres, *dwide = m->dwide, *dproj = m->dproj;
     memcpy(dproj, dres, (size_t)N * C * sizeof(real));
-    dropout(dproj, (size_t)N * C, d.residual, place_key(d, l, AT_FCPROJ));
+    dropout(dproj, (size_t)N * C, d.residual, site_key(d, l, AT_FCPROJ));
     gelu_forward(a.gelu, a.fc, (size_t)N * 4 * C);
     linear_backward(dwide, g.fcproj_w, g.fcproj_b, dproj, a.gelu, w.fcproj_w, N, 4 * C, C);
     gelu_backward(dwide, dwide, a.fc, (size_t)N * 4 * C);
@@ -1099,55 +1106,55 @@ static void block_backward(Model *m, Acts a, Params w, Params g, const int *firs
                        C);
 
     memcpy(dproj, dres, (size_t)N * C * sizeof(real));
-    dropout(dproj, (size_t)N * C, d.residual, place_key(d, l, AT_ATTPROJ));
+    dropout(dproj, (size_t)N * C, d.residual, site_key(d, l, AT_ATTPROJ));
     linear_backward(a.proj, g.attproj_w, g.attproj_b, dproj, a.att, w.attproj_w, N, C, C);
-    attention_backward(dwide, a.proj, a.qkv, a.att, a.lse, first, B, T, C, NH, d.attention,
-                       place_key(d, l, AT_ATTENTION));
+    attention_backward(dwide, a.proj, a.qkv, a.att, a.lse, doc_start, B, T, C, NH, d.attention,
+                       site_key(d, l, AT_ATTENTION));
     layernorm_forward(a.ln, a.ln1_mean, a.ln1_rstd, a.res, w.ln1_w, w.ln1_b, N, C);
     linear_backward(dproj, g.qkv_w, g.qkv_b, dwide, a.ln, w.qkv_w, N, C, 3 * C);
     layernorm_backward(dres, g.ln1_w, g.ln1_b, dproj, a.res, a.ln1_mean, a.ln1_rstd, w.ln1_w, N, C);
 }
 
 /* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C): the last layernorm's output. */
-void model_forward(Model *m, const int *tokens, const int *first, int B, int past, int T, Dropout d)
+void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T, Dropout d)
 {
     Config c = m->c;
     int rows = m->mode == TRAINING ? T : m->T;
     assert(past + T <= m->T && B <= m->B && (m->mode == INFERENCE || past == 0));
     assert(rows == T || B == 1 || T == 1);
-    embedding_forward(acts_layer(m, 0).res, tokens, first, m->w.wte, m->w.wpe, B, past, T, c.C);
-    dropout(acts_layer(m, 0).res, (size_t)B * T * c.C, d.embedding,
-            place_key(d, c.L, AT_EMBEDDING));
+    embedding_forward(activations_layer(m, 0).res, tokens, doc_start, m->w.wte, m->w.wpe, B, past, T, c.C);
+    dropout(activations_layer(m, 0).res, (size_t)B * T * c.C, d.embedding,
+            site_key(d, c.L, AT_EMBEDDING));
     for (int l = 0; l < c.L; l++) {
-        real *out = l + 1 < c.L ? acts_layer(m, l + 1).res : m->a.final_res;
-        block_forward(out, acts_layer(m, l), params_layer(m->tensors, m->w, l), first, B, past, T,
+        real *out = l + 1 < c.L ? activations_layer(m, l + 1).res : m->a.final_res;
+        block_forward(out, activations_layer(m, l), params_layer(m->tensors, m->w, l), doc_start, B, past, T,
                       rows, c.C, c.NH, d, l);
     }
     layernorm_forward(m->a.ln, m->a.lnf_mean, m->a.lnf_rstd, m->a.final_res, m->w.lnf_w, m->w.lnf_b,
                       B * T, c.C);
 }
 
-/* Forward, then the loss of every position into m->loss and its best token into m->best; with
+/* Forward, then the loss of every position into m->loss and its best token into m->argmax; with
  * `backward`, add the gradients of sum(weights * loss) to m->g. Returns that sum. */
 double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int backward)
 {
     Config c = m->c;
     int N = b->B * b->T;
     double sum = 0;
-    model_forward(m, b->tokens, b->first, b->B, 0, b->T, d);
-    head_loss(m->dproj, m->frozen ? NULL : m->g.wte, m->loss, m->best, m->a.ln, m->w.wte,
-              b->targets, b->weights, smoothing, backward, N, c.C, c.V, c.Vp, m->room);
-    for (int n = 0; n < N; n++) sum += (double)b->weights[n] * m->loss[n];
+    model_forward(m, b->tokens, b->doc_start, b->B, 0, b->T, d);
+    head_loss(m->dproj, m->frozen ? NULL : m->g.wte, m->loss, m->argmax, m->a.ln, m->w.wte,
+              b->targets, b->loss_weight, smoothing, backward, N, c.C, c.V, c.Vp, m->scratch);
+    for (int n = 0; n < N; n++) sum += (double)b->loss_weight[n] * m->loss[n];
     if (!backward) return sum;
     memset(m->dres, 0, (size_t)N * c.C * sizeof(real));
     layernorm_backward(m->dres, m->g.lnf_w, m->g.lnf_b, m->dproj, m->a.final_res, m->a.lnf_mean,
                        m->a.lnf_rstd, m->w.lnf_w, N, c.C);
     for (int l = c.L - 1; l >= m->frozen; l--)
-        block_backward(m, acts_layer(m, l), params_layer(m->tensors, m->w, l),
-                       params_layer(m->tensors, m->g, l), b->first, b->B, b->T, d, l);
+        block_backward(m, activations_layer(m, l), params_layer(m->tensors, m->w, l),
+                       params_layer(m->tensors, m->g, l), b->doc_start, b->B, b->T, d, l);
     if (m->frozen) return sum;
-    dropout(m->dres, (size_t)N * c.C, d.embedding, place_key(d, c.L, AT_EMBEDDING));
-    embedding_backward(m->g.wte, m->g.wpe, m->dres, b->tokens, b->first, b->B, b->T, c.C);
+    dropout(m->dres, (size_t)N * c.C, d.embedding, site_key(d, c.L, AT_EMBEDDING));
+    embedding_backward(m->g.wte, m->g.wpe, m->dres, b->tokens, b->doc_start, b->B, b->T, c.C);
     return sum;
 }
 
@@ -1225,16 +1232,16 @@ typedef struct { double lr, b1, b2, eps, decay, l1, clip; } AdamW;
 
 /* One step on the gradients in m->g, clipped to length `clip` (0: not) [Pascanu et al. 2013].
  * Returns their length before. */
-double model_update(Model *m, AdamW o, int step)
+double model_update(Model *m, AdamW a, int step)
 {
-    double norm = gradient_norm(m), scale = o.clip > 0 && norm > o.clip ? o.clip / norm : 1;
+    double norm = gradient_norm(m), scale = a.clip > 0 && norm > a.clip ? a.clip / norm : 1;
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
         size_t from = trained_from(m, t), count = tensor_size(m, t) - from;
         int decays = t->rows > 1;
         adamw((&m->w.wte)[i] + from, (&m->g.wte)[i] + from, (&m->m.wte)[i] + from,
-              (&m->v.wte)[i] + from, count, scale, o.lr, o.b1, o.b2, o.eps, decays ? o.decay : 0,
-              decays ? o.l1 : 0, step);
+              (&m->v.wte)[i] + from, count, scale, a.lr, a.b1, a.b2, a.eps, decays ? a.decay : 0,
+              decays ? a.l1 : 0, step);
     }
     return norm;
 }
@@ -1255,10 +1262,10 @@ double schedule(const char *kind, int step, int warmup, int steps, double floor)
  *
  * A token file is running text, or examples: documents <|endoftext|> prompt completion
  * <|endoftext|> with a flag per token that says which targets count. Both become rows of T made of
- * pieces. Running text is cut into pieces of T; the cut moves from epoch to epoch. Documents are
+ * segments. Running text is cut into segments of T; the cut moves from epoch to epoch. Documents are
  * packed: each row begins with the longest one left, and is filled up by those of the others whose
  * lengths add up best, in new company each epoch. Attention and positions begin anew with each
- * piece, so packing changes nothing in the mathematics, and wastes next to nothing.
+ * segment, so packing changes nothing in the mathematics, and wastes next to nothing.
  * Rejected: best-fit decreasing, which leaves 3% of the places empty where this leaves 0.3%.
  */
 
@@ -1267,11 +1274,11 @@ typedef struct {
     int examples;                                             /* documents and flags, not text */
     size_t count;
     uint16_t *ids;
-    uint8_t *counts;                                          /* examples: is this a target? */
+    uint8_t *loss_mask;                                          /* examples: is this a target? */
 } Tokens;
 
 /* Append the token file at path, whose ids must be below V, to t. */
-static void tokens_append(Tokens *t, const char *path, int V)
+void tokens_append(Tokens *t, const char *path, int V)
 {
     Reader r = reader_open(path);
     int32_t header[HEADER];
@@ -1293,8 +1300,8 @@ static void tokens_append(Tokens *t, const char *path, int V)
             die("%s: token %zu is %d, but the model's vocabulary has %d: prepare the data with the "
                 "model's own tokenizer", path, i - t->count, t->ids[i], V);
     if (examples) {
-        t->counts = reallocate(t->counts, t->count + count, 1);
-        reader_get(&r, t->counts + t->count, count);
+        t->loss_mask = reallocate(t->loss_mask, t->count + count, 1);
+        reader_get(&r, t->loss_mask + t->count, count);
     }
     t->count += count;
     reader_close(&r);
@@ -1313,23 +1320,23 @@ Tokens tokens_read(const char *names, const char *part, int V)
     free(list);
     return t;
 }
-void tokens_free(Tokens *t) { free(t->ids), free(t->counts); }
+void tokens_free(Tokens *t) { free(t->ids), free(t->loss_mask); }
 
-/* A piece is `length` inputs from `from`; their targets stand one further. */
-typedef struct { size_t from; int length, row, index; } Piece;
+/* A segment is `length` inputs from `from`; their targets stand one further. */
+typedef struct { size_t from; int length, row, index; } Segment;
 
 typedef struct {
     const Tokens *tokens;
     int T, end_of_text, shuffle;
     uint64_t key;
     int epoch, row, rows;      /* where reading stands; rows an epoch */
-    Piece *documents, *pieces; /* in the file's order; in the epoch's */
-    int count, cut;                                           /* of pieces; of documents too long */
-    int next;                                                 /* piece with which `row` begins */
-} Feed;
+    Segment *documents, *segments; /* in the file's order; in the epoch's */
+    int count, cut;                                           /* of segments; of documents too long */
+    int next;                                                 /* segment with which `row` begins */
+} DataLoader;
 
 /* A random order of 0 .. n-1 [Fisher & Yates 1938]. */
-static int *shuffled(int n, uint64_t key)
+int *shuffled(int n, uint64_t key)
 {
     int *order = allocate(n, sizeof(int));
     for (int i = 0; i < n; i++) order[i] = i;
@@ -1340,18 +1347,18 @@ static int *shuffled(int n, uint64_t key)
     return order;
 }
 
-/* Put the pieces into rows of T. Which sums up to the space of a row can be made of the lengths
+/* Put the segments into rows of T. Which sums up to the space of a row can be made of the lengths
  * that are left? Take lengths in turn, in an order given by `key`: a sum is new if it is an older
  * sum and up to left[n] times length n; last[sum] is that n. Stop when the space itself is a sum,
  * or take the largest there is, and walk back [the subset-sum problem, Bellman 1957]. */
-static void feed_pack(Feed *f, uint64_t key)
+void loader_pack(DataLoader *f, uint64_t key)
 {
     int T = f->T, longest = T, n, sum, *left = allocate(T + 1, sizeof(int));
     int *first = allocate(T + 1, sizeof(int)), *next = allocate(f->count, sizeof(int));
     int *last = allocate(T + 1, sizeof(int)), *used = allocate(T + 1, sizeof(int));
     int *order = shuffled(T, key);
     for (int i = 0; i < f->count; i++) {                      /* lists of equal length, from 1 */
-        n = f->pieces[i].length;
+        n = f->segments[i].length;
         next[i] = first[n], first[n] = i + 1, left[n]++;
     }
     for (f->rows = 0;; f->rows++) {
@@ -1371,99 +1378,99 @@ static void feed_pack(Feed *f, uint64_t key)
         for (sum = T; !last[sum]; sum--) {}
         for (; sum > 0; sum -= n) {
             n = last[sum];
-            f->pieces[first[n] - 1].row = f->rows;
+            f->segments[first[n] - 1].row = f->rows;
             first[n] = next[first[n] - 1], left[n]--;
         }
     }
     free(left), free(first), free(next), free(last), free(used), free(order);
 }
 
-static int piece_order(const void *a, const void *b)
+int segment_order(const void *a, const void *b)
 {
-    const Piece *p = a, *q = b;
+    const Segment *p = a, *q = b;
     return p->row != q->row ? (p->row > q->row) - (p->row < q->row)
                             : (p->from > q->from) - (p->from < q->from);
 }
 
 /* Lay out epoch f->epoch. */
-static void feed_epoch(Feed *f)
+void loader_epoch(DataLoader *f)
 {
     uint64_t key = random_key(f->key, f->epoch);
     size_t spare = f->tokens->count - 1 - (size_t)f->count * f->T;
     size_t shift = f->shuffle && !f->tokens->examples ? random_bits(key, 0) % (spare + 1) : 0;
     int *order = shuffled(f->count, key);
     for (int i = 0; i < f->count; i++) {
-        f->pieces[i] = f->documents[f->shuffle ? order[i] : i];
-        f->pieces[i].from += shift, f->pieces[i].row = i;
+        f->segments[i] = f->documents[f->shuffle ? order[i] : i];
+        f->segments[i].from += shift, f->segments[i].row = i;
     }
     free(order);
     f->rows = f->count;
     if (f->tokens->examples) {
-        feed_pack(f, random_key(key, 1));
+        loader_pack(f, random_key(key, 1));
         order = shuffled(f->rows, random_key(key, 2));
-        for (int i = 0; i < f->count; i++) f->pieces[i].row = order[f->pieces[i].row];
+        for (int i = 0; i < f->count; i++) f->segments[i].row = order[f->segments[i].row];
         free(order);
     }
-    qsort(f->pieces, f->count, sizeof(Piece), piece_order);
+    qsort(f->segments, f->count, sizeof(Segment), segment_order);
 }
 
 /* Read `tokens` in rows of T, in a random order given by `seed`, or in the file's (shuffle 0). */
-Feed feed_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed)
+DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed)
 {
-    Feed f = {.tokens = tokens, .T = T, .end_of_text = end_of_text, .shuffle = shuffle,
+    DataLoader f = {.tokens = tokens, .T = T, .end_of_text = end_of_text, .shuffle = shuffle,
               .key = random_key(seed, 1)};
     size_t windows = (tokens->count - 1) / T, last = 0;
-    f.documents = allocate(tokens->examples ? tokens->count : windows, sizeof(Piece));
+    f.documents = allocate(tokens->examples ? tokens->count : windows, sizeof(Segment));
     for (size_t i = 0; !tokens->examples && i < windows; i++)
-        f.documents[f.count] = (Piece){i * T, T, 0, f.count}, f.count++;
+        f.documents[f.count] = (Segment){i * T, T, 0, f.count}, f.count++;
     for (size_t i = 1; tokens->examples && i < tokens->count; i++) {
         if (tokens->ids[i] != end_of_text) continue;
         size_t from = i - last > (size_t)T ? f.cut++, i - T : last;   /* keep the end: the answer */
         if (i - last > 1)
-            f.documents[f.count] = (Piece){from, (int)(i - from), 0, f.count}, f.count++;
+            f.documents[f.count] = (Segment){from, (int)(i - from), 0, f.count}, f.count++;
         last = i;
     }
     if (!f.count)
         die("%s: %zu tokens are too few for one row of %d: lower --context or bring more data",
             tokens->path, tokens->count, T);
-    f.pieces = allocate(f.count, sizeof(Piece));
-    feed_epoch(&f);
+    f.segments = allocate(f.count, sizeof(Segment));
+    loader_epoch(&f);
     return f;
 }
-void feed_free(Feed *f) { free(f->documents), free(f->pieces); }
+void loader_free(DataLoader *f) { free(f->documents), free(f->segments); }
 
 /* Go to row `row` of epoch `epoch`. */
-void feed_seek(Feed *f, int epoch, int row)
+void loader_seek(DataLoader *f, int epoch, int row)
 {
     f->epoch = epoch;
-    feed_epoch(f);
+    loader_epoch(f);
     for (f->row = f->next = 0; f->row < row; f->row++)
-        while (f->next < f->count && f->pieces[f->next].row == f->row) f->next++;
+        while (f->next < f->count && f->segments[f->next].row == f->row) f->next++;
 }
 
-/* Fill the batch with the next rows, weights 1 where a target counts, else 0; places no piece
+/* Fill the batch with the next rows, weights 1 where a target counts, else 0; places no segment
  * covers are <|endoftext|> seeing only themselves. Returns how many targets count. */
-int feed_batch(Feed *f, Batch *b)
+int loader_batch(DataLoader *f, Batch *b)
 {
     const Tokens *t = f->tokens;
     int counted = 0;
     for (int row = 0; row < b->B; row++, f->row++) {
         int at = row * b->T, end = at + b->T;
-        if (f->row == f->rows) feed_seek(f, f->epoch + 1, 0);
-        for (; f->next < f->count && f->pieces[f->next].row == f->row; f->next++) {
-            Piece p = f->pieces[f->next];
+        if (f->row == f->rows) loader_seek(f, f->epoch + 1, 0);
+        for (; f->next < f->count && f->segments[f->next].row == f->row; f->next++) {
+            Segment p = f->segments[f->next];
             for (int i = 0, begin = at; i < p.length; i++, at++) {
                 b->tokens[at] = t->ids[p.from + i];
                 b->targets[at] = t->ids[p.from + i + 1];
-                b->first[at] = begin - row * b->T;
-                b->weights[at] = t->counts ? t->counts[p.from + i + 1] != 0 : 1;
-                counted += b->weights[at] != 0;
+                b->doc_start[at] = begin - row * b->T;
+                b->loss_weight[at] = t->loss_mask ? t->loss_mask[p.from + i + 1] != 0 : 1;
+                counted += b->loss_weight[at] != 0;
             }
         }
         for (; at < end; at++) {
             b->tokens[at] = b->targets[at] = f->end_of_text;
-            b->first[at] = at - row * b->T;
-            b->weights[at] = 0;
+            b->doc_start[at] = at - row * b->T;
+            b->loss_weight[at] = 0;
         }
     }
     return counted;
@@ -1474,33 +1481,8 @@ int feed_batch(Feed *f, Batch *b)
 void batch_noise(Batch *b, double p, int V, uint64_t key)
 {
     for (int n = 0; n < b->B * b->T; n++)
-        if (random_uniform(key, 2 * n) < p && n % b->T > b->first[n])
+        if (random_uniform(key, 2 * n) < p && n % b->T > b->doc_start[n])
             b->tokens[n] = random_bits(key, 2 * n + 1) % V;
-}
-
-/* ---- bytes that grow; a zero byte follows them ---- */
-
-typedef struct { char *bytes; size_t size, room; } Text;
-
-void text_add(Text *t, const char *bytes, size_t size)
-{
-    if (t->size + size >= t->room)
-        t->bytes = reallocate(t->bytes, t->room = 2 * (t->size + size) + 64, 1);
-    if (size) memcpy(t->bytes + t->size, bytes, size);
-    t->bytes[t->size += size] = 0;
-}
-
-__attribute__((format(printf, 2, 3)))
-void text_print(Text *t, const char *form, ...)
-{
-    va_list args;
-    char *more;
-    va_start(args, form);
-    int size = vasprintf(&more, form, args);
-    va_end(args);
-    if (size < 0) die("out of memory");
-    text_add(t, more, (size_t)size);
-    free(more);
 }
 
 /* ---- the template: a conversation as one text ----
@@ -1519,28 +1501,28 @@ enum { SYSTEM, USER, ASSISTANT, PROMPT, COMPLETION };
 const char *const turn_headers[] = {"System:", "User:", "Assistant:", "", ""};
 
 typedef struct {
-    int role, counts;            /* counts: is this an answer to be learned? */
+    int role, is_target;            /* counts: is this an answer to be learned? */
     char *text;                  /* NULL: only the header, for a turn that is to be generated */
     size_t size;
 } Turn;
 
 typedef struct {
     int32_t *ids;
-    uint8_t *counts;             /* 1 where the token is a target that counts */
+    uint8_t *loss_mask;             /* 1 where the token is a target that counts */
     size_t size, answer;         /* where the last answer begins */
 } Encoded;
 
 static inline int is_answer(int role) { return role == ASSISTANT || role == COMPLETION; }
 
 /* Encode what is pending and empty it. */
-static void encoded_add(Encoded *d, Tokenizer *t, Text *pending, int counts)
+void encoded_add(Encoded *d, Tokenizer *t, Text *pending, int counts)
 {
     size_t more;
     int32_t *ids = tokenizer_encode(t, pending->bytes, pending->size, 0, &more);
     d->ids = reallocate(d->ids, d->size + more, sizeof *d->ids);
-    d->counts = reallocate(d->counts, d->size + more, 1);
+    d->loss_mask = reallocate(d->loss_mask, d->size + more, 1);
     if (more) memcpy(d->ids + d->size, ids, more * sizeof *ids);
-    memset(d->counts + d->size, counts, more);
+    memset(d->loss_mask + d->size, counts, more);
     d->size += more;
     pending->size = 0;
     free(ids);
@@ -1555,12 +1537,12 @@ Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
     for (const Turn *turn = turns; turn < turns + count; turn++) {
         const char *header = turn_headers[turn->role];
         if (*header) text_print(&pending, "%s%s", turn > turns ? "\n" : "", header);
-        if (turn > turns && is_answer(turn[-1].role)) encoded_add(&d, t, &pending, turn[-1].counts);
+        if (turn > turns && is_answer(turn[-1].role)) encoded_add(&d, t, &pending, turn[-1].is_target);
         if (is_answer(turn->role)) encoded_add(&d, t, &pending, 0), d.answer = d.size;
         if (!turn->text) break;
         if (*header) text_add(&pending, " ", 1);
         text_add(&pending, turn->text, turn->size);
-        if (is_answer(turn->role)) encoded_add(&d, t, &pending, turn->counts);
+        if (is_answer(turn->role)) encoded_add(&d, t, &pending, turn->is_target);
     }
     encoded_add(&d, t, &pending, 0);
     free(pending.bytes);
@@ -1587,7 +1569,7 @@ int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
     tokens[0] = t->end_of_text;
     for (size_t i = 0; i < e.size; i++) tokens[i + 1] = e.ids[i];
     *count = (int)e.size + 1;
-    free(turns), free(e.ids), free(e.counts);
+    free(turns), free(e.ids), free(e.loss_mask);
     return tokens;
 }
 
@@ -1614,7 +1596,7 @@ static inline float bf16_to(uint16_t x)
 }
 
 /* Read count numbers stored as fp32, or as bf16, into x. */
-static void read_numbers(Reader *r, real *x, size_t count, int bf16)
+void read_numbers(Reader *r, real *x, size_t count, int bf16)
 {
     union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } *chunk = allocate(1, sizeof *chunk);
     for (size_t i = 0, n; i < count; i += n) {
@@ -1625,7 +1607,7 @@ static void read_numbers(Reader *r, real *x, size_t count, int bf16)
     free(chunk);
 }
 
-static void write_numbers(Writer *w, const real *x, size_t count, int bf16)
+void write_numbers(Writer *w, const real *x, size_t count, int bf16)
 {
     union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } *chunk = allocate(1, sizeof *chunk);
     for (size_t i = 0, n; i < count; i += n) {
@@ -1693,7 +1675,7 @@ typedef struct {
 } Progress;
 
 /* A checksum of everything written or read: FNV-1a over 8-byte words. */
-static uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
+uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
 {
     const char *p = data;
     for (uint64_t word = 0; bytes >= 8; p += 8, bytes -= 8) {
@@ -1706,7 +1688,7 @@ static uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
 
 /* What a state holds of tensor k in arena i (weights and two moments): all weights, but only the
  * moments that training moves. Returns how many numbers, *x being the first. */
-static size_t state_part(const Model *m, int i, int k, real **x)
+size_t state_part(const Model *m, int i, int k, real **x)
 {
     const Params *arenas[3] = {&m->w, &m->m, &m->v};
     size_t from = i ? trained_from(m, &m->tensors[k]) : 0;
@@ -1783,7 +1765,7 @@ typedef struct {
 
 typedef struct { real logit; int id; } Candidate;
 
-static int more_likely(const void *a, const void *b)
+int more_likely(const void *a, const void *b)
 {
     const Candidate *p = a, *q = b;
     if (p->logit != q->logit) return p->logit < q->logit ? 1 : -1;
@@ -1823,7 +1805,7 @@ int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate
 }
 
 /* Read count tokens from position 0 into the cache of sample b; returns the last one's output. */
-static const real *prefill(Model *m, int b, const int *tokens, int count)
+const real *prefill(Model *m, int b, const int *tokens, int count)
 {
     size_t shift = (size_t)b * m->T * 3 * m->c.C;
     m->a.qkv += shift;
@@ -1834,17 +1816,17 @@ static const real *prefill(Model *m, int b, const int *tokens, int count)
 
 typedef struct {
     char *text;                                               /* what was generated, then a 0 */
-    size_t size, shown, room;
+    size_t size, shown, capacity;
     int done, tokens;
 } Sample;
 
 /* Append a token's bytes; cut at the stop text. Returns how many bytes are final: what could begin
  * the stop text, or is half a character, waits. */
-static size_t sample_append(Sample *s, const char *bytes, int size, const char *stop)
+size_t sample_append(Sample *s, const char *bytes, int size, const char *stop)
 {
     size_t length = stop ? strlen(stop) : 0, hold = 0;
-    if (s->size + size + 1 > s->room)
-        s->text = reallocate(s->text, s->room = 2 * (s->size + size + 1), 1);
+    if (s->size + size + 1 > s->capacity)
+        s->text = reallocate(s->text, s->capacity = 2 * (s->size + size + 1), 1);
     memcpy(s->text + s->size, bytes, size);
     s->size += size;
     s->text[s->size] = 0;
@@ -1863,7 +1845,7 @@ static size_t sample_append(Sample *s, const char *bytes, int size, const char *
 }
 
 /* One more token for a sample; with `stream`, text goes there as soon as it is final. */
-static void sample_take(Sample *out, const Tokenizer *t, int id, const char *stop, FILE *stream)
+void sample_take(Sample *out, const Tokenizer *t, int id, const char *stop, FILE *stream)
 {
     size_t final = out->size;
     int size;
@@ -1879,7 +1861,7 @@ static void sample_take(Sample *out, const Tokenizer *t, int id, const char *sto
 
 /* Add last[b] to each of the contexts(B, T), `length` tokens long, and set hidden(B, C) to the
  * outputs for it. A context that is full is read again from its newer half. Returns the length. */
-static int contexts_extend(Model *m, int *contexts, int length, const int *last, real *hidden)
+int contexts_extend(Model *m, int *contexts, int length, const int *last, real *hidden)
 {
     int T = m->T, C = m->c.C, slide = length == T;
     for (int b = 0; b < m->B; b++) {
@@ -1909,7 +1891,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     if (S > 1) stream = NULL;
     for (int b = 0; b < S; b++) {
         int *context = contexts + (size_t)b * T;
-        out[b] = (Sample){.text = allocate(1, 1), .room = 1};
+        out[b] = (Sample){.text = allocate(1, 1), .capacity = 1};
         memcpy(context, prompt + count - length, length * sizeof(int));
         memcpy(hidden + (size_t)b * C, prefill(m, b, context, length), C * sizeof(real));
     }
@@ -1960,8 +1942,8 @@ Item *items_read(const Tokens *t, int end_of_text, int *count)
     for (size_t i = 1, last = 0; i < t->count; i++) {
         if (t->ids[i] != end_of_text) continue;
         int length = (int)(i - last), answer = 1, size;
-        while (answer < length && !t->counts[last + answer]) answer++;
-        for (size = answer; size < length && t->counts[last + size]; size++) {}
+        while (answer < length && !t->loss_mask[last + answer]) answer++;
+        for (size = answer; size < length && t->loss_mask[last + size]; size++) {}
         if (length > 1) d[(*count)++] = (Item){t->ids + last, size, answer, size == length};
         last = i;
     }
@@ -1974,7 +1956,7 @@ typedef struct { double *loss, *count, *right, *bytes; int n; } Scores;
 
 Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit)
 {
-    Feed f = feed_new(docs, T, t->end_of_text, 0, 0);
+    DataLoader f = loader_new(docs, T, t->end_of_text, 0, 0);
     double *sums = allocate((size_t)f.count * 4, sizeof(double));
     Scores s = {sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count, f.count};
     int rows = limit && !docs->examples ? min_int(limit, f.rows) : f.rows, size;
@@ -1982,27 +1964,27 @@ Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int
     if (m->mode != INFERENCE || m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
     for (int row = 0; row < rows;) {
         Batch b = batch_new(min_int(B, rows - row), T);
-        int piece = f.next;
-        feed_batch(&f, &b);
+        int segment = f.next;
+        loader_batch(&f, &b);
         model_loss(m, &b, (Dropout){0}, 0, 0);
         for (int r = 0; r < b.B; r++, row++)
-            for (int n = r * T; piece < f.count && f.pieces[piece].row == row; piece++)
-                for (int i = 0, k = f.pieces[piece].index; i < f.pieces[piece].length; i++, n++) {
-                    if (!b.weights[n]) continue;
+            for (int n = r * T; segment < f.count && f.segments[segment].row == row; segment++)
+                for (int i = 0, k = f.segments[segment].index; i < f.segments[segment].length; i++, n++) {
+                    if (!b.loss_weight[n]) continue;
                     s.loss[k] += m->loss[n];
                     s.count[k]++;
-                    s.right[k] += m->best[n] == b.targets[n];
+                    s.right[k] += m->argmax[n] == b.targets[n];
                     tokenizer_bytes(t, b.targets[n], &size);
                     s.bytes[k] += b.targets[n] == t->end_of_text ? 0 : size;
                 }
         batch_free(&b);
     }
-    feed_free(&f);
+    loader_free(&f);
     return s;
 }
 
 /* Text of tokens, without blanks at its ends. */
-static char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
+char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
 {
     char *text = allocate((size_t)count * 256 + 1, 1), *end = text, *begin = text;
     for (int i = 0, size; i < count; i++) {
@@ -2019,7 +2001,7 @@ static char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
 }
 
 /* The answer that an example wants, without the header of the turn that may follow. */
-static char *wanted_text(const Tokenizer *t, const Item *d)
+char *target_text(const Tokenizer *t, const Item *d)
 {
     char *text = tokens_text(t, d->ids + d->answer, d->size - d->answer);
     char *header = strstr(text, "\nUser:");
@@ -2028,7 +2010,7 @@ static char *wanted_text(const Tokenizer *t, const Item *d)
 }
 
 /* The most likely answer to a document's prompt, behind `shots`. */
-static char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots,
+char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots,
                          int tokens, const char *stop)
 {
     int extra = shots ? shots->count : 0, count = extra + d->answer;
@@ -2060,7 +2042,7 @@ struct {
         show;
     double epochs, lr, floor, decay, beta1, beta2, epsilon, l1, clip, dropout, attention_dropout;
     double embedding_dropout, smoothing, noise, temperature, top_p;
-} o;
+} opt;
 
 volatile sig_atomic_t interrupted;
 static void on_interrupt(int signal) { (void)signal, interrupted = 1; }
@@ -2098,7 +2080,7 @@ double machine_peak(void)
 }
 
 /* Read all of x on all threads, and do nothing with it. */
-static void read_all(const real *x, size_t count)
+void read_all(const real *x, size_t count)
 {
     enum { PART = 1 << 12 };
     real sum = 0;
@@ -2138,11 +2120,11 @@ typedef struct { double weights, gradients, activations, buffers, all; } Memory;
 
 Memory training_memory(const Model *m, int B, int T)
 {
-    size_t sizes[ACTS], strides[ACTS], rows = (size_t)B * T, trained = 0;
+    size_t sizes[ACTIVATION_COUNT], strides[ACTIVATION_COUNT], rows = (size_t)B * T, trained = 0;
     for (int i = 0; i < TENSORS; i++)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
-    size_t acts = acts_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
-    size_t work = rows * 6 * m->c.C + head_room(m->c, rows < CHUNK ? (int)rows : CHUNK);
+    size_t acts = activations_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
+    size_t work = rows * 6 * m->c.C + head_scratch_size(m->c, rows < CHUNK ? (int)rows : CHUNK);
     size_t all = m->count + 3 * trained + acts + work, n = sizeof(real);
     return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
 }
@@ -2164,16 +2146,16 @@ const char *duration(double s)
 /* Mean loss over the targets that count, in rows of T, up to `limit` rows (0: all). */
 double validate(Model *m, const Tokens *tokens, int end_of_text, int B, int T, int limit)
 {
-    Feed f = feed_new(tokens, T, end_of_text, 0, 0);
+    DataLoader f = loader_new(tokens, T, end_of_text, 0, 0);
     int rows = limit && limit < f.rows ? limit : f.rows;
     double sum = 0, count = 0;
     for (int row = 0; row < rows; row += B) {
         Batch b = batch_new(min_int(B, rows - row), T);
-        count += feed_batch(&f, &b);
+        count += loader_batch(&f, &b);
         sum += model_loss(m, &b, (Dropout){0}, 0, 0);
         batch_free(&b);
     }
-    feed_free(&f);
+    loader_free(&f);
     return count ? sum / count : NAN;
 }
 
@@ -2183,7 +2165,7 @@ typedef struct {
     Model *m;
     Tokenizer *tokenizer;
     Tokens train, val;
-    Feed feed;
+    DataLoader feed;
     Batch *batches;                                           /* one for each accumulation */
     Progress p;
     int steps, has_val, T, end_of_text;
@@ -2193,37 +2175,37 @@ typedef struct {
     FILE *log;
 } Run;
 
-static char *out_path(const char *name) { return format("%s/%s", o.out, name); }
+char *out_path(const char *name) { return format("%s/%s", opt.out, name); }
 
 /* One optimizer step: fill all batches first, since the mean is over all their counted targets. */
-static void train_step(Run *r)
+void train_step(Run *r)
 {
     Model *m = r->m;
-    uint64_t key = random_key(random_key(o.seed, 2), r->p.step);
+    uint64_t key = random_key(random_key(opt.seed, 2), r->p.step);
     int counted = 0;
     double loss = 0;
-    for (int i = 0; i < o.accumulate; i++) {
-        counted += feed_batch(&r->feed, &r->batches[i]);
-        if (o.noise > 0) batch_noise(&r->batches[i], o.noise, m->c.V, random_key(key, 2 * i + 1));
+    for (int i = 0; i < opt.accumulate; i++) {
+        counted += loader_batch(&r->feed, &r->batches[i]);
+        if (opt.noise > 0) batch_noise(&r->batches[i], opt.noise, m->c.V, random_key(key, 2 * i + 1));
     }
-    for (int i = 0; i < o.accumulate; i++) {
+    for (int i = 0; i < opt.accumulate; i++) {
         Batch *b = &r->batches[i];
-        for (int n = 0; n < b->B * b->T; n++) b->weights[n] /= max_int(1, counted);
-        Dropout d = {o.embedding_dropout, o.attention_dropout, o.dropout, random_key(key, 2 * i)};
-        loss += model_loss(m, b, d, o.smoothing, 1);
+        for (int n = 0; n < b->B * b->T; n++) b->loss_weight[n] /= max_int(1, counted);
+        Dropout d = {opt.embedding_dropout, opt.attention_dropout, opt.dropout, random_key(key, 2 * i)};
+        loss += model_loss(m, b, d, opt.smoothing, 1);
     }
     if (!isfinite(loss)) die("step %d: the loss is %g: lower --lr", (int)r->p.step + 1, loss);
-    r->lr = o.lr * schedule(o.schedule, r->p.step, o.warmup, r->steps, o.floor);
-    AdamW w = {r->lr, o.beta1, o.beta2, o.epsilon, o.decay, o.l1, o.clip};
+    r->lr = opt.lr * schedule(opt.schedule, r->p.step, opt.warmup, r->steps, opt.floor);
+    AdamW w = {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip};
     r->norm = model_update(m, w, r->p.step + 1);
     r->loss = loss;
     r->flops =
-        step_flops(m->c, o.batch, r->T, m->frozen, (double)counted / o.accumulate) * o.accumulate;
+        step_flops(m->c, opt.batch, r->T, m->frozen, (double)counted / opt.accumulate) * opt.accumulate;
     r->p.step++, r->p.epoch = r->feed.epoch, r->p.row = r->feed.row;
 }
 
 /* Loss by step as a small picture of the terminal. */
-static void draw_curve(const double (*curve)[512], int points)
+void draw_curve(const double (*curve)[512], int points)
 {
     enum { W = 56, H = 9 };
     static const char *marks[] = {" ", ".", ":", "'"};
@@ -2251,23 +2233,23 @@ static void draw_curve(const double (*curve)[512], int points)
            (int)snprintf(NULL, 0, "%d", (int)curve[0][0]), "", (int)curve[0][points - 1]);
 }
 
-static void log_line(Run *r, double val)
+void log_line(Run *r, double val)
 {
     fprintf(r->log, "%d,%d,%.0f,", (int)r->p.step, (int)r->p.epoch,
-            (double)r->p.step * o.batch * o.accumulate * r->T);
+            (double)r->p.step * opt.batch * opt.accumulate * r->T);
     if (r->p.step) fprintf(r->log, "%.9g", r->loss);
     if (isnan(val)) fputc(',', r->log);
     else fprintf(r->log, ",%.9g", val);
     fprintf(r->log, ",%.6g,%.6g,%.0f,%.2f\n", r->lr, r->norm, r->rate, r->p.seconds);
-    if (fflush(r->log) != 0) die("%s/log.csv: writing failed: %s", o.out, strerror(errno));
+    if (fflush(r->log) != 0) die("%s/log.csv: writing failed: %s", opt.out, strerror(errno));
 }
 
 /* Validate; keep the best model; say when training and validation part ways. Returns 1 when
  * patience is at its end. */
-static int validation_due(Run *r)
+int validation_due(Run *r)
 {
     if (!r->has_val) return 0;
-    double val = validate(r->m, &r->val, r->end_of_text, o.batch, r->T, o.limit);
+    double val = validate(r->m, &r->val, r->end_of_text, opt.batch, r->T, opt.limit);
     if (r->points < 512) r->curve[0][r->points] = r->p.step, r->curve[1][r->points++] = val;
     r->rises = val > r->last_val ? r->rises + 1 : 0;
     r->last_val = val;
@@ -2279,7 +2261,7 @@ static int validation_due(Run *r)
     if (r->p.step == 0 || better) {
         r->p.best_loss = val, r->p.best_step = r->p.step, r->p.waited = 0;
         char *path = out_path("best.bin");
-        model_write(r->m, path, o.bf16);
+        model_write(r->m, path, opt.bf16);
         free(path);
     } else {
         r->p.waited++;
@@ -2288,11 +2270,11 @@ static int validation_due(Run *r)
         printf("        validation loss has risen three times while training goes on: the model "
                "begins to\n"
                "        learn its training data by heart; the best one so far is kept\n");
-    return o.patience && r->p.waited >= o.patience;
+    return opt.patience && r->p.waited >= opt.patience;
 }
 
 /* One line, rewritten in a terminal, written now and then elsewhere. */
-static void show_progress(const Run *r)
+void show_progress(const Run *r)
 {
     int terminal = isatty(1), every = max_int(1, r->steps / 20);
     if (!terminal && r->p.step % every && r->p.step != r->steps) return;
@@ -2304,18 +2286,18 @@ static void show_progress(const Run *r)
     }
     printf("%6d/%d  loss %.4f  lr %.2e  norm %.2f  %.0f tok/s  %.0f%% of peak  %s left%s",
            (int)r->p.step, r->steps, r->smooth, r->lr, r->norm, r->rate,
-           100 * r->flops * r->rate / ((double)o.batch * o.accumulate * r->T) / r->peak,
-           duration((r->steps - r->p.step) * (double)o.batch * o.accumulate * r->T / r->rate),
+           100 * r->flops * r->rate / ((double)opt.batch * opt.accumulate * r->T) / r->peak,
+           duration((r->steps - r->p.step) * (double)opt.batch * opt.accumulate * r->T / r->rate),
            terminal ? "" : "\n");
     fflush(stdout);
 }
 
 /* Start the log, or on resuming keep its lines up to the state's step. */
-static void open_log(Run *r)
+void open_log(Run *r)
 {
     char *path = out_path("log.csv"), *line, *text = NULL;
     size_t size;
-    if (o.resume && access(path, R_OK) == 0) text = line = read_file(path, &size);
+    if (opt.resume && access(path, R_OK) == 0) text = line = read_file(path, &size);
     Writer *w = writer_open(path);
     writer_print(w, "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds\n");
     for (char *save = text, *l; text && (l = strsep(&save, "\n"));) {
@@ -2334,7 +2316,7 @@ static void open_log(Run *r)
     free(text), free(path);
 }
 
-static void save_state(Run *r)
+void save_state(Run *r)
 {
     char *path = out_path("state.bin");
     state_write(r->m, &r->p, path);
@@ -2342,11 +2324,11 @@ static void save_state(Run *r)
 }
 
 /* Parameters by tensor, memory by kind, expected time. */
-static void print_plan(const Run *r)
+void print_plan(const Run *r)
 {
     const Model *m = r->m;
     Config c = m->c;
-    size_t N = (size_t)o.batch * r->T, trained = 0;
+    size_t N = (size_t)opt.batch * r->T, trained = 0;
     printf("\n  parameter        shape              numbers\n");
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
@@ -2356,19 +2338,19 @@ static void print_plan(const Run *r)
         printf("  %-14s %-18s %11zu\n", t->field, shape, tensor_size(m, t));
         trained += tensor_size(m, t) - trained_from(m, t);
     }
-    Memory need = training_memory(m, o.batch, r->T);
+    Memory need = training_memory(m, opt.batch, r->T);
     printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
     printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
            "%.1f; %.1f MB in all\n",
            need.weights / 1e6, need.gradients / 1e6, 2 * need.gradients / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
-    double time = step_flops(c, o.batch, r->T, o.freeze, N) * o.accumulate / (0.7 * r->peak) +
+    double time = step_flops(c, opt.batch, r->T, opt.freeze, N) * opt.accumulate / (0.7 * r->peak) +
                   trained * 32.0 / 3e10;
     printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
            r->peak / 1e9);
     printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
-           o.accumulate, o.batch, r->T,
-           (double)r->steps * o.accumulate * o.batch / r->feed.rows, r->feed.rows,
+           opt.accumulate, opt.batch, r->T,
+           (double)r->steps * opt.accumulate * opt.batch / r->feed.rows, r->feed.rows,
            duration(time * (r->steps - r->p.step)));
 }
 
@@ -2378,14 +2360,14 @@ void write_run(const Run *r, const char *options_text, int finished)
     char *path = out_path("run.txt");
     Writer *w = writer_open(path);
     Config c = r->m->c;
-    writer_print(w, "command = %s\n%s", o.command, options_text);
+    writer_print(w, "command = %s\n%s", opt.command, options_text);
     writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n",
                  c.L, c.NH, c.C, c.V, r->m->count);
     writer_print(w,
                  "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\nbest_loss = %.6f\n"
                  "tokens = %.0f\nseconds = %.1f\nfinished = %d\n",
                  threads(), r->peak / 1e9, (int)r->p.step, (int)r->p.best_step, r->p.best_loss,
-                 (double)r->p.step * o.batch * o.accumulate * r->T, r->p.seconds, finished);
+                 (double)r->p.step * opt.batch * opt.accumulate * r->T, r->p.seconds, finished);
     writer_close(w);
     free(path);
 }
@@ -2393,16 +2375,16 @@ void write_run(const Run *r, const char *options_text, int finished)
 /* ---- what the model says, before and after ---- */
 
 /* Text on one line. */
-static void print_flat(const char *before, const char *text)
+void print_flat(const char *before, const char *text)
 {
     fputs(before, stdout);
     for (; *text; text++) putchar(*text == '\n' ? ' ' : *text);
     putchar('\n');
 }
 
-/* Let `m` answer the first o.show held-out prompts, greedily; print and record prompt, answer and,
+/* Let `m` answer the first opt.show held-out prompts, greedily; print and record prompt, answer and,
  * for examples, the answer that was wanted. Running text is prompted with its rows' first words. */
-static void show_samples(Run *r, Model *m, const char *when)
+void show_samples(Run *r, Model *m, const char *when)
 {
     char *path = out_path("samples.jsonl");
     FILE *file = fopen(path, strcmp(when, "before") ? "a" : "w");
@@ -2411,11 +2393,11 @@ static void show_samples(Run *r, Model *m, const char *when)
     if (!file) die("%s: cannot be written: %s", path, strerror(errno));
     if (!items) n = (int)((r->val.count - 1) / r->T);
     printf("\n%s training:\n", strcmp(when, "before") ? "after" : "before");
-    for (int i = 0; i < min_int(o.show, n); i++) {
+    for (int i = 0; i < min_int(opt.show, n); i++) {
         Item item =
             items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, text_prompt, text_prompt, 1};
         char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
-        char *wanted = wanted_text(r->tokenizer, &item);
+        char *wanted = target_text(r->tokenizer, &item);
         char *said = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
         print_flat("  ", prompt), print_flat("    -> ", said);
         fprintf(file, "{\"when\":\"%s\",\"prompt\":", when),
@@ -2431,40 +2413,40 @@ static void show_samples(Run *r, Model *m, const char *when)
 }
 
 /* Load what the options name and lay out the run. */
-static Run *run_prepare(void)
+Run *run_prepare(void)
 {
     Run *r = allocate(1, sizeof *r);
-    char *val = format("%.*s_val.bin", (int)strcspn(o.data, ","), o.data);
-    Tokenizer *t = tokenizer_read(o.tokenizer);
-    make_folder(o.out);
-    if (o.model) r->m = model_read(o.model);
+    char *val = format("%.*s_val.bin", (int)strcspn(opt.data, ","), opt.data);
+    Tokenizer *t = tokenizer_read(opt.tokenizer);
+    make_folder(opt.out);
+    if (opt.model) r->m = model_read(opt.model);
     else {
-        Config c = {o.context ? o.context : 256, t->count, o.layers, o.heads, o.channels,
+        Config c = {opt.context ? opt.context : 256, t->count, opt.layers, opt.heads, opt.channels,
                     (t->count + 127) / 128 * 128};
         config_check(c, "the model to be made");
         r->m = model_new(c);
-        model_initialize(r->m, o.seed);
+        model_initialize(r->m, opt.seed);
     }
     if (t->count != r->m->c.V)
         die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
-            o.tokenizer, t->count, r->m->c.V);
+            opt.tokenizer, t->count, r->m->c.V);
     r->end_of_text = t->end_of_text;
-    r->T = o.context ? o.context : r->m->c.T;
+    r->T = opt.context ? opt.context : r->m->c.T;
     if (r->T > r->m->c.T)
         die_usage("--context: the model's longest is %d, found %d", r->m->c.T, r->T);
-    if (o.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
-    r->m->frozen = o.freeze;
-    r->train = tokens_read(o.data, "train", r->m->c.V);
+    if (opt.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
+    r->m->frozen = opt.freeze;
+    r->train = tokens_read(opt.data, "train", r->m->c.V);
     r->has_val = access(val, R_OK) == 0;
-    if (r->has_val) r->val = tokens_read(o.data, "val", r->m->c.V);
-    r->feed = feed_new(&r->train, r->T, r->end_of_text, 1, o.seed);
+    if (r->has_val) r->val = tokens_read(opt.data, "val", r->m->c.V);
+    r->feed = loader_new(&r->train, r->T, r->end_of_text, 1, opt.seed);
     if (r->feed.cut)
         printf("%d of %d examples are longer than %d tokens and lose their beginning\n",
                r->feed.cut, r->feed.count, r->T);
-    r->steps = o.steps ? o.steps
-                       : max_int(1, (int)ceil(o.epochs * r->feed.rows / (o.batch * o.accumulate)));
-    r->batches = allocate(o.accumulate, sizeof(Batch));
-    for (int i = 0; i < o.accumulate; i++) r->batches[i] = batch_new(o.batch, r->T);
+    r->steps = opt.steps ? opt.steps
+                       : max_int(1, (int)ceil(opt.epochs * r->feed.rows / (opt.batch * opt.accumulate)));
+    r->batches = allocate(opt.accumulate, sizeof(Batch));
+    for (int i = 0; i < opt.accumulate; i++) r->batches[i] = batch_new(opt.batch, r->T);
     r->peak = machine_peak();
     r->last_val = INFINITY;
     r->tokenizer = t;
@@ -2473,15 +2455,15 @@ static Run *run_prepare(void)
 }
 
 /* Restore the run from its state, if it has one. */
-static void run_resume(Run *r, const char *settings)
+void run_resume(Run *r, const char *settings)
 {
     char *path = out_path("state.bin");
     if (access(path, F_OK) != 0) {
         printf("%s is not there yet: beginning at the beginning\n", path);
-        o.resume = 0;
+        opt.resume = 0;
     } else {
         state_read(r->m, &r->p, path);
-        feed_seek(&r->feed, r->p.epoch, r->p.row);
+        loader_seek(&r->feed, r->p.epoch, r->p.row);
         printf("going on after step %d\n", (int)r->p.step);
         if (strcmp(settings, r->p.settings))
             printf("note: the options differ from those the run began with\n");
@@ -2490,13 +2472,13 @@ static void run_resume(Run *r, const char *settings)
 }
 
 /* Save everything, show what has become of the model, say where it all is. */
-static void run_finish(Run *r, const char *settings, int stopped)
+void run_finish(Run *r, const char *settings, int stopped)
 {
     char *path = out_path("model.bin"), *best = out_path("best.bin");
     int finished = stopped || r->p.step >= r->steps;
     save_state(r);
     write_run(r, settings, finished);
-    model_write(r->m, path, o.bf16);
+    model_write(r->m, path, opt.bf16);
     fclose(r->log);
     if (!finished) {
         printf("\nstopped after step %d; the same command with --resume goes on\n", (int)r->p.step);
@@ -2504,8 +2486,8 @@ static void run_finish(Run *r, const char *settings, int stopped)
         if (isatty(1)) printf("\n");
         draw_curve((const double(*)[512])r->curve, r->points);
         if (stopped)
-            printf("stopped early: no better validation loss for %d validations\n", o.patience);
-        if (r->has_val && o.show) {
+            printf("stopped early: no better validation loss for %d validations\n", opt.patience);
+        if (r->has_val && opt.show) {
             Model *m = model_read(best);
             show_samples(r, m, "after");
             model_free(m);
@@ -2514,15 +2496,15 @@ static void run_finish(Run *r, const char *settings, int stopped)
             printf("validation loss %.4f before, %.4f after step %d\n", r->curve[1][0],
                    r->p.best_loss, (int)r->p.best_step);
         printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
-               r->has_val ? best : path, path, o.out, duration(r->p.seconds));
+               r->has_val ? best : path, path, opt.out, duration(r->p.seconds));
     }
     free(path), free(best);
 }
 
-static void run_free(Run *r)
+void run_free(Run *r)
 {
-    for (int i = 0; i < o.accumulate; i++) batch_free(&r->batches[i]);
-    feed_free(&r->feed), tokens_free(&r->train), tokens_free(&r->val);
+    for (int i = 0; i < opt.accumulate; i++) batch_free(&r->batches[i]);
+    loader_free(&r->feed), tokens_free(&r->train), tokens_free(&r->val);
     tokenizer_free(r->tokenizer), model_free(r->m);
     free(r->batches), free(r);
 }
@@ -2531,31 +2513,31 @@ static void run_free(Run *r)
 int train(const char *settings)
 {
     Run *r = run_prepare();
-    if (o.show >= 0) print_plan(r);
-    if (o.resume) {
-        model_prepare(r->m, TRAINING, o.batch, r->T, o.freeze);
+    if (opt.show >= 0) print_plan(r);
+    if (opt.resume) {
+        model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
         run_resume(r, settings);
-    } else if (r->has_val && o.show > 0) {
+    } else if (r->has_val && opt.show > 0) {
         show_samples(r, r->m, "before");
     }
-    model_prepare(r->m, TRAINING, o.batch, r->T, o.freeze);
+    model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
     snprintf(r->p.settings, sizeof r->p.settings, "%s", settings);
     open_log(r);
     signal(SIGINT, on_interrupt);
-    int stop = o.resume ? o.patience && r->p.waited >= o.patience : validation_due(r);
+    int stop = opt.resume ? opt.patience && r->p.waited >= opt.patience : validation_due(r);
     while (r->p.step < r->steps && !stop && !interrupted) {
         double start = seconds(), spent;
         train_step(r);
         spent = seconds() - start;
-        double rate = (double)o.batch * o.accumulate * r->T / spent;
+        double rate = (double)opt.batch * opt.accumulate * r->T / spent;
         r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
         r->smooth = r->smooth ? 0.9 * r->smooth + 0.1 * r->loss : r->loss;
         r->p.seconds += spent;
         show_progress(r);
         int last = r->p.step == r->steps;
-        if (r->p.step % o.eval_every == 0 || last) stop = validation_due(r);
+        if (r->p.step % opt.eval_every == 0 || last) stop = validation_due(r);
         else log_line(r, NAN);
-        if (!stop && !last && o.save_every && r->p.step % o.save_every == 0) save_state(r);
+        if (!stop && !last && opt.save_every && r->p.step % opt.save_every == 0) save_state(r);
     }
     run_finish(r, settings, stop);
     int unfinished = !stop && r->p.step < r->steps;
@@ -2569,88 +2551,203 @@ int train(const char *settings)
 /* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify. */
 #define NUMBERS 1e12
 const Option options[] = {
-    {"model", 's', &o.model, NULL, 0, 0, "tgcepk",
+    {"model", 's', &opt.model, NULL, 0, 0, "tgcepk",
      "model file; train without one makes a new model"},
-    {"data", 's', &o.data, NULL, 0, 0, "tep",
+    {"data", 's', &opt.data, NULL, 0, 0, "tep",
      "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
-    {"tokenizer", 's', &o.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
-    {"out", 's', &o.out, "out", 0, 0, "tep", "folder for results"},
-    {"layers", 'i', &o.layers, "6", 1, 1000, "t", "blocks of a new model"},
-    {"heads", 'i', &o.heads, "6", 1, 1000, "t", "heads of a new model"},
-    {"channels", 'i', &o.channels, "192", 1, 65536, "t", "channels of a new model"},
-    {"context", 'i', &o.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the model's longest"},
-    {"batch", 'i', &o.batch, "4", 1, 65536, "tep", "rows in a batch"},
-    {"accumulate", 'i', &o.accumulate, "1", 1, 65536, "t", "batches in a step"},
-    {"steps", 'i', &o.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
-    {"epochs", 'f', &o.epochs, "3", 0, 1e6, "t", "times through the data"},
-    {"lr", 'f', &o.lr, "1e-4", 0, 10, "t", "peak learning rate"},
-    {"schedule", 's', &o.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
-    {"warmup", 'i', &o.warmup, "10", 0, 1e9, "t", "steps to the peak"},
-    {"floor", 'f', &o.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
-    {"decay", 'f', &o.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
-    {"l1", 'f', &o.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
-    {"beta1", 'f', &o.beta1, "0.9", 0, 0.99999, "t", "AdamW: memory of the gradient"},
-    {"beta2", 'f', &o.beta2, "0.999", 0, 0.9999999, "t", "AdamW: memory of its square"},
-    {"epsilon", 'f', &o.epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root"},
-    {"clip", 'f', &o.clip, "1", 0, NUMBERS, "t", "longest gradient; 0: any"},
-    {"dropout", 'f', &o.dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream"},
-    {"attention-dropout", 'f', &o.attention_dropout, "0", 0, 0.99, "t", "on attention"},
-    {"embedding-dropout", 'f', &o.embedding_dropout, "0", 0, 0.99, "t", "on the embedding"},
-    {"smoothing", 'f', &o.smoothing, "0", 0, 0.99, "t", "label smoothing"},
-    {"noise", 'f', &o.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
-    {"freeze", 'i', &o.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
-    {"eval-every", 'i', &o.eval_every, "50", 1, 1e9, "t", "steps between validations"},
-    {"limit", 'i', &o.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
-    {"patience", 'i', &o.patience, "0", 0, 1e9, "t",
+    {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
+    {"out", 's', &opt.out, "out", 0, 0, "tep", "folder for results"},
+    {"layers", 'i', &opt.layers, "6", 1, 1000, "t", "blocks of a new model"},
+    {"heads", 'i', &opt.heads, "6", 1, 1000, "t", "heads of a new model"},
+    {"channels", 'i', &opt.channels, "192", 1, 65536, "t", "channels of a new model"},
+    {"context", 'i', &opt.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the model's longest"},
+    {"batch", 'i', &opt.batch, "4", 1, 65536, "tep", "rows in a batch"},
+    {"accumulate", 'i', &opt.accumulate, "1", 1, 65536, "t", "batches in a step"},
+    {"steps", 'i', &opt.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
+    {"epochs", 'f', &opt.epochs, "3", 0, 1e6, "t", "times through the data"},
+    {"lr", 'f', &opt.lr, "1e-4", 0, 10, "t", "peak learning rate"},
+    {"schedule", 's', &opt.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
+    {"warmup", 'i', &opt.warmup, "10", 0, 1e9, "t", "steps to the peak"},
+    {"floor", 'f', &opt.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
+    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
+    {"l1", 'f', &opt.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
+    {"beta1", 'f', &opt.beta1, "0.9", 0, 0.99999, "t", "AdamW: memory of the gradient"},
+    {"beta2", 'f', &opt.beta2, "0.999", 0, 0.9999999, "t", "AdamW: memory of its square"},
+    {"epsilon", 'f', &opt.epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root"},
+    {"clip", 'f', &opt.clip, "1", 0, NUMBERS, "t", "longest gradient; 0: any"},
+    {"dropout", 'f', &opt.dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream"},
+    {"attention-dropout", 'f', &opt.attention_dropout, "0", 0, 0.99, "t", "on attention"},
+    {"embedding-dropout", 'f', &opt.embedding_dropout, "0", 0, 0.99, "t", "on the embedding"},
+    {"smoothing", 'f', &opt.smoothing, "0", 0, 0.99, "t", "label smoothing"},
+    {"noise", 'f', &opt.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
+    {"freeze", 'i', &opt.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
+    {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
+    {"limit", 'i', &opt.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
+    {"patience", 'i', &opt.patience, "0", 0, 1e9, "t",
      "validations without progress; 0: no early stop"},
-    {"save-every", 'i', &o.save_every, "200", 0, 1e9, "t", "steps between saved states"},
-    {"resume", '!', &o.resume, NULL, 0, 0, "t", "go on from the saved state"},
-    {"bf16", '!', &o.bf16, NULL, 0, 0, "t", "write models in bf16"},
-    {"tuned", 's', &o.tuned, NULL, 0, 0, "ep", "the model after tuning"},
-    {"shots", 's', &o.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
-    {"pairs", 's', &o.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
-    {"labels", 's', &o.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
-    {"show", 'i', &o.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
-    {"prompt", 's', &o.prompt, "", 0, 0, "g", "text to go on from"},
-    {"tokens", 'i', &o.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
-    {"samples", 'i', &o.samples, "1", 1, 1024, "g", "continuations of the prompt"},
-    {"temperature", 'f', &o.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
-    {"top-k", 'i', &o.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
-    {"top-p", 'f', &o.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
-    {"stop", 's', &o.stop, NULL, 0, 0, "g", "text that ends a continuation"},
-    {"jsonl", '!', &o.jsonl, NULL, 0, 0, "gk", "a JSON prompt a line in, a JSON answer a line out"},
-    {"seed", 'i', &o.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
-    {"threads", 'i', &o.threads, "0", 0, 1024, "tgcepbk", "0: as many as the machine has"},
-    {"quick", '!', &o.quick, NULL, 0, 0, "b", "small sizes only"},
+    {"save-every", 'i', &opt.save_every, "200", 0, 1e9, "t", "steps between saved states"},
+    {"resume", '!', &opt.resume, NULL, 0, 0, "t", "go on from the saved state"},
+    {"bf16", '!', &opt.bf16, NULL, 0, 0, "t", "write models in bf16"},
+    {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
+    {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
+    {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
+    {"labels", 's', &opt.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
+    {"show", 'i', &opt.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
+    {"prompt", 's', &opt.prompt, "", 0, 0, "g", "text to go on from"},
+    {"tokens", 'i', &opt.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
+    {"samples", 'i', &opt.samples, "1", 1, 1024, "g", "continuations of the prompt"},
+    {"temperature", 'f', &opt.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
+    {"top-k", 'i', &opt.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
+    {"top-p", 'f', &opt.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
+    {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
+    {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a JSON prompt a line in, a JSON answer a line out"},
+    {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
+    {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbk", "0: as many as the machine has"},
+    {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
     {NULL, 0, NULL, NULL, 0, 0, NULL, NULL}};
 
-static Model *model_load(const char *path)
+Model *model_load(const char *path)
 {
     if (!path) die_usage("--model is missing: a model file, made by ./prepare or by training");
     return model_read(path);
 }
 
 /* The tokenizer of the options, which must be the model's. */
-static Tokenizer *tokenizer_load(const Model *m)
+Tokenizer *tokenizer_load(const Model *m)
 {
-    Tokenizer *t = tokenizer_read(o.tokenizer);
+    Tokenizer *t = tokenizer_read(opt.tokenizer);
     if (t->count != m->c.V)
         die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
-            o.tokenizer, t->count, m->c.V);
+            opt.tokenizer, t->count, m->c.V);
     return t;
 }
 
-#ifndef NO_MAIN_TRAIN_GPT
-#define NO_MAIN_PREPARE
-#include "prepare.c" /* whose commands eval, compare and classify are, the search, and the report */
+/* ---- a line in, a line out ---- */
 
-static Sampling sampling(const char *stop)
+/* A line of --jsonl: {"prompt": text}, {"messages": [...]} or a JSON string, as tokens; NULL and
+ * why not. */
+int *line_tokens(Tokenizer *t, const char *line, int *count, char *error, size_t size)
 {
-    return (Sampling){o.temperature, o.top_p, o.top_k, o.tokens, o.samples ? o.samples : 1,
-                      random_key(o.seed, 3), stop};
+    Json *row = json_parse(line, strlen(line), error, size);
+    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt"),
+         *list = json_get(row, "messages");
+    int *tokens = NULL;
+    if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
+    else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
+    if (row && !tokens)
+        snprintf(
+            error, size,
+            "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, ...]} or text");
+    if (row) json_free(row);
+    return tokens;
 }
 
-static char *settings_text(char letter)
+/* Read lines from standard input until its end; for each, `answer` prints one line. */
+int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *, char *))
+{
+    char *line = NULL;
+    size_t room = 0;
+    ssize_t size;
+    while ((size = getline(&line, &room, stdin)) >= 0) {
+        while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
+        answer(m, t, line);
+        fflush(stdout);
+    }
+    free(line), tokenizer_free(t), model_free(m);
+    return 0;
+}
+
+void print_json(const char *name, const char *text, const char *end)
+{
+    printf("\"%s\":", name);
+    json_write_string(stdout, text, strlen(text));
+    fputs(end, stdout);
+}
+
+/* ---- the sibling program ----
+ *
+ * prepare, which includes this file, judges models and draws pages. Its commands can be called here,
+ * too, as git calls its commands: they are handed over to the program of that name in the folder in
+ * which this one stands.
+ */
+
+/* The path of a program beside this one, in new memory. */
+char *sibling(const char *name)
+{
+    char self[4096];
+    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (size < 0) size = snprintf(self, sizeof self, "%s", opt.program);
+    while (size > 0 && self[size - 1] != '/') size--;
+    return format("%.*s%s", (int)size, self, name);
+}
+
+/* Run a program found in PATH; returns its exit status, 127 if there is none, 128 if killed. */
+int run_program(char *const words[])
+{
+    int status;
+    fflush(stdout);
+    pid_t child = fork();
+    if (child < 0) die("%s cannot be started: %s", words[0], strerror(errno));
+    if (child == 0) {
+        execvp(words[0], words);
+        _exit(127);
+    }
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) die("%s: %s", words[0], strerror(errno));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+/* A command line as a shell would take it again. */
+char *command_line(int count, char **words)
+{
+    Text line = {0};
+    for (int i = 0; i < count; i++) {
+        int plain = *words[i] != 0;
+        for (const char *c = words[i]; *c; c++) plain &= isalnum((unsigned char)*c) ||
+                                                         strchr("_./=,:+-", *c) != NULL;
+        text_print(&line, plain ? "%s%s" : "%s'", i ? " " : "", words[i]);
+        for (const char *c = words[i]; !plain && *c; c++)
+            text_print(&line, *c == '\'' ? "'\\''" : "%c", *c);
+        if (!plain) text_add(&line, "'", 1);
+    }
+    return line.bytes;
+}
+
+/* Become `./prepare COMMAND words`. */
+int hand_over(const char *command, int count, char **words)
+{
+    char **all = allocate(count + 3, sizeof *all);
+    all[0] = sibling("prepare"), all[1] = (char *)command;
+    for (int i = 0; i < count; i++) all[2 + i] = words[i];
+    fflush(stdout);
+    execv(all[0], all);
+    die("%s, which does `%s`, cannot be started: %s; make builds it", all[0], command,
+        strerror(errno));
+}
+
+/* Does this word of the command line hold a list for a numeric option? It stands after the option,
+ * or after "=". Returns where the list begins. */
+char *list_in(char **argv, int i)
+{
+    char *name = argv[i], *value = strncmp(name, "--", 2) ? NULL : strchr(name, '=');
+    if (value) value++;
+    else if (i > 0 && !strncmp(argv[i - 1], "--", 2) && !strchr(argv[i - 1], '='))
+        name = argv[i - 1], value = argv[i];
+    if (!value || !strchr(value, ',')) return NULL;
+    size_t length = strcspn(name + 2, "=");
+    for (const Option *p = options; p->name; p++)
+        if (strlen(p->name) == length && !strncmp(p->name, name + 2, length))
+            return p->kind == 'i' || p->kind == 'f' ? value : NULL;
+    return NULL;
+}
+
+Sampling sampling(const char *stop)
+{
+    return (Sampling){opt.temperature, opt.top_p, opt.top_k, opt.tokens, opt.samples ? opt.samples : 1,
+                      random_key(opt.seed, 3), stop};
+}
+
+char *settings_text(char letter)
 {
     char *text = format("%s", ""), *longer;
     for (const Option *p = options; p->name; p++) {
@@ -2667,28 +2764,54 @@ static char *settings_text(char letter)
     return text;
 }
 
-static int run_train(void)
+/* Loss and accuracy on held-out data. prepare, where it is built, adds intervals and labels. */
+int run_eval(void)
 {
-    if (!o.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
-    if (strcmp(o.schedule, "cosine") && strcmp(o.schedule, "linear") &&
-        strcmp(o.schedule, "constant"))
-        die_usage("--schedule: expected cosine, linear or constant, found '%s'", o.schedule);
+    Model *m = model_load(opt.model);
+    Tokenizer *t = tokenizer_load(m);
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
+    Tokens val = tokens_read(opt.data, "val", m->c.V);
+    Scores s = score(m, t, &val, opt.batch, opt.context ? opt.context : m->c.T, opt.limit);
+    double loss = 0, count = 0, right = 0, bytes = 0;
+    for (int i = 0; i < s.n; i++)
+        loss += s.loss[i], count += s.count[i], right += s.right[i], bytes += s.bytes[i];
+    printf("%s on %s: %.0f targets\n  loss %.4f nats a token, perplexity %.2f, %.4f bits a byte, "
+           "token accuracy %.4f\n", opt.model, opt.data, count, loss / count, exp(loss / count),
+           loss / log(2) / bytes, right / count);
+    free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
+    return 0;
+}
+
+/* Let prepare draw out/report.html, if it is there. */
+void draw_report(void)
+{
+    char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
+    if (access(words[0], X_OK) == 0) run_program(words);
+    free(words[0]);
+}
+
+int run_train(void)
+{
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
+    if (strcmp(opt.schedule, "cosine") && strcmp(opt.schedule, "linear") &&
+        strcmp(opt.schedule, "constant"))
+        die_usage("--schedule: expected cosine, linear or constant, found '%s'", opt.schedule);
     char *settings = settings_text('t');
     int unfinished = train(settings);
-    if (!unfinished) command_report(1, &(char *){format("%s", o.out)});
+    if (!unfinished) draw_report();
     free(settings);
     return unfinished ? 130 : 0;
 }
 
 /* ---- answers ---- */
 
-static void answer_jsonl(Model *m, Tokenizer *t, char *line)
+void answer_jsonl(Model *m, Tokenizer *t, char *line)
 {
     char error[256];
     int count, *prompt = line_tokens(t, line, &count, error, sizeof error);
     putchar('{');
     if (!prompt) { print_json("error", error, "}\n"); return; }
-    Sampling s = sampling(o.stop ? o.stop : "\nUser:");
+    Sampling s = sampling(opt.stop ? opt.stop : "\nUser:");
     Sample *out = allocate(s.samples, sizeof *out);
     generate(m, t, prompt, count, &s, out, NULL);
     for (int i = 0; i < s.samples; i++) {
@@ -2698,19 +2821,19 @@ static void answer_jsonl(Model *m, Tokenizer *t, char *line)
     free(out), free(prompt);
 }
 
-static int run_generate(void)
+int run_generate(void)
 {
-    Model *m = model_load(o.model);
+    Model *m = model_load(opt.model);
     Tokenizer *t = tokenizer_load(m);
-    if (o.jsonl) return each_line(m, t, answer_jsonl);
-    Sampling s = sampling(o.stop);
+    if (opt.jsonl) return each_line(m, t, answer_jsonl);
+    Sampling s = sampling(opt.stop);
     Sample *out = allocate(s.samples, sizeof *out);
-    int count, *prompt = prompt_tokens(t, o.prompt, strlen(o.prompt), &count);
-    if (s.samples == 1) fputs(o.prompt, stdout);
+    int count, *prompt = prompt_tokens(t, opt.prompt, strlen(opt.prompt), &count);
+    if (s.samples == 1) fputs(opt.prompt, stdout);
     double start = seconds();
     generate(m, t, prompt, count, &s, out, stdout);
     for (int i = 0; s.samples > 1 && i < s.samples; i++)
-        printf("--- %d ---\n%s%s\n", i + 1, o.prompt, out[i].text);
+        printf("--- %d ---\n%s%s\n", i + 1, opt.prompt, out[i].text);
     printf("\n");
     fprintf(stderr, "%d tokens, %.1f tok/s\n", out->tokens, out->tokens / (seconds() - start));
     for (int i = 0; i < s.samples; i++) free(out[i].text);
@@ -2719,12 +2842,12 @@ static int run_generate(void)
 }
 
 /* Talk: a line in, an answer out. What no longer fits the context is forgotten, oldest first. */
-static int run_chat(void)
+int run_chat(void)
 {
-    Model *m = model_load(o.model);
+    Model *m = model_load(opt.model);
     Tokenizer *t = tokenizer_load(m);
     Turn *turns = NULL;
-    int count = 0, from = 0, turn = 0, longest = min_int(o.tokens, m->c.T / 4);
+    int count = 0, from = 0, turn = 0, longest = min_int(opt.tokens, m->c.T / 4);
     char *line = NULL;
     size_t room = 0;
     ssize_t size;
@@ -2738,7 +2861,7 @@ static int run_chat(void)
         turns[count] = (Turn){ASSISTANT, 0, NULL, 0};
         Encoded e = turns_encode(t, turns + from, count + 1 - from);
         while (e.size + longest + 1 > (size_t)m->c.T && from + 2 < count) {
-            free(e.ids), free(e.counts);
+            free(e.ids), free(e.loss_mask);
             from += 2;
             e = turns_encode(t, turns + from, count + 1 - from);
         }
@@ -2752,7 +2875,7 @@ static int run_chat(void)
         printf("\n");
         char *said = format("%s", out.text + (out.text[0] == ' '));
         turns[count++] = (Turn){ASSISTANT, 0, said, strlen(said)};
-        free(out.text), free(e.ids), free(e.counts), free(prompt);
+        free(out.text), free(e.ids), free(e.loss_mask), free(prompt);
     }
     if (isatty(0)) printf("\n");
     for (int i = 0; i < count; i++) free(turns[i].text);
@@ -2760,11 +2883,23 @@ static int run_chat(void)
     return 0;
 }
 
+int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+double median(double *x, int n)
+{
+    qsort(x, n, sizeof *x, by_value);
+    return x[n / 2];
+}
+
 /* ---- bench: every figure beside what the machine can do. Clocks and neighbours change from second
  * to second, so the peak is measured again right before each trial, and medians are shown. ---- */
 
 /* One product in one of the arrangements of forward and backward, as GFLOP/s and % of peak. */
-static void bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N, int K)
+void bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N, int K)
 {
     enum { TRIALS = 15 };
     double rate[TRIALS], share[TRIALS];
@@ -2779,7 +2914,7 @@ static void bench_matmul(real *c, const real *a, const real *b, int kind, int M,
     fflush(stdout);
 }
 
-static void bench_matmuls(void)
+void bench_matmuls(void)
 {
     static const int shapes[][3] = {{256, 2304, 768}, {256, 768, 3072}, {256, 3072, 768},
                                     {1024, 3072, 768}, {4096, 3072, 768}, {256, 50257, 768}};
@@ -2800,7 +2935,7 @@ static void bench_matmuls(void)
 }
 
 /* Training steps of a model with random weights: a row of the table. */
-static void bench_step(Config c, int B, int T)
+void bench_step(Config c, int B, int T)
 {
     enum { TRIALS = 7 };
     double time[TRIALS], update[TRIALS], share[TRIALS], peak = machine_peak();
@@ -2811,7 +2946,7 @@ static void bench_step(Config c, int B, int T)
     model_prepare(m, TRAINING, B, T, 0);
     for (int n = 0; n < B * T; n++) {
         b.tokens[n] = random_bits(1, n) % c.V, b.targets[n] = random_bits(2, n) % c.V;
-        b.weights[n] = (real)1 / (B * T);
+        b.loss_weight[n] = (real)1 / (B * T);
     }
     for (int i = -1; i < trials; i++) {                       /* the first one does not count */
         int at = max_int(0, i);
@@ -2834,17 +2969,17 @@ static void bench_step(Config c, int B, int T)
     model_free(m);
 }
 
-static void bench_steps(void)
+void bench_steps(void)
 {
     static const int depths[] = {12, 6, 24}, lengths[] = {64, 256, 1024};
     printf("\ntraining step, C 768           seconds   tok/s   %% of peak   AdamW   memory\n");
-    for (int t = 0; t < (o.quick ? 1 : 3); t++)
-        for (int l = 0; l < (o.quick ? 1 : 3); l++)
+    for (int t = 0; t < (opt.quick ? 1 : 3); t++)
+        for (int l = 0; l < (opt.quick ? 1 : 3); l++)
             bench_step((Config){1024, 50257, depths[l], 12, 768, 50304}, 4, lengths[t]);
 }
 
 /* One token at a time needs all weights once: so the limit is the time of reading them. */
-static void bench_generation(void)
+void bench_generation(void)
 {
     enum { TOKENS = 64 };
     Config c = {1024, 50257, 12, 12, 768, 50304};
@@ -2871,7 +3006,7 @@ static void bench_generation(void)
     model_free(m);
 }
 
-static int run_bench(void)
+int run_bench(void)
 {
     printf("machine: %d threads, %d-byte vectors, %.0f GFLOP/s, reads %.1f GB/s\n", threads(),
            VECTOR, machine_peak() / 1e9, machine_bandwidth() / 1e9);
@@ -2883,6 +3018,7 @@ static int run_bench(void)
     return 0;
 }
 
+#ifndef NO_MAIN_TRAIN_GPT
 /* With no option at all: a customer service learns its trade. */
 #define DEMO "--model", "data/mini.bin", "--tokenizer", "data/mini_tokenizer.bin", "--data", \
              "data/support", "--batch", "4", "--epochs", "12", "--lr", "3e-4", "--dropout", "0.1", \
@@ -2904,36 +3040,34 @@ int main(int argc, char **argv)
 {
     static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
         {"train", 't', run_train}, {"generate", 'g', run_generate}, {"chat", 'c', run_chat},
-        {"eval", 'e', run_eval}, {"compare", 'p', run_compare}, {"classify", 'k', run_classify},
-        {"bench", 'b', run_bench}};
+        {"bench", 'b', run_bench}, {"eval", 'e', run_eval},
+        {"compare", 0, NULL}, {"classify", 0, NULL}};         /* of prepare */
     enum { COMMANDS = sizeof commands / sizeof *commands };
     const char *usage =
         "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
-    static char **words, *settings;
-    char *intro[] = {argv[0], DEMO};
+    char *demo_words[] = {argv[0], DEMO};
     int demo = argc == 1, which = 0, named = argc > 1 && argv[1][0] != '-';
+    opt.program = argv[0];
     while (named && which < COMMANDS && strcmp(argv[1], commands[which].name)) which++;
     if (which == COMMANDS) die_usage("unknown command '%s'; %s", argv[1], usage);
-    if (demo) argv = intro, argc = sizeof intro / sizeof *intro;
-    char letter = commands[which].letter;
-    int combinations = letter == 't' ? search_size(argc, argv) : 1;
-    words = search_words(argc, argv, 0, &settings);
-    o.program = argv[0];
-    o.command = format("%s", argv[0]);
-    for (int i = 1; i < argc; i++) o.command = format("%s %s", o.command, words[i]);
-    if (options_parse(options, letter, usage, argc - 1 - named, words + 1 + named))
-        die_usage("unexpected '%s'; options begin with --", words[1 + named]);
-#ifdef _OPENMP
-    if (o.threads) omp_set_num_threads(o.threads);
-#endif
-    if (combinations > 1) return search(argc, argv, combinations);
+    if (demo) argv = demo_words, argc = sizeof demo_words / sizeof *demo_words;
+    char letter = commands[which].letter, **words = argv + 1 + named;
+    int count = argc - 1 - named;
+    char *judge = sibling("prepare");
+    if (!letter || (letter == 'e' && access(judge, X_OK) == 0))
+        return hand_over(commands[which].name, count, words);
+    for (int i = 0; letter == 't' && i < count; i++)
+        if (list_in(words, i)) return hand_over("search", count, words);
+    opt.command = command_line(argc, argv);
+    if (options_parse(options, letter, usage, count, words))
+        die_usage("unexpected '%s'; options begin with --", words[0]);
+    if (opt.threads) use_threads(opt.threads);
     if (demo && access("data/support_train.bin", R_OK) != 0)
         die("data/support_train.bin is missing: run make here, which prepares it");
     if (demo) puts(demo_intro);
     int status = commands[which].run();
+    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
     if (demo && status == 0) puts(demo_end);
     return status;
 }
 #endif
-
-#endif /* TRAIN_GPT_C */

@@ -15,7 +15,7 @@ while read -r name change; do
 done << 'END'
 embedding s/            token\[c\] += dx/            token[c] -= dx/
 embedding s/place\[c\] += dx/place[c] += 2 * dx/
-embedding s/(n % T - first\[n\]) \* C;$/(n % T) * C;/
+embedding s/(n % T - doc_start\[n\]) \* C;$/(n % T) * C;/
 linear s/matmul(dx, C, NULL, 0, view(dy/matmul(dx, C, dx, C, view(dy/
 linear s/matmul(dw, C, dw, C, tr/matmul(dw, C, NULL, 0, tr/
 linear s/db\[o\] += dy/db[o] -= dy/
