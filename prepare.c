@@ -633,7 +633,7 @@ void stored_numbers(const Stored *s, real *x, size_t count)
 {
     reader_seek(s->file, s->from);
     if (s->type != F16) {
-        read_numbers(s->file, x, count, s->type == BF16);
+        read_reals(s->file, x, count, s->type == BF16);
         return;
     }
     uint16_t *half = reallocate(NULL, count, sizeof *half);
@@ -738,7 +738,7 @@ Model *safetensors_read(const char *path)
     for (int i = 0; i < TENSORS; i++)
         for (int l = 0; l < (w.tensors[i].layered ? w.c.L : 1); l++)
             stored_load(&w.stored[i][l], &w.tensors[i], (&m->w.wte)[i] + l * w.tensors[i].size);
-    params_check(m, m->w, path);
+    params_check(m, path);
     head_check(&w, m->w.wte, path);
     weights_close(&w);
     return m;
@@ -834,12 +834,12 @@ char *safetensors_header(const Tensor tensors[TENSORS], int layers, int bf16, si
 void stored_save(Writer *w, const Tensor *t, const real *from, int bf16)
 {
     if (!stored_transposed(t)) {
-        write_numbers(w, from, t->size, bf16);
+        write_reals(w, from, t->size, bf16);
         return;
     }
     real *turned = allocate_reals(t->size);
     matrix_turn(turned, from, (size_t)t->rows, (size_t)t->columns);
-    write_numbers(w, turned, t->size, bf16);
+    write_reals(w, turned, t->size, bf16);
     free_reals(turned);
 }
 
@@ -2458,11 +2458,11 @@ void report_lengths(const Examples *x, Writer *records)
 /* The places in rows of a batch that an epoch takes, if every example is padded, and packed. */
 void report_packing(const Tokens *train, int end_of_text, Writer *records)
 {
-    DataLoader feed = loader_new(train, wish.context, end_of_text, 0, 0);
+    DataLoader feed = loader_new(train, wish.context, end_of_text, 0, 0, 0);
     double tokens = 0, longest = 0, n = feed.count, T = wish.context;
     for (int i = 0; i < feed.count; i++) {
-        tokens += feed.documents[i].length;
-        longest = fmax(longest, feed.documents[i].length);
+        tokens += feed.file_order[i].length;
+        longest = fmax(longest, feed.file_order[i].length);
     }
     const char *names[] = {"padded to the context", "padded to the longest", "packed"};
     double places[] = {n * T, n * longest, feed.rows * T};
@@ -2477,7 +2477,7 @@ void report_packing(const Tokens *train, int end_of_text, Writer *records)
 /* Seconds of a training step of `batch` rows of T on this machine: the second of two. */
 double measured_step(Model *m, const Tokens *train, int end_of_text, int batch, int T)
 {
-    DataLoader feed = loader_new(train, T, end_of_text, 1, 0);
+    DataLoader feed = loader_new(train, T, end_of_text, 1, 0, 0);
     Batch b = batch_new(batch, T);
     double start = 0;
     model_prepare(m, TRAINING, batch, T, 0);
@@ -2502,7 +2502,7 @@ void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer
     if (m->c.V != tokenizer->count)
         die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", wish.model,
             m->c.V, wish.tokenizer, tokenizer->count);
-    DataLoader feed = loader_new(train, T, tokenizer->end_of_text, 0, 0);
+    DataLoader feed = loader_new(train, T, tokenizer->end_of_text, 0, 0, 0);
     double step = measured_step(m, train, tokenizer->end_of_text, BATCH, T);
     double steps = ceil((double)feed.rows / BATCH);
     table_row(t, "parameters of the model\t%zu", m->count);

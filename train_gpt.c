@@ -1160,17 +1160,28 @@ double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int bac
 
 /* ================================================================================================
  * 6. The optimizer: AdamW [Loshchilov & Hutter 2019]
+ *
+ * Two running means are kept for every parameter: m of its gradient and v of the gradient's square.
+ * A step is the learning rate times m / sqrt(v). So it does not depend on the gradient's scale, and
+ * it is short where the gradient's sign keeps changing. Weight decay shrinks the parameter itself;
+ * if it were added to the gradient, the division would distort it.
+ * Rejected: plain gradient descent. One learning rate cannot suit tensors whose gradients have
+ * different scales.
  */
 
-/* Where training of a tensor begins: 0, or behind the frozen blocks and embeddings. */
+/* How many elements at the beginning of tensor t are not trained: those of the m->frozen first
+ * blocks and, if there are any, all of both embeddings. */
 size_t trained_from(const Model *m, const Tensor *t)
 {
     if (!m->frozen) return 0;
     return t->layered ? m->frozen * t->size : t->first_value == EMBEDDING ? t->size : 0;
 }
+
+/* Elements of tensor t in all layers. */
 size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layered ? m->c.L : 1); }
 
-/* Sum of squares, in double, block by block so that threads cannot change it. */
+/* Sum of the squares of x(count), in double. Blocks are summed each by one thread and then added in
+ * order, so that the result does not depend on the number of threads. */
 double sum_of_squares(const real *x, size_t count)
 {
     enum { BLOCK = 1 << 16 };
@@ -1189,38 +1200,45 @@ double sum_of_squares(const real *x, size_t count)
     return sum;
 }
 
-/* Length of the gradient over all trained tensors. Dies naming the first that is not
- * finite. */
+/* Euclidean length of the gradient of all that is trained. Dies with the name of the first tensor
+ * whose gradient is not finite. */
 double gradient_norm(const Model *m)
 {
     double sum = 0;
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
         size_t from = trained_from(m, t);
-        double s = sum_of_squares((&m->g.wte)[i] + from, tensor_size(m, t) - from);
-        if (!isfinite(s))
+        double square = sum_of_squares(m->g.wte + t->offset + from, tensor_size(m, t) - from);
+        if (!isfinite(square))
             die("the gradient of %s is not finite: lower --lr, or check the data and the model",
                 t->field);
-        sum += s;
+        sum += square;
     }
     return sqrt(sum);
 }
 
-/*   m += (1-b1)(g - m)   v += (1-b2)(g^2 - v)   w -= lr (m' / (sqrt(v') + eps) + decay w)
- * with m' = m/(1-b1^t), v' = v/(1-b2^t), on g times `scale` (the clipping), which is then zeroed.
- * Last the proximal step of an L1 penalty: move w towards zero by lr*l1 and stop there, exactly. */
-void adamw(real *w, real *g, real *m, real *v, size_t count, double scale, double lr, double b1,
-           double b2, double eps, double decay, double l1, int step)
+typedef struct {
+    double lr, beta1, beta2, epsilon, decay, l1;              /* as in the equations of adamw */
+    double clip;                                              /* longest gradient; 0: any */
+} AdamW;
+
+/* Step number `step` >= 1 on w, m and v (count), with the gradient g(count) times `scale`:
+ *     m += (1 - beta1) (g - m)              v += (1 - beta2) (g^2 - v)
+ *     m' = m / (1 - beta1^step)             v' = v / (1 - beta2^step)       (both began at 0)
+ *     w -= lr (m' / (sqrt(v') + epsilon) + decay w).
+ * Then the proximal step of an L1 penalty moves w by lr*l1 towards 0, not beyond. Sets g to 0. */
+void adamw(real *w, real *g, real *m, real *v, size_t count, double scale, const AdamW *a, int step)
 {
-    real s = (real)scale, c1 = (real)(1 - b1), c2 = (real)(1 - b2), keep = (real)(1 - lr * decay);
-    real rate = (real)(lr / (1 - pow(b1, step))), root = (real)(1 / (1 - pow(b2, step)));
-    real e = (real)eps, shrink = (real)(lr * l1);
+    real s = (real)scale, c1 = (real)(1 - a->beta1), c2 = (real)(1 - a->beta2);
+    real keep = (real)(1 - a->lr * a->decay), shrink = (real)(a->lr * a->l1);
+    real rate = (real)(a->lr / (1 - pow(a->beta1, step))), epsilon = (real)a->epsilon;
+    real correction = (real)(1 / (1 - pow(a->beta2, step)));
 #pragma omp parallel for simd
     for (size_t i = 0; i < count; i++) {
         real gi = g[i] * s;
         m[i] += c1 * (gi - m[i]);
         v[i] += c2 * (gi * gi - v[i]);
-        real wi = w[i] * keep - rate * m[i] / ((real)sqrt(v[i] * root) + e);
+        real wi = w[i] * keep - rate * m[i] / ((real)sqrt(v[i] * correction) + epsilon);
         real size = (wi < 0 ? -wi : wi) - shrink;
         size = size < 0 ? 0 : size;
         w[i] = wi < 0 ? -size : size;
@@ -1228,26 +1246,26 @@ void adamw(real *w, real *g, real *m, real *v, size_t count, double scale, doubl
     }
 }
 
-typedef struct { double lr, b1, b2, eps, decay, l1, clip; } AdamW;
-
-/* One step on the gradients in m->g, clipped to length `clip` (0: not) [Pascanu et al. 2013].
- * Returns their length before. */
+/* Update all trained parameters by the gradients in m->g, which are scaled to length a.clip if they
+ * are longer [Pascanu et al. 2013], and set to zero. Decay and penalty are for matrices only, not
+ * for biases and layernorms, which have one row. Returns the length before clipping. */
 double model_update(Model *m, AdamW a, int step)
 {
     double norm = gradient_norm(m), scale = a.clip > 0 && norm > a.clip ? a.clip / norm : 1;
+    AdamW plain = a;
+    plain.decay = plain.l1 = 0;
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
-        size_t from = trained_from(m, t), count = tensor_size(m, t) - from;
-        int decays = t->rows > 1;
-        adamw((&m->w.wte)[i] + from, (&m->g.wte)[i] + from, (&m->m.wte)[i] + from,
-              (&m->v.wte)[i] + from, count, scale, a.lr, a.b1, a.b2, a.eps, decays ? a.decay : 0,
-              decays ? a.l1 : 0, step);
+        size_t from = trained_from(m, t), at = t->offset + from;
+        adamw(m->w.wte + at, m->g.wte + at, m->m.wte + at, m->v.wte + at, tensor_size(m, t) - from,
+              scale, t->rows > 1 ? &a : &plain, step);
     }
     return norm;
 }
 
-/* Learning rate as a fraction of its peak: up in a straight line over `warmup` steps, then along a
- * cosine or a line that would be at `floor` one step after the last; or constant. */
+/* Learning rate of step `step` (from 0) of `steps`, as a fraction of its peak: linearly up over
+ * `warmup` steps, then along half a cosine or a straight line that would reach `floor` one step
+ * after the last; or constant. */
 double schedule(const char *kind, int step, int warmup, int steps, double floor)
 {
     if (step < warmup) return (step + 1.0) / warmup;
@@ -1260,24 +1278,25 @@ double schedule(const char *kind, int step, int warmup, int steps, double floor)
 /* ================================================================================================
  * 7. Data
  *
- * A token file is running text, or examples: documents <|endoftext|> prompt completion
- * <|endoftext|> with a flag per token that says which targets count. Both become rows of T made of
- * segments. Running text is cut into segments of T; the cut moves from epoch to epoch. Documents are
- * packed: each row begins with the longest one left, and is filled up by those of the others whose
- * lengths add up best, in new company each epoch. Attention and positions begin anew with each
- * segment, so packing changes nothing in the mathematics, and wastes next to nothing.
- * Rejected: best-fit decreasing, which leaves 3% of the places empty where this leaves 0.3%.
+ * A token file holds running text, or examples: documents <|endoftext|> prompt completion
+ * <|endoftext|> with a mask of the tokens that count as targets. The loader cuts it into segments
+ * and lays these out in rows of T tokens. Text is cut every T tokens, elsewhere in each epoch.
+ * A document is one segment, and rows are packed with several of them, so that little padding is
+ * needed. Attention and positions begin anew with each segment: packing changes no result.
+ * Rejected: best-fit decreasing, which leaves 3% of the positions empty where this leaves 0.3%.
  */
 
 typedef struct {
-    const char *path;
-    int examples;                                             /* documents and flags, not text */
+    const char *path;           /* as in --data, for messages */
+    int examples;               /* 1: examples; 0: running text */
     size_t count;
-    uint16_t *ids;
-    uint8_t *loss_mask;                                          /* examples: is this a target? */
+    uint16_t *ids;              /* (count) */
+    uint8_t *loss_mask;         /* (count), 1 where the token counts as a target; text: NULL */
+    uint64_t fingerprint;       /* a hash of both arrays */
 } Tokens;
 
-/* Append the token file at path, whose ids must be below V, to t. */
+/* Append a token file to t. Dies if it is damaged, of another kind than t, or has an id that is not
+ * below V. */
 void tokens_append(Tokens *t, const char *path, int V)
 {
     Reader r = reader_open(path);
@@ -1294,48 +1313,59 @@ void tokens_append(Tokens *t, const char *path, int V)
         die("%s: text and examples cannot be mixed in one --data", path);
     t->examples = examples;
     t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
-    reader_get(&r, t->ids + t->count, count * sizeof *t->ids);
-    for (size_t i = t->count; i < t->count + count; i++)
-        if (t->ids[i] >= V)
+    uint16_t *ids = t->ids + t->count;
+    reader_get(&r, ids, count * sizeof *ids);
+    t->fingerprint = random_key(t->fingerprint, hash_bytes((char *)ids, count * sizeof *ids));
+    for (size_t i = 0; i < count; i++)
+        if (ids[i] >= V)
             die("%s: token %zu is %d, but the model's vocabulary has %d: prepare the data with the "
-                "model's own tokenizer", path, i - t->count, t->ids[i], V);
+                "model's own tokenizer", path, i, ids[i], V);
     if (examples) {
         t->loss_mask = reallocate(t->loss_mask, t->count + count, 1);
-        reader_get(&r, t->loss_mask + t->count, count);
+        uint8_t *mask = t->loss_mask + t->count;
+        reader_get(&r, mask, count);
+        t->fingerprint = random_key(t->fingerprint, hash_bytes((char *)mask, count));
     }
     t->count += count;
     reader_close(&r);
 }
 
-/* Read NAME_part.bin of each of the names, which commas separate. */
+/* NAME_part.bin, in new memory, for the first of the names, which commas separate; *names then
+ * begins with the next one. NULL after the last. */
+char *token_path(const char **names, const char *part)
+{
+    if (!*names) return NULL;
+    int length = (int)strcspn(*names, ",");
+    char *path = format("%.*s_%s.bin", length, *names, part);
+    *names = (*names)[length] ? *names + length + 1 : NULL;
+    return path;
+}
+
+/* How many of the files NAME_part.bin can be read. */
+int tokens_exist(const char *names, const char *part)
+{
+    int count = 0;
+    for (char *path; (path = token_path(&names, part)); free(path))
+        count += access(path, R_OK) == 0;
+    return count;
+}
+
+/* Read NAME_part.bin of all names, one after the other. Each must be there if part is "train"; of
+ * another part, at least one. */
 Tokens tokens_read(const char *names, const char *part, int V)
 {
     Tokens t = {.path = names};
-    char *list = format("%s", names), *rest = list, *name;
-    while ((name = strsep(&rest, ","))) {
-        char *path = format("%s_%s.bin", name, part);
-        tokens_append(&t, path, V);
-        free(path);
-    }
-    free(list);
+    int some = strcmp(part, "train") && tokens_exist(names, part);
+    for (char *path; (path = token_path(&names, part)); free(path))
+        if (!some || access(path, R_OK) == 0) tokens_append(&t, path, V);
     return t;
 }
+
 void tokens_free(Tokens *t) { free(t->ids), free(t->loss_mask); }
 
-/* A segment is `length` inputs from `from`; their targets stand one further. */
-typedef struct { size_t from; int length, row, index; } Segment;
+/* ---- random orders ---- */
 
-typedef struct {
-    const Tokens *tokens;
-    int T, end_of_text, shuffle;
-    uint64_t key;
-    int epoch, row, rows;      /* where reading stands; rows an epoch */
-    Segment *documents, *segments; /* in the file's order; in the epoch's */
-    int count, cut;                                           /* of segments; of documents too long */
-    int next;                                                 /* segment with which `row` begins */
-} DataLoader;
-
-/* A random order of 0 .. n-1 [Fisher & Yates 1938]. */
+/* A random order of 0 .. n-1, in new memory [Fisher & Yates 1938]. */
 int *shuffled(int n, uint64_t key)
 {
     int *order = allocate(n, sizeof(int));
@@ -1347,123 +1377,199 @@ int *shuffled(int n, uint64_t key)
     return order;
 }
 
-/* Put the segments into rows of T. Which sums up to the space of a row can be made of the lengths
- * that are left? Take lengths in turn, in an order given by `key`: a sum is new if it is an older
- * sum and up to left[n] times length n; last[sum] is that n. Stop when the space itself is a sum,
- * or take the largest there is, and walk back [the subset-sum problem, Bellman 1957]. */
-void loader_pack(DataLoader *f, uint64_t key)
+/* k of 0 .. n-1, drawn at random, in increasing order and new memory. Each is taken with
+ * probability (how many are still needed) / (how many are still to come) [Knuth, vol. 2, algorithm
+ * S]. */
+int *drawn(int n, int k, uint64_t key)
 {
-    int T = f->T, longest = T, n, sum, *left = allocate(T + 1, sizeof(int));
-    int *first = allocate(T + 1, sizeof(int)), *next = allocate(f->count, sizeof(int));
-    int *last = allocate(T + 1, sizeof(int)), *used = allocate(T + 1, sizeof(int));
-    int *order = shuffled(T, key);
-    for (int i = 0; i < f->count; i++) {                      /* lists of equal length, from 1 */
-        n = f->segments[i].length;
-        next[i] = first[n], first[n] = i + 1, left[n]++;
-    }
-    for (f->rows = 0;; f->rows++) {
-        while (longest && !left[longest]) longest--;
-        if (!longest) break;
-        memset(last, 0, (T + 1) * sizeof(int));
-        last[longest] = longest, left[longest]--;
-        for (int k = 0; k < T && !last[T]; k++) {
-            n = order[k] + 1;
-            if (!left[n]) continue;
-            memset(used, 0, (T + 1) * sizeof(int));
-            for (sum = longest + n; sum <= T; sum++)
-                if (!last[sum] && last[sum - n] && used[sum - n] < left[n])
-                    last[sum] = n, used[sum] = used[sum - n] + 1;
-        }
-        left[longest]++;
-        for (sum = T; !last[sum]; sum--) {}
-        for (; sum > 0; sum -= n) {
-            n = last[sum];
-            f->segments[first[n] - 1].row = f->rows;
-            first[n] = next[first[n] - 1], left[n]--;
-        }
-    }
-    free(left), free(first), free(next), free(last), free(used), free(order);
+    int *chosen = allocate(k, sizeof(int));
+    for (int i = 0, count = 0; i < n; i++)
+        if (random_bits(key, i) % (uint32_t)(n - i) < (uint32_t)(k - count)) chosen[count++] = i;
+    return chosen;
 }
 
-int segment_order(const void *a, const void *b)
+/* ---- the loader ---- */
+
+/* The inputs ids[from] .. ids[from + length - 1]; the target of each is the token after it. */
+typedef struct {
+    size_t from;
+    uint64_t key;               /* by which segments are sorted */
+    int length, row, index;     /* its row in the epoch; its number in the order of the file */
+} Segment;
+
+typedef struct {
+    const Tokens *tokens;
+    int T, end_of_text, shuffle;
+    uint64_t key;
+    Segment *file_order, *epoch_order; /* (count), the same segments in two orders */
+    int count, truncated;       /* segments; documents that were longer than T */
+    int epoch, rows, row;       /* rows of this epoch, and which is read next */
+    int next;                   /* epoch_order[next] is the first segment of that row */
+} DataLoader;
+
+int by_key(const void *a, const void *b)
 {
     const Segment *p = a, *q = b;
-    return p->row != q->row ? (p->row > q->row) - (p->row < q->row)
-                            : (p->from > q->from) - (p->from < q->from);
+    return (p->key > q->key) - (p->key < q->key);
 }
 
-/* Lay out epoch f->epoch. */
+/* The subset-sum problem [Bellman 1957]: which sums up to T can be made of lengths, one of which is
+ * `longest`, if there are available[n] more of length n? The lengths n = order[k] + 1 are offered
+ * one after the other. A sum that could not be made can be made now if sum - n can, with fewer than
+ * available[n] copies of n; since sums are visited upwards, sum - n may contain n already. Sets
+ * added[sum] (T + 1) to the length that was added last, or 0 if the sum cannot be made: going from
+ * sum to sum - added[sum] lists the lengths. copies(T + 1) is scratch. Returns the largest sum. */
+int row_sums(int *added, int *copies, const int *available, const int *order, int longest, int T)
+{
+    memset(added, 0, (T + 1) * sizeof *added);
+    added[longest] = longest;
+    for (int k = 0; k < T && !added[T]; k++) {
+        int n = order[k] + 1;
+        if (!available[n]) continue;
+        memset(copies, 0, (T + 1) * sizeof *copies);
+        for (int sum = longest + n; sum <= T; sum++)
+            if (!added[sum] && added[sum - n] && copies[sum - n] < available[n])
+                added[sum] = n, copies[sum] = copies[sum - n] + 1;
+    }
+    while (!added[T]) T--;
+    return T;
+}
+
+/* Pack the segments in epoch_order into rows; sets their `row` and f->rows. Each row gets the
+ * longest segment that is left and those others with which it becomes fullest. Segments of length n
+ * stand together from begin[n] on, and the first available[n] of them have no row yet. `key`
+ * decides in which order lengths are offered, so that rows are composed differently in each
+ * epoch. */
+void loader_pack(DataLoader *f, uint64_t key)
+{
+    int T = f->T, longest = T, *order = shuffled(T, key);
+    int *begin = allocate(4 * (T + 1), sizeof(int)), *available = begin + T + 1;
+    int *added = available + T + 1, *copies = added + T + 1;
+    for (int i = 0; i < f->count; i++)
+        f->epoch_order[i].key = (uint64_t)f->epoch_order[i].length << 32 | i;
+    qsort(f->epoch_order, f->count, sizeof(Segment), by_key);
+    for (int i = f->count - 1; i >= 0; i--) {
+        int n = f->epoch_order[i].length;
+        begin[n] = i, available[n]++;
+    }
+    for (f->rows = 0;; f->rows++) {
+        while (longest && !available[longest]) longest--;
+        if (!longest) break;
+        available[longest]--;
+        int sum = row_sums(added, copies, available, order, longest, T);
+        available[longest]++;
+        for (int n; sum > 0; sum -= n) {
+            n = added[sum];
+            f->epoch_order[begin[n] + --available[n]].row = f->rows;
+        }
+    }
+    free(order), free(begin);
+}
+
+/* Lay out the epoch f->epoch in epoch_order. */
 void loader_epoch(DataLoader *f)
 {
     uint64_t key = random_key(f->key, f->epoch);
-    size_t spare = f->tokens->count - 1 - (size_t)f->count * f->T;
-    size_t shift = f->shuffle && !f->tokens->examples ? random_bits(key, 0) % (spare + 1) : 0;
+    size_t spare = (f->tokens->count - 1) % f->T, shift = 0;  /* text: tokens that fill no row */
+    if (f->shuffle && !f->tokens->examples) shift = random_bits(key, 0) % (spare + 1);
     int *order = shuffled(f->count, key);
     for (int i = 0; i < f->count; i++) {
-        f->segments[i] = f->documents[f->shuffle ? order[i] : i];
-        f->segments[i].from += shift, f->segments[i].row = i;
+        f->epoch_order[i] = f->file_order[f->shuffle ? order[i] : i];
+        f->epoch_order[i].from += shift, f->epoch_order[i].row = i;
     }
     free(order);
     f->rows = f->count;
     if (f->tokens->examples) {
         loader_pack(f, random_key(key, 1));
         order = shuffled(f->rows, random_key(key, 2));
-        for (int i = 0; i < f->count; i++) f->segments[i].row = order[f->segments[i].row];
+        for (int i = 0; i < f->count; i++) f->epoch_order[i].row = order[f->epoch_order[i].row];
         free(order);
     }
-    qsort(f->segments, f->count, sizeof(Segment), segment_order);
+    for (Segment *s = f->epoch_order; s < f->epoch_order + f->count; s++)
+        s->key = (uint64_t)s->row << 32 | s->index;
+    qsort(f->epoch_order, f->count, sizeof(Segment), by_key);
 }
 
-/* Read `tokens` in rows of T, in a random order given by `seed`, or in the file's (shuffle 0). */
-DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed)
+/* Add the segment ids[begin] .. ids[end - 1]. If it is longer than T it loses its beginning, since
+ * the answer stands at the end. */
+void loader_add(DataLoader *f, size_t begin, size_t end)
+{
+    if (f->count == INT32_MAX) die("%s: more than %d documents", f->tokens->path, INT32_MAX);
+    f->truncated += end - begin > (size_t)f->T;
+    if (end - begin > (size_t)f->T) begin = end - f->T;
+    f->file_order = grow(f->file_order, f->count, sizeof(Segment));
+    f->file_order[f->count] = (Segment){begin, 0, (int)(end - begin), 0, f->count};
+    f->count++;
+}
+
+/* A loader of rows of T tokens. With `shuffle` each epoch has another random order, given by
+ * `seed`. With `limit` > 0 only that many segments, drawn by `seed`, are read. Dies if there is
+ * none. */
+DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed,
+                      int limit)
 {
     DataLoader f = {.tokens = tokens, .T = T, .end_of_text = end_of_text, .shuffle = shuffle,
-              .key = random_key(seed, 1)};
-    size_t windows = (tokens->count - 1) / T, last = 0;
-    f.documents = allocate(tokens->examples ? tokens->count : windows, sizeof(Segment));
-    for (size_t i = 0; !tokens->examples && i < windows; i++)
-        f.documents[f.count] = (Segment){i * T, T, 0, f.count}, f.count++;
-    for (size_t i = 1; tokens->examples && i < tokens->count; i++) {
-        if (tokens->ids[i] != end_of_text) continue;
-        size_t from = i - last > (size_t)T ? f.cut++, i - T : last;   /* keep the end: the answer */
-        if (i - last > 1)
-            f.documents[f.count] = (Segment){from, (int)(i - from), 0, f.count}, f.count++;
+                    .key = random_key(seed, 1)};
+    for (size_t i = 1, last = 0; i < tokens->count; i++) {
+        if (tokens->examples ? tokens->ids[i] != end_of_text : i - last < (size_t)T) continue;
+        if (!tokens->examples || i - last > 1) loader_add(&f, last, i);
         last = i;
     }
     if (!f.count)
         die("%s: %zu tokens are too few for one row of %d: lower --context or bring more data",
             tokens->path, tokens->count, T);
-    f.segments = allocate(f.count, sizeof(Segment));
+    if (limit > 0 && limit < f.count) {
+        int *chosen = drawn(f.count, limit, random_key(seed, 2));
+        f.count = limit;
+        for (int i = 0; i < limit; i++)
+            f.file_order[i] = f.file_order[chosen[i]], f.file_order[i].index = i;
+        free(chosen);
+    }
+    f.epoch_order = allocate(f.count, sizeof(Segment));
     loader_epoch(&f);
     return f;
 }
-void loader_free(DataLoader *f) { free(f->documents), free(f->segments); }
 
-/* Go to row `row` of epoch `epoch`. */
+void loader_free(DataLoader *f) { free(f->file_order), free(f->epoch_order); }
+
+/* Which data a run is trained on: a checksum of tokens, mask and T, and a description. */
+typedef struct { uint64_t fingerprint; char name[200]; } DataId;
+
+DataId loader_id(const DataLoader *f)
+{
+    DataId id = {random_key(f->tokens->fingerprint, f->T), ""};
+    snprintf(id.name, sizeof id.name, "%.120s (%zu tokens, read in rows of %d)", f->tokens->path,
+             f->tokens->count, f->T);
+    return id;
+}
+
+/* Go to a row of an epoch, or to the epoch's end if it has fewer rows. */
 void loader_seek(DataLoader *f, int epoch, int row)
 {
     f->epoch = epoch;
     loader_epoch(f);
-    for (f->row = f->next = 0; f->row < row; f->row++)
-        while (f->next < f->count && f->segments[f->next].row == f->row) f->next++;
+    for (f->row = f->next = 0; f->row < row && f->row < f->rows; f->row++)
+        while (f->next < f->count && f->epoch_order[f->next].row == f->row) f->next++;
 }
 
-/* Fill the batch with the next rows, weights 1 where a target counts, else 0; places no segment
- * covers are <|endoftext|> seeing only themselves. Returns how many targets count. */
+/* Fill the batch with the next rows, of the next epoch where one ends. Weights are 1 where a target
+ * counts, else 0; positions that no segment covers are <|endoftext|>, see only themselves and do
+ * not count. Returns how many targets count. */
 int loader_batch(DataLoader *f, Batch *b)
 {
     const Tokens *t = f->tokens;
     int counted = 0;
     for (int row = 0; row < b->B; row++, f->row++) {
         int at = row * b->T, end = at + b->T;
-        if (f->row == f->rows) loader_seek(f, f->epoch + 1, 0);
-        for (; f->next < f->count && f->segments[f->next].row == f->row; f->next++) {
-            Segment p = f->segments[f->next];
-            for (int i = 0, begin = at; i < p.length; i++, at++) {
-                b->tokens[at] = t->ids[p.from + i];
-                b->targets[at] = t->ids[p.from + i + 1];
-                b->doc_start[at] = begin - row * b->T;
-                b->loss_weight[at] = t->loss_mask ? t->loss_mask[p.from + i + 1] != 0 : 1;
+        if (f->row >= f->rows) loader_seek(f, f->epoch + 1, 0);
+        for (; f->next < f->count && f->epoch_order[f->next].row == f->row; f->next++) {
+            Segment s = f->epoch_order[f->next];
+            int doc_start = at - row * b->T;
+            for (size_t i = s.from; i < s.from + s.length; i++, at++) {
+                b->tokens[at] = t->ids[i];
+                b->targets[at] = t->ids[i + 1];
+                b->doc_start[at] = doc_start;
+                b->loss_weight[at] = t->loss_mask ? t->loss_mask[i + 1] != 0 : 1;
                 counted += b->loss_weight[at] != 0;
             }
         }
@@ -1476,164 +1582,78 @@ int loader_batch(DataLoader *f, Batch *b)
     return counted;
 }
 
-/* Replace each input, with probability p, by a random token: noise against learning by heart. A
- * document's first token stays. */
+/* With probability p replace an input that is not the first of its segment by a random token: noise
+ * as a regularizer against overfitting. Targets stay. */
 void batch_noise(Batch *b, double p, int V, uint64_t key)
 {
     for (int n = 0; n < b->B * b->T; n++)
-        if (random_uniform(key, 2 * n) < p && n % b->T > b->doc_start[n])
-            b->tokens[n] = random_bits(key, 2 * n + 1) % V;
-}
-
-/* ---- the template: a conversation as one text ----
- *
- *   System: Be brief.\nUser: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant: Bye.<|endoftext|>
- *                                             ~~~~~~~~~~                    ~~~~~~~~~~~~~~~~~~
- * The targets that count are marked: an answer, from the blank before it, and what ends it. That is
- * the end of text, or the next turn's header: so the model learns to stop, and generation ends at
- * either. A prompt and its completion follow each other as they are, without headers or blanks.
- *
- * Where counting begins or ends, encoding begins anew: in training a question ends in the same
- * tokens as later in generation, when there is no answer yet that they could merge with.
- */
-
-enum { SYSTEM, USER, ASSISTANT, PROMPT, COMPLETION };
-const char *const turn_headers[] = {"System:", "User:", "Assistant:", "", ""};
-
-typedef struct {
-    int role, is_target;            /* counts: is this an answer to be learned? */
-    char *text;                  /* NULL: only the header, for a turn that is to be generated */
-    size_t size;
-} Turn;
-
-typedef struct {
-    int32_t *ids;
-    uint8_t *loss_mask;             /* 1 where the token is a target that counts */
-    size_t size, answer;         /* where the last answer begins */
-} Encoded;
-
-static inline int is_answer(int role) { return role == ASSISTANT || role == COMPLETION; }
-
-/* Encode what is pending and empty it. */
-void encoded_add(Encoded *d, Tokenizer *t, Text *pending, int counts)
-{
-    size_t more;
-    int32_t *ids = tokenizer_encode(t, pending->bytes, pending->size, 0, &more);
-    d->ids = reallocate(d->ids, d->size + more, sizeof *d->ids);
-    d->loss_mask = reallocate(d->loss_mask, d->size + more, 1);
-    if (more) memcpy(d->ids + d->size, ids, more * sizeof *ids);
-    memset(d->loss_mask + d->size, counts, more);
-    d->size += more;
-    pending->size = 0;
-    free(ids);
-}
-
-/* The tokens of a conversation, without the ends of text around it. */
-Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
-{
-    Encoded d = {0};
-    Text pending = {0};
-    text_add(&pending, "", 0);
-    for (const Turn *turn = turns; turn < turns + count; turn++) {
-        const char *header = turn_headers[turn->role];
-        if (*header) text_print(&pending, "%s%s", turn > turns ? "\n" : "", header);
-        if (turn > turns && is_answer(turn[-1].role)) encoded_add(&d, t, &pending, turn[-1].is_target);
-        if (is_answer(turn->role)) encoded_add(&d, t, &pending, 0), d.answer = d.size;
-        if (!turn->text) break;
-        if (*header) text_add(&pending, " ", 1);
-        text_add(&pending, turn->text, turn->size);
-        if (is_answer(turn->role)) encoded_add(&d, t, &pending, turn->is_target);
-    }
-    encoded_add(&d, t, &pending, 0);
-    free(pending.bytes);
-    return d;
-}
-
-/* A list of {"role", "content"} as tokens, from <|endoftext|> to where the next answer begins; NULL
- * if it is not one. */
-int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
-{
-    static const char *const roles[] = {"system", "user", "assistant"};
-    Turn *turns = allocate(messages->count + 1, sizeof *turns);
-    int n = 0;
-    for (const Json *m = messages->child; m; m = m->next) {
-        Json *role = json_get(m, "role"), *content = json_get(m, "content");
-        int r = 0;
-        while (r < 3 && (!role || role->type != '"' || strcmp(role->text, roles[r]))) r++;
-        if (r == 3 || !content || content->type != '"') { free(turns); return NULL; }
-        turns[n++] = (Turn){r, 0, content->text, content->size};
-    }
-    turns[n++] = (Turn){ASSISTANT, 0, NULL, 0};
-    Encoded e = turns_encode(t, turns, n);
-    int *tokens = allocate(e.size + 1, sizeof(int));
-    tokens[0] = t->end_of_text;
-    for (size_t i = 0; i < e.size; i++) tokens[i + 1] = e.ids[i];
-    *count = (int)e.size + 1;
-    free(turns), free(e.ids), free(e.loss_mask);
-    return tokens;
+        if (random_uniform(key, 2u * n) < p && n % b->T > b->doc_start[n])
+            b->tokens[n] = random_bits(key, 2u * n + 1) % V;
 }
 
 /* ================================================================================================
  * 8. Checkpoints
  *
- * A model file is llm.c's: a header and every tensor in the table's order, fp32 (version 3) or bf16
- * (version 5). A training state is one file with all that a run is: weights, moments, counters and
- * settings, and a checksum. One file, since two cannot be replaced in one step.
+ * A model file is llm.c's: a header and every tensor in the table's order, as fp32 (version 3) or
+ * bf16 (version 5). A training state holds all that a run needs to go on: parameters, moments,
+ * counters and settings, and a checksum. It is one file, since two cannot be replaced in one step.
  */
 
-enum { IO_CHUNK = 1 << 16 };
+enum { IO_CHUNK = 4096 };                                     /* elements converted at a time */
 
-static inline uint16_t bf16_from(float x)                     /* round to nearest, ties to even */
+/* bf16 is the upper half of a float: its sign, 8 bits of exponent and 7 of fraction. To round to
+ * the nearest, ties to an even last bit, add just under half of a last place (0x7fff), plus 1 if
+ * the last bit is odd, and cut. Too large a number becomes infinite; a NaN keeps a bit of
+ * fraction. */
+static inline uint16_t bf16_from(float x)
 {
     union { float f; uint32_t i; } u = {x};
     if (x != x) return (u.i >> 16) | 0x40;
     return (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
 }
-static inline float bf16_to(uint16_t x)
+static inline float bf16_to(uint16_t x)                       /* exact */
 {
     union { uint32_t i; float f; } u = {(uint32_t)x << 16};
     return u.f;
 }
 
-/* Read count numbers stored as fp32, or as bf16, into x. */
-void read_numbers(Reader *r, real *x, size_t count, int bf16)
+/* Read x(count), stored as fp32 or bf16. */
+void read_reals(Reader *r, real *x, size_t count, int bf16)
 {
-    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } *chunk = allocate(1, sizeof *chunk);
+    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } chunk;
     for (size_t i = 0, n; i < count; i += n) {
         n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
-        reader_get(r, chunk, n * (bf16 ? 2 : 4));
-        for (size_t j = 0; j < n; j++) x[i + j] = bf16 ? bf16_to(chunk->h[j]) : chunk->f[j];
+        reader_get(r, &chunk, n * (bf16 ? 2 : 4));
+        for (size_t j = 0; j < n; j++) x[i + j] = bf16 ? bf16_to(chunk.h[j]) : chunk.f[j];
     }
-    free(chunk);
 }
 
-void write_numbers(Writer *w, const real *x, size_t count, int bf16)
+/* Write x(count) as fp32 or bf16. */
+void write_reals(Writer *w, const real *x, size_t count, int bf16)
 {
-    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } *chunk = allocate(1, sizeof *chunk);
+    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } chunk;
     for (size_t i = 0, n; i < count; i += n) {
         n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
         for (size_t j = 0; j < n; j++)
-            if (bf16) chunk->h[j] = bf16_from((float)x[i + j]);
-            else chunk->f[j] = (float)x[i + j];
-        writer_put(w, chunk, n * (bf16 ? 2 : 4));
+            if (bf16) chunk.h[j] = bf16_from((float)x[i + j]);
+            else chunk.f[j] = (float)x[i + j];
+        writer_put(w, &chunk, n * (bf16 ? 2 : 4));
     }
-    free(chunk);
 }
 
-/* Die unless every number is finite, naming the file and the tensor. */
-void params_check(const Model *m, Params p, const char *path)
+/* Die unless every parameter is finite, with the name of the first that is not. */
+void params_check(const Model *m, const char *path)
 {
-    for (int i = 0; i < TENSORS; i++) {
-        size_t size = tensor_size(m, &m->tensors[i]);
-        if (isfinite(sum_of_squares((&p.wte)[i], size))) continue;
-        for (size_t j = 0; j < size; j++)
-            if (!isfinite((&p.wte)[i][j]))
-                die("%s: number %zu of %s is %g: the model is damaged", path, j,
-                    m->tensors[i].field, (double)(&p.wte)[i][j]);
-    }
+    size_t i = 0;
+    while (i < m->count && isfinite(m->w.wte[i])) i++;
+    if (i == m->count) return;
+    const Tensor *t = &m->tensors[TENSORS - 1];
+    while (t->offset > i) t--;
+    die("%s: number %zu of %s is %g: the model is damaged", path, i - t->offset, t->field,
+        (double)m->w.wte[i]);
 }
 
-/* Read a model file. */
+/* Read a model file. Dies if its header, its size or a parameter cannot be right. */
 Model *model_read(const char *path)
 {
     Reader r = reader_open(path);
@@ -1647,12 +1667,12 @@ Model *model_read(const char *path)
     Tensor tensors[TENSORS];
     size_t count = tensors_describe(c, tensors), bytes = count * (h[1] == 5 ? 2 : 4);
     if (r.size - r.at != bytes)
-        die("%s: this shape needs %zu bytes of weights, the file holds %zu: it is %s", path, bytes,
-            r.size - r.at, r.size - r.at < bytes ? "truncated" : "too long");
+        die("%s: this shape needs %zu bytes of parameters, the file holds %zu: it is %s", path,
+            bytes, r.size - r.at, r.size - r.at < bytes ? "truncated" : "too long");
     Model *m = model_new(c);
-    read_numbers(&r, m->w.wte, m->count, h[1] == 5);
+    read_reals(&r, m->w.wte, m->count, h[1] == 5);
     reader_close(&r);
-    params_check(m, m->w, path);
+    params_check(m, path);
     return m;
 }
 
@@ -1662,265 +1682,404 @@ void model_write(const Model *m, const char *path, int bf16)
     int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, c.V, c.L, c.NH, c.C, c.Vp};
     Writer *w = writer_open(path);
     writer_put(w, header, sizeof header);
-    write_numbers(w, m->w.wte, m->count, bf16);
+    write_reals(w, m->w.wte, m->count, bf16);
     writer_close(w);
 }
 
-/* What a run is, besides its weights and moments. */
+/* What a run is, besides its parameters and moments. */
 typedef struct {
-    int64_t step, epoch, row;                                 /* steps done; the feed's place */
-    int64_t waited, best_step;                                /* early stopping */
-    double best_loss, seconds;
-    char settings[4096];                                      /* options as name=value lines */
+    int64_t step, epoch, row;   /* steps done; where the loader stands */
+    int64_t waited, best_step;  /* validations since the best one; the step of that */
+    double best_loss, seconds;  /* in nats a token; time spent on steps */
+    DataId data;                /* what it is trained on */
+    char settings[4096];        /* options as lines of name = value */
 } Progress;
 
-/* A checksum of everything written or read: FNV-1a over 8-byte words. */
-uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
-{
-    const char *p = data;
-    for (uint64_t word = 0; bytes >= 8; p += 8, bytes -= 8) {
-        memcpy(&word, p, 8);
-        sum = (sum ^ word) * 0x100000001b3u;
-    }
-    for (; bytes; p++, bytes--) sum = (sum ^ (uint8_t)*p) * 0x100000001b3u;
-    return sum;
-}
+/* The pieces of memory whose bytes a state file holds, in its order, and then their checksum. */
+enum { PIECES = 2 + 3 * TENSORS };
+typedef struct { void *data; size_t bytes; } Piece;
 
-/* What a state holds of tensor k in arena i (weights and two moments): all weights, but only the
- * moments that training moves. Returns how many numbers, *x being the first. */
-size_t state_part(const Model *m, int i, int k, real **x)
-{
-    const Params *arenas[3] = {&m->w, &m->m, &m->v};
-    size_t from = i ? trained_from(m, &m->tensors[k]) : 0;
-    *x = (&arenas[i]->wte)[k] + from;
-    return tensor_size(m, &m->tensors[k]) - from;
-}
-
-void state_write(const Model *m, const Progress *progress, const char *path)
+/* List the pieces: a header (HEADER int32), which is filled in and must be the same when the state
+ * is read; the progress; all parameters; and of the two moments what is trained. Returns the size
+ * of the file in bytes. */
+size_t state_pieces(Piece *piece, Model *m, Progress *p, int32_t *header)
 {
     Config c = m->c;
-    int32_t header[HEADER] = {STATE_MAGIC, 2, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen,
-                              sizeof(real), sizeof *progress};
+    int32_t first[] = {STATE_MAGIC, 3, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen, sizeof(real),
+                       sizeof *p};
+    real *arenas[3] = {m->w.wte, m->m.wte, m->v.wte};
+    size_t size = HEADER * sizeof *header + sizeof *p + sizeof(uint64_t);
+    memcpy(memset(header, 0, HEADER * sizeof *header), first, sizeof first);
+    *piece++ = (Piece){header, HEADER * sizeof *header};
+    *piece++ = (Piece){p, sizeof *p};
+    for (int i = 0; i < 3 * TENSORS; i++, size += piece++->bytes) {
+        const Tensor *t = &m->tensors[i % TENSORS];
+        size_t from = i < TENSORS ? 0 : trained_from(m, t);
+        piece->data = arenas[i / TENSORS] + t->offset + from;
+        piece->bytes = (tensor_size(m, t) - from) * sizeof(real);
+    }
+    return size;
+}
+
+void state_write(Model *m, Progress *p, const char *path)
+{
+    int32_t header[HEADER];
+    Piece pieces[PIECES];
+    uint64_t sum = 0;
     Writer *w = writer_open(path);
-    uint64_t sum = checksum(checksum(0, header, sizeof header), progress, sizeof *progress);
-    real *x;
-    writer_put(w, header, sizeof header);
-    writer_put(w, progress, sizeof *progress);
-    for (int n = 0; n < 3 * TENSORS; n++) {
-        size_t bytes = state_part(m, n / TENSORS, n % TENSORS, &x) * sizeof(real);
-        writer_put(w, x, bytes);
-        sum = checksum(sum, x, bytes);
+    state_pieces(pieces, m, p, header);
+    for (const Piece *x = pieces; x < pieces + PIECES; x++) {
+        writer_put(w, x->data, x->bytes);
+        sum = random_key(sum, hash_bytes(x->data, x->bytes));
     }
     writer_put(w, &sum, sizeof sum);
     writer_close(w);
 }
 
-/* Read a state into a model that was prepared for training. */
-void state_read(Model *m, Progress *progress, const char *path)
+/* Read a state into p and into a model that was prepared for training. Dies if the file is damaged,
+ * or is the state of another model or of training on other data than that of `loader`. */
+void state_read(Model *m, Progress *p, const DataLoader *loader, const char *path)
 {
-    Config c = m->c;
-    int32_t h[HEADER], shape[] = {2, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen, sizeof(real),
-                                  sizeof *progress};
+    int32_t header[HEADER], expected[HEADER];
+    Piece pieces[PIECES];
+    uint64_t sum = 0, stored;
+    DataId data = loader_id(loader);
+    size_t size = state_pieces(pieces, m, p, expected);
     Reader r = reader_open(path);
-    size_t size = sizeof h + sizeof *progress + sizeof(uint64_t);
-    uint64_t sum, stored;
-    real *x;
-    reader_header(&r, h, STATE_MAGIC, "training state");
-    if (memcmp(h + 1, shape, sizeof shape))
+    reader_header(&r, header, STATE_MAGIC, "training state");
+    if (memcmp(header, expected, sizeof header))
         die("%s: is the state of another model, --freeze or program; start again without --resume",
             path);
-    for (int n = 0; n < 3 * TENSORS; n++)
-        size += state_part(m, n / TENSORS, n % TENSORS, &x) * sizeof(real);
     if (r.size != size)
         die("%s: expected %zu bytes, found %zu: it is damaged; start again without --resume", path,
             size, r.size);
-    reader_get(&r, progress, sizeof *progress);
-    sum = checksum(checksum(0, h, sizeof h), progress, sizeof *progress);
-    for (int n = 0; n < 3 * TENSORS; n++) {
-        size_t bytes = state_part(m, n / TENSORS, n % TENSORS, &x) * sizeof(real);
-        reader_get(&r, x, bytes);
-        sum = checksum(sum, x, bytes);
+    reader_seek(&r, 0);
+    for (const Piece *x = pieces; x < pieces + PIECES; x++) {
+        reader_get(&r, x->data, x->bytes);
+        sum = random_key(sum, hash_bytes(x->data, x->bytes));
     }
     reader_get(&r, &stored, sizeof stored);
     reader_close(&r);
     if (stored != sum)
         die("%s: the checksum is wrong: it is damaged; start again without --resume", path);
-    progress->settings[sizeof progress->settings - 1] = 0;
+    if (p->data.fingerprint != data.fingerprint)
+        die("%s: the run was trained on %s, which differs from %s: give the same --data and "
+            "--context, or start again without --resume", path, p->data.name, data.name);
+    p->settings[sizeof p->settings - 1] = 0;
 }
 
 /* ================================================================================================
- * 9. Generation
+ * 9. Conversations and generation
  *
- * One token after another: the key-value cache (qkv of every layer) holds all that the past is
- * needed for, so a step costs one row of every product. Positions are learned one by one and end at
- * T; when they are used up, the newer half of the text is read again from position 0.
+ * A conversation becomes one text by a template:
+ *   System: Be brief.\nUser: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant: Bye.<|endoftext|>
+ *                                             ~~~~~~~~~~                    ~~~~~~~~~~~~~~~~~~
+ * The targets that count are marked: an answer with the space before it, and what ends it, which is
+ * the next turn's header or the end of text. So the model learns to stop, and generation ends at
+ * either. A prompt and its completion follow each other as they are, without headers or spaces.
+ *
+ * Text is encoded separately on both sides of each end of a mark. So a question ends in the same
+ * tokens in training as in generation, where there is no answer yet that they could merge with.
  */
 
+enum { SYSTEM, USER, ASSISTANT, PROMPT, COMPLETION };
+const char *const turn_headers[] = {"System:", "User:", "Assistant:", "", ""};
+
 typedef struct {
-    double temperature, top_p;                                /* 0: always the most likely token */
-    int top_k, tokens, samples;                               /* 0: all; at most so many new ones */
+    int role, is_target;        /* is_target: is this an answer to be learned? */
+    char *text;                 /* NULL: only the header, for an answer that is to be generated */
+    size_t size;
+} Turn;
+
+typedef struct {
+    int32_t *ids;
+    uint8_t *loss_mask;         /* 1 where the token is a target that counts */
+    size_t size, answer;        /* of both arrays; where the last answer begins */
+} Encoded;
+
+static inline int is_answer(int role) { return role == ASSISTANT || role == COMPLETION; }
+
+/* Append the tokens of `pending`, with this mask, and empty it. */
+void encoded_add(Encoded *e, Tokenizer *t, Text *pending, int is_target)
+{
+    size_t more;
+    int32_t *ids = tokenizer_encode(t, pending->bytes, pending->size, 0, &more);
+    e->ids = reallocate(e->ids, e->size + more, sizeof *e->ids);
+    e->loss_mask = reallocate(e->loss_mask, e->size + more, 1);
+    if (more) memcpy(e->ids + e->size, ids, more * sizeof *ids);
+    memset(e->loss_mask + e->size, is_target, more);
+    e->size += more;
+    pending->size = 0;
+    free(ids);
+}
+
+/* The tokens of a conversation and their mask, without the ends of text around it. A turn without
+ * text is the last one. */
+Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
+{
+    Encoded e = {0};
+    Text pending = {0};
+    text_add(&pending, "", 0);
+    for (const Turn *turn = turns; turn < turns + count; turn++) {
+        const char *header = turn_headers[turn->role];
+        int answer = is_answer(turn->role);
+        if (*header) text_print(&pending, "%s%s", turn > turns ? "\n" : "", header);
+        if (turn > turns && is_answer(turn[-1].role))
+            encoded_add(&e, t, &pending, turn[-1].is_target);
+        if (answer) encoded_add(&e, t, &pending, 0), e.answer = e.size;
+        if (!turn->text) break;
+        if (*header) text_add(&pending, " ", 1);
+        text_add(&pending, turn->text, turn->size);
+        if (answer) encoded_add(&e, t, &pending, turn->is_target);
+    }
+    encoded_add(&e, t, &pending, 0);
+    free(pending.bytes);
+    return e;
+}
+
+/* The *size tokens of a prompt for generate: <|endoftext|>, which begins every document, and a
+ * conversation. */
+int *turns_prompt(Tokenizer *t, const Turn *turns, int count, int *size)
+{
+    Encoded e = turns_encode(t, turns, count);
+    int *tokens = allocate(e.size + 1, sizeof(int));
+    tokens[0] = t->end_of_text;
+    memcpy(tokens + 1, e.ids, e.size * sizeof *e.ids);
+    *size = (int)e.size + 1;
+    free(e.ids), free(e.loss_mask);
+    return tokens;
+}
+
+/* The same for a text as it is. */
+int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
+{
+    return turns_prompt(t, &(Turn){PROMPT, 0, (char *)text, size}, 1, count);
+}
+
+/* The same for a JSON list of {"role", "content"} and the header of the answer; NULL if it is not
+ * such a list. */
+int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
+{
+    static const char *const roles[] = {"system", "user", "assistant"};
+    Turn *turns = allocate(messages->count + 1, sizeof *turns);
+    int *tokens = NULL, n = 0, r = 0;
+    for (const Json *m = messages->child; m && r < 3; m = m->next) {
+        Json *role = json_get(m, "role"), *content = json_get(m, "content");
+        for (r = 0; r < 3 && (!role || role->type != '"' || strcmp(role->text, roles[r])); r++) {}
+        if (!content || content->type != '"') r = 3;
+        else turns[n++] = (Turn){r, 0, content->text, content->size};
+    }
+    turns[n++] = (Turn){ASSISTANT, 0, NULL, 0};
+    if (r < 3) tokens = turns_prompt(t, turns, n, count);
+    free(turns);
+    return tokens;
+}
+
+/* What was said in a chat, and an open turn for the next answer; the model sees turns from
+ * `from`. */
+typedef struct { Turn *turns; int count, from; } Chat;        /* count: without the open turn */
+
+/* Add a copy of what was said. */
+void chat_add(Chat *c, int role, const char *text, size_t size)
+{
+    c->turns = reallocate(c->turns, c->count + 2, sizeof *c->turns);
+    c->turns[c->count++] = (Turn){role, 0, memcpy(allocate(size + 1, 1), text, size), size};
+    c->turns[c->count] = (Turn){ASSISTANT, 0, NULL, 0};
+}
+
+/* The prompt for the next answer. While it has more than `longest` tokens, the oldest question and
+ * its answer are left out from now on; the last question always stays. */
+int *chat_prompt(Chat *c, Tokenizer *t, int longest, int *size)
+{
+    for (;; c->from += 2) {
+        int *tokens = turns_prompt(t, c->turns + c->from, c->count + 1 - c->from, size);
+        if (*size <= longest || c->from + 2 >= c->count) return tokens;
+        free(tokens);
+    }
+}
+
+void chat_free(Chat *c)
+{
+    for (int i = 0; i < c->count; i++) free(c->turns[i].text);
+    free(c->turns);
+}
+
+/* ---- choosing a token ---- */
+
+typedef struct {
+    double temperature, top_p;  /* temperature 0: always the most likely token */
+    int top_k, tokens, samples; /* top_k 0: all; tokens: the most that are generated */
     uint64_t key;
-    const char *stop;                                         /* text that ends a sample, or NULL */
+    const char *stop;           /* text that ends a sample, or NULL */
 } Sampling;
 
-typedef struct { real logit; int id; } Candidate;
+typedef struct { real logit, weight; int id; } Candidate;      /* weight: probability / largest */
 
-int more_likely(const void *a, const void *b)
+/* Is a more likely than b? Of equal ones, that with the lower id is. */
+static inline int more_likely(Candidate a, Candidate b)
 {
-    const Candidate *p = a, *q = b;
-    if (p->logit != q->logit) return p->logit < q->logit ? 1 : -1;
-    return p->id - q->id;
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-/* Draw a token from softmax(logits / temperature), restricted to the top_k most likely, then to the
- * fewest that hold top_p of the probability [Holtzman et al. 2020]. Exact for any V: a token below
- * (1 - top_p)/V of it cannot be among those, so only the others are sorted. */
+/* Restore the order of heap(n), where no parent i is less likely than its children 2i + 1 and 2i +
+ * 2, after element i has become less likely [Williams 1964]. */
+void candidate_sift(Candidate *heap, int n, int i)
+{
+    Candidate moved = heap[i];
+    for (int child; (child = 2 * i + 1) < n; i = child) {
+        child += child + 1 < n && more_likely(heap[child + 1], heap[child]);
+        if (!more_likely(heap[child], moved)) break;
+        heap[i] = heap[child];
+    }
+    heap[i] = moved;
+}
+
+/* Move the most likely of heap(*n) behind the *n - 1 others, and return its weight. */
+double candidate_pop(Candidate *heap, int *n)
+{
+    Candidate top = heap[0];
+    heap[0] = heap[--*n], heap[*n] = top;
+    candidate_sift(heap, *n, 0);
+    return top.weight;
+}
+
+/* Draw a token from softmax(logits(V) / temperature), restricted to the top_k most likely, then to
+ * the fewest of these that hold top_p of their probability [Holtzman et al. 2020]. In list(V),
+ * which is scratch, what remains of the heap stands before what was popped: so the most likely
+ * tokens are at the end. Where nothing is left out, no order is needed. */
 int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate *list)
 {
-    int count = 0, k = s->top_k > 0 ? min_int(s->top_k, V) : V, best = 0;
-    for (int v = 1; v < V; v++) best = logits[v] > logits[best] ? v : best;
-    if (s->temperature == 0) return best;
-    double sum = 0, inverse = 1 / s->temperature, top = logits[best], mass = 0;
-    for (int v = 0; v < V; v++) sum += exp_real((real)((logits[v] - top) * inverse));
-    real floor = (real)(top + s->temperature * log((1 - s->top_p) * sum / V));
+    int argmax = 0, k = s->top_k > 0 ? min_int(s->top_k, V) : V, n = V, kept = 0;
+    int ordered = k < V || s->top_p < 1;
+    double sum = 0, mass = 0;
+    for (int v = 1; v < V; v++) argmax = logits[v] > logits[argmax] ? v : argmax;
+    if (s->temperature == 0) return argmax;
     for (int v = 0; v < V; v++) {
-        if (k < V && (count < k || logits[v] > list[count - 1].logit)) {
-            int at = count < k ? count++ : count - 1;         /* insert into the k best so far */
-            for (; at > 0 && list[at - 1].logit < logits[v]; at--) list[at] = list[at - 1];
-            list[at] = (Candidate){logits[v], v};
-        } else if (k == V && !(logits[v] < floor)) {
-            list[count++] = (Candidate){logits[v], v};
-        }
+        real weight = exp_real((logits[v] - logits[argmax]) / s->temperature);
+        list[V - 1 - v] = (Candidate){logits[v], weight, v};
+        sum += weight;
     }
-    if (k == V && s->top_p < 1) qsort(list, count, sizeof *list, more_likely);
+    for (int i = ordered ? V / 2 - 1 : -1; i >= 0; i--) candidate_sift(list, V, i);
     if (k < V)
-        for (int i = sum = 0; i < count; i++) sum += exp((list[i].logit - top) * inverse);
-    int kept = 0;
-    do mass += exp((list[kept++].logit - top) * inverse);
-    while (kept < count && mass < s->top_p * sum);
+        for (sum = 0; n > V - k;) sum += candidate_pop(list, &n);
+    do {
+        if (ordered && V - kept == n) candidate_pop(list, &n);
+        mass += list[V - 1 - kept++].weight;
+    } while (kept < k && (s->top_p >= 1 || mass < s->top_p * sum));
     double u = random_uniform(key, 0) * mass;
-    for (int i = 0; i < kept; i++)
-        if ((u -= exp((list[i].logit - top) * inverse)) < 0) return list[i].id;
-    return list[kept - 1].id;
+    for (int i = V - 1; i > V - kept; i--)
+        if ((u -= list[i].weight) < 0) return list[i].id;
+    return list[V - kept].id;
 }
 
-/* Read count tokens from position 0 into the cache of sample b; returns the last one's output. */
-const real *prefill(Model *m, int b, const int *tokens, int count)
-{
-    size_t shift = (size_t)b * m->T * 3 * m->c.C;
-    m->a.qkv += shift;
-    model_forward(m, tokens, NULL, 1, 0, count, (Dropout){0});
-    m->a.qkv -= shift;
-    return m->a.ln + (size_t)(count - 1) * m->c.C;
-}
+/* ---- the text that grows ---- */
 
 typedef struct {
-    char *text;                                               /* what was generated, then a 0 */
-    size_t size, shown, capacity;
-    int done, tokens;
+    Text text;                  /* what was generated */
+    size_t shown;               /* bytes of it that are written to a stream */
+    int done, tokens;           /* has it ended? how many tokens were generated */
 } Sample;
 
-/* Append a token's bytes; cut at the stop text. Returns how many bytes are final: what could begin
- * the stop text, or is half a character, waits. */
-size_t sample_append(Sample *s, const char *bytes, int size, const char *stop)
+/* How many bytes at the end of a text may not be shown yet: the beginning of the stop text, or of a
+ * character in UTF-8, whose first byte says how many it has. */
+size_t unfinished(const char *text, size_t size, const char *stop)
 {
     size_t length = stop ? strlen(stop) : 0, hold = 0;
-    if (s->size + size + 1 > s->capacity)
-        s->text = reallocate(s->text, s->capacity = 2 * (s->size + size + 1), 1);
-    memcpy(s->text + s->size, bytes, size);
-    s->size += size;
-    s->text[s->size] = 0;
-    char *found = length ? memmem(s->text, s->size, stop, length) : NULL;
-    if (found) {
-        s->size = found - s->text, *found = 0, s->done = 1;
-        return s->size;
-    }
-    for (size_t n = 1; n < length && n <= s->size; n++)
-        if (!memcmp(s->text + s->size - n, stop, n)) hold = n;
-    for (size_t n = 1; n <= 3 && n <= s->size; n++) {         /* a lead byte that waits for more */
-        unsigned char c = s->text[s->size - n];
+    for (size_t n = 1; n < length && n <= size; n++)
+        if (!memcmp(text + size - n, stop, n)) hold = n;
+    for (size_t n = 1; n <= 3 && n <= size; n++) {
+        unsigned char c = text[size - n];
         if (c >= 0xc0 && (c >= 0xf0 ? 4u : c >= 0xe0 ? 3u : 2u) > n && n > hold) hold = n;
     }
-    return s->size - hold > s->shown ? s->size - hold : s->shown;
+    return hold;
 }
 
-/* One more token for a sample; with `stream`, text goes there as soon as it is final. */
-void sample_take(Sample *out, const Tokenizer *t, int id, const char *stop, FILE *stream)
+/* Append bytes to a sample, which ends before the stop text (NULL: none), and write to the stream
+ * (NULL: none) what cannot change any more. */
+void sample_add(Sample *s, const char *bytes, int size, const char *stop, FILE *stream)
 {
-    size_t final = out->size;
-    int size;
-    out->tokens++;
-    if (id == t->end_of_text) out->done = 1;
-    else {
-        const char *bytes = tokenizer_bytes(t, id, &size);
-        final = sample_append(out, bytes, size, stop);
-    }
-    if (stream) fwrite(out->text + out->shown, 1, final - out->shown, stream), fflush(stream);
-    out->shown = final;
+    text_add(&s->text, bytes, size);
+    char *end = stop && *stop ? memmem(s->text.bytes, s->text.size, stop, strlen(stop)) : NULL;
+    if (end) s->text.size = end - s->text.bytes, *end = 0, s->done = 1;
+    size_t shown = s->text.size - (end ? 0 : unfinished(s->text.bytes, s->text.size, stop));
+    if (stream) fwrite(s->text.bytes + s->shown, 1, shown - s->shown, stream), fflush(stream);
+    s->shown = shown;
 }
 
-/* Add last[b] to each of the contexts(B, T), `length` tokens long, and set hidden(B, C) to the
- * outputs for it. A context that is full is read again from its newer half. Returns the length. */
-int contexts_extend(Model *m, int *contexts, int length, const int *last, real *hidden)
+/* ---- generation: one token after another ----
+ *
+ * The key-value cache (qkv of every layer) is all that later tokens need of earlier ones, so a step
+ * costs one row of every product. Positions are learned one by one and end at T: when they are used
+ * up, the newer half of the text is read again from position 0, and the older half is forgotten.
+ */
+
+/* S texts that are continued together: their newest tokens, which the model sees, and its outputs
+ * for the last of these. */
+typedef struct { int S, length, *tokens; real *hidden; } Windows;   /* tokens(S, T), hidden(S, C) */
+
+/* Read the windows from position 0. The model runs on one text at a time, its cache moved to where
+ * that text's begins. */
+void windows_read(Model *m, Windows *w)
 {
-    int T = m->T, C = m->c.C, slide = length == T;
-    for (int b = 0; b < m->B; b++) {
-        int *context = contexts + (size_t)b * T;
-        if (slide) memmove(context, context + T - T / 2, T / 2 * sizeof(int));
-        context[slide ? T / 2 : length] = last[b];
-        if (slide)
-            memcpy(hidden + (size_t)b * C, prefill(m, b, context, T / 2 + 1), C * sizeof(real));
+    size_t C = m->c.C;
+    real *cache = m->a.qkv;
+    for (int s = 0; s < w->S; s++, m->a.qkv += m->T * 3 * C) {
+        model_forward(m, w->tokens + (size_t)s * m->T, NULL, 1, 0, w->length, (Dropout){0});
+        memcpy(w->hidden + s * C, m->a.ln + (w->length - 1) * C, C * sizeof(real));
     }
-    if (slide) return T / 2 + 1;
-    model_forward(m, last, NULL, m->B, length, 1, (Dropout){0});
-    memcpy(hidden, m->a.ln, (size_t)m->B * C * sizeof(real));
-    return length + 1;
+    m->a.qkv = cache;
 }
 
-/* Continue `prompt` (count >= 1 tokens) in s->samples ways; out(samples) is filled, and a single
- * sample is written to `stream`, if given, as it grows. Ends at end_of_text. */
+/* Append next(S) to the windows; if they are full, keep the newer half and read it again. */
+void windows_extend(Model *m, Windows *w, const int *next)
+{
+    int T = m->T, full = w->length == T, kept = full ? T / 2 : w->length;
+    for (int s = 0; s < w->S; s++) {
+        int *row = w->tokens + (size_t)s * T;
+        if (full) memmove(row, row + T - kept, kept * sizeof *row);
+        row[kept] = next[s];
+    }
+    w->length = kept + 1;
+    if (full) { windows_read(m, w); return; }
+    model_forward(m, next, NULL, w->S, kept, 1, (Dropout){0});
+    memcpy(w->hidden, m->a.ln, w->S * m->c.C * sizeof(real));
+}
+
+/* Continue a prompt of count >= 1 tokens, of which the newest half context is read if they do not
+ * fit, in s->samples ways. Fills out(samples); a single sample is also written to the stream, if
+ * there is one. A sample ends at <|endoftext|>, at the stop text, or after s->tokens tokens. */
 void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const Sampling *s,
               Sample *out, FILE *stream)
 {
-    int S = s->samples, T = m->c.T, V = m->c.V, C = m->c.C, running = S;
-    int length = count < T ? count : T - T / 2;
-    if (m->mode != INFERENCE || m->B != S || m->T != T) model_prepare(m, INFERENCE, S, T, 0);
-    int *contexts = allocate((size_t)S * T, sizeof(int)), *last = allocate(S, sizeof(int));
-    real *logits = allocate_reals((size_t)S * V), *hidden = allocate_reals((size_t)S * C);
+    int S = s->samples, T = m->c.T, V = m->c.V, C = m->c.C, running = S, size;
+    Windows w = {S, count < T ? count : T - T / 2, allocate((size_t)S * T, sizeof(int)),
+                 allocate_reals((size_t)S * C)};
+    int *next = allocate(S, sizeof(int));
+    real *logits = allocate_reals((size_t)S * V);
     Candidate *list = allocate(V, sizeof *list);
+    if (m->mode != INFERENCE || m->B != S || m->T != T) model_prepare(m, INFERENCE, S, T, 0);
     if (S > 1) stream = NULL;
     for (int b = 0; b < S; b++) {
-        int *context = contexts + (size_t)b * T;
-        out[b] = (Sample){.text = allocate(1, 1), .capacity = 1};
-        memcpy(context, prompt + count - length, length * sizeof(int));
-        memcpy(hidden + (size_t)b * C, prefill(m, b, context, length), C * sizeof(real));
+        memcpy(w.tokens + (size_t)b * T, prompt + count - w.length, w.length * sizeof(int));
+        out[b] = (Sample){0};
+        text_add(&out[b].text, "", 0);
     }
+    windows_read(m, &w);
     for (int step = 0; step < s->tokens && running; step++) {
-        if (step) length = contexts_extend(m, contexts, length, last, hidden);
-        matmul(logits, V, NULL, 0, view(hidden, C), transposed(m->w.wte, C), S, V, C);
+        if (step) windows_extend(m, &w, next);
+        matmul(logits, V, NULL, 0, view(w.hidden, C), transposed(m->w.wte, C), S, V, C);
         for (int b = 0; b < S; b++) {
             uint64_t key = random_key(random_key(s->key, b), step);
-            last[b] = sample(logits + (size_t)b * V, V, s, key, list);
+            next[b] = sample(logits + (size_t)b * V, V, s, key, list);
             if (out[b].done) continue;
-            sample_take(&out[b], t, last[b], s->stop, stream);
+            out[b].tokens++, out[b].done = next[b] == t->end_of_text;
+            const char *bytes = tokenizer_bytes(t, next[b], &size);
+            if (!out[b].done) sample_add(&out[b], bytes, size, s->stop, stream);
             running -= out[b].done;
         }
     }
-    if (stream) fwrite(out->text + out->shown, 1, out->size - out->shown, stream);
-    free(contexts), free(last), free(list), free_reals(logits), free_reals(hidden);
-}
-
-/* <|endoftext|> and the tokens of text: how every document begins. */
-int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
-{
-    size_t n;
-    int32_t *ids = tokenizer_encode(t, text, size, 0, &n);
-    int *tokens = allocate(n + 1, sizeof(int));
-    tokens[0] = t->end_of_text;
-    for (size_t i = 0; i < n; i++) tokens[i + 1] = ids[i];
-    free(ids);
-    *count = (int)n + 1;
-    return tokens;
+    if (stream) fwrite(out->text.bytes + out->shown, 1, out->text.size - out->shown, stream);
+    free(w.tokens), free(next), free(list), free_reals(w.hidden), free_reals(logits);
 }
 
 /* ================================================================================================
@@ -1956,11 +2115,10 @@ typedef struct { double *loss, *count, *right, *bytes; int n; } Scores;
 
 Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit)
 {
-    DataLoader f = loader_new(docs, T, t->end_of_text, 0, 0);
+    DataLoader f = loader_new(docs, T, t->end_of_text, 0, 0, limit);
     double *sums = allocate((size_t)f.count * 4, sizeof(double));
     Scores s = {sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count, f.count};
-    int rows = limit && !docs->examples ? min_int(limit, f.rows) : f.rows, size;
-    s.n = !docs->examples ? rows : limit ? min_int(limit, f.count) : f.count;
+    int rows = f.rows, size;
     if (m->mode != INFERENCE || m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
     for (int row = 0; row < rows;) {
         Batch b = batch_new(min_int(B, rows - row), T);
@@ -1968,8 +2126,8 @@ Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int
         loader_batch(&f, &b);
         model_loss(m, &b, (Dropout){0}, 0, 0);
         for (int r = 0; r < b.B; r++, row++)
-            for (int n = r * T; segment < f.count && f.segments[segment].row == row; segment++)
-                for (int i = 0, k = f.segments[segment].index; i < f.segments[segment].length; i++, n++) {
+            for (int n = r * T; segment < f.count && f.epoch_order[segment].row == row; segment++)
+                for (int i = 0, k = f.epoch_order[segment].index; i < f.epoch_order[segment].length; i++, n++) {
                     if (!b.loss_weight[n]) continue;
                     s.loss[k] += m->loss[n];
                     s.count[k]++;
@@ -2022,11 +2180,11 @@ char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *sho
     for (int i = 1; i < d->answer; i++) prompt[extra + i] = d->ids[i];
     generate(m, t, prompt, count, &s, &out, NULL);
     free(prompt);
-    char *begin = out.text + strspn(out.text, " \n"), *end = out.text + out.size;
+    char *text = out.text.bytes, *begin = text + strspn(text, " \n"), *end = text + out.text.size;
     while (end > begin && strchr(" \n", end[-1])) end--;
-    memmove(out.text, begin, end - begin);
-    out.text[end - begin] = 0;
-    return out.text;
+    memmove(text, begin, end - begin);
+    text[end - begin] = 0;
+    return text;
 }
 
 /* ================================================================================================
@@ -2146,8 +2304,8 @@ const char *duration(double s)
 /* Mean loss over the targets that count, in rows of T, up to `limit` rows (0: all). */
 double validate(Model *m, const Tokens *tokens, int end_of_text, int B, int T, int limit)
 {
-    DataLoader f = loader_new(tokens, T, end_of_text, 0, 0);
-    int rows = limit && limit < f.rows ? limit : f.rows;
+    DataLoader f = loader_new(tokens, T, end_of_text, 0, 0, limit);
+    int rows = f.rows;
     double sum = 0, count = 0;
     for (int row = 0; row < rows; row += B) {
         Batch b = batch_new(min_int(B, rows - row), T);
@@ -2388,7 +2546,7 @@ void show_samples(Run *r, Model *m, const char *when)
 {
     char *path = out_path("samples.jsonl");
     FILE *file = fopen(path, strcmp(when, "before") ? "a" : "w");
-    int n = 0, text_prompt = min_int(12, r->T / 2);
+    int n = 0, text_prompt = max_int(1, min_int(12, r->T / 2));
     Item *items = r->val.examples ? items_read(&r->val, r->end_of_text, &n) : NULL;
     if (!file) die("%s: cannot be written: %s", path, strerror(errno));
     if (!items) n = (int)((r->val.count - 1) / r->T);
@@ -2416,7 +2574,6 @@ void show_samples(Run *r, Model *m, const char *when)
 Run *run_prepare(void)
 {
     Run *r = allocate(1, sizeof *r);
-    char *val = format("%.*s_val.bin", (int)strcspn(opt.data, ","), opt.data);
     Tokenizer *t = tokenizer_read(opt.tokenizer);
     make_folder(opt.out);
     if (opt.model) r->m = model_read(opt.model);
@@ -2437,12 +2594,13 @@ Run *run_prepare(void)
     if (opt.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
     r->m->frozen = opt.freeze;
     r->train = tokens_read(opt.data, "train", r->m->c.V);
-    r->has_val = access(val, R_OK) == 0;
+    r->has_val = tokens_exist(opt.data, "val") > 0;
     if (r->has_val) r->val = tokens_read(opt.data, "val", r->m->c.V);
-    r->feed = loader_new(&r->train, r->T, r->end_of_text, 1, opt.seed);
-    if (r->feed.cut)
+    r->feed = loader_new(&r->train, r->T, r->end_of_text, 1, opt.seed, 0);
+    r->p.data = loader_id(&r->feed);
+    if (r->feed.truncated)
         printf("%d of %d examples are longer than %d tokens and lose their beginning\n",
-               r->feed.cut, r->feed.count, r->T);
+               r->feed.truncated, r->feed.count, r->T);
     r->steps = opt.steps ? opt.steps
                        : max_int(1, (int)ceil(opt.epochs * r->feed.rows / (opt.batch * opt.accumulate)));
     r->batches = allocate(opt.accumulate, sizeof(Batch));
@@ -2450,7 +2608,6 @@ Run *run_prepare(void)
     r->peak = machine_peak();
     r->last_val = INFINITY;
     r->tokenizer = t;
-    free(val);
     return r;
 }
 
@@ -2462,7 +2619,7 @@ void run_resume(Run *r, const char *settings)
         printf("%s is not there yet: beginning at the beginning\n", path);
         opt.resume = 0;
     } else {
-        state_read(r->m, &r->p, path);
+        state_read(r->m, &r->p, &r->feed, path);
         loader_seek(&r->feed, r->p.epoch, r->p.row);
         printf("going on after step %d\n", (int)r->p.step);
         if (strcmp(settings, r->p.settings))
@@ -2815,8 +2972,8 @@ void answer_jsonl(Model *m, Tokenizer *t, char *line)
     Sample *out = allocate(s.samples, sizeof *out);
     generate(m, t, prompt, count, &s, out, NULL);
     for (int i = 0; i < s.samples; i++) {
-        print_json(i ? "another" : "completion", out[i].text, i + 1 < s.samples ? "," : "}\n");
-        free(out[i].text);
+        print_json(i ? "another" : "completion", out[i].text.bytes, i + 1 < s.samples ? "," : "}\n");
+        free(out[i].text.bytes);
     }
     free(out), free(prompt);
 }
@@ -2833,10 +2990,10 @@ int run_generate(void)
     double start = seconds();
     generate(m, t, prompt, count, &s, out, stdout);
     for (int i = 0; s.samples > 1 && i < s.samples; i++)
-        printf("--- %d ---\n%s%s\n", i + 1, opt.prompt, out[i].text);
+        printf("--- %d ---\n%s%s\n", i + 1, opt.prompt, out[i].text.bytes);
     printf("\n");
     fprintf(stderr, "%d tokens, %.1f tok/s\n", out->tokens, out->tokens / (seconds() - start));
-    for (int i = 0; i < s.samples; i++) free(out[i].text);
+    for (int i = 0; i < s.samples; i++) free(out[i].text.bytes);
     free(out), free(prompt), tokenizer_free(t), model_free(m);
     return 0;
 }
@@ -2846,40 +3003,32 @@ int run_chat(void)
 {
     Model *m = model_load(opt.model);
     Tokenizer *t = tokenizer_load(m);
-    Turn *turns = NULL;
-    int count = 0, from = 0, turn = 0, longest = min_int(opt.tokens, m->c.T / 4);
+    Chat chat = {0};
+    int count, longest = min_int(opt.tokens, m->c.T / 4);
+    Sampling s = sampling("\nUser:");
+    uint64_t key = s.key;
     char *line = NULL;
-    size_t room = 0;
+    size_t capacity = 0;
     ssize_t size;
+    s.tokens = longest;
     if (isatty(0)) printf("say something; an empty line begins a new talk, Ctrl-D ends\n");
-    while ((isatty(0) ? printf("> "), fflush(stdout) : 0, size = getline(&line, &room, stdin)) >=
-           0) {
-        while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
-        if (!size) { from = count; continue; }
-        turns = reallocate(turns, count + 3, sizeof *turns);
-        turns[count++] = (Turn){USER, 0, format("%s", line), size};
-        turns[count] = (Turn){ASSISTANT, 0, NULL, 0};
-        Encoded e = turns_encode(t, turns + from, count + 1 - from);
-        while (e.size + longest + 1 > (size_t)m->c.T && from + 2 < count) {
-            free(e.ids), free(e.loss_mask);
-            from += 2;
-            e = turns_encode(t, turns + from, count + 1 - from);
-        }
-        int *prompt = allocate(e.size + 1, sizeof(int));
-        prompt[0] = t->end_of_text;
-        for (size_t i = 0; i < e.size; i++) prompt[i + 1] = e.ids[i];
-        Sampling s = sampling("\nUser:");
+    for (int turn = 0;; turn++) {
+        if (isatty(0)) printf("> "), fflush(stdout);
+        if ((size = getline(&line, &capacity, stdin)) < 0) break;
+        while (size && memchr("\r\n", line[size - 1], 2)) size--;
+        if (!size) { chat.from = chat.count, turn--; continue; }
+        chat_add(&chat, USER, line, size);
+        int *prompt = chat_prompt(&chat, t, m->c.T - longest, &count);
         Sample out;
-        s.key = random_key(s.key, turn++), s.tokens = longest;
-        generate(m, t, prompt, e.size + 1, &s, &out, stdout);
+        s.key = random_key(key, turn);
+        generate(m, t, prompt, count, &s, &out, stdout);
         printf("\n");
-        char *said = format("%s", out.text + (out.text[0] == ' '));
-        turns[count++] = (Turn){ASSISTANT, 0, said, strlen(said)};
-        free(out.text), free(e.ids), free(e.loss_mask), free(prompt);
+        int space = out.text.bytes[0] == ' ';
+        chat_add(&chat, ASSISTANT, out.text.bytes + space, out.text.size - space);
+        free(out.text.bytes), free(prompt);
     }
     if (isatty(0)) printf("\n");
-    for (int i = 0; i < count; i++) free(turns[i].text);
-    free(turns), free(line), tokenizer_free(t), model_free(m);
+    chat_free(&chat), free(line), tokenizer_free(t), model_free(m);
     return 0;
 }
 
