@@ -484,7 +484,7 @@ void test_frozen(void)
             expect(!memcmp(g + from, (&full->g.wte)[i] + from, (size - from) * sizeof *g),
                    "%d frozen: the gradient of %s differs", frozen, t->field);
         }
-        model_update(part, (AdamW){.lr = 0.1, .b1 = 0.9, .b2 = 0.9, .eps = 1e-8, .decay = 1}, 1);
+        model_update(part, (AdamW){.lr = 0.1, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .decay = 1}, 1);
         expect(!memcmp(part->w.wte, full->w.wte, part->tensors[0].size * sizeof(real)),
                "%d frozen: the update moved wte", frozen);
         model_free(full), model_free(part);
@@ -663,7 +663,7 @@ uint64_t products_sum(void)
 uint64_t training_sum(void)
 {
     Config c = {.T = 200, .V = 1000, .L = 2, .NH = 3, .C = 96, .Vp = 1008};
-    AdamW w = {.lr = 1e-3, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .decay = 0.1, .clip = 1};
+    AdamW w = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .decay = 0.1, .clip = 1};
     Batch b = random_batch(3, c.T, c.V, 2);
     Model *m = random_model(c, TRAINING, 3, 0);
     uint64_t sum = 0;
@@ -753,13 +753,13 @@ Reference reference_open(void)
     f.B = h[8], f.batches = h[9];
     f.count = tensors_describe(f.c, tensors);
     f.weights = allocate(f.count, sizeof(real));
-    read_numbers(&f.r, f.weights, f.count, 0);
+    read_reals(&f.r, f.weights, f.count, 0);
     assert(h[1] == 1 && f.batches == 10);
     for (int i = 0; i < f.batches; i++) {
         Batch *b = &f.batch[i];
         *b = batch_new(f.B, f.c.T);
         reader_get(&f.r, b->tokens, (size_t)3 * f.B * f.c.T * sizeof(int));
-        read_numbers(&f.r, b->loss_weight, (size_t)f.B * f.c.T, 0);
+        read_reals(&f.r, b->loss_weight, (size_t)f.B * f.c.T, 0);
     }
     return f;
 }
@@ -803,7 +803,7 @@ Model *reference_train(const Reference *f, int steps, double lr, int warmup,
                               double smoothing, double *losses, double *norms)
 {
     Model *m = reference_model(f);
-    AdamW o = {.b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .decay = 0.1, .clip = 1};
+    AdamW o = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .decay = 0.1, .clip = 1};
     for (int step = 0; step < steps; step++) {
         losses[step] = model_loss(m, &f->batch[step % f->batches], no_dropout, smoothing, 1);
         o.lr = lr * schedule("cosine", step, warmup, steps, 0.1);
@@ -848,6 +848,7 @@ void test_adamw(void)
 {
     enum { COUNT = 1000 };
     double lr = 0.01, b1 = 0.9, b2 = 0.95, eps = 1e-3, decay = 0.3, l1 = 0.2, scale = 0.7;
+    AdamW a = {lr, b1, b2, eps, decay, l1, 0};
     real *w = allocate_reals(4 * COUNT), *g = w + COUNT, *m = g + COUNT, *v = m + COUNT;
     double W[COUNT], M[COUNT] = {0}, V[COUNT] = {0};
     int zeros = 0;
@@ -863,7 +864,7 @@ void test_adamw(void)
             W[i] = W[i] - lr * (mean / (sqrt(square) + eps) + decay * W[i]);
             W[i] = W[i] > lr * l1 ? W[i] - lr * l1 : W[i] < -lr * l1 ? W[i] + lr * l1 : 0;
         }
-        adamw(w, g, m, v, COUNT, scale, lr, b1, b2, eps, decay, l1, t);
+        adamw(w, g, m, v, COUNT, scale, &a, t);
         for (int i = 0; i < COUNT; i++) {
             bound("weight", fabs(w[i] - W[i]), REAL_BYTES == 8 ? 1e-15 : 1e-7);
             bound("moments", fabs(m[i] - M[i]) + fabs(v[i] - V[i]), REAL_BYTES == 8 ? 1e-14 : 1e-6);
@@ -876,10 +877,10 @@ void test_adamw(void)
     free_reals(w);
 }
 
-/* The norm against its definition; clipping; decay of matrices only. */
+/* The norm against its definition; clipping; decay and L1 penalty of matrices only. */
 void test_update(void)
 {
-    AdamW o = {.lr = 0.5, .b1 = 0.9, .b2 = 0.9, .eps = 1e-8, .decay = 0.5, .clip = 0.25};
+    AdamW o = {.lr = 0.5, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .decay = 0.5, .l1 = 0.02, .clip = 0.25};
     Model *m = random_model(small, TRAINING, 1, 0);
     double square = 0, sum = 0;
     fill(m->g.wte, m->count, 1, 3);
@@ -894,9 +895,12 @@ void test_update(void)
     model_update(m, o, 1);
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
-        double rate = t->first_value == ONES || t->first_value == ZEROS ? 1 : 0.75;
-        for (size_t j = t->offset; j < t->offset + tensor_size(m, t); j++)
-            expect(m->w.wte[j] == (real)rate * before[j], "%s: decay is not %g", t->field, rate);
+        int matrix = t->first_value != ONES && t->first_value != ZEROS;
+        for (size_t j = t->offset; j < t->offset + tensor_size(m, t); j++) {
+            real kept = (real)0.75 * before[j], size = (real)fabs(kept) - (real)0.01;
+            real right = matrix ? (real)copysign(size < 0 ? 0 : size, kept) : before[j];
+            expect(m->w.wte[j] == right, "%s: decay and penalty are wrong", t->field);
+        }
     }
     free(before), model_free(m);
 }
@@ -920,6 +924,12 @@ void test_schedule(void)
     bound("third of linear", fabs(schedule("linear", 40, 10, 100, 0.1) - 0.7), 1e-15);
 }
 
+int by_likelihood(const void *a, const void *b)
+{
+    const Candidate *x = a, *y = b;
+    return more_likely(*y, *x) - more_likely(*x, *y);
+}
+
 /* 20,000 draws in each of several settings against probabilities from the definition: sort, keep
  * the first top_k, then the first whose sum reaches top_p. */
 void test_sampling(void)
@@ -937,8 +947,8 @@ void test_sampling(void)
         const Sampling *s = &settings[i];
         double p[V] = {0}, sum = 0, kept = 0, T = fmax(1e-9, s->temperature);
         int count[V] = {0}, k = s->top_k ? min_int(V, s->top_k) : V, n = 0;
-        for (int v = 0; v < V; v++) order[v] = (Candidate){logits[v], v};
-        qsort(order, V, sizeof *order, more_likely);
+        for (int v = 0; v < V; v++) order[v] = (Candidate){logits[v], 0, v};
+        qsort(order, V, sizeof *order, by_likelihood);
         for (int j = 0; j < k; j++) sum += p[j] = exp((order[j].logit - order[0].logit) / T);
         do kept += p[n++];
         while (n < k && kept < s->top_p * sum);
@@ -957,20 +967,21 @@ void test_streaming(void)
 {
     const char *text = "na\xC3\xAFve \xE2\x82\xAC \xF0\x9F\x98\x80 <en <end> more", *stop = "<end>";
     size_t shown = 0, expected = strstr(text, stop) - text;
-    Sample s = {.text = allocate(1, 1), .capacity = 1};
+    Sample s = {0};
     for (size_t i = 0; text[i] && !s.done; i++) {
-        s.shown = shown = sample_append(&s, text + i, 1, stop);
-        expect(shown <= s.size && !memcmp(s.text, text, shown), "other text after byte %zu", i);
+        sample_add(&s, text + i, 1, stop, NULL);
+        shown = s.shown;
+        expect(shown <= s.text.size && !memcmp(s.text.bytes, text, shown), "other text, byte %zu", i);
         for (size_t at = 0, n; at < shown; at += n) {
-            n = utf8_length(s.text + at, shown - at);
+            n = utf8_length(s.text.bytes + at, shown - at);
             expect(n > 0, "half a character is shown after byte %zu", i);
             if (!n) break;
         }
         expect(shown <= expected, "byte %zu shows the beginning of the stop text", i);
     }
-    expect(s.done && shown == expected && s.size == expected, "ended after %zu bytes", s.size);
+    expect(s.done && shown == expected && s.text.size == expected, "%zu bytes", s.text.size);
     outcome("%zu bytes, then the stop text", expected);
-    free(s.text);
+    free(s.text.bytes);
 }
 
 /* ================================================================================================
@@ -982,7 +993,7 @@ void test_streaming(void)
 
 Tokens numbered_text(size_t count)
 {
-    Tokens t = {"test", 0, count, allocate(count, sizeof *t.ids), NULL};
+    Tokens t = {"test", 0, count, allocate(count, sizeof *t.ids), NULL, 0};
     for (size_t i = 0; i < count; i++) t.ids[i] = (uint16_t)i;
     return t;
 }
@@ -991,7 +1002,7 @@ Tokens numbered_text(size_t count)
 Tokens numbered_documents(int count, int shortest, int longest)
 {
     size_t room = (size_t)count * longest + 1;
-    Tokens t = {"test", 1, 0, allocate(room, sizeof *t.ids), allocate(room, 1)};
+    Tokens t = {"test", 1, 0, allocate(room, sizeof *t.ids), allocate(room, 1), 0};
     t.count = 1;
     for (int d = 0; d < count; d++) {
         int length = shortest + below(longest - shortest + 1, 1, d);
@@ -1038,7 +1049,7 @@ void test_feed_text(void)
 {
     for (int spare = 0; spare < 8; spare += 7) {
         Tokens t = numbered_text(1001 + spare);
-        DataLoader f = loader_new(&t, 10, 2000, 1, 5);
+        DataLoader f = loader_new(&t, 10, 2000, 1, 5, 0);
         int *seen = allocate(t.count, sizeof *seen), *ever = allocate(t.count, sizeof *ever);
         for (int epoch = 0; epoch < 60; epoch++) {
             int sum = 0;
@@ -1062,26 +1073,26 @@ void test_feed_documents(void)
     static const int sizes[2][4] = {{2000, 2, 41, 128}, {360, 27, 125, 256}};
     for (int k = 0; k < 2; k++) {
         Tokens t = numbered_documents(sizes[k][0], sizes[k][1], sizes[k][2]);
-        DataLoader f = loader_new(&t, sizes[k][3], 0, 1, 5);
+        DataLoader f = loader_new(&t, sizes[k][3], 0, 1, 5, 0);
         int *seen = allocate(t.count, sizeof *seen);
-        Segment before = f.segments[0];
+        Segment before = f.epoch_order[0];
         for (int epoch = 0; epoch < 5; epoch++) {
             int rows = read_epoch(&f, seen);
             for (size_t i = 0; i + 1 < t.count; i++)
                 expect(seen[i] == 1, "token %zu comes %d times", i, seen[i]);
             bound("waste", 1 - (double)(t.count - 1) / (rows * (double)f.T), 0.015);
             loader_seek(&f, epoch + 1, 0);
-            expect(f.segments[0].from != before.from, "epoch %d begins like the last", epoch + 1);
-            before = f.segments[0];
+            expect(f.epoch_order[0].from != before.from, "epoch %d begins like the last", epoch + 1);
+            before = f.epoch_order[0];
         }
-        expect(f.count == sizes[k][0] && f.cut == 0, "%d documents, %d cut", f.count, f.cut);
+        expect(f.count == sizes[k][0] && f.truncated == 0, "%d documents, %d cut", f.count, f.truncated);
         loader_free(&f), tokens_free(&t), free(seen);
     }
     Tokens t = numbered_documents(2000, 2, 41);
-    DataLoader f = loader_new(&t, 16, 0, 0, 5);                       /* too long: the end stays */
-    expect(f.cut > 100, "%d cut", f.cut);
+    DataLoader f = loader_new(&t, 16, 0, 0, 5, 0);                       /* too long: the end stays */
+    expect(f.truncated > 100, "%d cut", f.truncated);
     for (int i = 0; i < f.count; i++) {
-        Segment p = f.segments[i];
+        Segment p = f.epoch_order[i];
         expect(p.length <= 16 && t.ids[p.from + p.length] == 0, "a piece ends before its document");
         expect(p.length == 16 || t.ids[p.from] == 0, "a short piece begins after its document");
     }
@@ -1094,13 +1105,13 @@ void test_feed_seek(void)
     Tokens kinds[2] = {numbered_text(1005), numbered_documents(120, 2, 41)};
     for (int kind = 0; kind < 2; kind++) {
         Batch a = batch_new(3, 50), b = batch_new(3, 50);
-        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3), g = loader_new(&kinds[kind], 50, 0, 1, 3);
+        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3, 0), g = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
         for (int step = 0; step < 50; step++) {
             loader_batch(&f, &a);
             loader_batch(&g, &b);
             expect(!memcmp(a.tokens, b.tokens, 450 * sizeof(int)), "kind %d, step %d", kind, step);
             loader_free(&g);
-            g = loader_new(&kinds[kind], 50, 0, 1, 3);
+            g = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
             loader_seek(&g, f.epoch, f.row);
         }
         expect(f.epoch > 1, "only %d epochs", f.epoch);
@@ -1252,12 +1263,12 @@ void test_resume(void)
     Tokens t = numbered_documents(60, 2, 41);
     for (size_t i = 0; i < t.count; i++) t.ids[i] %= small.V;
     const char *path = scratch("state.bin");
-    AdamW w = {.lr = 0.01, .b1 = 0.9, .b2 = 0.95, .eps = 1e-8, .clip = 1};
+    AdamW w = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .clip = 1};
     real *weights = NULL;
     for (int run = 0; run < 4; run++) {                       /* whole, stopped; the same, frozen */
         int stop = run % 2 ? 3 : 6, frozen = run / 2;
-        Progress p = {.settings = "lr = 1"}, q;
-        DataLoader f = loader_new(&t, small.T, 0, 1, 3);
+        DataLoader f = loader_new(&t, small.T, 0, 1, 3, 0);
+        Progress p = {.settings = "lr = 1", .data = loader_id(&f)}, q;
         Batch b = batch_new(2, small.T);
         Model *m = random_model(small, TRAINING, 2, frozen);
         for (; p.step < 6; p.step++) {
@@ -1267,7 +1278,7 @@ void test_resume(void)
                 model_free(m);
                 m = model_new(small);
                 model_prepare(m, TRAINING, 2, small.T, frozen);
-                state_read(m, &q, path);
+                state_read(m, &q, &f, path);
                 expect(!memcmp(&p, &q, sizeof p), "the progress differs");
                 loader_seek(&f, 7, 3);
                 loader_seek(&f, (int)q.epoch, (int)q.row);
@@ -1891,6 +1902,387 @@ void test_random_changes(void)
     outcome("200 changes, %d refused", refused);
 }
 
+/* ---- DATA, CHECKPOINTS, GENERATION ---- */
+
+/* The error message with which f(data) ends the program, or "" if it returns. */
+const char *error_of(void (*f)(void *), void *data)
+{
+    static char message[1000];
+    int ends[2];
+    fflush(stdout);
+    if (pipe(ends) != 0) die("pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], 2);
+        f(data);
+        _exit(0);
+    }
+    close(ends[1]);
+    FILE *file = fdopen(ends[0], "r");
+    message[fread(message, 1, sizeof message - 1, file)] = 0;
+    fclose(file), waitpid(child, NULL, 0);
+    return message;
+}
+
+/* shuffled: every order of 4 is as likely; drawn: k of n, increasing, each as likely. */
+void test_orders(void)
+{
+    enum { N = 20, K = 7, DRAWS = 24000 };
+    int orders[256] = {0}, count[N] = {0}, kinds = 0;
+    for (int i = 0; i < DRAWS; i++) {
+        int *order = shuffled(4, random_key(1, i)), *chosen = drawn(N, K, random_key(2, i));
+        orders[order[0] | order[1] << 2 | order[2] << 4 | order[3] << 6]++;
+        for (int j = 0; j < K; j++) {
+            expect(chosen[j] < N && (j == 0 || chosen[j] > chosen[j - 1]), "not increasing");
+            count[chosen[j]]++;
+        }
+        free(order), free(chosen);
+    }
+    for (int i = 0; i < 256; i++) {
+        if (orders[i]) bound("orders", abs(orders[i] - DRAWS / 24), 5 * sqrt(DRAWS / 24)), kinds++;
+    }
+    for (int i = 0; i < N; i++)
+        bound("drawn", abs(count[i] - DRAWS * K / N), 5 * sqrt(DRAWS * K / N));
+    expect(kinds == 24, "%d of 24 orders", kinds);
+    int *all = drawn(3, 0, 1);
+    expect(all[0] == 0 && all[1] == 1 && all[2] == 2, "0 does not draw all");
+    free(all);
+}
+
+/* A loader that stands behind the last row of its epoch goes on with the next one. */
+void test_loader_end(void)
+{
+    Tokens kinds[2] = {numbered_text(1005), numbered_documents(12, 2, 41)};
+    for (int kind = 0; kind < 2; kind++) {
+        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
+        Batch b = batch_new(2, 50);
+        loader_seek(&f, 0, 1000000);
+        expect(loader_batch(&f, &b) > 0 && f.epoch == 1, "kind %d: only padding, sought", kind);
+        f.row = f.rows + 5, f.next = f.count;
+        expect(loader_batch(&f, &b) > 0 && f.epoch == 2, "kind %d: only padding", kind);
+        batch_free(&b), loader_free(&f), tokens_free(&kinds[kind]);
+    }
+}
+
+/* With a limit, that many documents or windows are read, each once, in the order of the file; the
+ * seed decides which. */
+void test_limit(void)
+{
+    Tokens kinds[2] = {numbered_text(1007), numbered_documents(60, 2, 41)};
+    for (int kind = 0; kind < 2; kind++) {
+        size_t sums[4], last = 0;
+        int *seen = allocate(kinds[kind].count, sizeof *seen);
+        for (int seed = 0; seed < 4; seed++) {
+            DataLoader f = loader_new(&kinds[kind], 50, 0, seed == 3, seed % 3, 7);
+            int tokens = 0;
+            sums[seed] = 0;
+            expect(f.count == 7, "%d segments", f.count);
+            for (int i = 0; i < f.count; i++) {
+                Segment s = f.file_order[i];
+                expect(i == 0 || s.from > last, "not in the order of the file");
+                expect(s.index == i && s.from + s.length < kinds[kind].count, "segment %d", i);
+                sums[seed] = sums[seed] * 31 + (last = s.from), tokens += s.length;
+            }
+            read_epoch(&f, seen);
+            for (size_t i = 0; i < kinds[kind].count; i++) {
+                expect(seen[i] <= 1, "token %zu comes %d times", i, seen[i]);
+                tokens -= seen[i];
+            }
+            expect(tokens == 0, "%d tokens are not read", tokens);
+            loader_free(&f);
+        }
+        expect(sums[0] != sums[1] && sums[1] != sums[2], "every seed draws the same");
+        expect(sums[0] == sums[3], "one seed draws differently");
+        tokens_free(&kinds[kind]), free(seen);
+    }
+}
+
+/* Each row is as full as it can be with the longest segment left: against all subsets. */
+void test_pack_best(void)
+{
+    enum { N = 12, T = 24 };
+    for (int set = 0; set < 20; set++) {
+        Tokens t = numbered_documents(N, 1 + set % 3, 5 + set);
+        DataLoader f = loader_new(&t, T, 0, 0, set, 0);
+        loader_pack(&f, set);
+        for (int row = 0; row < f.rows; row++) {
+            int best = 0, filled = 0, longest = 0;
+            for (int i = 0; i < f.count; i++) {
+                Segment s = f.epoch_order[i];
+                if (s.row == row) filled += s.length;
+                if (s.row >= row) longest = max_int(longest, s.length);
+            }
+            for (int subset = 0; subset < 1 << f.count; subset++) {
+                int sum = 0, most = 0;
+                for (int i = 0; i < f.count; i++) {
+                    if (!(subset >> i & 1)) continue;
+                    sum += f.epoch_order[i].row >= row ? f.epoch_order[i].length : T + 1;
+                    most = max_int(most, f.epoch_order[i].length);
+                }
+                if (sum <= T && most == longest) best = max_int(best, sum);
+            }
+            expect(filled == best, "set %d, row %d: %d, not %d", set, row, filled, best);
+        }
+        loader_free(&f), tokens_free(&t);
+    }
+}
+
+void read_missing(void *names) { tokens_read(names, "train", 300); }
+
+/* --data A,B: training needs both files, validation those that are there. */
+void test_parts(void)
+{
+    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 3};
+    const char *files[] = {"pa_train.bin", "pb_train.bin", "pb_val.bin"};
+    uint16_t ids[] = {1, 2, 3};
+    for (int i = 0; i < 3; i++, ids[0]++) write_file(files[i], header, sizeof header, ids, 6);
+    char *both = format("%s/pa,%s/pb", folder, folder), *none = format("%s/pa,%s/pc", folder, folder);
+    expect(tokens_exist(both, "val") == 1 && tokens_exist(both, "train") == 2, "other files exist");
+    expect(tokens_exist(none, "val") == 0, "a file exists that does not");
+    Tokens train = tokens_read(both, "train", 300), val = tokens_read(both, "val", 300);
+    expect(train.count == 6 && train.ids[0] == 1 && train.ids[3] == 2, "training data differ");
+    expect(val.count == 3 && val.ids[0] == 3, "validation data differ");
+    expect(train.fingerprint != val.fingerprint, "one fingerprint");
+    expect(strstr(error_of(read_missing, none), "pc_train.bin") != NULL, "half of --data is read");
+    tokens_free(&train), tokens_free(&val), free(both), free(none);
+}
+
+/* What is learned, token by token: targets stand in braces. A prompt has the same tokens alone as in
+ * front of its answer. */
+void test_template(void)
+{
+    static const struct { const char *text; int count; Turn turns[6]; } cases[] = {
+        {"System: Be brief.\nUser: Hello\nAssistant:{ Hi.\nUser:} Thanks\nAssistant:{ Bye.}", 5,
+         {{SYSTEM, 0, "Be brief.", 9}, {USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3},
+          {USER, 0, "Thanks", 6}, {ASSISTANT, 1, "Bye.", 4}}},
+        {"User: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant:{ Bye.}", 4,
+         {{USER, 0, "Hello", 5}, {ASSISTANT, 0, "Hi.", 3}, {USER, 0, "Thanks", 6},
+          {ASSISTANT, 1, "Bye.", 4}}},
+        {"User: Hello\nAssistant:{ Hi.\nSystem:} Stop\nAssistant:", 4,
+         {{USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3}, {SYSTEM, 0, "Stop", 4},
+          {ASSISTANT, 0, NULL, 0}}},
+        {"Assistant:{ One\nAssistant: Two\nAssistant:} Three", 3,
+         {{ASSISTANT, 1, "One", 3}, {ASSISTANT, 1, "Two", 3}, {ASSISTANT, 0, "Three", 5}}},
+        {"Whe{n we}", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 1, "n we", 4}}},
+        {"Whe", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 0, NULL, 0}}},
+        {"User: a\nAssistant:{ }", 2, {{USER, 0, "a", 1}, {ASSISTANT, 1, "", 0}}}};
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int n = cases[i].count, target = 0, size;
+        const Turn *turns = cases[i].turns;
+        Encoded e = turns_encode(t, turns, n);
+        Text text = {0};
+        for (size_t k = 0; k <= e.size; k++) {
+            int now = k < e.size && e.loss_mask[k];
+            if (now != target) text_add(&text, now ? "{" : "}", 1);
+            if (k == e.size) break;
+            const char *bytes = tokenizer_bytes(t, e.ids[k], &size);
+            text_add(&text, bytes, size);
+            target = now;
+        }
+        expect(!strcmp(text.bytes, cases[i].text), "case %zu: %s", i, text.bytes);
+        for (int k = 0; k < n; k++) {                         /* each prompt by itself */
+            if (!is_answer(turns[k].role) || !turns[k].text) continue;
+            Turn open[6];
+            memcpy(open, turns, sizeof open);
+            open[k].text = NULL;
+            Encoded p = turns_encode(t, open, k + 1);
+            expect(p.size < e.size && !memcmp(p.ids, e.ids, p.size * sizeof *p.ids),
+                   "case %zu: turn %d has other tokens before it alone", i, k);
+            expect(p.answer == p.size && (k < n - 1 || e.answer == p.size), "case %zu: answer", i);
+            free(p.ids), free(p.loss_mask);
+        }
+        free(e.ids), free(e.loss_mask), free(text.bytes);
+    }
+    tokenizer_free(t);
+}
+
+/* A prompt is <|endoftext|> and the conversation; messages that are none are refused. */
+void test_prompts(void)
+{
+    static const char *const bad[] = {
+        "[{\"role\": \"user\"}]", "[{\"role\": \"robot\", \"content\": \"a\"}]", "[1]",
+        "[{\"content\": \"a\"}, {\"role\": \"user\", \"content\": \"a\"}]",
+        "[{\"role\": \"user\", \"content\": 1}]", "[{\"role\": 1, \"content\": \"a\"}]"};
+    static const char good[] = "[{\"role\": \"system\", \"content\": \"Be brief.\"},"
+                               " {\"role\": \"user\", \"content\": \"Hello\"}]";
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    int a, b, same;
+    char error[200];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        Json *json = json_parse(bad[i], strlen(bad[i]), error, sizeof error);
+        expect(chat_tokens(t, json, &a) == NULL, "accepted: %s", bad[i]);
+        json_free(json);
+    }
+    Json *json = json_parse(good, strlen(good), error, sizeof error);
+    static const char text[] = "System: Be brief.\nUser: Hello\nAssistant:";
+    int *x = chat_tokens(t, json, &a), *y = prompt_tokens(t, text, sizeof text - 1, &b);
+    same = a == b && !memcmp(x, y, a * sizeof *x);
+    expect(same && x[0] == t->end_of_text, "%d tokens against %d", a, b);
+    free(x), free(y), json_free(json), tokenizer_free(t);
+}
+
+/* A chat forgets the oldest question and answer until its prompt fits, and never the last question. A
+ * zero byte is a byte like others. */
+void test_chat(void)
+{
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    Chat c = {0};
+    int size, whole, *prompt;
+    for (int turn = 0; turn < 9; turn++)
+        chat_add(&c, turn % 2 ? ASSISTANT : USER, turn == 8 ? "a\0b" : "words", turn == 8 ? 3 : 5);
+    free(chat_prompt(&c, t, 1000, &whole));
+    expect(c.from == 0, "forgets what fits");
+    for (int longest = whole; longest > 0; longest--) {
+        int before = c.from;
+        prompt = chat_prompt(&c, t, longest, &size);
+        expect(size <= longest || c.from == 8, "%d tokens do not fit %d", size, longest);
+        expect(c.from % 2 == 0 && c.from - before <= 2, "from turn %d to %d", before, c.from);
+        expect(longest < whole || c.from == 0, "one turn too many is forgotten");
+        expect(prompt[0] == t->end_of_text, "no beginning");
+        free(prompt);
+    }
+    expect(c.from == 8 && c.count == 9, "the last question is not all that is left");
+    static const char text[] = "User: a\0b\nAssistant:";
+    int *right = prompt_tokens(t, text, sizeof text - 1, &whole);
+    prompt = chat_prompt(&c, t, 1000, &size);
+    expect(size == whole && !memcmp(prompt, right, size * sizeof *right), "a zero byte ends the line");
+    free(prompt), free(right), chat_free(&c), tokenizer_free(t);
+}
+
+/* Generation with its cache against a new computation of all that the model sees, at every step and
+ * far across the end of the context: greedily and at random, with short and too long prompts. */
+void test_window(void)
+{
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    int contexts[] = {1, 2, 7, 12}, prompts[] = {1, 5, 12, 30};
+    for (int i = 0; i < 16; i++) {
+        Config c = {.T = contexts[i / 4], .V = t->count, .L = 2, .NH = 2, .C = 16, .Vp = t->count};
+        int S = 1 + i % 3, T = c.T, tokens = 3 * T + 2, count = prompts[i % 4], prompt[30], size;
+        Sampling s = {.temperature = i % 2, .top_p = 1, .tokens = tokens, .samples = S, .key = i};
+        Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 1, 0);
+        real *logits = allocate_reals(c.V);
+        Candidate *list = allocate(c.V, sizeof *list);
+        Sample out[3];
+        for (int k = 0; k < count; k++) prompt[k] = below(c.V, 3, k);
+        generate(m, t, prompt, count, &s, out, NULL);
+        for (int b = 0; b < S; b++) {
+            int seen[30], length = count < T ? count : T - T / 2, step = 0;
+            Text text = {0};
+            text_add(&text, "", 0);
+            memcpy(seen, prompt + count - length, length * sizeof(int));
+            while (step < tokens) {
+                model_forward(again, seen, NULL, 1, 0, length, no_dropout);
+                const real *x = again->a.ln + (length - 1) * c.C;
+                for (int v = 0; v < c.V; v++) logits[v] = dot(x, m->w.wte + v * c.C, c.C);
+                int id = sample(logits, c.V, &s, random_key(random_key(i, b), step++), list);
+                if (id == t->end_of_text) break;
+                const char *bytes = tokenizer_bytes(t, id, &size);
+                text_add(&text, bytes, size);
+                if (length == T) memmove(seen, seen + T - T / 2, T / 2 * sizeof(int)), length = T / 2;
+                seen[length++] = id;
+            }
+            expect(out[b].tokens == step && out[b].text.size == text.size &&
+                   !memcmp(out[b].text.bytes, text.bytes, text.size),
+                   "context %d, prompt of %d, sample %d: another text", T, count, b);
+            free(text.bytes), free(out[b].text.bytes);
+        }
+        free_reals(logits), free(list), model_free(m), model_free(again);
+    }
+    tokenizer_free(t);
+    outcome("16 settings, three contexts long");
+}
+
+/* The edges of sampling: all of these leave only the most likely token, the first of equals. */
+void test_sampling_edges(void)
+{
+    static const Sampling settings[] = {
+        {.temperature = 0, .top_p = 1},         {.temperature = 1e-30, .top_p = 1},
+        {.temperature = 1e-320, .top_p = 1},    {.temperature = 1e-320, .top_p = 0.9},
+        {.temperature = 100, .top_k = 1},       {.temperature = 100, .top_k = 1, .top_p = 1},
+        {.temperature = 100, .top_p = 0},       {.temperature = 100, .top_p = 1e-9, .top_k = 99}};
+    static const real rows[][6] = {{-3, 1, 2, 5, 4, 0}, {0, 0, 0, 0, 0, 9}, {9, 0, 0, 0, 0, 0},
+                                   {1, 7, 3, 7, 7, 0}, {-INFINITY, -1e30f, -INFINITY, 0, -5, 0}};
+    static const int best[] = {3, 5, 0, 1, 3};
+    Candidate list[6];
+    for (int r = 0; r < 5; r++)
+        for (int i = 0; i < 8; i++)
+            for (int draw = 0; draw < 50; draw++) {
+                int id = sample(rows[r], 6, &settings[i], random_key(1, draw), list), equal;
+                equal = i > 0 && i < 4 && rows[r][id] == rows[r][best[r]];
+                expect(id == best[r] || equal, "row %d, setting %d: token %d", r, i, id);
+            }
+    Sampling all = {.temperature = 1, .top_p = 1};
+    expect(sample(rows[0], 1, &all, 1, list) == 0, "of one token, another");
+    for (int draw = 0; draw < 2000; draw++)
+        expect(sample(rows[4], 6, &all, random_key(2, draw), list) > 2, "an impossible token");
+}
+
+typedef struct { Model *m; DataLoader *f; const char *path; } StateFile;
+
+void state_open(void *data)
+{
+    StateFile *s = data;
+    Progress p;
+    state_read(s->m, &p, s->f, s->path);
+}
+
+/* A state of which one byte is another, anywhere, is refused; so is a longer or shorter one, and one
+ * of another model or of other data: another token, flag, context or one document less. */
+void test_state_refused(void)
+{
+    const char *names[] = {"s_train.bin", "r_train.bin"};
+    int32_t header[HEADER] = {TOKENS_MAGIC, 2, 90};
+    uint8_t body[270] = {0};
+    Tokens t[2];
+    for (int i = 0; i < 90; i++) body[2 * i] = i % 30, body[180 + i] = i % 2;
+    Model *m = random_model(small, TRAINING, 2, 1);
+    DataLoader f[2];
+    char *list = format("%s/s", folder), *other = format("%s/r", folder);
+    char *path = format("%s/s.bin", folder);
+    size_t size;
+    for (int kind = 0; kind < 5; kind++) {                    /* 0: the same data, in another file */
+        uint8_t copy[270];
+        memcpy(copy, body, sizeof copy);
+        header[2] = 90;
+        write_file(names[0], header, sizeof header, body, 270);
+        if (kind == 1) copy[10]++;
+        if (kind == 2) copy[200] ^= 1;
+        if (kind == 3) memmove(copy + 160, copy + 180, 80), header[2] = 80;
+        write_file(names[1], header, sizeof header, copy, header[2] * 3);
+        t[0] = tokens_read(list, "train", small.V), t[1] = tokens_read(other, "train", small.V);
+        f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
+        f[1] = loader_new(&t[1], small.T - (kind == 4), 0, 1, 3, 0);
+        Progress p = {.step = 3, .data = loader_id(&f[0])};
+        state_write(m, &p, path);
+        const char *said = error_of(state_open, &(StateFile){m, &f[1], path});
+        expect(kind ? strstr(said, "trained on") && strstr(said, f[0].tokens->path) : !*said,
+               "data %d: %s", kind, said);
+        for (int i = 0; i < 2; i++) loader_free(&f[i]), tokens_free(&t[i]);
+    }
+    t[0] = tokens_read(list, "train", small.V), f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
+    char *file = read_file(path, &size);
+    StateFile s = {m, &f[0], path};
+    for (int i = 0; i < 24; i++) {
+        size_t at = i < 4 ? (size_t[]){4, 1023, size - 8, size - 1}[i] : random_bits(1, i) % size;
+        at = at < 4 ? 4 : at;
+        file[at] ^= 1 << i % 8;
+        write_file("s.bin", file, size, "", 0);
+        expect(*error_of(state_open, &s), "byte %zu of %zu is another", at, size);
+        file[at] ^= 1 << i % 8;
+    }
+    write_file("s.bin", file, size, "", 0);
+    expect(!*error_of(state_open, &s), "the right one is refused");
+    write_file("s.bin", file, size, "x", 1);
+    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a longer one");
+    write_file("s.bin", file, size - 1, "", 0);
+    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a shorter one");
+    m->frozen = 0;
+    expect(strstr(error_of(state_open, &s), "--freeze") != NULL, "another model's");
+    loader_free(&f[0]), tokens_free(&t[0]), model_free(m), free(file);
+    free(list), free(other), free(path);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -1997,6 +2389,17 @@ static const Test tests[] = {
     {"bad input: places", IN_FLOAT, NULL, test_bad, bad_places},
     {"the course names what exists", IN_FLOAT, test_course, NULL, NULL},
     {"bad input: random changes", IN_FLOAT, test_random_changes, NULL, NULL},
+    {"random orders", IN_BOTH, test_orders, NULL, NULL},
+    {"loader: behind the last row", IN_BOTH, test_loader_end, NULL, NULL},
+    {"loader: a limit draws", IN_BOTH, test_limit, NULL, NULL},
+    {"loader: packing against all subsets", IN_BOTH, test_pack_best, NULL, NULL},
+    {"loader: --data A,B", IN_BOTH, test_parts, NULL, NULL},
+    {"template: what is learned", IN_BOTH, test_template, NULL, NULL},
+    {"template: prompts", IN_BOTH, test_prompts, NULL, NULL},
+    {"template: a chat forgets", IN_BOTH, test_chat, NULL, NULL},
+    {"generation across the context", IN_BOTH, test_window, NULL, NULL},
+    {"sampling at its edges", IN_BOTH, test_sampling_edges, NULL, NULL},
+    {"states that are refused", IN_BOTH, test_state_refused, NULL, NULL},
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */

@@ -1295,6 +1295,12 @@ typedef struct {
     uint64_t fingerprint;       /* a hash of both arrays */
 } Tokens;
 
+/* The checksum of some bytes and of what came before them, whose checksum is `sum`. */
+uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
+{
+    return random_key(sum, hash_bytes(data, bytes));
+}
+
 /* Append a token file to t. Dies if it is damaged, of another kind than t, or has an id that is not
  * below V. */
 void tokens_append(Tokens *t, const char *path, int V)
@@ -1315,16 +1321,15 @@ void tokens_append(Tokens *t, const char *path, int V)
     t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
     uint16_t *ids = t->ids + t->count;
     reader_get(&r, ids, count * sizeof *ids);
-    t->fingerprint = random_key(t->fingerprint, hash_bytes((char *)ids, count * sizeof *ids));
+    t->fingerprint = checksum(t->fingerprint, ids, count * sizeof *ids);
     for (size_t i = 0; i < count; i++)
         if (ids[i] >= V)
             die("%s: token %zu is %d, but the model's vocabulary has %d: prepare the data with the "
                 "model's own tokenizer", path, i, ids[i], V);
     if (examples) {
         t->loss_mask = reallocate(t->loss_mask, t->count + count, 1);
-        uint8_t *mask = t->loss_mask + t->count;
-        reader_get(&r, mask, count);
-        t->fingerprint = random_key(t->fingerprint, hash_bytes((char *)mask, count));
+        reader_get(&r, t->loss_mask + t->count, count);
+        t->fingerprint = checksum(t->fingerprint, t->loss_mask + t->count, count);
     }
     t->count += count;
     reader_close(&r);
@@ -1377,11 +1382,11 @@ int *shuffled(int n, uint64_t key)
     return order;
 }
 
-/* k of 0 .. n-1, drawn at random, in increasing order and new memory. Each is taken with
- * probability (how many are still needed) / (how many are still to come) [Knuth, vol. 2, algorithm
- * S]. */
+/* k of 0 .. n-1 (all, if k is 0), drawn at random, in increasing order and new memory. Each is taken
+ * with probability (still needed) / (still to come) [Knuth, vol. 2, algorithm S]. */
 int *drawn(int n, int k, uint64_t key)
 {
+    if (k <= 0 || k > n) k = n;
     int *chosen = allocate(k, sizeof(int));
     for (int i = 0, count = 0; i < n; i++)
         if (random_bits(key, i) % (uint32_t)(n - i) < (uint32_t)(k - count)) chosen[count++] = i;
@@ -1537,7 +1542,7 @@ typedef struct { uint64_t fingerprint; char name[200]; } DataId;
 
 DataId loader_id(const DataLoader *f)
 {
-    DataId id = {random_key(f->tokens->fingerprint, f->T), ""};
+    DataId id = {checksum(f->tokens->fingerprint, &f->T, sizeof f->T), ""};
     snprintf(id.name, sizeof id.name, "%.120s (%zu tokens, read in rows of %d)", f->tokens->path,
              f->tokens->count, f->T);
     return id;
@@ -1730,7 +1735,7 @@ void state_write(Model *m, Progress *p, const char *path)
     state_pieces(pieces, m, p, header);
     for (const Piece *x = pieces; x < pieces + PIECES; x++) {
         writer_put(w, x->data, x->bytes);
-        sum = random_key(sum, hash_bytes(x->data, x->bytes));
+        sum = checksum(sum, x->data, x->bytes);
     }
     writer_put(w, &sum, sizeof sum);
     writer_close(w);
@@ -1756,7 +1761,7 @@ void state_read(Model *m, Progress *p, const DataLoader *loader, const char *pat
     reader_seek(&r, 0);
     for (const Piece *x = pieces; x < pieces + PIECES; x++) {
         reader_get(&r, x->data, x->bytes);
-        sum = random_key(sum, hash_bytes(x->data, x->bytes));
+        sum = checksum(sum, x->data, x->bytes);
     }
     reader_get(&r, &stored, sizeof stored);
     reader_close(&r);
