@@ -112,6 +112,13 @@ double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* The last act of every program: die unless all its output was written. Returns the exit status. */
+int finish_output(int status)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
+    return status;
+}
+
 /* ---- reading: a file that knows its name, its size and how far it has been read ---- */
 
 typedef struct {
@@ -1416,7 +1423,6 @@ int main(int argc, char **argv)
         if (command == 'i') command_info(t);
         tokenizer_free(t);
     }
-    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
-    return 0;
+    return finish_output(0);
 }
 #endif /* NO_MAIN_TOKENIZER */
