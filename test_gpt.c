@@ -2269,6 +2269,8 @@ void test_state_refused(void)
     expect(strstr(error_of(state_open, &s), "--freeze") != NULL, "another model's");
     loader_free(&f[0]), tokens_free(&t[0]), model_free(m), free(file);
     free(list), free(other), free(path);
+}
+
 /* ---- COMMON GROUND AND TEXT ---- */
 
 /* Call `act`, which must die, in a child process; whether its message contains `message`. */
