@@ -3035,7 +3035,7 @@ int run_train(void)
     if (strcmp(opt.schedule, "cosine") && strcmp(opt.schedule, "linear") &&
         strcmp(opt.schedule, "constant"))
         die_usage("--schedule: expected cosine, linear or constant, found '%s'", opt.schedule);
-    int status = train();
+    int status = finish_output(train());
     char *report[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
     if (status == 0 && access(report[0], X_OK) == 0) run_program(report);
     free(report[0]);
@@ -3124,6 +3124,7 @@ int run_generate(void)
         free(out[i].text.bytes);
     }
     printf("\n");
+    finish_output(0);
     fprintf(stderr, "%d tokens, %.1f tok/s\n", tokens, tokens / (seconds() - start));
     free(out), free(prompt), tokenizer_free(t), model_free(m);
     return 0;
