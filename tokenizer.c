@@ -281,12 +281,9 @@ void writer_close(Writer *w)
 void make_folder(const char *path)
 {
     struct stat status;
-    char *above = format("%s", path), *slash = above;
-    while ((slash = strchr(slash + 1, '/'))) {        /* a, a/b, ...; errors show at the end */
-        *slash = 0;
-        mkdir(above, 0777);
-        *slash = '/';
-    }
+    char *above = format("%s", path);
+    for (char *slash = above; (slash = strchr(slash + 1, '/')); *slash = '/')
+        *slash = 0, mkdir(above, 0777);               /* a, a/b, ...; errors show below */
     free(above);
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
         die("%s: the folder cannot be made: %s", path, strerror(errno));
@@ -522,7 +519,8 @@ size_t utf8_encode(char *to, uint32_t c)
 }
 
 /* Write a text so that a terminal displays it and obeys nothing in it: the bytes of control
- * characters other than newline and tab, and bytes that are not UTF-8, become \x and two digits. */
+ * characters other than newline and tab, and bytes that are not UTF-8, become \x and two digits.
+ * The text should not end inside a character, for which its first bytes would not be UTF-8. */
 void print_plain(FILE *file, const char *text, size_t size)
 {
     uint32_t c;
@@ -616,10 +614,9 @@ int json_escape(JsonReader *r)
     if (!json_unit(r, &c)) return 0;
     if (c >= 0xDC00 && c < 0xE000) return json_fail(r, "a high surrogate before a low one");
     if (c >= 0xD800 && c < 0xDC00) {
-        if (!json_take(r, '\\')) return json_fail(r, "a low surrogate after a high one");
-        if (!json_unit(r, &low)) return 0;
-        if (low < 0xDC00 || low >= 0xE000)
-            return json_fail(r, "a low surrogate, not another character, before this");
+        const char *begin = r->at;
+        if (!json_take(r, '\\') || !json_unit(r, &low) || low < 0xDC00 || low >= 0xE000)
+            return r->at = begin, json_fail(r, "a low surrogate after a high one");
         c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
     }
     r->to += utf8_encode(r->to, c);
@@ -1450,6 +1447,7 @@ void command_decode(Tokenizer *t, const char *path)
     size_t size, number = 1;
     char *ids = read_file(path, &size), *at = ids, *end;
     Text text = {0};
+    text_add(&text, "", 0);                           /* print_plain may not get NULL */
     for (; at += strspn(at, space), at < ids + size; at = end, number++) {
         long id = strtol(at, &end, 10);
         size_t length = strcspn(at, space);
