@@ -1818,8 +1818,9 @@ int read_message(Example *e, const Json *message)
         return finding_add(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
     if (memmem(text->text, text->size, "\nUser:", 6))
         finding_add(e, HEADER_IN, text->column, "\"User:\" at the start of a line ends an answer");
-    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), text->text, text->size);
-    text->text = NULL;
+    Text copy = {0};
+    text_add(&copy, text->text, text->size);
+    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), copy.bytes, copy.size);
     return 1;
 }
 
@@ -1865,10 +1866,7 @@ int read_json(Example *e, const Json *row)
         if (!known) finding_add(e, IGNORED_KEY, m->column, "\"%s\" is not looked at", m->key);
     }
     if (member[0]) return read_messages(e, member[0]);
-    for (int k = 1; k < 3; k++) {
-        text[k] = (Text){member[k]->text, member[k]->size, 0};
-        member[k]->text = NULL;
-    }
+    for (int k = 1; k < 3; k++) text_add(&text[k], member[k]->text, member[k]->size);
     return read_pair(e, text[1], text[2]);
 }
 

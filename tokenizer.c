@@ -1,17 +1,19 @@
-/* tokenizer.c - text into tokens and back: GPT-2's byte-level BPE, in one file.
+/* tokenizer.c - turns text into tokens and back: GPT-2's byte-level BPE, in one file.
  *
  *     cc -O3 -o tokenizer tokenizer.c -lm
  *     ./tokenizer encode --tokenizer data/gpt2_tokenizer.bin < text > ids
  *
- * The other programs include this file, so it begins with the little that all of them need.
+ * The other programs include this file, so it begins with what all of them need.
  *
- *   1. Common ground      errors, memory, files that are whole or not there, options, a map
- *   2. UTF-8 and JSON     code points; a small strict reader, and one writer of strings
- *   3. Unicode            the three classes of code points that the split needs
- *   4. Splitting          GPT-2's pattern, by hand
- *   5. Byte-pair encoding the vocabulary, encode, decode
+ *   1. Common ground      errors, memory, files, options, growing arrays, a hash map
+ *   2. UTF-8 and JSON     code points; a strict reader of JSON, and a writer of strings
+ *   3. Unicode            the classes of code points that the split asks for
+ *   4. Splitting          text into pretokens, by GPT-2's pattern
+ *   5. Byte-pair encoding the vocabulary, encoding, decoding
  *   6. Training           a vocabulary from text
  *   7. Command line
+ *
+ * Notation: a text is a pointer to bytes and a size in bytes; it may hold zero bytes.
  *
  * [Sennrich et al. 2016] Neural Machine Translation of Rare Words with Subword Units
  * [Radford et al. 2019]  Language Models are Unsupervised Multitask Learners (GPT-2)
@@ -22,7 +24,9 @@
 #include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -36,11 +40,13 @@
 /* ================================================================================================
  * 1. Common ground
  *
- * A program here has one way to fail: `die` with a line that names the file or option, what was
- * expected, what was found and what to do. Nothing is half written: a Writer fills a temporary
- * file beside the real one and renames it when every byte is known to be on the disk; whoever
- * stops before that, by `die` or by a crash, leaves the old file as it was.
- * Rejected: error codes handed upwards. They double the size of code that can only give up.
+ * A program that cannot go on calls `die`, which prints one line and exits. The line names the file
+ * or option, what was expected, what was found and what to do.
+ * Files are written completely or not at all: a Writer fills a temporary file in the same folder
+ * and renames it once all bytes are on the disk. If the program ends before that, by `die` or by a
+ * crash, the old file is unchanged.
+ * Rejected: error codes returned from function to function. They would double the size of code that
+ * can do nothing about an error but stop.
  */
 
 enum { MODEL_MAGIC = 20240326, TOKENIZER_MAGIC = 20240328, TOKENS_MAGIC = 20240520,
@@ -48,26 +54,27 @@ enum { MODEL_MAGIC = 20240326, TOKENIZER_MAGIC = 20240328, TOKENS_MAGIC = 202405
 
 typedef struct Writer {
     FILE *file;
-    char *path, *temporary;
-    struct Writer *next;                              /* the writers that are open, newest first */
+    char *path, *temporary;      /* the name that it will get, and the one until then */
+    struct Writer *next;         /* in the list of open writers, newest first */
 } Writer;
 Writer *open_writers;
 
+/* Remove the temporary files of all open writers. */
 void remove_unfinished(void)
 {
     for (Writer *w = open_writers; w; w = w->next) unlink(w->temporary);
 }
 
-/* Print "error: ..." and end the program: status 1 for what failed, 2 (die_usage) for a command
- * line that cannot be meant. */
+/* Print "error: ...", remove unfinished files and exit with this status: 1 (die) for a failure, 2
+ * (die_usage) for a wrong command line. */
 __attribute__((format(printf, 2, 3), noreturn))
-void die_with(int status, const char *format, ...)
+void die_with(int status, const char *form, ...)
 {
     va_list args;
-    va_start(args, format);
+    va_start(args, form);
     fflush(stdout);
     fputs("error: ", stderr);
-    vfprintf(stderr, format, args);
+    vfprintf(stderr, form, args);
     fputc('\n', stderr);
     va_end(args);
     remove_unfinished();
@@ -76,7 +83,7 @@ void die_with(int status, const char *format, ...)
 #define die(...) die_with(1, __VA_ARGS__)
 #define die_usage(...) die_with(2, __VA_ARGS__)
 
-/* count elements of size bytes, all zero. */
+/* Memory for `count` elements of `size` bytes each, all zero. Dies if there is not enough. */
 void *allocate(size_t count, size_t size)
 {
     void *p = calloc(count ? count : 1, size);
@@ -85,6 +92,8 @@ void *allocate(size_t count, size_t size)
     return p;
 }
 
+/* Change the size of p (NULL: new memory) to `count` elements of `size` bytes; what is new is not
+ * initialized. Dies if there is not enough. */
 void *reallocate(void *p, size_t count, size_t size)
 {
     size_t bytes;
@@ -93,18 +102,27 @@ void *reallocate(void *p, size_t count, size_t size)
     return p;
 }
 
-/* printf into new memory. */
+/* vprintf into new memory, which the caller frees. */
+__attribute__((format(printf, 1, 0)))
+char *format_list(const char *form, va_list args)
+{
+    char *text;
+    if (vasprintf(&text, form, args) < 0) die("out of memory");
+    return text;
+}
+
+/* printf into new memory, which the caller frees. */
 __attribute__((format(printf, 1, 2)))
 char *format(const char *form, ...)
 {
     va_list args;
-    char *text;
     va_start(args, form);
-    if (vasprintf(&text, form, args) < 0) die("out of memory");
+    char *text = format_list(form, args);
     va_end(args);
     return text;
 }
 
+/* Seconds since some fixed moment, for measuring durations. */
 double seconds(void)
 {
     struct timespec t;
@@ -112,33 +130,50 @@ double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- reading: a file that knows its name, its size and how far it has been read ---- */
+/* ---- reading ---- */
 
 typedef struct {
     FILE *file;
-    const char *path;
-    size_t size, at;
+    const char *path;            /* the caller's, for messages */
+    size_t size, at;             /* of the file; how much of it has been read */
 } Reader;
 
+/* Open a file for reading and describe it in *status. A plain open of a named pipe waits until some
+ * program opens it for writing, perhaps forever; with O_NONBLOCK, cleared later, it does not. */
+FILE *file_open(const char *path, struct stat *status)
+{
+    int fd = open(path, O_RDONLY | O_NONBLOCK);
+    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
+    if (!file) die("%s: cannot be opened: %s", path, strerror(errno));
+    if (fstat(fd, status) != 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) != 0)
+        die("%s: %s", path, strerror(errno));
+    return file;
+}
+
+/* Open a regular file, whose size is known in advance. Dies if path is anything else. */
 Reader reader_open(const char *path)
 {
-    Reader r = {fopen(path, "rb"), path, 0, 0};
     struct stat status;
-    if (!r.file) die("%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(fileno(r.file), &status) != 0) die("%s: %s", path, strerror(errno));
+    Reader r = {file_open(path, &status), path, 0, 0};
     if (!S_ISREG(status.st_mode)) die("%s: expected a file, found something else", path);
     r.size = (size_t)status.st_size;
     return r;
 }
 
+/* Read the next `bytes` bytes; dies if there are not so many. */
 void reader_get(Reader *r, void *to, size_t bytes)
 {
-    if (bytes > r->size - r->at || fread(to, 1, bytes, r->file) != bytes)
-        die("%s: the file ends after %zu bytes, %zu more were expected: it is truncated",
-            r->path, r->size, bytes - (r->size - r->at));
+    size_t left = r->size - r->at;
+    if (bytes > left)
+        die("%s: the file ends after %zu bytes, %zu more were expected: it is truncated", r->path,
+            r->size, bytes - left);
+    if (fread(to, 1, bytes, r->file) != bytes)
+        die("%s: cannot be read after byte %zu: %s", r->path, r->at,
+            ferror(r->file) ? strerror(errno) : "the file became shorter");
     r->at += bytes;
 }
 
+/* Continue reading at byte `at`. */
 void reader_seek(Reader *r, size_t at)
 {
     if (at > r->size || fseeko(r->file, (off_t)at, SEEK_SET) != 0)
@@ -148,7 +183,7 @@ void reader_seek(Reader *r, size_t at)
 
 void reader_close(Reader *r) { fclose(r->file); }
 
-/* Read a header of 256 int32 and check its first number. `what` is used in messages. */
+/* Read a header and check its first number. `what` is the kind of file, for messages. */
 void reader_header(Reader *r, int32_t header[HEADER], int magic, const char *what)
 {
     if (r->size < HEADER * sizeof(int32_t))
@@ -159,11 +194,12 @@ void reader_header(Reader *r, int32_t header[HEADER], int magic, const char *wha
         die("%s: expected a %s file (magic number %d), found %d", r->path, what, magic, header[0]);
 }
 
-/* The whole file at path ("-": standard input), followed by a zero byte. */
+/* All bytes of the file at path ("-": standard input) and a zero byte after them, in new memory. A
+ * pipe is read to its end; one without a writer is refused, since nothing would ever come. */
 char *read_file(const char *path, size_t *size)
 {
-    FILE *file = strcmp(path, "-") ? fopen(path, "rb") : stdin;
-    if (!file) die("%s: cannot be opened: %s", path, strerror(errno));
+    struct stat status = {0};
+    FILE *file = strcmp(path, "-") ? file_open(path, &status) : stdin;
     size_t capacity = 1 << 16, got;
     char *text = reallocate(NULL, capacity, 1);
     *size = 0;
@@ -172,31 +208,42 @@ char *read_file(const char *path, size_t *size)
         if (*size == capacity) text = reallocate(text, capacity *= 2, 1);
     }
     if (ferror(file)) die("%s: cannot be read: %s", path, strerror(errno));
+    if (S_ISFIFO(status.st_mode) && *size == 0) die("%s: no program writes to this pipe", path);
     if (file != stdin) fclose(file);
     text[*size] = 0;
     return text;
 }
 
-/* ---- writing: all or nothing ---- */
+/* ---- writing ---- */
 
+/* Begin to write the file at path, under a temporary name. The process number keeps two programs
+ * that write the same file apart; O_EXCL never opens an existing file, so what an earlier process
+ * of the same number left behind is passed over. */
 Writer *writer_open(const char *path)
 {
     Writer *w = allocate(1, sizeof *w);
+    int fd = -1;
     w->path = format("%s", path);
-    w->temporary = format("%s.partial", path);
-    w->file = fopen(w->temporary, "wb");
-    if (!w->file) die("%s: cannot be written: %s", path, strerror(errno));
+    for (int n = 0; fd < 0 && (n == 0 || errno == EEXIST); n++) {
+        free(w->temporary);
+        w->temporary = format("%s.%ld.%d.partial", path, (long)getpid(), n);
+        fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
+    }
+    if (fd < 0 || !(w->file = fdopen(fd, "wb")))
+        die("%s: cannot be written: %s", path, strerror(errno));
     w->next = open_writers;
     open_writers = w;
     return w;
 }
 
+/* Append bytes. */
 void writer_put(Writer *w, const void *from, size_t bytes)
 {
     if (fwrite(from, 1, bytes, w->file) != bytes)
         die("%s: writing failed: %s", w->path, strerror(errno));
 }
 
+/* Append formatted text. */
 __attribute__((format(printf, 2, 3)))
 void writer_print(Writer *w, const char *form, ...)
 {
@@ -206,67 +253,77 @@ void writer_print(Writer *w, const char *form, ...)
     va_end(args);
 }
 
-/* Everything to the disk, then under its real name in one step. */
+/* Give a complete file its real name, in one step. The name is an entry of the folder, so the
+ * folder is written to the disk, too; an error of a file system that cannot do this is ignored. */
+void file_replace(const char *temporary, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? format("%.*s", (int)(slash - path) + 1, path) : format(".");
+    if (rename(temporary, path) != 0) die("%s: cannot be replaced: %s", path, strerror(errno));
+    int fd = open(folder, O_RDONLY);
+    if (fd >= 0) fsync(fd), close(fd);
+    free(folder);
+}
+
+/* Write everything to the disk, then rename. w is freed. */
 void writer_close(Writer *w)
 {
     if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
         die("%s: writing failed: %s", w->path, strerror(errno));
-    if (rename(w->temporary, w->path) != 0)
-        die("%s: cannot be replaced: %s", w->path, strerror(errno));
+    file_replace(w->temporary, w->path);
     Writer **link = &open_writers;
     while (*link != w) link = &(*link)->next;
     *link = w->next;
-    free(w->path);
-    free(w->temporary);
-    free(w);
+    free(w->path), free(w->temporary), free(w);
 }
 
-/* Make a folder, and those that it is in, unless they are there. */
+/* Make a folder and the folders above it, unless they exist. */
 void make_folder(const char *path)
 {
     struct stat status;
-    char *above = format("%s", path), *slash = above;
-    while ((slash = strchr(slash + 1, '/'))) {           /* a, a/b, ...; the last call checks */
-        *slash = 0;
-        mkdir(above, 0777);
-        *slash = '/';
-    }
+    char *above = format("%s", path);
+    for (char *slash = above; (slash = strchr(slash + 1, '/')); *slash = '/')
+        *slash = 0, mkdir(above, 0777);               /* a, a/b, ...; errors show below */
     free(above);
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
         die("%s: the folder cannot be made: %s", path, strerror(errno));
     if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)) die("%s: is not a folder", path);
 }
 
-/* ---- options: one table parses, checks, documents and echoes them ---- */
+/* ---- options: one table parses, checks and documents them ---- */
 
 typedef struct {
     const char *name;            /* as typed, without the two dashes */
     char kind;                   /* s text, i whole number, f number, ! switch without a value */
     void *value;                 /* const char **, int *, double *, int * */
     const char *initial;         /* as it would be typed; NULL for none */
-    double min, max;             /* what a number may be */
+    double min, max;             /* the range of a number */
     const char *commands;        /* letters of the commands that take it */
     const char *help;
 } Option;
 
+/* Store the value that `text` spells. Dies if it is malformed or out of range. */
 void option_set(const Option *o, const char *text)
 {
     char *end = NULL;
+    int whole = o->kind == 'i';
     if (o->kind == 's') { *(const char **)o->value = text; return; }
     if (o->kind == '!') { *(int *)o->value = text != NULL; return; }
     errno = 0;
     double number = strtod(text, &end);
-    int bad = end == text || *end || errno == ERANGE || isnan(number);
-    if (bad || (o->kind == 'i' && number != floor(number)))
-        die_usage("--%s: expected a %s, found '%s'", o->name,
-                  o->kind == 'i' ? "whole number" : "number", text);
-    if (number < o->min || number > o->max)
-        die_usage("--%s: expected a number from %g to %g, found '%s'", o->name, o->min, o->max,
+    double min = whole ? fmax(o->min, INT_MIN) : o->min;
+    double max = whole ? fmin(o->max, INT_MAX) : o->max;
+    if (end == text || *end || errno == ERANGE || isnan(number) ||
+        (whole && number != floor(number)))
+        die_usage("--%s: expected a %s, found '%s'", o->name, whole ? "whole number" : "number",
                   text);
-    if (o->kind == 'i') *(int *)o->value = (int)number;
+    if (number < min || number > max)
+        die_usage("--%s: expected a number from %g to %g, found '%s'", o->name, min, max, text);
+    if (whole) *(int *)o->value = (int)number;
     else *(double *)o->value = number;
 }
 
+/* Print what `command` takes, with the defaults. */
 void options_help(const Option *options, char command)
 {
     for (const Option *o = options; o->name; o++) {
@@ -277,17 +334,19 @@ void options_help(const Option *options, char command)
     }
 }
 
-/* Set every option that `command` takes, from its default, then from the command line.
- * Other words are moved to the front of argv; returns how many there are. */
+/* Set every option to its default, then those of the command line, of which the last counts. All
+ * other words, and whatever follows the word "--", are moved to the front of argv; returns how many
+ * they are. --help prints `usage` and the options, then exits. */
 int options_parse(const Option *options, char command, const char *usage, int argc, char **argv)
 {
-    int words = 0;
+    int words = 0, ended = 0;
     for (const Option *o = options; o->name; o++)
         if (o->initial || o->kind == 's' || o->kind == '!') option_set(o, o->initial);
     for (int i = 0; i < argc; i++) {
-        if (strncmp(argv[i], "--", 2) != 0) { argv[words++] = argv[i]; continue; }
+        if (ended || strncmp(argv[i], "--", 2) != 0) { argv[words++] = argv[i]; continue; }
         char *name = argv[i] + 2;
         size_t length = strcspn(name, "=");
+        if ((ended = !*name)) continue;
         if (!strcmp(name, "help")) {
             printf("%s\n", usage);
             options_help(options, command);
@@ -307,18 +366,19 @@ int options_parse(const Option *options, char command, const char *usage, int ar
     return words;
 }
 
-/* ---- arrays that grow, lines, white space ---- */
+/* ---- growing arrays, lines, white space ---- */
 
-/* Make room in an array of `count` elements for one more: its capacity doubles at powers of two. */
+/* The array, with space for one element of `size` bytes after its `count`. The capacity is not
+ * stored: it is doubled whenever the count has reached a power of two. */
 void *grow(void *array, size_t count, size_t size)
 {
     return count & (count - 1) ? array : reallocate(array, 2 * count + 1, size);
 }
 
-/* Walks over the lines of a text: Lines l = {.at = text, .end = text + size}; while (next_line(&l))
- * sets text and size, without the \n or \r\n that ends the line, and number, from 1. */
 typedef struct { const char *at, *end, *text; size_t size; int number; } Lines;
 
+/* Go to the next line: Lines l = {.at = text, .end = text + size}; while (next_line(&l)) sets text
+ * and size to a line without the \n or \r\n that ends it, and number to 1, 2, ... */
 int next_line(Lines *l)
 {
     if (l->at >= l->end) return 0;
@@ -329,17 +389,17 @@ int next_line(Lines *l)
     return 1;
 }
 
-/* Leave out the white space at both ends of a text. */
+/* Exclude the white space at both ends of a text. */
 void trim(const char **text, size_t *size)
 {
     while (*size && isspace((unsigned char)(*text)[*size - 1])) --*size;
     while (*size && isspace((unsigned char)**text)) ++*text, --*size;
 }
 
-/* ---- bytes that grow; a zero byte follows them ---- */
-
+/* A text that grows. After its last byte there is a zero byte, which size does not count. */
 typedef struct { char *bytes; size_t size, capacity; } Text;
 
+/* Append bytes. */
 void text_add(Text *t, const char *bytes, size_t size)
 {
     if (t->size + size >= t->capacity)
@@ -348,25 +408,25 @@ void text_add(Text *t, const char *bytes, size_t size)
     t->bytes[t->size += size] = 0;
 }
 
+/* Append formatted text. */
 __attribute__((format(printf, 2, 3)))
 void text_print(Text *t, const char *form, ...)
 {
     va_list args;
-    char *more;
     va_start(args, form);
-    int size = vasprintf(&more, form, args);
+    char *more = format_list(form, args);
     va_end(args);
-    if (size < 0) die("out of memory");
-    text_add(t, more, (size_t)size);
+    text_add(t, more, strlen(more));
     free(more);
 }
 
-/* ---- a map from strings of bytes, which stay where they are, to numbers ---- */
+/* ---- a hash map from texts to numbers ---- */
 
 typedef struct { const char *key; size_t size; int64_t value; } MapEntry;
 typedef struct { MapEntry *entry; size_t capacity, count; } Map;   /* capacity: a power of 2 */
 
-/* Eight bytes at a time: a multiplication carries every bit upwards, a shift brings them down. */
+/* A hash of the bytes, eight at a time: the multiplication carries each bit upwards, the shift
+ * brings the upper half down again. */
 static inline size_t hash_bytes(const char *bytes, size_t size)
 {
     const uint64_t odd = 0x9E3779B97F4A7C15;          /* 2^64 / golden ratio [Knuth, vol. 3] */
@@ -381,7 +441,7 @@ static inline size_t hash_bytes(const char *bytes, size_t size)
     return (size_t)(hash ^ hash >> 32);
 }
 
-/* The entry of a key, or the empty one (key NULL) where it would be. */
+/* The entry of a key; if the key is not there, the empty entry (key NULL) that it would get. */
 MapEntry *map_find(const Map *m, const char *key, size_t size)
 {
     for (size_t i = hash_bytes(key, size);; i++) {
@@ -390,14 +450,17 @@ MapEntry *map_find(const Map *m, const char *key, size_t size)
     }
 }
 
-/* The entry of a key, with value 0 if it is new. It may move when another key is entered. */
+/* The entry of a key, added with value 0 if it is new. The key is not copied. The result is valid
+ * until the next call, which may enlarge the map: it is never more than half full. */
 MapEntry *map_enter(Map *m, const char *key, size_t size)
 {
-    if (2 * m->count >= m->capacity) {                /* never more than half full */
+    if (2 * m->count >= m->capacity) {
         Map larger = {NULL, m->capacity ? 2 * m->capacity : 16, m->count};
         larger.entry = allocate(larger.capacity, sizeof *larger.entry);
-        for (MapEntry *e = m->entry; e < m->entry + m->capacity; e++)
+        for (size_t i = 0; i < m->capacity; i++) {
+            const MapEntry *e = &m->entry[i];
             if (e->key) *map_find(&larger, e->key, e->size) = *e;
+        }
         free(m->entry);
         *m = larger;
     }
@@ -409,16 +472,18 @@ MapEntry *map_enter(Map *m, const char *key, size_t size)
 /* ================================================================================================
  * 2. UTF-8 and JSON
  *
- * UTF-8 writes a code point in 1 to 4 bytes: the first byte begins with as many 1 bits as there
- * are bytes (none for a single one), the others begin with 10, the remaining bits are the number.
+ * UTF-8 writes a code point in 1 to 4 bytes. A single byte begins with the bit 0. In a longer
+ * sequence the first byte begins with as many 1 bits as there are bytes, the others begin with 10,
+ * and the remaining bits, in order, are the number.
  *
- * JSON is read into a tree by recursive descent: one function for each kind of value takes what it
- * knows from the front of the text. The reader is strict [RFC 8259] and says where and why it
- * stopped. Rejected: to accept what is almost right. It would be learned as it was misread.
+ * JSON is read into a tree by recursive descent: one function for each kind of value consumes that
+ * value from the front of the text. The reader accepts exactly RFC 8259 and reports where and why a
+ * text is wrong. Rejected: accepting what is almost right; the model would learn the misreading.
+ * A first pass counts the values. So the tree needs one allocation: the nodes, then all strings.
  */
 
-/* The length of the code point at text, and its number; 0 where the bytes are not UTF-8: cut
- * short, longer than needed, half of a surrogate pair, or past U+10FFFF. */
+/* The length of the code point at text, and its number; 0 if the bytes are not UTF-8: cut short,
+ * longer than necessary, half of a surrogate pair, or above U+10FFFF. */
 static inline size_t utf8_decode(const char *text, size_t size, uint32_t *code_point)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -437,13 +502,14 @@ static inline size_t utf8_decode(const char *text, size_t size, uint32_t *code_p
     return c < least[length] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) ? 0 : length;
 }
 
+/* The length of the code point at text; 0 if the bytes are not UTF-8. */
 size_t utf8_length(const char *text, size_t size)
 {
     uint32_t code_point;
     return utf8_decode(text, size, &code_point);
 }
 
-/* Write code point c at `to`; returns the number of bytes. */
+/* Write code point c at `to`, in 1 to 4 bytes; returns how many. */
 size_t utf8_encode(char *to, uint32_t c)
 {
     size_t length = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
@@ -452,32 +518,56 @@ size_t utf8_encode(char *to, uint32_t c)
     return length;
 }
 
+/* Write a text so that a terminal displays it and obeys nothing in it: the bytes of control
+ * characters other than newline and tab, and bytes that are not UTF-8, become \x and two digits.
+ * The text should not end inside a character, for which its first bytes would not be UTF-8. */
+void print_plain(FILE *file, const char *text, size_t size)
+{
+    uint32_t c;
+    for (const char *end = text + size, *stop; text < end; text = stop) {
+        size_t length = utf8_decode(text, (size_t)(end - text), &c);
+        int plain = length && (c == '\n' || c == '\t' || (c >= ' ' && c < 0x7F) || c > 0x9F);
+        stop = text + (length ? length : 1);
+        if (plain) fwrite(text, 1, length, file);
+        else while (text < stop) fprintf(file, "\\x%02x", (unsigned char)*text++);
+    }
+}
+
 typedef struct Json {
     char type;                   /* '{' '[' '"' '0' (a number) 't' 'f' 'n' */
     int line, column;            /* where it begins, from 1; a column is a byte */
-    char *key;                   /* decoded, then a 0: when it is a member of an object */
+    char *key;                   /* of a member of an object: decoded, a zero byte after it */
     size_t key_size;
-    char *text;                  /* '"': decoded, then a 0; '0': as written */
-    size_t size;
+    char *text;                  /* '"': decoded, '0': as written; a zero byte after it */
+    size_t size;                 /* of text */
     double number;               /* '0' */
-    size_t count;                /* members */
-    struct Json *child, *next;   /* first member; next sibling */
+    size_t count;                /* '{' '[': how many members */
+    struct Json *child, *next;   /* first member; next member of the same array or object */
 } Json;
+
+/* A text may hold at most this many values [RFC 8259, section 9, allows limits]. With two bytes a
+ * value, as in [0,0,0], the tree is 40 times as large as its text; so this bounds the memory: 21 MB
+ * of nodes, 36 MB to find equal keys, and the strings, no longer than the text. A vocabulary of
+ * 65,536 tokens with its merges has 261,376 values. */
+enum { JSON_VALUES = 1 << 18 };
 
 typedef struct {
     const char *at, *end, *line_start;
-    int line, depth;
-    char *error;
+    int line, depth;             /* depth: brackets that are open */
+    char *error;                 /* receives the message */
     size_t error_size;
+    Json *node;                  /* the next free node */
+    char *to;                    /* the next free byte for strings */
 } JsonReader;
 
-/* The next byte; 0, which nothing in JSON begins with, at the end. */
+/* The next byte; at the end 0, with which no value of JSON begins. */
 int json_peek(const JsonReader *r) { return r->at < r->end ? (unsigned char)*r->at : 0; }
 
-/* Take the next byte if it is c. */
+/* Consume the next byte if it is c; returns whether it was. */
 int json_take(JsonReader *r, int c) { return json_peek(r) == c ? r->at++, 1 : 0; }
 
-/* Say what was expected here. Always 0, with which every function below says that it failed. */
+/* Write the message that something else was expected here. Returns 0, the result with which every
+ * function below reports an error; 1 is success. */
 int json_fail(JsonReader *r, const char *expected)
 {
     char found[16] = "the end";
@@ -488,6 +578,7 @@ int json_fail(JsonReader *r, const char *expected)
     return 0;
 }
 
+/* Consume white space. */
 void json_space(JsonReader *r)
 {
     for (int c; (c = json_peek(r)) == ' ' || c == '\t' || c == '\n' || c == '\r';) {
@@ -496,7 +587,7 @@ void json_space(JsonReader *r)
     }
 }
 
-/* What follows the backslash of \uXXXX. */
+/* Read the uXXXX of \uXXXX. */
 int json_unit(JsonReader *r, uint32_t *c)
 {
     if (!json_take(r, 'u')) return json_fail(r, "one of \" \\ / b f n r t u after a backslash");
@@ -509,60 +600,60 @@ int json_unit(JsonReader *r, uint32_t *c)
     return 1;
 }
 
-/* What follows any backslash. Past U+FFFF it takes two units, first a high, then a low one. */
-int json_escape(JsonReader *r, char **to)
+/* Read what follows a backslash. A code point above U+FFFF is written as two units, each with ten
+ * of its bits: a high surrogate, D800 to DBFF, and a low one, DC00 to DFFF. */
+int json_escape(JsonReader *r)
 {
     static const char name[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
     const char *simple = json_peek(r) ? strchr(name, json_peek(r)) : NULL;
     uint32_t c = 0, low = 0;
     if (simple) {
-        *(*to)++ = meaning[simple - name];
-        r->at++;
-        return 1;
+        *r->to++ = meaning[simple - name];
+        return r->at++, 1;
     }
     if (!json_unit(r, &c)) return 0;
     if (c >= 0xDC00 && c < 0xE000) return json_fail(r, "a high surrogate before a low one");
     if (c >= 0xD800 && c < 0xDC00) {
-        if (!json_take(r, '\\')) return json_fail(r, "a low surrogate after a high one");
-        if (!json_unit(r, &low)) return 0;
-        if (low < 0xDC00 || low >= 0xE000)
-            return json_fail(r, "a low surrogate, not another character, before this");
+        const char *begin = r->at;
+        if (!json_take(r, '\\') || !json_unit(r, &low) || low < 0xDC00 || low >= 0xE000)
+            return r->at = begin, json_fail(r, "a low surrogate after a high one");
         c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
     }
-    *to += utf8_encode(*to, c);
+    r->to += utf8_encode(r->to, c);
     return 1;
 }
 
-/* A string, from its opening quote on. Nothing is written shorter than it is, so the distance to
- * the closing quote is room enough. */
+/* Read a string that begins here with its quote. Escapes are longer than what they mean, so the
+ * decoded string and a zero byte take less memory than the string with its quotes. */
 int json_string(JsonReader *r, char **text, size_t *size)
 {
-    size_t left = (size_t)(r->end - ++r->at), length = 0;
-    while (length < left && r->at[length] != '"') length += r->at[length] == '\\' ? 2 : 1;
-    char *to = *text = allocate(length + 1, 1);
+    *text = r->to;
+    r->at++;
     while (!json_take(r, '"')) {
+        size_t length = utf8_length(r->at, (size_t)(r->end - r->at));
         if (r->at == r->end) return json_fail(r, "a closing quote");
-        length = utf8_length(r->at, (size_t)(r->end - r->at));
         if (length == 0) return json_fail(r, "valid UTF-8");
         if (json_peek(r) < 0x20) return json_fail(r, "an escape for a control character");
         if (json_take(r, '\\')) {
-            if (!json_escape(r, &to)) return 0;
+            if (!json_escape(r)) return 0;
             continue;
         }
-        memcpy(to, r->at, length);
-        to += length, r->at += length;
+        memcpy(r->to, r->at, length);
+        r->to += length, r->at += length;
     }
-    *size = (size_t)(to - *text);
+    *size = (size_t)(r->to++ - *text);                /* the zero byte is there already */
     return 1;
 }
 
+/* Read one digit or more. */
 int json_digits(JsonReader *r)
 {
-    if (!isdigit(json_peek(r))) return json_fail(r, "a digit");
+    const char *begin = r->at;
     while (isdigit(json_peek(r))) r->at++;
-    return 1;
+    return r->at > begin || json_fail(r, "a digit");
 }
 
+/* Read a number. */
 int json_number(JsonReader *r, Json *value)
 {
     const char *begin = r->at;
@@ -574,32 +665,29 @@ int json_number(JsonReader *r, Json *value)
         if (!json_digits(r)) return 0;
     }
     value->size = (size_t)(r->at - begin);
-    value->text = memcpy(allocate(value->size + 1, 1), begin, value->size);
+    value->text = memcpy(r->to, begin, value->size);
+    r->to += value->size + 1;                         /* the zero byte is there already */
     value->number = strtod(value->text, NULL);
     return isfinite(value->number) || json_fail(r, "a number below 1.8e308 before this");
 }
 
 int json_value(JsonReader *r, Json *value);
 
-/* A member of an array, or with `keys`, those already seen, of an object. */
-int json_member(JsonReader *r, Json *member, Map *keys)
+/* Read the key of a member and the colon; `keys` has those that the object had before. */
+int json_key(JsonReader *r, Json *member, Map *keys)
 {
-    json_space(r);
-    if (keys) {
-        const char *begin = r->at;
-        if (json_peek(r) != '"') return json_fail(r, "a key in double quotes");
-        if (!json_string(r, &member->key, &member->key_size)) return 0;
-        if (map_enter(keys, member->key, member->key_size)->value++) {
-            r->at = begin;
-            return json_fail(r, "each key once, this one is there already");
-        }
-        json_space(r);
-        if (!json_take(r, ':')) return json_fail(r, "':'");
+    const char *begin = r->at;
+    if (json_peek(r) != '"') return json_fail(r, "a key in double quotes");
+    if (!json_string(r, &member->key, &member->key_size)) return 0;
+    if (map_enter(keys, member->key, member->key_size)->value++) {
+        r->at = begin;
+        return json_fail(r, "each key once, this one is there already");
     }
-    return json_value(r, member);
+    json_space(r);
+    return json_take(r, ':') || json_fail(r, "':'");
 }
 
-/* An array or an object, from its opening bracket on. */
+/* Read an array or object that begins here with its bracket. */
 int json_members(JsonReader *r, Json *value)
 {
     int object = value->type == '{', close = object ? '}' : ']', good = 1;
@@ -609,11 +697,12 @@ int json_members(JsonReader *r, Json *value)
     r->at++;
     json_space(r);
     for (int more = json_peek(r) != close; more && good; more = good && json_take(r, ',')) {
-        *link = allocate(1, sizeof **link);
-        good = json_member(r, *link, object ? &keys : NULL);
-        link = &(*link)->next;
+        Json *member = *link = r->node++;
+        json_space(r);
+        good = (!object || json_key(r, member, &keys)) && json_value(r, member);
+        link = &member->next;
         value->count++;
-        if (good) json_space(r);
+        json_space(r);
     }
     if (good) good = json_take(r, close) || json_fail(r, object ? "',' or '}'" : "',' or ']'");
     free(keys.entry);
@@ -621,6 +710,7 @@ int json_members(JsonReader *r, Json *value)
     return good;
 }
 
+/* Read any value into a node that is zero but for its key. */
 int json_value(JsonReader *r, Json *value)
 {
     static const char *const words[] = {"true", "false", "null"};
@@ -641,26 +731,41 @@ int json_value(JsonReader *r, Json *value)
     return json_fail(r, "a value");
 }
 
-void json_free(Json *json)
+/* An upper bound of the values in a text: all but the first follow a bracket or a comma. */
+size_t json_count(const char *text, size_t size)
 {
-    for (Json *next; json; json = next) {
-        next = json->next;
-        json_free(json->child);
-        free(json->key);
-        free(json->text);
-        free(json);
-    }
+    size_t count = 1;
+    for (size_t i = 0, inside = 0; i < size; i++)     /* inside a string? */
+        if (text[i] == '"') inside = !inside;
+        else if (inside) i += text[i] == '\\';
+        else count += text[i] == ',' || text[i] == '[' || text[i] == '{';
+    return count;
 }
 
-/* The value that the whole text is; or NULL, and in `error` "line L, column C: expected ...". */
+/* Free the tree of this root, and of the roots that the caller has linked to it by `next`. */
+void json_free(Json *root)
+{
+    for (Json *next; root; root = next) next = root->next, free(root);
+}
+
+/* The tree of the value that the whole text is. If it is none, returns NULL and writes to `error` a
+ * message "line L, column C: expected ..., found ...". */
 Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
 {
-    JsonReader r = {text, text + size, text, 1, 0, error, error_size};
-    Json *json = allocate(1, sizeof *json);
-    int good = json_value(&r, json);
+    JsonReader r = {text, text + size, text, 1, 0, error, error_size, NULL, NULL};
+    size_t count = json_count(text, size);
+    if (count > JSON_VALUES) {
+        snprintf(error, error_size, "line 1, column 1: expected at most %d values, found %zu",
+                 JSON_VALUES, count);
+        return NULL;
+    }
+    Json *root = allocate(count * sizeof *root + size + 1, 1);
+    r.node = root + 1;
+    r.to = (char *)(root + count);
+    int good = json_value(&r, root);
     if (good) json_space(&r);
-    if (good && (r.at == r.end || json_fail(&r, "nothing more"))) return json;
-    json_free(json);
+    if (good && (r.at == r.end || json_fail(&r, "nothing more"))) return root;
+    free(root);
     return NULL;
 }
 
@@ -672,7 +777,8 @@ Json *json_get(const Json *object, const char *key)
     return m;
 }
 
-/* Bytes in quotes; one that is not UTF-8 becomes U+FFFD, the replacement character. */
+/* Write a text as a JSON string, in quotes. Each byte that is not UTF-8 becomes U+FFFD, the
+ * replacement character. */
 void json_write_string(FILE *file, const char *text, size_t size)
 {
     fputc('"', file);
@@ -691,11 +797,11 @@ void json_write_string(FILE *file, const char *text, size_t size)
 /* ================================================================================================
  * 3. Unicode
  *
- * The split asks of a code point only whether it is a letter (general category L), a number (N),
- * white space or something else. Letters and numbers are some 800 ranges, here those of Unicode
- * 16.0, as lengths of runs: not a letter, letters, not, ... A length is in base 26, its last digit
- * a small letter and those before it capitals: c is 2, Bc is 28. They are unpacked into a table.
- * Rejected: the ranges as numbers, 200 lines that nobody would read either.
+ * The split asks of a code point whether it is a letter (general category L), a number (N), white
+ * space, or something else. Letters and numbers form about 800 ranges, those of Unicode 16.0. They
+ * are stored as lengths of runs: not a letter, letters, not a letter, ... A length is written in
+ * base 26; its last digit is a small letter, the ones before are capitals: c is 2, Bc is 28.
+ * Rejected: the ranges as numbers, which would take 200 lines.
  */
 
 const char letter_runs[] =
@@ -726,8 +832,9 @@ const char number_runs[] =
     "JSzkCEwumuEezBQrByDNckQgkTikJnkBBojEykBElChbdbeCyBtbpBLanEDfk";
 
 enum { OTHER, LETTER, NUMBER, SPACE };
-unsigned char unicode_class[0x110000];
+unsigned char unicode_class[0x110000];   /* by code point; filled by unicode_begin */
 
+/* Enter a class in the table for each second of the runs. */
 void unicode_unpack(const char *runs, int class)
 {
     size_t at = 0, length = 0;
@@ -739,6 +846,7 @@ void unicode_unpack(const char *runs, int class)
     }
 }
 
+/* Fill the table. */
 void unicode_begin(void)
 {
     static const int spaces[] = {0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
@@ -752,35 +860,35 @@ void unicode_begin(void)
 /* ================================================================================================
  * 4. Splitting
  *
- * Text is first cut into pieces, and no token crosses a cut. At each place the first of these
- * that matches is the piece [Radford et al. 2019]:
+ * A text is first split into pretokens; no token extends over the border of two. At each position
+ * the first of these alternatives that matches gives the pretoken [Radford et al. 2019]:
  *
  *     's|'t|'re|'ve|'m|'ll|'d      the ends of English contractions
- *     | ?\p{L}+| ?\p{N}+           letters, or numbers, with one blank before them if it is there
+ *     | ?\p{L}+| ?\p{N}+           letters, or numbers, and one space before them if there is one
  *     | ?[^\s\p{L}\p{N}]+          other characters, likewise
- *     |\s+(?!\S)                   white space, but for the last before something else
+ *     |\s+(?!\S)                   white space, without the last if something else follows
  *     |\s+                         white space
  *
- * A byte that is not UTF-8 counts as another character, so that any file can be encoded.
- * Rejected: a matcher of patterns, ten times as long and as slow.
+ * A byte that is not UTF-8 counts as another character, so any file can be encoded.
+ * Rejected: an interpreter of patterns, which would be ten times as long and as slow.
  */
 
-/* The class of the code point at text, and its length in bytes. Most are ASCII. */
+/* The class of the code point at text, which is not empty, and its length in bytes. */
 static inline int class_at(const char *text, size_t size, size_t *length)
 {
     uint32_t c = (unsigned char)*text;
     *length = 1;
-    if (c < 0x80) return unicode_class[c];
+    if (c < 0x80) return unicode_class[c];            /* most are */
     *length = utf8_decode(text, size, &c);
     if (*length) return unicode_class[c];
     *length = 1;
     return OTHER;
 }
 
-/* The length of the first piece of a text that is not empty. */
-static inline size_t piece_length(const char *text, size_t size)
+/* The length in bytes of the first pretoken of a text that is not empty. */
+static inline size_t pretoken_length(const char *text, size_t size)
 {
-    size_t end, length, last = 0;
+    size_t end, length, last = 0;                     /* last: where the last code point begins */
     if (*text == '\'' && size > 1) {
         char a = text[1], b = size > 2 ? text[2] : 0;
         if (a == 's' || a == 't' || a == 'm' || a == 'd') return 2;
@@ -799,38 +907,38 @@ static inline size_t piece_length(const char *text, size_t size)
 /* ================================================================================================
  * 5. Byte-pair encoding
  *
- * A vocabulary has the 256 bytes, so that nothing is unknown, then merges of two earlier tokens,
- * the more useful the earlier. To encode a piece, start from its bytes; while there are neighbours
- * that together spell a token, join those that spell the one with the lowest id, the leftmost
- * first. For this the spellings are enough: a list of merges would say nothing new.
+ * A vocabulary has a token for each of the 256 bytes, and tokens that are merges of two earlier
+ * ones; the more frequent have the lower ids. To encode a pretoken, begin with its bytes as tokens.
+ * While two neighbours together spell a token, merge those that spell the token with the lowest id;
+ * if there are several, the leftmost. This needs the spellings only, not a list of merges.
  *
- * A heap of the possible merges makes the time n log n: a piece may be a megabyte of one letter.
- * Few pieces come that far, since text repeats itself: the latest are kept with their ids.
+ * The possible merges wait in a heap, so n bytes take time n log n: a pretoken may be a megabyte of
+ * one letter. Words repeat; a cache keeps the tokens of recent pretokens, and most are found there.
  */
 
-/* ---- a heap: the lowest rank comes out first, of equals the lowest tie ---- */
+/* ---- a heap: the entry with the lowest rank comes out first, of equals the lowest tie ---- */
 
 typedef struct { int64_t rank, tie, item; } HeapEntry;
-typedef struct { HeapEntry *entry; size_t capacity, count; } Heap;
+typedef struct { HeapEntry *entry; size_t count, capacity; } Heap;
 
+/* Whether a comes out before b. */
 static inline int heap_before(const HeapEntry *a, const HeapEntry *b)
 {
     return a->rank < b->rank || (a->rank == b->rank && a->tie < b->tie);
 }
 
+/* Put an entry in. */
 void heap_push(Heap *h, HeapEntry new)
 {
-    if (h->count == h->capacity) {
-        h->capacity = 2 * h->capacity + 32;
-        h->entry = reallocate(h->entry, h->capacity, sizeof *h->entry);
-    }
+    if (h->count == h->capacity)
+        h->entry = reallocate(h->entry, h->capacity = 2 * h->capacity + 32, sizeof *h->entry);
     size_t i = h->count++;
     for (size_t up; i > 0 && heap_before(&new, &h->entry[up = (i - 1) / 2]); i = up)
         h->entry[i] = h->entry[up];
     h->entry[i] = new;
 }
 
-/* Take the first out; 0 if the heap is empty. */
+/* Take the first entry out; returns 0 if the heap is empty. */
 int heap_pop(Heap *h, HeapEntry *first)
 {
     if (h->count == 0) return 0;
@@ -850,29 +958,30 @@ int heap_pop(Heap *h, HeapEntry *first)
 
 #define END_OF_TEXT "<|endoftext|>"
 enum { END_OF_TEXT_SIZE = sizeof END_OF_TEXT - 1, TOKEN_BYTES = 255,
-       CACHE_PIECES = 1 << 16, CACHE_BYTES = 22, CACHE_IDS = 10 };
+       CACHE_SLOTS = 1 << 16, CACHE_BYTES = 22, CACHE_IDS = 10 };
 
 typedef struct {                 /* 64 bytes, one line of the processor's cache */
-    unsigned char size, count;
+    unsigned char size, count;   /* bytes of the pretoken, number of its tokens */
     char bytes[CACHE_BYTES];
     int32_t ids[CACHE_IDS];
-} CachedPiece;
+} CachedPretoken;
 
 typedef struct Tokenizer {
-    int count, end_of_text;
-    size_t *start;               /* token i is spelled by bytes start[i] to start[i+1] */
-    char *bytes;
+    int count, end_of_text;      /* number of tokens; id of the one that separates documents */
+    size_t *start;               /* (count + 1): token i is bytes start[i] to start[i+1] of */
+    char *bytes;                 /* all spellings, one after the other */
     Map ids;                     /* id + 1 by spelling */
-    int32_t of_byte[256];        /* id of the token that is one byte */
-    CachedPiece *cache;
+    int32_t of_byte[256];        /* id of the token that is this byte */
+    CachedPretoken *cache;       /* (CACHE_SLOTS) */
 } Tokenizer;
 
+/* How many bytes a token stands for. */
 static inline size_t token_size(const Tokenizer *t, int id)
 {
     return t->start[id + 1] - t->start[id];
 }
 
-/* The bytes that a token stands for. */
+/* The bytes that a token stands for. Dies if there is no token `id`. */
 const char *tokenizer_bytes(const Tokenizer *t, int id, int *size)
 {
     if (id < 0 || id >= t->count)
@@ -881,30 +990,29 @@ const char *tokenizer_bytes(const Tokenizer *t, int id, int *size)
     return t->bytes + t->start[id];
 }
 
-/* A vocabulary is made by tokenizer_new, tokenizer_add for ids 0, 1, ..., then tokenizer_index. */
+/* An empty vocabulary. Then call tokenizer_add for ids 0, 1, ... and tokenizer_index at the end. */
 Tokenizer *tokenizer_new(void)
 {
     Tokenizer *t = allocate(1, sizeof *t);
     t->start = allocate(1, sizeof *t->start);
-    t->cache = allocate(CACHE_PIECES, sizeof *t->cache);
+    t->cache = allocate(CACHE_SLOTS, sizeof *t->cache);
     if (!unicode_class['a']) unicode_begin();
     return t;
 }
 
+/* Add the token with the next id. */
 void tokenizer_add(Tokenizer *t, const char *bytes, size_t size)
 {
     size_t n = (size_t)t->count, used = t->start[n];
     assert(size > 0 && size <= TOKEN_BYTES);
-    if ((n & (n - 1)) == 0) {                          /* room doubles at powers of two */
-        t->start = reallocate(t->start, 2 * n + 2, sizeof *t->start);
-        t->bytes = reallocate(t->bytes, 2 * n + 2, TOKEN_BYTES);
-    }
+    t->start = grow(t->start, n + 1, sizeof *t->start);
+    t->bytes = grow(t->bytes, n, TOKEN_BYTES);
     memcpy(t->bytes + used, bytes, size);
     t->start[++t->count] = used + size;
 }
 
-/* Make the vocabulary ready to encode; 0 if a byte has no token of its own. The end of text is
- * left out, no text can spell it; of two tokens spelled alike, the second is never used. */
+/* Make the vocabulary ready to encode; returns 0 if a byte has no token. The end of text is left
+ * out, since no text may spell it. Of two tokens with one spelling the second is never used. */
 int tokenizer_index(Tokenizer *t)
 {
     for (int id = 0; id < t->count; id++) {
@@ -919,17 +1027,15 @@ int tokenizer_index(Tokenizer *t)
     return 1;
 }
 
+/* Free the vocabulary. */
 void tokenizer_free(Tokenizer *t)
 {
-    free(t->start);
-    free(t->bytes);
-    free(t->ids.entry);
-    free(t->cache);
-    free(t);
+    free(t->start), free(t->bytes), free(t->ids.entry), free(t->cache), free(t);
 }
 
-/* llm.c's file: header {magic, version, count, end of text}, then for each token one byte with its
- * length and its bytes. Version 1 did not say which one ends a text: it was GPT-2's. */
+/* Read llm.c's file: a header {magic, version, count, end of text}, then for each token a byte with
+ * its length, and its bytes. Version 1 is GPT-2's and does not name the end of text. Dies if the
+ * file is malformed. */
 Tokenizer *tokenizer_read(const char *path)
 {
     Reader r = reader_open(path);
@@ -959,6 +1065,7 @@ Tokenizer *tokenizer_read(const char *path)
     return t;
 }
 
+/* Write that file. */
 void tokenizer_write(const Tokenizer *t, const char *path)
 {
     Writer *w = writer_open(path);
@@ -974,40 +1081,42 @@ void tokenizer_write(const Tokenizer *t, const char *path)
 
 /* ---- encode ---- */
 
-/* A piece on its way from bytes to tokens. A token that begins at byte i and ends before byte j
- * has its id at first[i] and last[j]; first is -1 elsewhere. So a token finds its neighbours by
- * their lengths, and a merge changes three numbers. */
+/* A pretoken between bytes and tokens. A token from byte i to byte j has its id at first[i] and at
+ * last[j]; elsewhere first is -1. The sizes of tokens lead to their neighbours, and a merge changes
+ * three numbers. */
 typedef struct {
     const Tokenizer *t;
-    const char *piece;
+    const char *pretoken;
     size_t size;
-    int32_t *first, *last, limit;                      /* only ids below limit are made */
-    Heap heap;
+    int32_t *first, *last;       /* (size + 1) each */
+    int32_t limit;               /* only ids below it are used */
+    Heap heap;                   /* possible merges: rank = id of the result, tie = first byte */
 } Merging;
 
-/* If the token at byte i and the next spell a token, enter it as a merge that could be made. */
+/* If the token at byte i and the next one spell a token, put this merge into the heap. */
 static inline void merge_offer(Merging *m, size_t i)
 {
     size_t middle = i + token_size(m->t, m->first[i]);
     if (middle == m->size) return;
     size_t end = middle + token_size(m->t, m->first[middle]);
-    int64_t id = map_find(&m->t->ids, m->piece + i, end - i)->value - 1;
+    int64_t id = map_find(&m->t->ids, m->pretoken + i, end - i)->value - 1;
     if (id >= 0 && id < m->limit) heap_push(&m->heap, (HeapEntry){id, (int64_t)i, 0});
 }
 
-/* The tokens of a piece, of those below limit, to ids (room: one for each byte); their number. */
-size_t piece_encode(const Tokenizer *t, int32_t *ids, const char *piece, size_t size, int limit)
+/* Write the tokens of a pretoken, all below `limit`, to ids (at most `size`); returns how many. */
+size_t pretoken_encode(const Tokenizer *t, int32_t *ids, const char *pretoken, size_t size,
+                       int limit)
 {
     int32_t *memory = reallocate(NULL, 2 * (size + 1), sizeof *memory);
-    Merging m = {t, piece, size, memory, memory + size + 1, limit, {0}};
+    Merging m = {t, pretoken, size, memory, memory + size + 1, limit, {0}};
     HeapEntry best;
     size_t count = 0;
     for (size_t i = 0; i < size; i++)
-        m.first[i] = m.last[i + 1] = t->of_byte[(unsigned char)piece[i]];
+        m.first[i] = m.last[i + 1] = t->of_byte[(unsigned char)pretoken[i]];
     for (size_t i = 0; i < size; i++) merge_offer(&m, i);
     while (heap_pop(&m.heap, &best)) {
         size_t i = (size_t)best.tie, end = i + token_size(t, (int)best.rank);
-        if (m.first[i] < 0) continue;                  /* another merge took one of the two */
+        if (m.first[i] < 0) continue;                 /* another merge took one of the two */
         size_t middle = i + token_size(t, m.first[i]);
         if (middle >= end || middle + token_size(t, m.first[middle]) != end) continue;
         m.first[middle] = -1;
@@ -1016,26 +1125,25 @@ size_t piece_encode(const Tokenizer *t, int32_t *ids, const char *piece, size_t 
         if (i > 0) merge_offer(&m, i - token_size(t, m.last[i]));
     }
     for (size_t i = 0; i < size; i += token_size(t, m.first[i])) ids[count++] = m.first[i];
-    free(memory);
-    free(m.heap.entry);
+    free(memory), free(m.heap.entry);
     return count;
 }
 
-/* The tokens of a text without special ones to ids (room: size + CACHE_IDS); their number. The
- * cache has one place for each hash, taken by the latest piece: nothing to search, nothing that
- * grows. A hit copies all ten ids, which takes less time than to copy just as many as there are. */
+/* Write the tokens of a text, none of them special, to ids(size + CACHE_IDS); returns how many. A
+ * pretoken can be in one slot of the cache, chosen by its hash, where it replaces the one before. A
+ * hit copies all CACHE_IDS ids, which is faster than copying a variable number. */
 size_t text_encode(Tokenizer *t, int32_t *ids, const char *text, size_t size)
 {
     int32_t *begin = ids;
     for (size_t n, count; size > 0; text += n, size -= n, ids += count) {
-        n = piece_length(text, size);
-        CachedPiece *c = &t->cache[hash_bytes(text, n) % CACHE_PIECES];
+        n = pretoken_length(text, size);
+        CachedPretoken *c = &t->cache[hash_bytes(text, n) % CACHE_SLOTS];
         if (c->size == n && !memcmp(c->bytes, text, n)) {
             memcpy(ids, c->ids, sizeof c->ids);
             count = c->count;
             continue;
         }
-        count = piece_encode(t, ids, text, n, t->count);
+        count = pretoken_encode(t, ids, text, n, t->count);
         if (n > CACHE_BYTES || count > CACHE_IDS) continue;
         c->size = (unsigned char)n;
         c->count = (unsigned char)count;
@@ -1045,8 +1153,8 @@ size_t text_encode(Tokenizer *t, int32_t *ids, const char *text, size_t size)
     return (size_t)(ids - begin);
 }
 
-/* The tokens of any bytes, in new memory. With parse_special the spelling of the end of text
- * stands for that token; without, it is text like any other. */
+/* The tokens of any bytes, in new memory, and their number. With parse_special, the spelling of the
+ * end of text becomes that token; without, it is encoded like other text. */
 int32_t *tokenizer_encode(Tokenizer *t, const char *text, size_t size, int parse_special,
                           size_t *count)
 {
@@ -1064,21 +1172,21 @@ int32_t *tokenizer_encode(Tokenizer *t, const char *text, size_t size, int parse
     return reallocate(ids, *count, sizeof *ids);
 }
 
-/* The two tokens that id was merged from: what it is without itself and all that came later. 0 if
- * it is a single byte or special. */
+/* Find the two tokens that token `id` was merged from, by encoding its bytes with the tokens before
+ * it. Returns 0 if it is a single byte or special. */
 int tokenizer_merge(const Tokenizer *t, int id, int *left, int *right)
 {
     int32_t ids[TOKEN_BYTES];
     int size;
     const char *bytes = tokenizer_bytes(t, id, &size);
-    if (id == t->end_of_text || piece_encode(t, ids, bytes, (size_t)size, id) != 2) return 0;
+    if (id == t->end_of_text || pretoken_encode(t, ids, bytes, (size_t)size, id) != 2) return 0;
     *left = ids[0];
     *right = ids[1];
     return 1;
 }
 
-/* GPT-2's vocab.json and merges.txt write a byte as a character: itself if it can be seen in
- * Latin-1, otherwise the next from U+0100 on. */
+/* The code point that stands for a byte in GPT-2's vocab.json and merges.txt: the byte itself if it
+ * is visible in Latin-1, otherwise the next free one from U+0100 on. */
 int tokenizer_byte_code_point(int byte)
 {
     int next = 0x100;
@@ -1092,140 +1200,154 @@ int tokenizer_byte_code_point(int byte)
 /* ================================================================================================
  * 6. Training
  *
- * Begin with the bytes; again and again make a token of the pair of neighbours that occurs most
- * often [Sennrich et al. 2016], of equals the one with the lower left id, then the lower right.
- * It is enough to keep each different piece once, weighted by how often it occurs.
+ * Begin with the bytes. Repeatedly make a token of the pair of neighbours that occurs most often
+ * [Sennrich et al. 2016]; of equals, the one with the lower left id, then the lower right id. Each
+ * different pretoken is kept once, with its number of occurrences as a weight.
  *
- * Every pair has a list of the places where it stands, a place being the byte it begins at. A
- * merge visits these alone, and mends the lists of the pairs to the left and to the right. So the
- * time hardly depends on the number of tokens. Rejected: to count anew for each, in hours.
+ * Each pair has a list of its occurrences, named by the byte at which they begin. A merge visits
+ * only these, and updates the lists of the pairs to the left and to the right. So the time hardly
+ * depends on the size of the vocabulary. Rejected: counting all pairs again for every token, which
+ * would take hours.
  *
- * Places enter a list in the order of the text, so that of "aaa" the left two are merged, as in
- * encoding. All enter during the merge that makes the later token of the pair: from then on its
- * count only falls. So the heap's is right or too high, and is put right when it comes out.
+ * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. All
+ * occurrences of a pair enter during the merge that makes its later token, and after that its count
+ * only falls. So a count in the heap is exact or too high, and is compared when it comes out.
  */
 
-typedef struct { size_t size; int64_t count, first, last; } Pair;    /* of places; -1: none */
-
 typedef struct {
-    int32_t first, last;         /* as in Merging; -1 also where there is no piece */
-    int64_t weight;              /* how often its piece occurs */
-    int64_t pair, previous, next;/* the list it is in, -1: none; its neighbours there */
-} Place;
+    size_t size;                 /* bytes that it spells */
+    int64_t ids, count;          /* left id << 32 | right id; its occurrences, weighted */
+    int64_t first, last;         /* of its list; -1: none */
+} Pair;
+
+typedef struct {                 /* what begins or ends at a byte of the text */
+    int32_t first, last;         /* as in Merging; -1 also outside of all pretokens */
+    int64_t weight;              /* how often the pretoken occurs */
+    int64_t pair;                /* the pair that begins here; -1: none */
+    int64_t previous, next;      /* in the list of this pair; -1: none */
+} Occurrence;
 
 typedef struct {
     Tokenizer *t;
-    char *text;                  /* the different pieces, a zero byte after each */
-    Place *place;                /* one for each byte of text */
+    char *text;                  /* the different pretokens, a zero byte after each */
+    Occurrence *at;              /* one for each byte of text */
     Pair *pair;
     size_t pairs;
-    Map by_spelling;             /* number of a pair + 1; what it spells tells pairs apart */
-    Heap heap;                   /* of pairs: minus count, ids, number */
+    Map by_spelling;             /* number of a pair + 1 */
+    Heap heap;                   /* of pairs: rank = -count, tie = ids, item = number */
 } Learner;
 
-/* Count the different pieces of a text. What separates its documents belongs to none of them. */
-void pieces_count(Map *pieces, const char *text, size_t size)
+/* Count the different pretokens of a text, without the END_OF_TEXT between its documents. */
+void pretokens_count(Map *pretokens, const char *text, size_t size)
 {
     for (const char *end = text + size, *stop; text < end; text = stop + END_OF_TEXT_SIZE) {
         stop = memmem(text, (size_t)(end - text), END_OF_TEXT, END_OF_TEXT_SIZE);
         if (!stop) stop = end;
         for (size_t n; text < stop; text += n) {
-            n = piece_length(text, (size_t)(stop - text));
-            map_enter(pieces, text, n)->value++;
+            n = pretoken_length(text, (size_t)(stop - text));
+            map_enter(pretokens, text, n)->value++;
         }
         if (stop == end) return;
     }
 }
 
-/* Enter place i in the list of the pair that begins there, if one does. */
-void place_enter(Learner *l, int64_t i)
+/* Add the pair that begins at byte i, if there is one, to its list and count. Pairs that spell the
+ * same are the same pair, since merging has led to the same two tokens in each. */
+void occurrence_enter(Learner *l, int64_t i)
 {
-    Place *place = &l->place[i];
-    size_t left = token_size(l->t, place->first);
-    int32_t right = place[left].first;
+    Occurrence *at = &l->at[i];
+    size_t left = token_size(l->t, at->first);
+    int32_t right = at[left].first;
     size_t size = right < 0 ? 0 : left + token_size(l->t, right);
-    place->pair = -1;
     if (size == 0 || size > TOKEN_BYTES) return;
     MapEntry *e = map_enter(&l->by_spelling, l->text + i, size);
     if (e->value == 0) {
-        size_t n = l->pairs++;
-        if ((n & (n - 1)) == 0) l->pair = reallocate(l->pair, 2 * n + 1, sizeof *l->pair);
-        l->pair[n] = (Pair){size, 0, -1, -1};
-        e->value = (int64_t)n + 1;
+        l->pair = grow(l->pair, l->pairs, sizeof *l->pair);
+        l->pair[l->pairs++] = (Pair){size, (int64_t)at->first << 32 | right, 0, -1, -1};
+        e->value = (int64_t)l->pairs;
     }
-    Pair *pair = &l->pair[place->pair = e->value - 1];
-    place->next = -1;
-    place->previous = pair->last;
-    *(pair->last < 0 ? &pair->first : &l->place[pair->last].next) = i;
+    Pair *pair = &l->pair[at->pair = e->value - 1];
+    at->next = -1;
+    at->previous = pair->last;
+    *(pair->last < 0 ? &pair->first : &l->at[pair->last].next) = i;
     pair->last = i;
-    pair->count += place->weight;
+    pair->count += at->weight;
 }
 
-void place_leave(Learner *l, int64_t i)
+/* Remove the pair that begins at byte i, if there is one, from its list and count. */
+void occurrence_leave(Learner *l, int64_t i)
 {
-    Place *place = &l->place[i];
-    if (place->pair < 0) return;
-    Pair *pair = &l->pair[place->pair];
-    *(place->previous < 0 ? &pair->first : &l->place[place->previous].next) = place->next;
-    *(place->next < 0 ? &pair->last : &l->place[place->next].previous) = place->previous;
-    pair->count -= place->weight;
-    place->pair = -1;
+    Occurrence *at = &l->at[i];
+    if (at->pair < 0) return;
+    Pair *pair = &l->pair[at->pair];
+    *(at->previous < 0 ? &pair->first : &l->at[at->previous].next) = at->next;
+    *(at->next < 0 ? &pair->last : &l->at[at->next].previous) = at->previous;
+    pair->count -= at->weight;
+    at->pair = -1;
 }
 
-/* Lay out the different pieces, each as the tokens of its bytes, and list their pairs. */
-void learner_begin(Learner *l, const Map *pieces)
+/* Write the different pretokens one after the other, as tokens of one byte, and enter all pairs. */
+void learner_begin(Learner *l, const Map *pretokens)
 {
     size_t size = 1, at = 0;
-    const MapEntry *end = pieces->entry + pieces->capacity;
-    for (const MapEntry *e = pieces->entry; e < end; e++) size += e->key ? e->size + 1 : 0;
+    for (size_t k = 0; k < pretokens->capacity; k++)
+        if (pretokens->entry[k].key) size += pretokens->entry[k].size + 1;
     l->text = allocate(size, 1);
-    l->place = allocate(size, sizeof *l->place);
-    l->place[0].last = -1;
-    for (const MapEntry *e = pieces->entry; e < end; e++) {
+    l->at = allocate(size, sizeof *l->at);
+    for (size_t i = 0; i < size; i++) l->at[i] = (Occurrence){-1, -1, 0, -1, -1, -1};
+    for (size_t k = 0; k < pretokens->capacity; k++) {
+        const MapEntry *e = &pretokens->entry[k];
         if (!e->key) continue;
         size_t stop = at + e->size;
         memcpy(l->text + at, e->key, e->size);
         for (size_t i = at; i < stop; i++) {
-            l->place[i].weight = e->value;
-            l->place[i].first = l->t->of_byte[(unsigned char)l->text[i]];
-            l->place[i + 1].last = l->place[i].first;
+            l->at[i].weight = e->value;
+            l->at[i].first = l->at[i + 1].last = l->t->of_byte[(unsigned char)l->text[i]];
         }
-        l->place[stop].first = l->place[stop + 1].last = -1;
-        for (; at < stop; at++) place_enter(l, (int64_t)at);
+        for (; at < stop; at++) occurrence_enter(l, (int64_t)at);
         at++;
     }
 }
 
-/* Offer the heap the pairs from number `from` on. */
+/* Put the pairs from number `from` on into the heap. */
 void learner_offer(Learner *l, size_t from)
 {
-    for (size_t k = from; k < l->pairs; k++) {
-        const Pair *p = &l->pair[k];
-        if (p->first < 0) continue;
-        int64_t left = l->place[p->first].first;
-        int64_t right = l->place[p->first + (int64_t)p->size].last;
-        heap_push(&l->heap, (HeapEntry){-p->count, left << 32 | right, (int64_t)k});
-    }
+    for (size_t k = from; k < l->pairs; k++)
+        heap_push(&l->heap, (HeapEntry){-l->pair[k].count, l->pair[k].ids, (int64_t)k});
 }
 
-/* Make the token id of pair k, wherever it stands. */
-void learner_merge(Learner *l, size_t k, int32_t id)
+/* Take the pair that occurs most often out of the heap; its number, or -1 if no pair is left. */
+int64_t learner_best(Learner *l)
+{
+    HeapEntry best;
+    while (heap_pop(&l->heap, &best)) {
+        int64_t count = l->pair[best.item].count;
+        assert(count <= -best.rank);
+        if (count == -best.rank && count > 0) return best.item;
+        best.rank = -count;
+        if (count > 0) heap_push(&l->heap, best);
+    }
+    return -1;
+}
+
+/* Replace all occurrences of pair k by token `id`. */
+void learner_merge(Learner *l, int64_t k, int32_t id)
 {
     for (int64_t i; (i = l->pair[k].first) >= 0;) {
-        Place *place = &l->place[i];
-        int64_t middle = (int64_t)token_size(l->t, place->first), before = 0;
-        if (place->last >= 0) before = (int64_t)token_size(l->t, place->last);
-        if (before > 0) place_leave(l, i - before);
-        place_leave(l, i);
-        place_leave(l, i + middle);
-        place[middle].first = -1;
-        place->first = place[l->pair[k].size].last = id;
-        if (before > 0) place_enter(l, i - before);
-        place_enter(l, i);
+        Occurrence *at = &l->at[i];
+        int64_t middle = (int64_t)token_size(l->t, at->first), before = 0;
+        if (at->last >= 0) before = (int64_t)token_size(l->t, at->last);
+        if (before > 0) occurrence_leave(l, i - before);
+        occurrence_leave(l, i);
+        occurrence_leave(l, i + middle);
+        at[middle].first = -1;
+        at->first = at[l->pair[k].size].last = id;
+        if (before > 0) occurrence_enter(l, i - before);
+        occurrence_enter(l, i);
     }
 }
 
-/* The bytes in GPT-2's order: those that can be seen, then the others. */
+/* Add the 256 bytes in GPT-2's order: first those that are visible in Latin-1, then the others. */
 void add_bytes(Tokenizer *t)
 {
     for (int hidden = 0; hidden < 2; hidden++)
@@ -1236,39 +1358,28 @@ void add_bytes(Tokenizer *t)
         }
 }
 
-/* A vocabulary of count tokens, 257 at least: the bytes, merges, end of text. */
+/* Learn a vocabulary of `count` tokens, at least 257: the bytes, merges, the end of text. Dies if
+ * the text has too few pairs. */
 Tokenizer *tokenizer_train(const char *text, size_t size, int count)
 {
-    Learner l = {.t = tokenizer_new()};
-    Tokenizer *t = l.t;
-    Map pieces = {0};
+    Tokenizer *t = tokenizer_new();
+    Learner l = {.t = t};
+    Map pretokens = {0};
     add_bytes(t);
-    pieces_count(&pieces, text, size);
-    learner_begin(&l, &pieces);
-    free(pieces.entry);
+    pretokens_count(&pretokens, text, size);
+    learner_begin(&l, &pretokens);
+    free(pretokens.entry);
     learner_offer(&l, 0);
     while (t->count < count - 1) {
-        HeapEntry best;
-        if (!heap_pop(&l.heap, &best))
-            die("expected text with enough pairs for %d tokens, found enough for %d", count,
-                t->count + 1);
-        const Pair *pair = &l.pair[best.item];
-        assert(pair->count <= -best.rank);
-        if (pair->count < -best.rank) {
-            best.rank = -pair->count;
-            if (pair->count > 0) heap_push(&l.heap, best);
-            continue;
-        }
+        int64_t k = learner_best(&l);
         size_t known = l.pairs;
-        tokenizer_add(t, l.text + pair->first, pair->size);
-        learner_merge(&l, (size_t)best.item, t->count - 1);
+        if (k < 0) die("expected text with enough pairs for %d tokens, found enough for %d", count,
+                       t->count + 1);
+        tokenizer_add(t, l.text + l.pair[k].first, l.pair[k].size);
+        learner_merge(&l, k, t->count - 1);
         learner_offer(&l, known);
     }
-    free(l.text);
-    free(l.place);
-    free(l.pair);
-    free(l.by_spelling.entry);
-    free(l.heap.entry);
+    free(l.text), free(l.at), free(l.pair), free(l.by_spelling.entry), free(l.heap.entry);
     t->end_of_text = t->count;
     tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
     tokenizer_index(t);
@@ -1278,8 +1389,6 @@ Tokenizer *tokenizer_train(const char *text, size_t size, int count)
 #ifndef NO_MAIN_TOKENIZER
 /* ================================================================================================
  * 7. Command line
- *
- * Four commands: decode undoes encode, train makes what both need, info looks at it.
  */
 
 const char *tokenizer_path, *out_path, *sample_path;
@@ -1291,7 +1400,7 @@ const Option options[] = {
     {"json", '!', &as_json, NULL, 0, 0, "e", "a JSON string on each line"},
     {"vocab", 'i', &vocabulary, "4096", 257, 1 << 24, "t", "how many tokens to make"},
     {"out", 's', &out_path, NULL, 0, 0, "t", "file to write"},
-    {"file", 's', &sample_path, NULL, 0, 0, "i", "text to try it on"},
+    {"file", 's', &sample_path, NULL, 0, 0, "i", "text to encode as a trial"},
     {0}
 };
 
@@ -1303,6 +1412,7 @@ const char usage[] =
     "       ./tokenizer info                              describe a vocabulary\n"
     "No FILE, or -, is standard input. ./tokenizer COMMAND --help lists the options.";
 
+/* Print the tokens of a text on one line. */
 void print_ids(Tokenizer *t, const char *text, size_t size)
 {
     size_t count;
@@ -1312,67 +1422,66 @@ void print_ids(Tokenizer *t, const char *text, size_t size)
     free(ids);
 }
 
+/* encode: print the tokens of a file, or of each of its lines. */
 void command_encode(Tokenizer *t, const char *path)
 {
-    size_t size, line = 1;
-    char *text = read_file(path, &size), *end = text + size, error[160];
+    size_t size;
+    char *text = read_file(path, &size), error[160];
+    Lines l = {.at = text, .end = text + size};
     if (!as_json) print_ids(t, text, size);
-    for (char *at = text, *stop; as_json && at < end; at = stop + 1, line++) {
-        if (!(stop = memchr(at, '\n', (size_t)(end - at)))) stop = end;
-        Json *json = json_parse(at, (size_t)(stop - at), error, sizeof error);
-        if (!json) die("%s: line %zu, %s", path, line, strstr(error, "column"));
+    while (as_json && next_line(&l)) {
+        Json *json = json_parse(l.text, l.size, error, sizeof error);
+        if (!json) die("%s: line %d, %s", path, l.number, strstr(error, "column"));
         if (json->type != '"')
-            die("%s: line %zu, column %d: expected a string", path, line, json->column);
+            die("%s: line %d, column %d: expected a string", path, l.number, json->column);
         print_ids(t, json->text, json->size);
         json_free(json);
     }
     free(text);
 }
 
+/* decode: print the text of the ids in a file; its exact bytes, unless they go to a terminal. */
 void command_decode(Tokenizer *t, const char *path)
 {
     const char *space = " \t\r\n";
     size_t size, number = 1;
-    char *text = read_file(path, &size), *at = text, *end;
-    for (; at += strspn(at, space), at < text + size; at = end, number++) {
+    char *ids = read_file(path, &size), *at = ids, *end;
+    Text text = {0};
+    text_add(&text, "", 0);                           /* print_plain may not get NULL */
+    for (; at += strspn(at, space), at < ids + size; at = end, number++) {
         long id = strtol(at, &end, 10);
         size_t length = strcspn(at, space);
         if (length == 0 || end != at + length || id < 0 || id >= t->count)
             die("%s: expected a token from 0 to %d as number %zu, found '%.*s'", path,
                 t->count - 1, number, length < 40 ? (int)length : 40, at);
-        fwrite(t->bytes + t->start[id], 1, token_size(t, (int)id), stdout);
+        text_add(&text, t->bytes + t->start[id], token_size(t, (int)id));
     }
-    free(text);
+    if (isatty(STDOUT_FILENO)) print_plain(stdout, text.bytes, text.size);
+    else fwrite(text.bytes, 1, text.size, stdout);
+    free(ids), free(text.bytes);
 }
 
+/* train: make a vocabulary from files, each of which is one document or several. */
 void command_train(int files, char **paths)
 {
-    char *all = NULL;
-    size_t size = 0, more;
+    Text all = {0};
+    size_t size;
     if (files == 0) die_usage("train: expected a file of text");
     if (!out_path) die_usage("train: expected --out and the file to write");
     for (int i = 0; i < files; i++) {
-        char *text = read_file(paths[i], &more);
-        all = reallocate(all, size + more + END_OF_TEXT_SIZE, 1);
-        memcpy(all + size, text, more);
-        memcpy(all + size + more, END_OF_TEXT, END_OF_TEXT_SIZE);
-        size += more + END_OF_TEXT_SIZE;
+        char *text = read_file(paths[i], &size);
+        text_add(&all, text, size);
+        text_add(&all, END_OF_TEXT, END_OF_TEXT_SIZE);
         free(text);
     }
-    Tokenizer *t = tokenizer_train(all, size, vocabulary);
+    Tokenizer *t = tokenizer_train(all.bytes, all.size, vocabulary);
     tokenizer_write(t, out_path);
-    printf("%s: %d tokens from %.1f MB of text\n", out_path, t->count, (double)size / 1e6);
+    printf("%s: %d tokens from %.1f MB of text\n", out_path, t->count, (double)all.size / 1e6);
     tokenizer_free(t);
-    free(all);
+    free(all.bytes);
 }
 
-void print_token(const Tokenizer *t, int id)
-{
-    printf("  %8d  ", id);
-    json_write_string(stdout, t->bytes + t->start[id], token_size(t, id));
-    putchar('\n');
-}
-
+/* info: print some tokens of a vocabulary, and how well and how fast it encodes a text. */
 void command_info(Tokenizer *t)
 {
     int longest = 0;
@@ -1380,8 +1489,12 @@ void command_info(Tokenizer *t)
         if (token_size(t, id) > token_size(t, longest)) longest = id;
     printf("%s: %d tokens; the end of text is %d\n", tokenizer_path, t->count, t->end_of_text);
     printf("the longest, of %zu bytes, and every tenth part:\n", token_size(t, longest));
-    print_token(t, longest);
-    for (int i = 0; i < 10; i++) print_token(t, (int)((int64_t)t->count * i / 10));
+    for (int i = -1; i < 10; i++) {
+        int id = i < 0 ? longest : (int)((int64_t)t->count * i / 10);
+        printf("  %8d  ", id);
+        json_write_string(stdout, t->bytes + t->start[id], token_size(t, id));
+        putchar('\n');
+    }
     if (!sample_path) return;
     size_t size, count;
     char *text = read_file(sample_path, &size);
@@ -1405,10 +1518,9 @@ int main(int argc, char **argv)
     }
     if (k == 4) die_usage("unknown command '%s'; ./tokenizer --help lists them", name);
     char **words = argv + 2, command = *name;
-    int count = options_parse(options, command, usage, argc - 2, words);
+    int count = options_parse(options, command, usage, argc - 2, words), most = command != 'i';
     if (command == 't') command_train(count, words);
     else {
-        int most = command != 'i';
         if (count > most) die_usage("%s: unexpected '%s'", name, words[most]);
         Tokenizer *t = tokenizer_read(tokenizer_path);
         if (command == 'e') command_encode(t, count ? words[0] : "-");
