@@ -58,6 +58,7 @@ typedef struct Writer {
     struct Writer *next;         /* in the list of open writers, newest first */
 } Writer;
 Writer *open_writers;
+int writers_grouped;             /* closed files wait for writers_commit */
 
 /* Remove the temporary files of all open writers. */
 void remove_unfinished(void)
@@ -128,6 +129,13 @@ double seconds(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The last call of every program: die unless all its output was written. Returns `status`. */
+int finish_output(int status)
+{
+    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
+    return status;
 }
 
 /* ---- reading ---- */
@@ -265,16 +273,47 @@ void file_replace(const char *temporary, const char *path)
     free(folder);
 }
 
-/* Write everything to the disk, then rename. w is freed. */
-void writer_close(Writer *w)
+/* Rename a complete file, and free its writer. */
+void writer_rename(Writer *w)
 {
-    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
-        die("%s: writing failed: %s", w->path, strerror(errno));
     file_replace(w->temporary, w->path);
     Writer **link = &open_writers;
     while (*link != w) link = &(*link)->next;
     *link = w->next;
     free(w->path), free(w->temporary), free(w);
+}
+
+/* Write everything to the disk, then rename; in a group, renaming waits for writers_commit. */
+void writer_close(Writer *w)
+{
+    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
+        die("%s: writing failed: %s", w->path, strerror(errno));
+    w->file = NULL;
+    if (!writers_grouped) writer_rename(w);
+}
+
+/* Begin a group: files that are useful only together, such as training and validation data. The one
+ * that is opened last must be one without which nobody uses the others. */
+void writers_begin(void) { writers_grouped = 1; }
+
+/* Rename the closed files of the group. The old version of the last one is removed first, its new
+ * version is renamed last. So an interruption in between leaves a group that is visibly incomplete,
+ * never a mixture of old and new files. Dies, with all old files in place, if one of them cannot be
+ * replaced. */
+void writers_commit(void)
+{
+    struct stat status;
+    Writer *last = open_writers;                      /* the list begins with the newest */
+    for (Writer *w = last; w; w = w->next) {
+        assert(!w->file);
+        if (stat(w->path, &status) == 0 && !S_ISREG(status.st_mode))
+            die("%s: cannot be replaced: it is not a file", w->path);
+    }
+    if (last->next && unlink(last->path) != 0 && errno != ENOENT)
+        die("%s: cannot be replaced: %s", last->path, strerror(errno));
+    while (last->next) writer_rename(last->next);
+    writer_rename(last);
+    writers_grouped = 0;
 }
 
 /* Make a folder and the folders above it, unless they exist. */
@@ -350,7 +389,7 @@ int options_parse(const Option *options, char command, const char *usage, int ar
         if (!strcmp(name, "help")) {
             printf("%s\n", usage);
             options_help(options, command);
-            exit(0);
+            exit(finish_output(0));
         }
         const Option *o = options;
         while (o->name && (strlen(o->name) != length || strncmp(o->name, name, length))) o++;
@@ -1514,7 +1553,7 @@ int main(int argc, char **argv)
     while (k < 4 && strcmp(name, names[k])) k++;
     if (help || argc < 2) {
         fprintf(help ? stdout : stderr, "%s\n", usage);
-        return help ? 0 : 2;
+        return finish_output(help ? 0 : 2);
     }
     if (k == 4) die_usage("unknown command '%s'; ./tokenizer --help lists them", name);
     char **words = argv + 2, command = *name;
@@ -1528,7 +1567,6 @@ int main(int argc, char **argv)
         if (command == 'i') command_info(t);
         tokenizer_free(t);
     }
-    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
-    return 0;
+    return finish_output(0);
 }
 #endif /* NO_MAIN_TOKENIZER */
