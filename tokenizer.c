@@ -248,7 +248,7 @@ void writers_commit(void)
         if (stat(w->path, &status) == 0 && !S_ISREG(status.st_mode))
             die("%s: cannot be replaced: it is not a file", w->path);
     }
-    if (unlink(last->path) != 0 && errno != ENOENT)
+    if (last->next && unlink(last->path) != 0 && errno != ENOENT)
         die("%s: cannot be replaced: %s", last->path, strerror(errno));
     while (last->next) writer_rename(last->next);
     writer_rename(last);
