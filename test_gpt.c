@@ -1989,6 +1989,7 @@ unsigned documents_in(const char *name, const Tokenizer *t)
 {
     unsigned found = 0;
     size_t size;
+    if (access(scratch(name), F_OK) != 0) return 0;
     char *file = read_file(scratch(name), &size);
     Text text = {0};
     for (size_t i = HEADER * 4; i + 1 < size; i += 2) {
