@@ -393,9 +393,9 @@ const struct { const char *name; size_t bytes; } number_types[] = {
 
 typedef struct {                 /* a tensor in a safetensors file */
     char *name;                  /* without "transformer." */
-    int type, dims;              /* in number_types; how many sizes its shape has */
-    size_t shape[2], count;      /* the first two of them, or 0; how many numbers it has */
-    size_t from, to;             /* the bytes where it stands */
+    int type;                    /* in number_types */
+    char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
+    size_t count, from, to;      /* how many numbers; the bytes where they stand */
     Reader *file;
     int tensor, layer;           /* which of the model's it is; tensor -1: none */
 } Stored;
@@ -421,9 +421,11 @@ StoredList stored_expected(Config c, int type)
             Stored s = {.name = format(t->name, l), .type = type, .count = t->size, .from = at,
                         .tensor = i, .layer = l};
             s.to = at += t->size * number_types[type].bytes;
-            s.dims = t->first_value == ONES || t->first_value == ZEROS ? 1 : 2;
-            s.shape[0] = (size_t)(s.dims == 1 || stored_transposed(t) ? t->columns : t->rows);
-            s.shape[1] = s.dims == 1 ? 0 : t->size / s.shape[0];
+            if (t->first_value == ONES || t->first_value == ZEROS)
+                snprintf(s.shape, sizeof s.shape, "%d", t->columns);
+            else if (stored_transposed(t))
+                snprintf(s.shape, sizeof s.shape, "%d,%d", t->columns, t->rows);
+            else snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
             list.entry[list.count++] = s;
         }
     return list;
@@ -450,10 +452,10 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     if (!number_types[s.type].name)
         die("%s: tensor '%.60s': the type '%.20s' is unknown", r->path, name, shown(type->text));
     size_t each = number_types[s.type].bytes, bytes = each, most = r->size - data;
-    for (const Json *d = shape->child; d; d = d->next, s.dims++) {
-        size_t n = json_whole(d, r->path, "a shape");
-        if (s.dims < 2) s.shape[s.dims] = n;
-        if (__builtin_mul_overflow(bytes, n, &bytes))
+    for (const Json *d = shape->child; d; d = d->next) {
+        size_t n = json_whole(d, r->path, "a shape"), used = strlen(s.shape);
+        snprintf(s.shape + used, sizeof s.shape - used, used ? ",%zu" : "%zu", n);
+        if (n > INT32_MAX || __builtin_mul_overflow(bytes, n, &bytes))
             die("%s: tensor '%.60s': the shape is too large for any file", r->path, name);
     }
     s.from = json_whole(offsets->child, r->path, "data_offsets");
@@ -468,21 +470,19 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
 /* Die unless a tensor has numbers that can be read, and the shape that is expected. */
 void stored_check(const Stored *s, const Stored *expected, const char *path)
 {
-    const size_t *shape = expected->shape;
     if (s->type >= READABLE)
         die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, s->name,
             number_types[s->type].name);
-    if (s->dims != expected->dims || memcmp(s->shape, shape, sizeof s->shape))
-        die("%s: tensor %s: expected %d dimensions, %zu and %zu, found %d, %zu and %zu", path,
-            s->name, expected->dims, shape[0], shape[1], s->dims, s->shape[0], s->shape[1]);
+    if (strcmp(s->shape, expected->shape))
+        die("%s: tensor %s: expected the shape [%s], found [%s]", path, s->name, expected->shape,
+            s->shape);
 }
 
-/* By position in the file; of those that begin at the same byte, the empty ones first. */
+/* By position: the sum of both ends orders all that do not overlap, the empty ones, too. */
 int stored_order(const void *a, const void *b)
 {
     const Stored *s = a, *t = b;
-    return s->from != t->from ? (s->from > t->from) - (s->from < t->from)
-                              : (s->to > t->to) - (s->to < t->to);
+    return (s->from + s->to > t->from + t->to) - (s->from + s->to < t->from + t->to);
 }
 
 typedef struct {                 /* the weights of a model, in one file or several */
@@ -499,8 +499,7 @@ Stored *stored_find(const Weights *w, const char *name)
     return number ? &w->found.entry[number - 1] : NULL;
 }
 
-/* Add all tensors of one more file, whose data they must cover exactly. `path` is in memory of its
- * own, which weights_close frees. */
+/* Add all tensors of one more file, whose data they must cover exactly. weights_close frees path. */
 void weights_add(Weights *w, char *path)
 {
     Reader *r = &w->files[w->count++];
@@ -539,16 +538,15 @@ void weights_add(Weights *w, char *path)
 void weights_shape(Weights *w, const char *path)
 {
     const Stored *wte = stored_find(w, "wte.weight"), *wpe = stored_find(w, "wpe.weight");
-    const size_t most = 1 << 30;                       /* config_check refuses this, too */
-    if (!wte || !wpe || wte->dims != 2 || wpe->dims != 2)
+    Config *c = &w->c;
+    if (!wte || !wpe || sscanf(wte->shape, "%d,%d", &c->V, &c->C) != 2 ||
+        sscanf(wpe->shape, "%d,%*d", &c->T) != 1)
         die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2", path);
-    w->c.V = w->c.Vp = (int)(wte->shape[0] < most ? wte->shape[0] : most);
-    w->c.C = (int)(wte->shape[1] < most ? wte->shape[1] : most);
-    w->c.T = (int)(wpe->shape[0] < most ? wpe->shape[0] : most);
-    w->c.NH = 1;
+    c->Vp = c->V, c->NH = 1;
     for (const Stored *s = w->found.entry; s < w->found.entry + w->found.count; s++) {
-        long layer = strncmp(s->name, "h.", 2) ? -1 : strtol(s->name + 2, NULL, 10);
-        if (layer >= w->c.L) w->c.L = layer < (long)most ? (int)layer + 1 : (int)most;
+        int layer = -1;
+        sscanf(s->name, "h.%5d.", &layer);             /* 5 digits are enough to be refused */
+        if (layer >= c->L) c->L = layer + 1;
     }
     config_check(w->c, path);
 }
@@ -758,14 +756,13 @@ Model *model_import(const char *path)
 Tokenizer *folder_vocabulary(const char *folder)
 {
     char *vocab = file_beside(folder, "vocab.json"), *merges = file_beside(folder, "merges.txt");
-    char *json = file_beside(folder, "tokenizer.json");
     Tokenizer *t = vocab && merges ? vocabulary_read(vocab, merges) : NULL;
     if (!t)
-        printf("%s: no vocabulary is imported: vocab.json and merges.txt are not both there%s; a "
-               "model with GPT-2's own vocabulary can use data/gpt2_tokenizer.bin\n", folder,
-               json ? " (in Python, AutoTokenizer.from_pretrained(FOLDER).backend_tokenizer.model"
-                      ".save(FOLDER) writes them from tokenizer.json)" : "");
-    free(vocab), free(merges), free(json);
+        printf("%s: no vocabulary is imported, vocab.json and merges.txt are not both there. If the "
+               "model's is GPT-2's own, use data/gpt2_tokenizer.bin. Else AutoTokenizer"
+               ".from_pretrained(FOLDER).backend_tokenizer.model.save(FOLDER) in Python makes the "
+               "two of tokenizer.json\n", folder);
+    free(vocab), free(merges);
     return t;
 }
 
@@ -817,12 +814,10 @@ void safetensors_write(const Model *m, const char *folder, int bf16)
     c.Vp = c.V;                                        /* the file has no padding */
     StoredList list = stored_expected(c, bf16 ? BF16 : F32);
     text_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (const Stored *s = list.entry; s < list.entry + list.count; s++) {
-        text_print(&header, ",\"transformer.%s\":{\"dtype\":\"%s\",\"shape\":[%zu", s->name,
-                   number_types[s->type].name, s->shape[0]);
-        if (s->dims == 2) text_print(&header, ",%zu", s->shape[1]);
-        text_print(&header, "],\"data_offsets\":[%zu,%zu]}", s->from, s->to);
-    }
+    for (const Stored *s = list.entry; s < list.entry + list.count; s++)
+        text_print(&header, ",\"transformer.%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
+                   "\"data_offsets\":[%zu,%zu]}", s->name, number_types[s->type].name, s->shape,
+                   s->from, s->to);
     text_add(&header, "}       ", 1 + (7 - header.size % 8));
     Writer *w = writer_in(folder, "model.safetensors");
     writer_put(w, &(uint64_t){header.size}, 8);
@@ -910,7 +905,7 @@ const struct { const char *name, *address, *size; int layers, megabytes; } publi
  * begins each try where the first one began and so throws away what has arrived in between. */
 void curl(const char *url, const char *path)
 {
-    enum { REFUSED = 22, CANNOT_RESUME = 33, NO_PROGRAM = 127, TRIES = 5 };   /* 22, 33: curl's */
+    enum { TRIES = 5, REFUSED = 22, CANNOT_RESUME = 33, NO_PROGRAM = 127, KILLED = 128 };
     char *protocols = format("=https,%.*s", (int)strcspn(url, ":"), url);
     char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--create-dirs", "--proto",
                      protocols, "--connect-timeout", "30", "--speed-limit", "1", "--speed-time",
@@ -919,7 +914,7 @@ void curl(const char *url, const char *path)
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);
         if (status == CANNOT_RESUME) unlink(path);
-        if (status == REFUSED || tries == TRIES)
+        if (status == REFUSED || status == KILLED || tries == TRIES)
             die("%s: curl ended with status %d; run this again to go on with what has arrived in "
                 "%s, or remove that to begin anew", url, status, path);
         fprintf(stderr, "curl ended with status %d, trying again\n", status);

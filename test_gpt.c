@@ -1978,7 +1978,7 @@ void test_export_import(void)
         ">>log.txt; cmp $f rt.bin && cmp t rt_tokenizer.bin && echo same; rm -r rt*; done; "
         "$p import hf/same_head --out rt >>log.txt; cmp m rt && echo same; "
         "cp -r hf new; rm new/vocab.json; touch new/tokenizer.json; $p import new --out rt | "
-        "grep -o 'no vocabulary is imported.*tokenizer.json'; rm -r rt* m16 new");
+        "grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
     expect(!strncmp(text, "same\nsame\nsame\nno vocabulary", 28), "%.300s", text);
     outcome("fp32, bf16, with a head");
     free(text);
