@@ -462,7 +462,7 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     s.to = json_whole(offsets->child->next, r->path, "data_offsets");
     if (s.from > s.to || s.to > most || s.to - s.from != bytes)
         die("%s: tensor '%.60s' is at bytes %zu to %zu of the data, which have %zu, and its shape "
-            "needs %zu bytes: it is damaged or truncated", r->path, name, s.from, s.to, most, bytes);
+            "needs %zu: it is damaged or truncated", r->path, name, s.from, s.to, most, bytes);
     s.from += data, s.to += data, s.count = bytes / each;
     return s;
 }
@@ -499,7 +499,7 @@ Stored *stored_find(const Weights *w, const char *name)
     return number ? &w->found.entry[number - 1] : NULL;
 }
 
-/* Add all tensors of one more file, whose data they must cover exactly. weights_close frees path. */
+/* Add all tensors of another file, whose data they must cover exactly; weights_close frees path. */
 void weights_add(Weights *w, char *path)
 {
     Reader *r = &w->files[w->count++];
@@ -758,8 +758,8 @@ Tokenizer *folder_vocabulary(const char *folder)
     char *vocab = file_beside(folder, "vocab.json"), *merges = file_beside(folder, "merges.txt");
     Tokenizer *t = vocab && merges ? vocabulary_read(vocab, merges) : NULL;
     if (!t)
-        printf("%s: no vocabulary is imported, vocab.json and merges.txt are not both there. If the "
-               "model's is GPT-2's own, use data/gpt2_tokenizer.bin. Else AutoTokenizer"
+        printf("%s: no vocabulary is imported, vocab.json and merges.txt are not both there. If "
+               "the model's is GPT-2's own, use data/gpt2_tokenizer.bin. Else AutoTokenizer"
                ".from_pretrained(FOLDER).backend_tokenizer.model.save(FOLDER) in Python makes the "
                "two of tokenizer.json\n", folder);
     free(vocab), free(merges);
@@ -908,8 +908,9 @@ void curl(const char *url, const char *path)
     enum { TRIES = 5, REFUSED = 22, CANNOT_RESUME = 33, NO_PROGRAM = 127, KILLED = 128 };
     char *protocols = format("=https,%.*s", (int)strcspn(url, ":"), url);
     char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--create-dirs", "--proto",
-                     protocols, "--connect-timeout", "30", "--speed-limit", "1", "--speed-time",
-                     "60", "--continue-at", "-", "--output", (char *)path, "--url", (char *)url, NULL};
+                     protocols, "--connect-timeout", "30", "--speed-limit", "1",
+                     "--speed-time", "60", "--continue-at", "-",
+                     "--output", (char *)path, "--url", (char *)url, NULL};
     for (int status, tries = 1; (status = run_program(words)) != 0; tries++) {
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);

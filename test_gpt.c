@@ -1665,7 +1665,7 @@ void good_files(void)
     mkdir(scratch("o"), 0777);
     for (int i = 0; i < 4; i++) write_file(results[i], "kept", 4, "", 0);
     free(shell("\"$here\"/prepare export m --tokenizer t --out hf; cp -r hf old; "
-               "mkdir -p p_val.bin q_train.bin r_tokenizer.bin; rm old/vocab.json; mkdir old/vocab.json; "
+               "rm old/vocab.json; mkdir old/vocab.json p_val.bin q_train.bin r_tokenizer.bin; "
                "for f in p_train.bin q_val.bin r old/*.json; do [ -d $f ] || echo old > $f; done"));
 }
 
@@ -1824,7 +1824,7 @@ static const Bad bad_safetensors[] = {
     {IMPORT "backwards", 1, "bytes 4 to 0"},
     {IMPORT "minus", 1, "expected a whole number, found -1"},
     {IMPORT "overflow", 1, "too large for any file"},
-    {IMPORT "shape", 1, "its shape needs 16 bytes"},
+    {IMPORT "shape", 1, "its shape needs 16"},
     {IMPORT "type", 1, "the type 'F7' is unknown"},
     {IMPORT "twice", 1, "'wte.weight' is there twice"},
     {IMPORT "overlap", 1, "two tensors"},
@@ -1973,12 +1973,13 @@ void test_export_import(void)
     bad_folder();
     write_head("hf/same_head", 0);
     char *text = shell(
-        "p=\"$here\"/prepare; exec 2>&1; $p import m --bf16 --out m16 >log.txt; for b in '' --bf16; do "
-        "f=m${b:+16}; $p export $f --tokenizer t $b --out rt >>log.txt; $p import rt $b --out rt.bin "
-        ">>log.txt; cmp $f rt.bin && cmp t rt_tokenizer.bin && echo same; rm -r rt*; done; "
-        "$p import hf/same_head --out rt >>log.txt; cmp m rt && echo same; "
-        "cp -r hf new; rm new/vocab.json; touch new/tokenizer.json; $p import new --out rt | "
-        "grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
+        "p=\"$here\"/prepare; exec 2>&1; $p import m --bf16 --out m16 >log.txt; "
+        "for b in '' --bf16; do f=m${b:+16}; $p export $f --tokenizer t $b --out rt >>log.txt; "
+        "$p import rt $b --out rt.bin >>log.txt; "
+        "cmp $f rt.bin && cmp t rt_tokenizer.bin && echo same; rm -r rt*; done; "
+        "$p export m --tokenizer t --out new >>log.txt; mv hf/same_head new; rm new/vocab.json; "
+        "$p import new/same_head --out rt >>log.txt; cmp m rt && echo same; "
+        "$p import new --out rt | grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
     expect(!strncmp(text, "same\nsame\nsame\nno vocabulary", 28), "%.300s", text);
     outcome("fp32, bf16, with a head");
     free(text);
@@ -2014,12 +2015,13 @@ void test_documents(void)
     bad_folder();
     Tokenizer *t = tokenizer_read(scratch("t"));
     Text text = {0};
-    for (int k = 0; k < 20; k++) text_print(&text, "\n number %d, and a comma \n%s\n", k, END_OF_TEXT);
+    for (int k = 0; k < 20; k++)
+        text_print(&text, "\n number %d, and a comma \n" END_OF_TEXT "\n", k);
     write_file("documents.txt", text.bytes, text.size, "", 0);
     unsigned last = 0;
     for (int seed = 1; seed < 3; seed++) {
-        char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 --seed %d "
-                            "--out x", seed);
+        char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 "
+                            "--seed %d --out x", seed);
         free(shell(line)), free(line);
         unsigned train = documents_in("x_train.bin", t), val = documents_in("x_val.bin", t);
         expect((train ^ val) == 0xfffff, "training %x, validation %x", train, val);
@@ -2036,23 +2038,24 @@ void test_documents(void)
     outcome("20 documents");
 }
 
-/* With a curl that loses the connection after each 4000 bytes: it is called again, only for https,
+/* With a curl that loses the connection after each 9000 bytes: it is called again, only for https,
  * until the file is whole; another model than the one asked for is refused. */
 void test_download(void)
 {
     static const char curl[] =
         "#!/bin/sh\necho \"$*\" >> curl.txt\nwhile [ \"$1\" != --output ]; do shift; done\n"
         "n=$(cat \"$2\" 2>/dev/null | wc -c)\n"
-        "tail -c +$((n + 1)) hf/model.safetensors | head -c 4000 >> \"$2\"\n"
+        "tail -c +$((n + 1)) hf/model.safetensors | head -c 9000 >> \"$2\"\n"
         "cmp -s hf/model.safetensors \"$2\" || exit 18\n";
     bad_folder();
     mkdir(scratch("bin"), 0777);
     write_file("bin/curl", curl, strlen(curl), "", 0);
-    char *text = shell("chmod +x bin/curl; PATH=$PWD/bin:$PATH \"$here\"/prepare gpt2 --out x 2>&1; "
-                       "grep -c -e '--proto =https' curl.txt; cmp x.safetensors hf/model.safetensors"
-                       " && echo whole; rm -r bin x.*");
-    expect(strstr(text, "expected 12 layers, found 1\n4\nwhole\n") != NULL, "%.300s", text);
-    outcome("4 calls of curl");
+    char *text = shell("chmod +x bin/curl; "
+                       "PATH=$PWD/bin:$PATH \"$here\"/prepare gpt2 --out got 2>&1; "
+                       "grep -c -e '--proto =https' curl.txt; "
+                       "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*");
+    expect(strstr(text, "expected 12 layers, found 1\n2\nwhole\n") != NULL, "%.300s", text);
+    outcome("2 calls of curl");
     free(text);
 }
 
@@ -2073,18 +2076,15 @@ void test_full_output(void)
 /* `make clean` and `make debug`, in a folder with a user's models and data: these stay. */
 void test_make(void)
 {
-    char *text = shell("command -v make >/dev/null || echo none");
-    if (*text) outcome("skipped: make is not there");
-    else {
-        free(text);
-        text = shell("mkdir mk mk/out mk/data; cp \"$here\"/Makefile mk; cd mk; "
-                     "touch train_gpt data/support_train.bin; touch tokenizer.c train_gpt.c prepare.c "
-                     "test_gpt.c out/best.bin data/my_train.bin data/my_val.bin data/my_report.txt; "
-                     "make -s clean CC=true 2>&1; make -s debug CC=true >/dev/null 2>&1; "
-                     "find data out train_gpt -type f 2>/dev/null | sort; cd ..; rm -r mk");
-        expect(!strcmp(text, "data/my_report.txt\ndata/my_train.bin\ndata/my_val.bin\nout/best.bin\n"),
-               "what is left: %s", text);
-    }
+    char *text = shell(
+        "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
+        "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/support_train.bin tokenizer.c "
+        "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
+        "make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
+        "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
+    if (!strcmp(text, "none\n")) outcome("skipped: make is not there");
+    else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
+                text);
     free(text);
 }
 
