@@ -1,32 +1,33 @@
-/* prepare.c - the practice around the model: other people's formats, examples, judgement, reports.
+/* prepare.c - data in, models in and out, and judgement: all that surrounds training.
  *
  *     make prepare          or          cc -O3 -march=native -o prepare prepare.c -lm
- *     ./prepare text FILE... --out data/NAME      text to data/NAME_train.bin and data/NAME_val.bin
- *     ./prepare import FILE|FOLDER --out M.bin    Hugging Face's model, or llm.c's, to ours
+ *     ./prepare text FILE... --out data/NAME      text to data/NAME_train.bin and NAME_val.bin
+ *     ./prepare import FILE|FOLDER --out M.bin    a model of Hugging Face or llm.c to ours
  *     ./prepare export M.bin --out FOLDER         ours to a folder for from_pretrained
- *     ./prepare gpt2 [small|medium|large|xl]      fetch a published model and import it
- *     ./prepare examples FILE... --out data/NAME  rows to learn from, judged, cleaned and packed
+ *     ./prepare gpt2 [small|medium|large|xl]      download a published model and import it
+ *     ./prepare examples FILE... --out data/NAME  examples to learn from: checked, cleaned, packed
  *     ./prepare report FOLDER                     a page of what a run has recorded
  *
  * Chapters   1 text   2 vocabularies   3 safetensors   4 import   5 export   6 download
  *            7 evaluation: statistics, tables, `train_gpt eval`, `compare`, `classify`
- *            8 examples: what to learn from, read, judged, cleaned, split, counted
+ *            8 examples: what to learn from, read, checked, cleaned, split, counted
  *            9 report: a page from a run's records   10 search   11 command line
  *
- * It includes train_gpt.c, whose table of tensors holds the names of others, too; and the program
- * train_gpt includes it, for chapters 7, 9 and 10.
+ * It includes train_gpt.c, whose table of parameters also has their names in Hugging Face's files.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
  *          [RFC 4180] CSV   [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
  */
 #define NO_MAIN_TRAIN_GPT
 #include "train_gpt.c"
 
-/* What the command line asked for; the table in the last chapter fills it. */
+/* The options of this file's own commands; one table in the last chapter describes and fills them.
+ * The judging commands of chapter 7 use `opt`, the options of train_gpt.c. */
 struct {
-    const char *out, *tokenizer, *url;
-    double val;
-    int seed, bf16;
-} given;
+    const char *out, *tokenizer, *url, *model;
+    double val, augment[3];      /* shares: validation; changed copies by case, typos, drops */
+    int seed, context, shots, bf16;
+    int drop[6];                 /* by group of findings (chapter 8): leave such rows out */
+} prep;
 
 int is_folder(const char *path)
 {
@@ -40,7 +41,7 @@ int ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* "name" in a folder, or beside a file; NULL if it is not there. */
+/* The path, in new memory, of `name` in a folder or beside a file; NULL if it is not there. */
 char *file_beside(const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
@@ -60,7 +61,8 @@ Writer *writer_in(const char *folder, const char *name)
     return w;
 }
 
-/* A name out of a file, fit for a message of one line. */
+/* Replace, in place, the control characters of a name that was read from a file, which would break
+ * the single line of a message or command the terminal. Returns the name. */
 const char *shown(char *name)
 {
     for (char *c = name; *c; c++)
@@ -68,14 +70,13 @@ const char *shown(char *name)
     return name;
 }
 
-enum { JSON_MOST = 8 << 20 };    /* a hostile file must not fill the memory; GPT-2's need 1 MB */
-
-/* The object that the next `size` bytes of a file are, in JSON. */
+/* Read the next `size` bytes of a file, which must be a JSON object; json_free releases it. At most
+ * 8 MB are accepted (GPT-2's files need 1 MB), so that no file can claim all memory. */
 Json *json_read(Reader *r, size_t size)
 {
+    enum { LIMIT = 8 << 20 };
     char error[200];
-    if (size > JSON_MOST)
-        die("%s: expected at most %d bytes of JSON, found %zu", r->path, JSON_MOST, size);
+    if (size > LIMIT) die("%s: expected at most %d bytes of JSON, found %zu", r->path, LIMIT, size);
     char *text = allocate(size, 1);
     reader_get(r, text, size);
     Json *json = json_parse(text, size, error, sizeof error);
@@ -93,7 +94,8 @@ Json *json_file(const char *path)
     return json;
 }
 
-/* A size, an offset or an id. JSON's numbers are doubles: beyond 2^53 they are not exact. */
+/* A size, an offset or an id: dies unless value is a whole number of at least 0. Numbers in JSON
+ * are doubles, which are exact up to 2^53. */
 size_t json_whole(const Json *value, const char *path, const char *what)
 {
     if (!value || value->type != '0' || !(value->number >= 0 && value->number < 0x1p53) ||
@@ -106,72 +108,66 @@ size_t json_whole(const Json *value, const char *path, const char *what)
 /* ================================================================================================
  * 1. Text
  *
- * A validation loss is worth something only if nothing of what it is measured on was learned. Cut
- * at a character position, the end of one story would be validated by its beginning, so whole
- * documents go to one side or the other, chosen by a seed.
+ * A validation loss means something only if none of the text it is measured on was learned. If a
+ * text were cut at an arbitrary character, the end of a story would be validated by a model that
+ * has learned its beginning. So whole documents go to training or to validation, drawn at random.
  *
  * Documents are separated by lines <|endoftext|>. A file without such a line is cut into parts: at
- * the first blank line after 8 KB (or after a tenth of all input, if that is less), or at the
- * first line of any kind after twice as much. Rejected: one file, one document; a book could then
- * not be divided at all.
+ * the first empty line after 8 KB (or after a tenth of all input, if that is less), or at the
+ * first line of any kind after twice as much. Rejected: each file is one document; then a book
+ * could not be divided at all.
  */
 
 enum { PART = 8192 };
 
-typedef struct { const char *text; size_t size; } Document;
+typedef struct { const char *text; size_t size; int validation; } Document;
 typedef struct { Document *document; size_t count; } Documents;
 
-/* Enter a document without the white space around it, unless nothing is left. */
-void documents_add(Documents *d, const char *text, size_t size)
+/* Append the text from begin to end, without the white space around it, unless it is empty. */
+void documents_add(Documents *d, const char *begin, const char *end)
 {
-    while (size > 0 && isspace((unsigned char)text[size - 1])) size--;
-    while (size > 0 && isspace((unsigned char)*text)) text++, size--;
+    size_t size = begin < end ? (size_t)(end - begin) : 0;
+    trim(&begin, &size);
     if (size == 0) return;
-    if ((d->count & (d->count - 1)) == 0)              /* room doubles at powers of two */
-        d->document = reallocate(d->document, 2 * d->count + 1, sizeof *d->document);
-    d->document[d->count++] = (Document){text, size};
+    d->document = grow(d->document, d->count, sizeof *d->document);
+    d->document[d->count++] = (Document){begin, size, 0};
 }
 
-/* Enter the documents of a text: those between separators (part 0), or parts of that size. Returns
- * the number of cuts. */
-int documents_split(Documents *d, const char *text, size_t size, size_t part)
+/* Append the documents of a text, which must stay in memory: if part is 0, those between lines
+ * <|endoftext|>, otherwise parts of about that many bytes. Returns the number of cuts. */
+int documents_cut(Documents *d, const char *text, size_t size, size_t part)
 {
-    const char *end = text + size, *begin = text;
+    Lines l = {.at = text, .end = text + size};
+    const char *begin = text;
     int cuts = 0;
-    for (const char *line = text, *next; line < end; line = next) {
-        const char *newline = memchr(line, '\n', (size_t)(end - line));
-        next = newline ? newline + 1 : end;
-        size_t length = (size_t)(next - line), so_far = (size_t)(line - begin);
-        while (length > 0 && isspace((unsigned char)line[length - 1])) length--;
-        int cut = part ? so_far >= part && (length == 0 || so_far >= 2 * part)
+    while (next_line(&l)) {
+        const char *line = l.text;
+        size_t length = l.size, before = (size_t)(l.text - begin);
+        trim(&line, &length);
+        int cut = part ? before >= part && (length == 0 || before >= 2 * part)
                 : length == END_OF_TEXT_SIZE && !memcmp(line, END_OF_TEXT, length);
         if (!cut) continue;
-        documents_add(d, begin, so_far);
-        begin = part ? line : next;
+        documents_add(d, begin, l.text);
+        begin = part ? l.text : l.at;                 /* a separator belongs to no document */
         cuts++;
     }
-    documents_add(d, begin, (size_t)(end - begin));
+    documents_add(d, begin, l.end);
     return cuts;
 }
 
-/* Choose round(share * count) documents, at least one and not all: 1 for each that was chosen. */
-char *documents_choose(size_t count, double share, int seed)
+/* Draw round(share * count) documents for validation, at least one and not all; none if share is
+ * 0. There must be two documents unless share is 0. */
+void documents_split(Documents *d, double share, int seed)
 {
-    size_t *order = allocate(count, sizeof *order), wanted = (size_t)(share * (double)count + 0.5);
-    char *chosen = allocate(count, 1);
-    wanted = wanted < 1 ? 1 : wanted > count - 1 ? count - 1 : wanted;
-    for (size_t i = 0; i < count; i++) order[i] = i;
-    for (size_t i = 0; i < wanted; i++) {              /* the first steps of a shuffle */
-        double random = random_uniform(random_key((uint64_t)seed, i), 0);
-        size_t j = i + (size_t)(random * (double)(count - i));
-        chosen[order[j]] = 1;
-        order[j] = order[i];
-    }
+    int n = (int)d->count, chosen = (int)(share * n + 0.5);
+    int *order = shuffled(n, random_key((uint64_t)seed, 0));
+    chosen = share == 0 ? 0 : chosen < 1 ? 1 : min_int(chosen, n - 1);
+    for (int i = 0; i < chosen; i++) d->document[order[i]].validation = 1;
     free(order);
-    return chosen;
 }
 
-/* Write a token file: version 2 if t->loss_mask says which targets count, else version 1. */
+/* Write the token file t->path: version 2 if t->loss_mask says which targets count, otherwise
+ * version 1. */
 void tokens_write(const Tokens *t)
 {
     if (t->count > INT32_MAX)
@@ -184,7 +180,7 @@ void tokens_write(const Tokens *t)
     writer_close(w);
 }
 
-/* A vocabulary whose ids fit into a token file's 16 bits. */
+/* Read a vocabulary whose ids fit into the 16 bits of a token file. */
 Tokenizer *tokenizer_for_tokens(const char *path)
 {
     Tokenizer *t = tokenizer_read(path);
@@ -193,28 +189,24 @@ Tokenizer *tokenizer_for_tokens(const char *path)
     return t;
 }
 
-/* Write the documents whose mark is `side`, each as <|endoftext|> and its tokens. */
-void documents_write(const Documents *d, const char *chosen, int side, Tokenizer *t)
+/* Write the documents of one side, each as <|endoftext|> and its tokens, to the file at path. */
+void documents_write(const Documents *d, int validation, const char *path, Tokenizer *t)
 {
-    char *path = format("%s_%s.bin", given.out, side ? "val" : "train");
     Tokens tokens = {.path = path};
-    size_t documents = 0, bytes = 0, room = 0, count;
-    for (size_t i = 0; i < d->count; i++) {
-        if (chosen[i] != side) continue;
-        int32_t *ids = tokenizer_encode(t, d->document[i].text, d->document[i].size, 0, &count);
-        if (tokens.count + count + 1 > room) {
-            room = 2 * room + count + 1;
-            tokens.ids = reallocate(tokens.ids, room, sizeof *tokens.ids);
-        }
+    size_t documents = 0, bytes = 0, count;
+    for (const Document *e = d->document; e < d->document + d->count; e++)
+        if (e->validation == validation) documents++, bytes += e->size;
+    tokens.ids = allocate(documents + bytes, sizeof *tokens.ids);     /* a token has >= 1 byte */
+    for (const Document *e = d->document; e < d->document + d->count; e++) {
+        if (e->validation != validation) continue;
+        int32_t *ids = tokenizer_encode(t, e->text, e->size, 0, &count);
         tokens.ids[tokens.count++] = (uint16_t)t->end_of_text;
-        for (size_t k = 0; k < count; k++) tokens.ids[tokens.count++] = (uint16_t)ids[k];
-        documents++, bytes += d->document[i].size;
+        for (size_t i = 0; i < count; i++) tokens.ids[tokens.count++] = (uint16_t)ids[i];
         free(ids);
     }
     tokens_write(&tokens);
     printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
     tokens_free(&tokens);
-    free(path);
 }
 
 int command_text(int words, char **word)
@@ -223,27 +215,31 @@ int command_text(int words, char **word)
     size_t *sizes = allocate((size_t)words, sizeof *sizes), total = 0;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
-    if (!given.out) die_usage("text: expected --out data/NAME");
-    Tokenizer *t = tokenizer_for_tokens(given.tokenizer);
+    if (!prep.out) die_usage("text: expected --out data/NAME");
+    Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     for (int i = 0; i < words; i++) {
         texts[i] = read_file(word[i], &sizes[i]);
         total += sizes[i];
     }
-    size_t part = total / 10 < PART ? total / 10 + 1 : PART;
     for (int i = 0; i < words; i++) {
         size_t before = d.count;
-        if (documents_split(&d, texts[i], sizes[i], 0) > 0) continue;
-        d.count = before;
-        documents_split(&d, texts[i], sizes[i], part);
+        if (documents_cut(&d, texts[i], sizes[i], 0)) continue;
+        d.count = before;                             /* no separator: divide the one document */
+        documents_cut(&d, texts[i], sizes[i], total / 10 < PART ? total / 10 + 1 : PART);
     }
     if (d.count == 0) die("%s: there is no text%s", word[0], words > 1 ? ", nor in others" : "");
-    if (d.count == 1)
+    if (d.count == 1 && prep.val > 0)
         die("%s: one document cannot be divided into training and validation; put lines %s between "
-            "documents", word[0], END_OF_TEXT);
-    char *chosen = documents_choose(d.count, given.val, given.seed);
-    for (int side = 0; side < 2; side++) documents_write(&d, chosen, side, t);
+            "documents, or give --val 0 to validate on nothing", word[0], END_OF_TEXT);
+    documents_split(&d, prep.val, prep.seed);
+    char *train = format("%s_train.bin", prep.out), *val = format("%s_val.bin", prep.out);
+    writers_begin();
+    if (prep.val > 0) documents_write(&d, 1, val, t);
+    documents_write(&d, 0, train, t);
+    if (prep.val == 0) unlink(val);                   /* it belongs to the old training data */
+    writers_commit();
     for (int i = 0; i < words; i++) free(texts[i]);
-    free(texts), free(sizes), free(d.document), free(chosen);
+    free(texts), free(sizes), free(d.document), free(train), free(val);
     tokenizer_free(t);
     return 0;
 }
@@ -251,15 +247,15 @@ int command_text(int words, char **word)
 /* ================================================================================================
  * 2. Vocabularies
  *
- * Others keep a vocabulary in two files: vocab.json gives each token its id, merges.txt lists the
- * pairs in the order in which they are merged. Both write bytes as the characters of
- * tokenizer_byte_code_point. We keep only the spellings in order of id, which says the same: the
- * merge that comes first is that of the lowest id. When reading, this is checked for every token.
+ * Hugging Face keeps a vocabulary in two files: vocab.json gives each token its id, merges.txt
+ * lists the pairs of tokens in the order in which they are merged. Both write a byte as a character
+ * (tokenizer_byte_code_point). We keep only the spellings in the order of ids, which say the same:
+ * the earlier merge makes the lower id. This is checked for every merge that is read.
  */
 
-enum { WORD = 2 * TOKEN_BYTES + 1 };                   /* a token as others write it, and a zero */
+enum { WORD = 2 * TOKEN_BYTES + 1 };                   /* a token in such characters, and a zero */
 
-/* Write a token as a word of characters; returns its length. */
+/* Write token id as a word of such characters; returns its length in bytes. */
 size_t word_from_token(char word[WORD], const Tokenizer *t, int id)
 {
     int size;
@@ -272,8 +268,8 @@ size_t word_from_token(char word[WORD], const Tokenizer *t, int id)
     return length;
 }
 
-/* The bytes that a word stands for; their number, or 0 if it has none, too many, or a character
- * that stands for no byte. */
+/* The bytes that a word stands for. Returns their number, or 0 if it has none, more than
+ * TOKEN_BYTES, or a character that stands for no byte. */
 size_t bytes_from_word(char bytes[TOKEN_BYTES], const char *word, size_t size)
 {
     static short byte_of[0x200];                       /* by code point: byte + 1 */
@@ -288,45 +284,38 @@ size_t bytes_from_word(char bytes[TOKEN_BYTES], const char *word, size_t size)
     return count;
 }
 
-/* The id of a word of merges.txt or of two together; -1 if it is no token. */
-int id_of_words(const Tokenizer *t, const char *first, size_t m, const char *second, size_t n)
+/* The line of merges.txt that makes token id; 0 if it is not made by a merge. */
+int merge_line(char line[2 * WORD], const Tokenizer *t, int id)
 {
-    char bytes[2 * TOKEN_BYTES];
-    size_t left = bytes_from_word(bytes, first, m);
-    size_t right = n ? bytes_from_word(bytes + left, second, n) : 0;
-    if (left == 0 || (n && right == 0)) return -1;
-    return (int)map_find(&t->ids, bytes, left + right)->value - 1;
+    int left, right;
+    if (!tokenizer_merge(t, id, &left, &right)) return 0;
+    size_t length = word_from_token(line, t, left);
+    line[length++] = ' ';
+    word_from_token(line + length, t, right);
+    return 1;
 }
 
-/* Die unless merges.txt, line by line, is what the order of the ids implies. */
+/* Die unless the merges in the file are those that the order of the ids implies, in their order. */
 void merges_check(const Tokenizer *t, const char *path)
 {
     size_t size;
-    char *text = read_file(path, &size), *end = text + size;
-    int number = 1, last = -1, merges = 0, left, right;
-    for (char *line = text, *next; line < end; line = next + 1, number++) {
-        if (!(next = memchr(line, '\n', (size_t)(end - line)))) next = end;
-        size_t length = (size_t)(next - line);
-        if (length > 0 && line[length - 1] == '\r') length--;
-        if (length == 0 || (number == 1 && line[0] == '#')) continue;
-        char *space = memchr(line, ' ', length);
-        size_t m = space ? (size_t)(space - line) : length, n = space ? length - m - 1 : 0;
-        int id = space ? id_of_words(t, line, m, space + 1, n) : -1;
-        if (id <= last || !tokenizer_merge(t, id, &left, &right) || n == 0 ||
-            left != id_of_words(t, line, m, NULL, 0) ||
-            right != id_of_words(t, space + 1, n, NULL, 0))
-            die("%s: line %d: is not the merge that the ids in vocab.json imply; only vocabularies "
-                "of GPT-2's kind can be imported", path, number);
-        last = id;
-        merges++;
+    char *text = read_file(path, &size), expected[2 * WORD];
+    Lines l = {.at = text, .end = text + size};
+    for (int id = 0, more; id <= t->count; id++) {     /* after the last id, the file must end */
+        if (id == t->count) *expected = 0;
+        else if (!merge_line(expected, t, id)) continue;
+        do more = next_line(&l);
+        while (more && (l.size == 0 || (l.number == 1 && *l.text == '#')));
+        if (!more) l.text = "", l.size = 0;
+        if (l.size != strlen(expected) || memcmp(l.text, expected, l.size))
+            die("%s: line %d: the ids in vocab.json imply the merge '%s' here, found '%.*s'; only "
+                "vocabularies of GPT-2's kind can be imported", path, l.number, expected,
+                (int)(l.size < 40 ? l.size : 40), l.text);
     }
-    for (int id = 0; id < t->count; id++) merges -= tokenizer_merge(t, id, &left, &right);
-    if (merges != 0)
-        die("%s: lacks %d merges that the ids in vocab.json imply", path, -merges);
     free(text);
 }
 
-/* Read a vocabulary as Hugging Face keeps it. */
+/* Read a vocabulary from Hugging Face's two files. */
 Tokenizer *vocabulary_read(const char *vocab, const char *merges)
 {
     Json *json = json_file(vocab), *end = json_get(json, END_OF_TEXT);
@@ -357,47 +346,42 @@ Tokenizer *vocabulary_read(const char *vocab, const char *merges)
     return t;
 }
 
+/* Write vocab.json and merges.txt. Dies if two tokens are spelled alike. */
 void vocabulary_write(const Tokenizer *t, const char *folder)
 {
-    char word[WORD];
-    int left, right;
+    char line[2 * WORD];
     Writer *w = writer_in(folder, "vocab.json");
     for (int id = 0; id < t->count; id++) {
-        size_t size = word_from_token(word, t, id), bytes = token_size(t, id);
-        int64_t other = map_find(&t->ids, t->bytes + t->start[id], bytes)->value - 1;
-        if (other >= 0 && other != id)
+        size_t size = word_from_token(line, t, id);
+        int64_t first = map_find(&t->ids, t->bytes + t->start[id], token_size(t, id))->value - 1;
+        if (first >= 0 && first != id)
             die("%s: tokens %d and %d are spelled alike; a vocab.json cannot hold both", w->path,
-                (int)other, id);
+                (int)first, id);
         fputs(id ? ", " : "{", w->file);
-        json_write_string(w->file, word, size);
+        json_write_string(w->file, line, size);
         writer_print(w, ": %d", id);
     }
     writer_print(w, "}\n");
     writer_close(w);
     w = writer_in(folder, "merges.txt");
     writer_print(w, "#version: 0.2\n");
-    for (int id = 0; id < t->count; id++) {
-        if (!tokenizer_merge(t, id, &left, &right)) continue;
-        word_from_token(word, t, left);
-        writer_print(w, "%s ", word);
-        word_from_token(word, t, right);
-        writer_print(w, "%s\n", word);
-    }
+    for (int id = 0; id < t->count; id++)
+        if (merge_line(line, t, id)) writer_print(w, "%s\n", line);
     writer_close(w);
 }
 
 /* ================================================================================================
  * 3. Safetensors
  *
- * Eight bytes give the length of a header; the header is JSON: for each tensor its type, shape and
- * first and last byte among the data that follow. Whoever wrote the file may have been careless or
- * hostile, so it is believed only when all of this holds: every length fits into the file; the
- * bytes of a tensor are as many as type and shape need; tensors neither overlap nor leave a gap;
- * every tensor of the model is there once and in its shape; no tensor is unknown.
+ * Eight bytes give the length of a header; the header is JSON: for each tensor its type, its shape
+ * and its first and last byte within the data that follow. The file may be damaged or hostile, so
+ * it is used only if all of this holds: every length fits into the file; a tensor has as many bytes
+ * as its type and shape need; tensors neither overlap nor leave a gap; every tensor of the model is
+ * there once and in its shape; there is no unknown tensor.
  *
- * Names may begin with "transformer.". Old files hold masks of attention ("attn.bias"), which are
- * no parameters, and some a head: GPT-2's is wte itself, so it must be equal. Data need not be
- * aligned: the published gpt2 has a header of 14,283 bytes.
+ * Names may begin with "transformer.". Old files also hold the masks of attention ("attn.bias"),
+ * which are no parameters, and some hold the head, which in GPT-2 is wte itself, so the two must be
+ * equal. Data need not be aligned: the header of the published gpt2 has 14,283 bytes.
  */
 
 enum { F32, F16, BF16, READABLE };
@@ -407,22 +391,16 @@ const struct { const char *name; size_t bytes; } number_types[] = {
     {"U8", 1}, {"BOOL", 1}, {NULL, 0}
 };
 
-typedef struct {
-    Reader *file;                /* NULL: not there */
-    int type, dims;
-    size_t shape[2];             /* the first two */
-    size_t from, to;             /* bytes of the file */
+typedef struct {                 /* a tensor in a safetensors file */
+    char *name;                  /* without "transformer." */
+    int type;                    /* in number_types */
+    char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
+    size_t count, from, to;      /* how many numbers; the bytes where they stand */
+    Reader *file;
+    int tensor, layer;           /* which of the model's it is; tensor -1: none */
 } Stored;
 
-enum { WTE, WPE, HEAD = TENSORS, MOST_LAYERS = 1000 };   /* rows of the table; a head comes after */
-
-typedef struct {
-    Config c;
-    Tensor tensors[TENSORS];                           /* as stored: the vocabulary not padded */
-    Stored (*stored)[MOST_LAYERS];                     /* [row of the table][layer] */
-    Reader *files;
-    int count;
-} Weights;
+typedef struct { Stored *entry; int count; } StoredList;
 
 /* Linear layers are stored as (in, out), ours as (out, in). */
 int stored_transposed(const Tensor *t)
@@ -430,27 +408,41 @@ int stored_transposed(const Tensor *t)
     return t->first_value == LINEAR || t->first_value == RESIDUAL;
 }
 
-/* The shape of a tensor as it is stored: one dimension (and shape[1] = 0), or two. */
-int stored_shape(const Tensor *t, size_t shape[2])
+/* All tensors of a model of shape c, with c.Vp = c.V, as a file holds them in that type of number,
+ * one after the other from byte 0 of the data. */
+StoredList stored_expected(Config c, int type)
 {
-    int dims = t->first_value == ONES || t->first_value == ZEROS ? 1 : 2;
-    int turned = dims == 1 || stored_transposed(t);
-    shape[0] = (size_t)(turned ? t->columns : t->rows);
-    shape[1] = dims == 1 ? 0 : (size_t)(turned ? t->rows : t->columns);
-    return dims;
+    StoredList list = {allocate(TENSORS * (size_t)c.L, sizeof *list.entry), 0};
+    Tensor tensors[TENSORS], *t = tensors;
+    size_t at = 0;
+    tensors_describe(c, tensors);
+    for (int i = 0; i < TENSORS; i++, t++)
+        for (int l = 0; l < (t->layered ? c.L : 1); l++) {
+            Stored s = {.name = format(t->name, l), .type = type, .count = t->size, .from = at,
+                        .tensor = i, .layer = l};
+            s.to = at += t->size * number_types[type].bytes;
+            if (t->first_value == ONES || t->first_value == ZEROS)
+                snprintf(s.shape, sizeof s.shape, "%d", t->columns);
+            else if (stored_transposed(t))
+                snprintf(s.shape, sizeof s.shape, "%d,%d", t->columns, t->rows);
+            else snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
+            list.entry[list.count++] = s;
+        }
+    return list;
 }
 
-/* With %d for the layer, if there is one for each. */
-const char *stored_name(const Weights *w, int i)
+void stored_free(StoredList *list)
 {
-    return i == HEAD ? "lm_head.weight" : w->tensors[i].name;
+    for (int i = 0; i < list->count; i++) free(list->entry[i].name);
+    free(list->entry);
 }
 
-/* One entry of a header: check it by itself. Data begin at byte `data` of the file. */
+/* Read one entry of a header and check it by itself. The data begin at byte `data` of the file. */
 Stored stored_read(Reader *r, Json *entry, size_t data)
 {
-    Stored s = {.file = r};
     const char *name = shown(entry->key);
+    Stored s = {.name = format("%s", name + (strncmp(name, "transformer.", 12) ? 0 : 12)),
+                .file = r, .tensor = -1};
     const Json *type = json_get(entry, "dtype"), *shape = json_get(entry, "shape");
     const Json *offsets = json_get(entry, "data_offsets");
     if (!type || type->type != '"' || !shape || shape->type != '[' || !offsets ||
@@ -459,60 +451,59 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     while (number_types[s.type].name && strcmp(number_types[s.type].name, type->text)) s.type++;
     if (!number_types[s.type].name)
         die("%s: tensor '%.60s': the type '%.20s' is unknown", r->path, name, shown(type->text));
-    size_t bytes = number_types[s.type].bytes, most = r->size - data;
-    for (const Json *d = shape->child; d; d = d->next, s.dims++) {
-        size_t n = json_whole(d, r->path, "a shape");
-        if (s.dims < 2) s.shape[s.dims] = n;
-        if (__builtin_mul_overflow(bytes, n, &bytes))
+    size_t each = number_types[s.type].bytes, bytes = each, most = r->size - data;
+    for (const Json *d = shape->child; d; d = d->next) {
+        size_t n = json_whole(d, r->path, "a shape"), used = strlen(s.shape);
+        snprintf(s.shape + used, sizeof s.shape - used, used ? ",%zu" : "%zu", n);
+        if (n > INT32_MAX || __builtin_mul_overflow(bytes, n, &bytes))
             die("%s: tensor '%.60s': the shape is too large for any file", r->path, name);
     }
     s.from = json_whole(offsets->child, r->path, "data_offsets");
     s.to = json_whole(offsets->child->next, r->path, "data_offsets");
-    if (s.from > s.to || s.to > most)
-        die("%s: tensor '%.60s' is at bytes %zu to %zu of the data, which have %zu: it is damaged "
-            "or truncated", r->path, name, s.from, s.to, most);
-    if (s.to - s.from != bytes)
-        die("%s: tensor '%.60s': its shape needs %zu bytes, it has %zu", r->path, name, bytes,
-            s.to - s.from);
-    s.from += data;
-    s.to += data;
+    if (s.from > s.to || s.to > most || s.to - s.from != bytes)
+        die("%s: tensor '%.60s' is at bytes %zu to %zu of the data, which have %zu, and its shape "
+            "needs %zu: it is damaged or truncated", r->path, name, s.from, s.to, most, bytes);
+    s.from += data, s.to += data, s.count = bytes / each;
     return s;
 }
 
-/* Keep a tensor in the place that its name gives it. */
-void stored_place(Weights *w, const Stored *s, Json *entry)
+/* Die unless a tensor has numbers that can be read, and the shape that is expected. */
+void stored_check(const Stored *s, const Stored *expected, const char *path)
 {
-    const char *path = s->file->path, *name = shown(entry->key);
-    char known[100];
-    if (!strncmp(name, "transformer.", 12)) name += 12;
-    long layer = strncmp(name, "h.", 2) ? 0 : strtol(name + 2, NULL, 10);
-    for (int mask = 0; mask < 2; mask++) {
-        snprintf(known, sizeof known, mask ? "h.%ld.attn.masked_bias" : "h.%ld.attn.bias", layer);
-        if (!strcmp(known, name)) return;
-    }
-    for (int i = 0; i <= HEAD; i++) {
-        snprintf(known, sizeof known, stored_name(w, i), (int)layer);
-        if (strcmp(known, name)) continue;
-        if (layer < 0 || layer >= MOST_LAYERS) die("%s: layer %ld is impossible", path, layer);
-        if (w->stored[i][layer].file) die("%s: tensor '%s' is there twice", path, known);
-        w->stored[i][layer] = *s;
-        if (layer >= w->c.L) w->c.L = (int)layer + 1;
-        return;
-    }
-    die("%s: GPT-2 has no tensor '%.60s'", path, name);
+    if (s->type >= READABLE)
+        die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, s->name,
+            number_types[s->type].name);
+    if (strcmp(s->shape, expected->shape))
+        die("%s: tensor %s: expected the shape [%s], found [%s]", path, s->name, expected->shape,
+            s->shape);
 }
 
+/* By position: the sum of both ends orders all that do not overlap, the empty ones, too. */
 int stored_order(const void *a, const void *b)
 {
     const Stored *s = a, *t = b;
-    return s->from != t->from ? (s->from > t->from) - (s->from < t->from)
-                              : (s->to > t->to) - (s->to < t->to);
+    return (s->from + s->to > t->from + t->to) - (s->from + s->to < t->from + t->to);
 }
 
-/* Enter all tensors of one more file; its path is the table's to free. */
+typedef struct {                 /* the weights of a model, in one file or several */
+    Config c;                    /* the shape; no tensor tells NH, and Vp = V */
+    Reader *files;
+    int count;                   /* of files */
+    StoredList found;
+    Map names;                   /* position in `found`, plus 1, by name */
+} Weights;
+
+Stored *stored_find(const Weights *w, const char *name)
+{
+    int64_t number = w->names.count ? map_find(&w->names, name, strlen(name))->value : 0;
+    return number ? &w->found.entry[number - 1] : NULL;
+}
+
+/* Add all tensors of another file, whose data they must cover exactly; weights_close frees path. */
 void weights_add(Weights *w, char *path)
 {
     Reader *r = &w->files[w->count++];
+    StoredList *f = &w->found;
     uint64_t header;
     *r = reader_open(path);
     reader_get(r, &header, sizeof header);
@@ -520,64 +511,72 @@ void weights_add(Weights *w, char *path)
         die("%s: expected a safetensors file, found one that is damaged or something else: its "
             "header would have %" PRIu64 " bytes, %zu follow", path, header, r->size - r->at);
     Json *json = json_read(r, (size_t)header);
-    Stored *all = allocate(json->count, sizeof *all);
-    size_t at = r->at, n = 0;
+    size_t at = r->at;
+    int first = f->count;
     for (Json *entry = json->child; entry; entry = entry->next) {
         if (!strcmp(entry->key, "__metadata__")) continue;
-        all[n] = stored_read(r, entry, at);
-        stored_place(w, &all[n++], entry);
+        f->entry = grow(f->entry, (size_t)f->count, sizeof *f->entry);
+        f->entry[f->count++] = stored_read(r, entry, at);
     }
-    qsort(all, n, sizeof *all, stored_order);
-    for (size_t i = 0; i < n; at = all[i++].to)
-        if (all[i].from != at)
-            die("%s: the bytes before %zu belong to %s", path, all[i].from > at ? all[i].from : at,
-                all[i].from > at ? "no tensor" : "two tensors");
-    if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
-    free(all);
     json_free(json);
+    if (f->count > first)
+        qsort(f->entry + first, (size_t)(f->count - first), sizeof *f->entry, stored_order);
+    for (int i = first; i < f->count; i++) {
+        const Stored *s = &f->entry[i];
+        if (s->from != at)
+            die("%s: the bytes before %zu belong to %s", path, s->from > at ? s->from : at,
+                s->from > at ? "no tensor" : "two tensors");
+        MapEntry *e = map_enter(&w->names, s->name, strlen(s->name));
+        if (e->value) die("%s: tensor '%.60s' is there twice", path, s->name);
+        e->value = i + 1;
+        at = s->to;
+    }
+    if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
 }
 
-/* Check tensor i of layer l against the shape of the model; HEAD may be missing. */
-void stored_check(const Weights *w, int i, int l, const char *path)
-{
-    const Stored *s = &w->stored[i][l];
-    size_t shape[2] = {0};
-    int dims = stored_shape(&w->tensors[i == HEAD ? WTE : i], shape);
-    char name[100];
-    snprintf(name, sizeof name, stored_name(w, i), l);
-    if (!s->file && i == HEAD) return;
-    if (!s->file) die("%s: tensor %s is missing", path, name);
-    if (s->type >= READABLE)
-        die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, name,
-            number_types[s->type].name);
-    if (s->dims != dims || memcmp(s->shape, shape, sizeof shape))
-        die("%s: tensor %s: expected %d dimensions, %zu and %zu, found %d, %zu and %zu", path, name,
-            dims, shape[0], shape[1], s->dims, s->shape[0], s->shape[1]);
-}
-
-/* Find the model's shape in those of its tensors, and check that all agree. */
+/* Find the model's shape in those of its tensors. */
 void weights_shape(Weights *w, const char *path)
 {
-    const Stored *wte = w->stored[WTE], *wpe = w->stored[WPE];
-    const size_t most = 1 << 30;                       /* config_check refuses this, too */
-    if (!wte->file || !wpe->file || wte->dims != 2 || wpe->dims != 2)
+    const Stored *wte = stored_find(w, "wte.weight"), *wpe = stored_find(w, "wpe.weight");
+    Config *c = &w->c;
+    if (!wte || !wpe || sscanf(wte->shape, "%d,%d", &c->V, &c->C) != 2 ||
+        sscanf(wpe->shape, "%d,%*d", &c->T) != 1)
         die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2", path);
-    w->c.V = w->c.Vp = (int)(wte->shape[0] < most ? wte->shape[0] : most);
-    w->c.C = (int)(wte->shape[1] < most ? wte->shape[1] : most);
-    w->c.T = (int)(wpe->shape[0] < most ? wpe->shape[0] : most);
-    w->c.NH = 1;                                       /* no tensor tells */
+    c->Vp = c->V, c->NH = 1;
+    for (const Stored *s = w->found.entry; s < w->found.entry + w->found.count; s++) {
+        int layer = -1;
+        sscanf(s->name, "h.%5d.", &layer);             /* 5 digits are enough to be refused */
+        if (layer >= c->L) c->L = layer + 1;
+    }
     config_check(w->c, path);
-    tensors_describe(w->c, w->tensors);
-    for (int i = 0; i <= HEAD; i++)
-        for (int l = 0; l < (i < HEAD && w->tensors[i].layered ? w->c.L : 1); l++)
-            stored_check(w, i, l, path);
+}
+
+/* Say of every tensor which of the model's it is. Dies unless all of these are there in their
+ * shapes, and nothing else but masks and a head. */
+void weights_match(Weights *w, const char *path)
+{
+    StoredList model = stored_expected(w->c, F32);
+    const char *missing = NULL;
+    for (const Stored *e = model.entry; e < model.entry + model.count; e++) {
+        Stored *s = stored_find(w, e->name);
+        if (!s) { missing = missing ? missing : e->name; continue; }
+        stored_check(s, e, path);
+        s->tensor = e->tensor, s->layer = e->layer;
+    }
+    Stored *head = stored_find(w, "lm_head.weight");
+    if (head) stored_check(head, &model.entry[0], path);              /* as wte */
+    for (const Stored *s = w->found.entry; s < w->found.entry + w->found.count; s++)
+        if (s->tensor < 0 && s != head && !ends_with(s->name, ".attn.bias") &&
+            !ends_with(s->name, ".attn.masked_bias"))
+            die("%s: GPT-2 has no tensor '%.60s'", s->file->path, s->name);
+    if (missing) die("%s: tensor %s is missing", path, missing);
+    stored_free(&model);
 }
 
 /* Open a model in one safetensors file, or in the several that an index names. */
 Weights weights_open(const char *path)
 {
-    Weights w = {.stored = allocate(HEAD + 1, sizeof *w.stored)};
-    tensors_describe(w.c, w.tensors);                  /* for the names */
+    Weights w = {0};
     if (!ends_with(path, ".json")) {
         w.files = allocate(1, sizeof *w.files);
         weights_add(&w, format("%s", path));
@@ -598,6 +597,7 @@ Weights weights_open(const char *path)
         json_free(index);
     }
     weights_shape(&w, path);
+    weights_match(&w, path);
     return w;
 }
 
@@ -607,18 +607,20 @@ void weights_close(Weights *w)
         reader_close(&w->files[i]);
         free((char *)w->files[i].path);
     }
-    free(w->files), free(w->stored);
+    stored_free(&w->found);
+    free(w->files), free(w->names.entry);
 }
 
 /* ================================================================================================
  * 4. Import
  *
- * Tensors are read one by one, straight into the model. Hugging Face's linear layers are (in, out),
- * ours (out, in): they pass through a buffer. llm.c's files are ours already.
+ * Tensors are read one by one; those of linear layers are transposed on their way into the model.
+ * A model file of llm.c is one of ours already.
  */
 
-/* IEEE half precision: 5 bits of exponent, 10 of fraction. Moved into place, they are a float that
- * is too small by 2^112, also if it is subnormal; what had the highest exponent is not finite. */
+/* IEEE half precision: a sign, 5 bits of exponent, 10 of fraction. Exponent and fraction, moved to
+ * where a float has them, make a number that is too small by 2^112, since the exponents' biases are
+ * 15 and 127; this holds for subnormal numbers, too. The highest exponent means infinity or NaN. */
 static inline float f16_to(uint16_t x)
 {
     union { uint32_t i; float f; } u = {(x & 0x7fffu) << 13};
@@ -628,22 +630,22 @@ static inline float f16_to(uint16_t x)
     return u.f;
 }
 
-/* Read the `count` numbers of a tensor into x. */
-void stored_numbers(const Stored *s, real *x, size_t count)
+/* All numbers of a tensor in the order of the file, in new memory that free_reals releases. */
+real *stored_numbers(const Stored *s)
 {
+    real *x = allocate_reals(s->count);
     reader_seek(s->file, s->from);
-    if (s->type != F16) {
-        read_reals(s->file, x, count, s->type == BF16);
-        return;
-    }
-    uint16_t *half = reallocate(NULL, count, sizeof *half);
-    reader_get(s->file, half, count * sizeof *half);
-    for (size_t i = 0; i < count; i++) x[i] = f16_to(half[i]);
-    free(half);
+    if (s->type == F16) {
+        uint16_t *half = reallocate(NULL, s->count, sizeof *half);
+        reader_get(s->file, half, s->count * sizeof *half);
+        for (size_t i = 0; i < s->count; i++) x[i] = f16_to(half[i]);
+        free(half);
+    } else read_reals(s->file, x, s->count, s->type == BF16);
+    return x;
 }
 
-/* y(columns, rows) = x(rows, columns) transposed, in squares that the cache holds. */
-void matrix_turn(real *y, const real *x, size_t rows, size_t columns)
+/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. */
+void matrix_transpose(real *y, const real *x, size_t rows, size_t columns)
 {
     enum { SIDE = 32 };
     for (size_t i0 = 0; i0 < rows; i0 += SIDE)
@@ -653,21 +655,14 @@ void matrix_turn(real *y, const real *x, size_t rows, size_t columns)
                     y[j * rows + i] = x[i * columns + j];
 }
 
-/* Read one layer of a tensor to where the model has it. */
-void stored_load(const Stored *s, const Tensor *t, real *to)
+/* The first parameter of a tensor in the model. (Behind those of wte, padding may follow.) */
+real *stored_parameters(const Model *m, const Stored *s)
 {
-    if (!stored_transposed(t)) {
-        stored_numbers(s, to, t->size);
-        return;
-    }
-    real *turned = allocate_reals(t->size);
-    stored_numbers(s, turned, t->size);
-    matrix_turn(to, turned, (size_t)t->columns, (size_t)t->rows);
-    free_reals(turned);
+    return (&m->w.wte)[s->tensor] + (size_t)s->layer * m->tensors[s->tensor].size;
 }
 
 /* Check config.json against the shapes found in the weights, and take the number of heads from it,
- * which no shape tells. What is not mentioned is as in GPT-2. */
+ * which no shape tells. What it does not mention is as in GPT-2. */
 void config_read(Config *c, const char *path)
 {
     const struct { const char *key; char type; double number; const char *text; } must[] = {
@@ -698,172 +693,154 @@ void config_read(Config *c, const char *path)
     json_free(json);
 }
 
-/* The shape of a model in safetensors, padded as llm.c does: V to a multiple of 128. */
-Config config_complete(const Weights *w, const char *path)
+/* The shape of our model: that of the weights at path, with the number of heads, and padded as
+ * llm.c does, V to a multiple of 128. */
+Config config_complete(Config c, const char *path)
 {
-    Config c = w->c;
     char *config = file_beside(path, "config.json");
+    c.NH = c.C / 64;
     if (config) config_read(&c, config);
-    else if (c.C % 64) die("%s: config.json is not beside it, and with %d channels there is no "
-                           "telling the number of heads", path, c.C);
-    else {
-        c.NH = c.C / 64;
+    else if (c.C % 64 == 0)
         printf("%s: no config.json: taking heads of 64 channels, as in GPT-2: %d\n", path, c.NH);
-    }
+    else die("%s: no config.json is beside it to tell the number of heads, and %d channels are no "
+             "multiple of 64, the size of GPT-2's heads", path, c.C);
     c.Vp = (c.V + 127) / 128 * 128;
     config_check(c, config ? config : path);
     free(config);
     return c;
 }
 
-/* Die unless a head, if there is one, equals wte. */
-void head_check(const Weights *w, const real *wte, const char *path)
-{
-    size_t count = w->tensors[WTE].size;
-    if (!w->stored[HEAD][0].file) return;
-    real *head = allocate_reals(count);
-    stored_numbers(w->stored[HEAD], head, count);
-    for (size_t i = 0; i < count; i++)
-        if (head[i] != wte[i])
-            die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
-                "tensor for both", path, i, (double)head[i], (double)wte[i]);
-    free_reals(head);
-}
-
-/* Read a model from safetensors. */
+/* Read a model from safetensors. Dies if there is a head that differs from wte. */
 Model *safetensors_read(const char *path)
 {
     Weights w = weights_open(path);
-    Model *m = model_new(config_complete(&w, path));
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (w.tensors[i].layered ? w.c.L : 1); l++)
-            stored_load(&w.stored[i][l], &w.tensors[i], (&m->w.wte)[i] + l * w.tensors[i].size);
+    Model *m = model_new(config_complete(w.c, path));
+    for (const Stored *s = w.found.entry; s < w.found.entry + w.found.count; s++) {
+        if (s->tensor < 0) continue;                   /* a mask or a head */
+        const Tensor *t = &m->tensors[s->tensor];
+        real *x = stored_numbers(s), *to = stored_parameters(m, s);
+        if (stored_transposed(t)) matrix_transpose(to, x, (size_t)t->columns, (size_t)t->rows);
+        else memcpy(to, x, s->count * sizeof *x);
+        free_reals(x);
+    }
     params_check(m, path);
-    head_check(&w, m->w.wte, path);
+    const Stored *head = stored_find(&w, "lm_head.weight");
+    real *x = head ? stored_numbers(head) : NULL;
+    for (size_t i = 0; head && i < head->count; i++)
+        if (x[i] != m->w.wte[i])
+            die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
+                "tensor for both", path, i, (double)x[i], (double)m->w.wte[i]);
+    if (head) free_reals(x);
     weights_close(&w);
     return m;
 }
 
-int is_model_file(const char *path)
+/* Read a model from a file of safetensors, of llm.c or ours, or from a folder with safetensors. */
+Model *model_import(const char *path)
 {
     int32_t magic = 0;
-    Reader r = reader_open(path);
-    if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
-    reader_close(&r);
-    return magic == MODEL_MAGIC;
-}
-
-void vocabulary_import(const char *vocab, const char *merges, const char *out)
-{
-    Tokenizer *t = vocabulary_read(vocab, merges);
-    tokenizer_write(t, out);
-    printf("%s: %d tokens, end of text %d\n", out, t->count, t->end_of_text);
-    tokenizer_free(t);
-}
-
-/* Import a model: a file, or a folder's; also its vocabulary, if the folder has one. */
-void model_import(const char *path, const char *out)
-{
-    int folder = is_folder(path);
-    char *file = folder ? file_beside(path, "model.safetensors") : format("%s", path);
+    char *file = is_folder(path) ? file_beside(path, "model.safetensors") : format("%s", path);
     if (!file) file = file_beside(path, "model.safetensors.index.json");
     if (!file)
         die("%s: has neither model.safetensors nor model.safetensors.index.json; other formats "
             "must first be saved as these", path);
-    Model *m = is_model_file(file) ? model_read(file) : safetensors_read(file);
-    Config c = m->c;
-    model_write(m, out, given.bf16);
-    printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, vocabulary "
-           "%d, %s\n", out, (double)(m->count - (size_t)(c.Vp - c.V) * c.C) / 1e6, c.L, c.NH, c.C,
-           c.T, c.V, given.bf16 ? "bf16" : "fp32");
-    char *vocab = folder ? file_beside(path, "vocab.json") : NULL;
-    char *merges = folder ? file_beside(path, "merges.txt") : NULL;
-    if (vocab && merges) {
-        int length = (int)strlen(out) - (ends_with(out, ".bin") ? 4 : 0);
-        char *tokenizer = format("%.*s_tokenizer.bin", length, out);
-        vocabulary_import(vocab, merges, tokenizer);
-        free(tokenizer);
-    }
-    free(file), free(vocab), free(merges);
-    model_free(m);
+    Reader r = reader_open(file);
+    if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
+    reader_close(&r);
+    Model *m = magic == MODEL_MAGIC ? model_read(file) : safetensors_read(file);
+    free(file);
+    return m;
 }
 
+/* The vocabulary in a model's folder; NULL, and a line that says what to do, if there is none. */
+Tokenizer *folder_vocabulary(const char *folder)
+{
+    char *vocab = file_beside(folder, "vocab.json"), *merges = file_beside(folder, "merges.txt");
+    Tokenizer *t = vocab && merges ? vocabulary_read(vocab, merges) : NULL;
+    if (!t)
+        printf("%s: no vocabulary is imported, vocab.json and merges.txt are not both there. If "
+               "the model's is GPT-2's own, use data/gpt2_tokenizer.bin. Else AutoTokenizer"
+               ".from_pretrained(FOLDER).backend_tokenizer.model.save(FOLDER) in Python makes the "
+               "two of tokenizer.json\n", folder);
+    free(vocab), free(merges);
+    return t;
+}
+
+/* Import two files of a vocabulary; or a model, and the vocabulary if that is in its folder. */
 int command_import(int words, char **word)
 {
     if (words < 1 || words > 2)
         die_usage("import: expected a file or folder, or vocab.json and merges.txt");
-    if (!given.out) die_usage("import: expected --out, the file to write");
-    if (words == 2) vocabulary_import(word[0], word[1], given.out);
-    else model_import(word[0], given.out);
+    if (!prep.out) die_usage("import: expected --out, the file to write");
+    Model *m = words == 1 ? model_import(word[0]) : NULL;
+    Tokenizer *t = !m ? vocabulary_read(word[0], word[1])
+                 : is_folder(word[0]) ? folder_vocabulary(word[0]) : NULL;
+    int length = (int)strlen(prep.out) - (m && ends_with(prep.out, ".bin") ? 4 : 0);
+    char *path = format("%.*s%s", length, prep.out, m ? "_tokenizer.bin" : "");
+    writers_begin();
+    if (t) {
+        tokenizer_write(t, path);
+        printf("%s: %d tokens, end of text %d\n", path, t->count, t->end_of_text);
+    }
+    if (m) {
+        Config c = m->c;
+        double millions = (double)(m->count - (size_t)(c.Vp - c.V) * c.C) / 1e6;
+        model_write(m, prep.out, prep.bf16);
+        printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, "
+               "vocabulary %d, %s\n", prep.out, millions, c.L, c.NH, c.C, c.T, c.V,
+               prep.bf16 ? "bf16" : "fp32");
+        if (t && t->count != c.V)
+            printf("these cannot be used together: %d tokens, vocabulary %d\n", t->count, c.V);
+        model_free(m);
+    }
+    writers_commit();
+    if (t) tokenizer_free(t);
+    free(path);
     return 0;
 }
 
 /* ================================================================================================
  * 5. Export
  *
- * A folder as transformers writes it. The header is put together first, with the same loops that
- * then write the data, and filled with blanks to a multiple of 8 bytes.
+ * A folder as transformers writes it. The list of tensors that is printed as the header of
+ * model.safetensors then also directs the writing of the data.
  */
 
-/* The header of a safetensors file, in new memory. */
-char *safetensors_header(const Tensor tensors[TENSORS], int layers, int bf16, size_t *size)
-{
-    char *text;
-    size_t at = 0, shape[2];
-    FILE *file = open_memstream(&text, size);
-    if (!file) die("out of memory");
-    fprintf(file, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (tensors[i].layered ? layers : 1); l++) {
-            size_t end = at + tensors[i].size * (bf16 ? 2 : 4);
-            int dims = stored_shape(&tensors[i], shape);
-            fprintf(file, ",\"transformer.");
-            fprintf(file, tensors[i].name, l);
-            fprintf(file, "\":{\"dtype\":\"%s\",\"shape\":[%zu", bf16 ? "BF16" : "F32", shape[0]);
-            if (dims == 2) fprintf(file, ",%zu", shape[1]);
-            fprintf(file, "],\"data_offsets\":[%zu,%zu]}", at, end);
-            at = end;
-        }
-    fputc('}', file);
-    while (ftell(file) % 8) fputc(' ', file);
-    if (fclose(file) != 0) die("out of memory");
-    return text;
-}
-
-/* Write one layer of a tensor. */
-void stored_save(Writer *w, const Tensor *t, const real *from, int bf16)
-{
-    if (!stored_transposed(t)) {
-        write_reals(w, from, t->size, bf16);
-        return;
-    }
-    real *turned = allocate_reals(t->size);
-    matrix_turn(turned, from, (size_t)t->rows, (size_t)t->columns);
-    write_reals(w, turned, t->size, bf16);
-    free_reals(turned);
-}
-
+/* Write model.safetensors; spaces fill its header up to a multiple of 8 bytes. */
 void safetensors_write(const Model *m, const char *folder, int bf16)
 {
     Config c = m->c;
-    Tensor tensors[TENSORS];
-    size_t size;
-    c.Vp = c.V;                                        /* the padding is not theirs */
-    tensors_describe(c, tensors);
-    char *header = safetensors_header(tensors, c.L, bf16, &size);
+    Text header = {0};
+    c.Vp = c.V;                                        /* the file has no padding */
+    StoredList list = stored_expected(c, bf16 ? BF16 : F32);
+    text_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (const Stored *s = list.entry; s < list.entry + list.count; s++)
+        text_print(&header, ",\"transformer.%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
+                   "\"data_offsets\":[%zu,%zu]}", s->name, number_types[s->type].name, s->shape,
+                   s->from, s->to);
+    text_add(&header, "}       ", 1 + (7 - header.size % 8));
     Writer *w = writer_in(folder, "model.safetensors");
-    writer_put(w, &(uint64_t){size}, 8);
-    writer_put(w, header, size);
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (tensors[i].layered ? c.L : 1); l++)
-            stored_save(w, &tensors[i], (&m->w.wte)[i] + l * tensors[i].size, bf16);
+    writer_put(w, &(uint64_t){header.size}, 8);
+    writer_put(w, header.bytes, header.size);
+    for (const Stored *s = list.entry; s < list.entry + list.count; s++) {
+        const Tensor *t = &m->tensors[s->tensor];
+        real *x = stored_parameters(m, s), *transposed = NULL;
+        if (stored_transposed(t)) {
+            transposed = allocate_reals(s->count);
+            matrix_transpose(transposed, x, (size_t)t->rows, (size_t)t->columns);
+        }
+        write_reals(w, transposed ? transposed : x, s->count, bf16);
+        if (transposed) free_reals(transposed);
+    }
     writer_close(w);
-    free(header);
+    free(header.bytes);
+    stored_free(&list);
 }
 
-/* The small files that tell transformers what the large ones are. */
+/* Write the small files that tell transformers what the large ones are. */
 void configs_write(const Config *c, const Tokenizer *t, const char *folder, int bf16)
 {
+    static const char *const special[] = {"bos_token", "eos_token", "unk_token"};
     int end = t->end_of_text;
     char word[WORD];
     size_t size = word_from_token(word, t, end);
@@ -881,7 +858,7 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
     w = writer_in(folder, "tokenizer_config.json");
     writer_print(w, "{\"tokenizer_class\": \"GPT2Tokenizer\", \"model_max_length\": %d", c->T);
     for (int i = 0; i < 3; i++) {
-        writer_print(w, ", \"%s_token\": ", i == 0 ? "bos" : i == 1 ? "eos" : "unk");
+        writer_print(w, ", \"%s\": ", special[i]);
         json_write_string(w->file, word, size);
     }
     writer_print(w, ", \"add_prefix_space\": false}\n");
@@ -891,18 +868,20 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
 int command_export(int words, char **word)
 {
     if (words != 1) die_usage("export: expected one model file");
-    if (!given.out) die_usage("export: expected --out, the folder to write");
-    Tokenizer *t = tokenizer_read(given.tokenizer);
+    if (!prep.out) die_usage("export: expected --out, the folder to write");
+    Tokenizer *t = tokenizer_read(prep.tokenizer);
     Model *m = model_read(word[0]);
     if (t->count != m->c.V)
-        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", given.tokenizer,
+        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", prep.tokenizer,
             t->count, word[0], m->c.V);
-    make_folder(given.out);
-    configs_write(&m->c, t, given.out, given.bf16);
-    vocabulary_write(t, given.out);
-    safetensors_write(m, given.out, given.bf16);
+    make_folder(prep.out);
+    writers_begin();
+    configs_write(&m->c, t, prep.out, prep.bf16);
+    vocabulary_write(t, prep.out);
+    safetensors_write(m, prep.out, prep.bf16);
+    writers_commit();
     printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
-           "merges.txt, tokenizer_config.json\n", given.out, given.bf16 ? "BF16" : "F32");
+           "merges.txt, tokenizer_config.json\n", prep.out, prep.bf16 ? "BF16" : "F32");
     tokenizer_free(t);
     model_free(m);
     return 0;
@@ -911,99 +890,65 @@ int command_export(int words, char **word)
 /* ================================================================================================
  * 6. Download
  *
- * The user's own curl fetches a file under a temporary name; what has arrived stays there if the
- * connection breaks, and the next try goes on from it. A file gets its name when it is checked: a
- * safetensors file tells its own size, and a model must have the shape that was asked for.
+ * The user's own curl fetches one file, under a temporary name until it is complete. When the
+ * connection breaks, the next try, or the next run of this command, goes on from what has arrived.
+ * The file is then imported like any other and removed.
  */
 
-typedef struct { const char *name, *folder, *size; Config c; int megabytes; } Published;
-
-const Published published[] = {
-    /* name    at the address  ours     T     V      L  NH     C  Vp    MB */
-    {"small",  "gpt2",         "124M",  {1024, 50257, 12, 12,  768, 50257},  548},
-    {"medium", "gpt2-medium",  "355M",  {1024, 50257, 24, 16, 1024, 50257}, 1520},
-    {"large",  "gpt2-large",   "774M",  {1024, 50257, 36, 20, 1280, 50257}, 3247},
-    {"xl",     "gpt2-xl",      "1558M", {1024, 50257, 48, 25, 1600, 50257}, 6432},
-    {0}
+const struct { const char *name, *address, *size; int layers, megabytes; } published[] = {
+    {"small", "gpt2", "124M", 12, 548},         {"medium", "gpt2-medium", "355M", 24, 1520},
+    {"large", "gpt2-large", "774M", 36, 3247},  {"xl", "gpt2-xl", "1558M", 48, 6432}
 };
 
-off_t file_size(const char *path)
-{
-    struct stat status;
-    return stat(path, &status) == 0 ? status.st_size : 0;
-}
-
-/* Let curl fetch url to path, from where an earlier try ended, as long as each try gets further. */
+/* Fetch url to the file at path, going on from what is there. Only https and the protocol that the
+ * url names are allowed, also where the server sends us elsewhere. Rejected: curl's --retry, which
+ * begins each try where the first one began and so throws away what has arrived in between. */
 void curl(const char *url, const char *path)
 {
-    enum { CANNOT_RESUME = 33, NO_PROGRAM = 127, ENDED = 128 };   /* 33 is curl's, then ours */
-    char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--retry", "3",
-                     "--connect-timeout", "30", "--speed-limit", "1", "--speed-time", "60",
-                     "--continue-at", "-", "--output", (char *)path, "--url", (char *)url, NULL};
-    off_t before = file_size(path), now;
-    for (int status, anew = 0; (status = run_program(words)) != 0; before = now) {
-        now = file_size(path);
+    enum { TRIES = 5, REFUSED = 22, CANNOT_RESUME = 33, NO_PROGRAM = 127, KILLED = 128 };
+    char *protocols = format("=https,%.*s", (int)strcspn(url, ":"), url);
+    char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--create-dirs", "--proto",
+                     protocols, "--connect-timeout", "30", "--speed-limit", "1",
+                     "--speed-time", "60", "--continue-at", "-",
+                     "--output", (char *)path, "--url", (char *)url, NULL};
+    for (int status, tries = 1; (status = run_program(words)) != 0; tries++) {
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);
-        if (status == CANNOT_RESUME && !anew++) unlink(path), now = 0;
-        else if (now <= before || status == ENDED)
+        if (status == CANNOT_RESUME) unlink(path);
+        if (status == REFUSED || status == KILLED || tries == TRIES)
             die("%s: curl ended with status %d; run this again to go on with what has arrived in "
                 "%s, or remove that to begin anew", url, status, path);
         fprintf(stderr, "curl ended with status %d, trying again\n", status);
         sleep(1);
     }
-}
-
-/* Fetch url to path unless it is there. If the check, which dies, finds something else, it is
- * removed like any unfinished file. */
-void fetch(const char *url, const char *path, const Published *p)
-{
-    Writer arrived = {.path = (char *)path, .temporary = format("%s.partial", path)};
-    if (access(path, F_OK) != 0) {
-        printf("%s\n", url);
-        curl(url, arrived.temporary);
-        arrived.next = open_writers;
-        open_writers = &arrived;
-        if (ends_with(path, ".json")) json_free(json_file(arrived.temporary));
-        else {
-            Weights w = weights_open(arrived.temporary);
-            if (w.c.V != p->c.V || w.c.T != p->c.T || w.c.L != p->c.L || w.c.C != p->c.C)
-                die("%s: expected GPT-2 %s, %d layers of %d channels, found another model", url,
-                    p->name, p->c.L, p->c.C);
-            weights_close(&w);
-        }
-        open_writers = arrived.next;
-        if (rename(arrived.temporary, path) != 0) die("%s: %s", path, strerror(errno));
-    }
-    free(arrived.temporary);
+    free(protocols);
 }
 
 int command_gpt2(int words, char **word)
 {
-    static const char *const names[] = {"config.json", "model.safetensors"};
     const char *name = words ? word[0] : "small";
-    const Published *p = published;
-    while (p->name && strcmp(p->name, name)) p++;
-    if (words > 1 || !p->name) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
-                                         words > 1 ? word[1] : name);
-    char *out = given.out ? format("%s", given.out) : format("data/gpt2_%s.bin", p->size);
+    size_t i = 0, most = sizeof published / sizeof *published;
+    while (i < most && strcmp(published[i].name, name)) i++;
+    if (words > 1 || i == most) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
+                                          words > 1 ? word[1] : name);
+    char *out = prep.out ? format("%s", prep.out) : format("data/gpt2_%s.bin", published[i].size);
+    char *file = format("%s.safetensors", out), *partial = format("%s.partial", file);
+    char *url = format("%s/%s/resolve/main/model.safetensors", prep.url, published[i].address);
     if (access(out, F_OK) == 0) die("%s is there already; remove it to fetch it again", out);
-    char *folder = format("%s.download", out), *path[2];
-    make_folder(folder);
-    printf("GPT-2 %s: %d MB to fetch, by way of %s\n", p->name, p->megabytes, folder);
-    for (int i = 0; i < 2; i++) {
-        char *url = format("%s/%s/resolve/main/%s", given.url, p->folder, names[i]);
-        path[i] = format("%s/%s", folder, names[i]);
-        fetch(url, path[i], p);
-        free(url);
+    if (access(file, F_OK) != 0) {
+        printf("%s: %d MB to fetch\n", url, published[i].megabytes);
+        curl(url, partial);
+        if (rename(partial, file) != 0) die("%s: %s", file, strerror(errno));
     }
-    model_import(folder, out);
-    for (int i = 0; i < 2; i++) {
-        unlink(path[i]);
-        free(path[i]);
-    }
-    rmdir(folder);
-    free(folder), free(out);
+    printf("%s has arrived; if it is refused, remove it\n", file);
+    Weights w = weights_open(file);
+    if (w.c.L != published[i].layers)
+        die("%s: expected %d layers, found %d", file, published[i].layers, w.c.L);
+    weights_close(&w);
+    prep.out = out;
+    command_import(1, &file);
+    unlink(file);
+    free(out), free(file), free(partial), free(url);
     return 0;
 }
 
@@ -1443,7 +1388,7 @@ typedef struct { double *loss, *count, *right, *exact, tokens, time; } Answers;
 
 void answers_free(Answers *a) { free(a->loss), free(a->right), free(a->exact); }
 
-/* Ask model m for the n examples, behind `shots` if given. */
+/* Ask model m for the n examples, behind `shots` if prep. */
 Answers answers_of(Model *m, Tokenizer *t, const Item *d, int n, const Tokens *shots, int T)
 {
     Labelled l = labels_find(d, n);
@@ -1695,7 +1640,6 @@ int command_classify(int words, char **word)
 enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };
 const char *const drop_names[] = {"--drop-errors", "--drop-duplicates", "--drop-near",
                                   "--drop-conflicts", "--drop-long"};
-int drops[NOTES + 1];            /* set by those options: leave such rows out */
 
 #define FINDINGS(X)                                                                              \
     X(NOT_UTF8,     ERRORS,     "not UTF-8")                                                     \
@@ -1743,7 +1687,7 @@ int finding_add(Example *e, int kind, int column, const char *form, ...)
 {
     va_list args;
     int n = findings[kind].count++;
-    e->dropped |= drops[findings[kind].group];
+    e->dropped |= prep.drop[findings[kind].group];
     if (n >= FIRST) return 0;
     Text text = {0};
     char *what;
@@ -2310,16 +2254,10 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
 
 /* ---- the report ---- */
 
-struct {
-    const char *out, *tokenizer, *model;
-    double val, augment[3];
-    int seed, context, shots;
-} wish;
-
 /* The token file of one side: <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
 Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 {
-    Tokens t = {.path = format("%s_%s.bin", wish.out, validation ? "val" : "train"), .examples = 1};
+    Tokens t = {.path = format("%s_%s.bin", prep.out, validation ? "val" : "train"), .examples = 1};
     size_t room = 1;
     for (const Example *e = x->row; e < x->row + x->count; e++) room += e->tokens.size + 1;
     t.ids = allocate(room, sizeof *t.ids);
@@ -2341,7 +2279,7 @@ void report_findings(Writer *records)
 {
     Table all = {.title = "Findings"}, places = {.title = "Where"};
     for (int k = 0; k < KINDS; k++) {
-        int group = findings[k].group, drop = drops[group];
+        int group = findings[k].group, drop = prep.drop[group];
         if (!findings[k].count) continue;
         if (!all.rows) table_row(&all, "finding\trows\twhat was done");
         if (!places.rows) table_row(&places, "the first of each");
@@ -2456,8 +2394,8 @@ void report_lengths(const Examples *x, Writer *records)
 /* The places in rows of a batch that an epoch takes, if every example is padded, and packed. */
 void report_packing(const Tokens *train, int end_of_text, Writer *records)
 {
-    DataLoader feed = loader_new(train, wish.context, end_of_text, 0, 0, 0);
-    double tokens = 0, longest = 0, n = feed.count, T = wish.context;
+    DataLoader feed = loader_new(train, prep.context, end_of_text, 0, 0, 0);
+    double tokens = 0, longest = 0, n = feed.count, T = prep.context;
     for (int i = 0; i < feed.count; i++) {
         tokens += feed.file_order[i].length;
         longest = fmax(longest, feed.file_order[i].length);
@@ -2495,11 +2433,11 @@ double measured_step(Model *m, const Tokens *train, int end_of_text, int batch, 
 void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
     enum { BATCH = 4 };
-    Model *m = model_read(wish.model);
-    int T = min_int(wish.context, m->c.T);
+    Model *m = model_read(prep.model);
+    int T = min_int(prep.context, m->c.T);
     if (m->c.V != tokenizer->count)
-        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", wish.model,
-            m->c.V, wish.tokenizer, tokenizer->count);
+        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", prep.model,
+            m->c.V, prep.tokenizer, tokenizer->count);
     DataLoader feed = loader_new(train, T, tokenizer->end_of_text, 0, 0, 0);
     double step = measured_step(m, train, tokenizer->end_of_text, BATCH, T);
     double steps = ceil((double)feed.rows / BATCH);
@@ -2523,45 +2461,19 @@ void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokeni
     int n = 0;
     for (int i = 0; i < x->count; i++) n += !x->row[i].dropped && !x->row[i].validation;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
-    double tokens = (double)train->count, shots = wish.shots * tokens / n;
-    Table t = {.title = "Cost", .note = wish.model ? NULL : "--model FILE adds memory and minutes"};
+    double tokens = (double)train->count, shots = prep.shots * tokens / n;
+    Table t = {.title = "Cost", .note = prep.model ? NULL : "--model FILE adds memory and minutes"};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
     table_row(&t, "epochs to begin with\t%d", epochs);
-    if (wish.model) report_model_cost(&t, train, tokenizer, epochs);
-    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", wish.shots, shots);
+    if (prep.model) report_model_cost(&t, train, tokenizer, epochs);
+    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, shots);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
               ceil(3 * tokens * epochs / shots));
     table_done(&t, records);
 }
 
 /* ---- the command ---- */
-
-const char examples_usage[] =
-    "usage: ./prepare examples FILE... --out data/NAME\n"
-    "FILE is .jsonl, each line {\"messages\": [{\"role\", \"content\"}, ...]} or {\"prompt\",\n"
-    "\"completion\"}; or .csv or .tsv with columns prompt and completion, or text and label.";
-
-const Option examples_options[] = {
-    /* name             kind value               initial, min, max, command, help */
-    {"out",             's', &wish.out,          NULL, 0, 0, "e", "beginning of the files' names"},
-    {"tokenizer",       's', &wish.tokenizer,    "data/gpt2_tokenizer.bin", 0, 0, "e", "its file"},
-    {"val",             'f', &wish.val,          "0.1", 0, 0.9, "e", "share for validation"},
-    {"seed",            'i', &wish.seed,         "1", 0, 1e9, "e", "of all that is random"},
-    {"context",         'i', &wish.context,      "1024", 2, 1e6, "e", "tokens a model can see"},
-    {"model",           's', &wish.model,        NULL, 0, 0, "e", "whose cost is measured"},
-    {"shots",           'i', &wish.shots,        "4", 1, 1e3, "e", "examples in a prompt instead"},
-    {"drop-errors",     '!', &drops[ERRORS],     NULL, 0, 0, "e", "leave rows with errors out"},
-    {"drop-duplicates", '!', &drops[DUPLICATES], NULL, 0, 0, "e", "keep the first of equal rows"},
-    {"drop-near",       '!', &drops[NEAR],       NULL, 0, 0, "e", "keep the first of similar rows"},
-    {"drop-conflicts",  '!', &drops[CONFLICTS],  NULL, 0, 0, "e", "no prompt with two answers"},
-    {"drop-long",       '!', &drops[LONG],       NULL, 0, 0, "e", "no row beyond the context"},
-    {"augment-case",    'f', &wish.augment[CASE], "0", 0, 1, "e",
-     "share of training rows to repeat, what the user says in small letters or capitals"},
-    {"augment-typos",   'f', &wish.augment[TYPOS], "0", 0, 1, "e", "... with typing errors"},
-    {"augment-drop",    'f', &wish.augment[DROP], "0", 0, 1, "e", "... with words left out"},
-    {0}
-};
 
 /* Encode the rows and find what can be found before the split; returns how many are kept. */
 int examine(Examples *x, Tokenizer *t)
@@ -2570,9 +2482,9 @@ int examine(Examples *x, Tokenizer *t)
     for (Example *e = x->row; e < x->row + x->count; e++) {
         e->tokens = turns_encode(t, e->turns, e->count);
         int inputs = (int)e->tokens.size + 1;                  /* with the end of text before it */
-        if (inputs > wish.context)
+        if (inputs > prep.context)
             finding_add(e, TOO_LONG, 0, "%d tokens, the first %d of which are never seen", inputs,
-                  inputs - wish.context);
+                  inputs - prep.context);
     }
     if (x->count) find_frame(x);
     find_repeated(x);
@@ -2589,8 +2501,8 @@ int augment_examples(Examples *x, Tokenizer *t)
     for (int how = CASE; how <= DROP; how++)
         for (int i = 0; i < originals; i++) {
             Example copy, e = x->row[i];
-            uint64_t key = random_key(random_key((uint64_t)wish.seed, how + 1u), (uint64_t)i);
-            if (e.dropped || e.validation || random_uniform(key, 0) >= wish.augment[how]) continue;
+            uint64_t key = random_key(random_key((uint64_t)prep.seed, how + 1u), (uint64_t)i);
+            if (e.dropped || e.validation || random_uniform(key, 0) >= prep.augment[how]) continue;
             if (!augment(&copy, &e, x, how, key)) continue;
             copy.tokens = turns_encode(t, copy.turns, copy.count);
             examples_add(x, &copy, 1);
@@ -2602,7 +2514,7 @@ int augment_examples(Examples *x, Tokenizer *t)
 /* Split, add changed copies, and say what there is. */
 void report_all(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
 {
-    int moved = split_examples(x, wish.val, random_key((uint64_t)wish.seed, 0));
+    int moved = split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
     int copies = augment_examples(x, t);
     for (int s = 0; s < 2; s++) side[s] = tokens_of(x, s, t->end_of_text);
     report_examples(x, side, copies, moved, records);
@@ -2612,32 +2524,31 @@ void report_all(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
     report_cost(&side[0], x, t, records);
 }
 
-int command_examples(int argc, char **argv)
+int command_examples(int files, char **argv)
 {
-    int files = options_parse(examples_options, 'e', examples_usage, argc, argv);
     Examples x = {0};
     Tokens side[2] = {{0}};
     if (files == 0) die_usage("examples: expected the files to read");
-    if (!wish.out) die_usage("examples: expected --out data/NAME");
-    Tokenizer *t = tokenizer_for_tokens(wish.tokenizer);
-    char *path = format("%s_report.jsonl", wish.out);
+    if (!prep.out) die_usage("examples: expected --out data/NAME");
+    Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
+    char *path = format("%s_report.jsonl", prep.out);
     Writer *records = writer_open(path);           /* until it is closed, nothing is written */
     for (int i = 0; i < files; i++) read_examples(&x, argv[i]);
     int errors = x.lines - x.count, kept = examine(&x, t);
     if (kept) report_all(&x, side, t, records);
     report_findings(records);
-    if (errors && !drops[ERRORS])
+    if (errors && !prep.drop[ERRORS])
         die("%d of %d rows have errors, and nothing is written; mend them, or leave them out with "
             "--drop-errors", errors, x.lines);
     if (!kept) die("%s: no examples are left, and nothing is written", argv[0]);
-    if (wish.val > 0 && side[1].count == 1)
+    if (prep.val > 0 && side[1].count == 1)
         die("no row can be validated: there are too few, or all have copies (--drop-duplicates, "
             "--drop-near); to do without, --val 0");
-    if (wish.val > 0) tokens_write(&side[1]);
+    if (prep.val > 0) tokens_write(&side[1]);
     else unlink(side[1].path);                     /* of other data, it would mislead */
     tokens_write(&side[0]);
     writer_close(records);
-    printf("\n%s, %s_val.bin and %s are written\n", side[0].path, wish.out, path);
+    printf("\n%s, %s_val.bin and %s are written\n", side[0].path, prep.out, path);
     for (int s = 0; s < 2; s++) tokens_free(&side[s]), free((char *)side[s].path);
     for (int i = 0; i < x.count; i++) example_free(&x.row[i]);
     free(x.row), free(path);
@@ -3368,23 +3279,35 @@ int command_search(int count, char **words)
  * 11. Command line
  */
 
+/* Commands by letter: t text, i import, e export, g gpt2, x examples, r report. */
 const Option prepare_options[] = {
-    /* name      kind value              initial  min  max        commands  help */
-    {"out",       's', &given.out,       NULL,    0,   0,         "tieg", "what to write"},
-    {"tokenizer", 's', &given.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "te", "vocabulary"},
-    {"val",       'f', &given.val,       "0.1",   0,   1,         "t", "share for validation"},
-    {"seed",      'i', &given.seed,      "1",     0,   INT32_MAX, "t", "what chooses that share"},
-    {"bf16",      '!', &given.bf16,      NULL,    0,   0,         "ieg", "2 bytes a number, not 4"},
-    {"url",       's', &given.url, "https://huggingface.co/openai-community", 0, 0, "g",
+    {"out", 's', &prep.out, NULL, 0, 0, "tiegx", "what to write: data/NAME, a file or a folder"},
+    {"tokenizer", 's', &prep.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tex", "vocabulary"},
+    {"val", 'f', &prep.val, "0.1", 0, 1, "tx", "share for validation"},
+    {"seed", 'i', &prep.seed, "1", 0, INT32_MAX, "tx", "of everything random"},
+    {"bf16", '!', &prep.bf16, NULL, 0, 0, "ieg", "2 bytes a number, not 4"},
+    {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
+    {"context", 'i', &prep.context, "1024", 2, 1e6, "x", "tokens a model can see"},
+    {"model", 's', &prep.model, NULL, 0, 0, "x", "model file whose cost is measured"},
+    {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
+    {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
+    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x", "keep the first of equal rows"},
+    {"drop-near", '!', &prep.drop[NEAR], NULL, 0, 0, "x", "keep the first of similar rows"},
+    {"drop-conflicts", '!', &prep.drop[CONFLICTS], NULL, 0, 0, "x", "no prompt with two answers"},
+    {"drop-long", '!', &prep.drop[LONG], NULL, 0, 0, "x", "no row beyond the context"},
+    {"augment-case", 'f', &prep.augment[CASE], "0", 0, 1, "x",
+     "share of training rows to repeat, what the user says in small letters or capitals"},
+    {"augment-typos", 'f', &prep.augment[TYPOS], "0", 0, 1, "x", "... with typing errors"},
+    {"augment-drop", 'f', &prep.augment[DROP], "0", 0, 1, "x", "... with words left out"},
     {0}
 };
 
 /* One row, one command: called with the words that are not options. */
 typedef struct {
     const char *name;
-    char letter;                 /* in the table of options; 0: it parses its words itself */
-    const Option *options;
+    char letter;                 /* in the table of options */
+    const Option *options;       /* NULL: it parses its words itself */
     int (*run)(int words, char **word);
     const char *usage;
 } Command;
@@ -3399,9 +3322,10 @@ const Command prepare_commands[] = {
      "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained"},
     {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
-    {"examples", 0, NULL, command_examples,
-     "./prepare examples FILE... --out data/NAME    rows to learn from, JSONL or CSV"},
-    {"report", 0, NULL, command_report,
+    {"examples", 'x', prepare_options, command_examples,
+     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\" or\n"
+     "    \"prompt\" and \"completion\"; .csv or .tsv with columns of these names or text and label"},
+    {"report", 'r', prepare_options, command_report,
      "./prepare report FOLDER                       a page of what a run has recorded"},
     {"eval", 'e', options, command_eval,
      "./prepare eval --model M --data D             loss and labels of held-out data, with intervals"},
@@ -3429,8 +3353,8 @@ int main(int argc, char **argv)
         return help ? 0 : 2;
     }
     opt.program = argv[0];
-    if (!c->letter) return c->run(argc - 2, argv + 2);
-    int words = options_parse(c->options, c->letter, c->usage, argc - 2, argv + 2);
+    int words = argc - 2;
+    if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     if (opt.threads) use_threads(opt.threads);
     int status = c->run(words, argv + 2);
     if (fflush(stdout) != 0 || ferror(stdout)) die("standard output cannot be written");

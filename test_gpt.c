@@ -1588,6 +1588,7 @@ static const struct { const char *name, *from; long at; int32_t value; long long
     {"count_train.bin", "d_train.bin", 8, INT32_MAX, 0},
     {"hf/short", "hf/model.safetensors", -1, 0, -1}, {"hf/long", "hf/model.safetensors", -1, 0, 1},
     {"hf/4GB", "hf/model.safetensors", 4, 1, 0},     {"hf/json", "hf/model.safetensors", 8, 0, 0},
+    {"hf/unknown", "hf/model.safetensors", 222, 0x395f6e6c, 0},   /* ln_1 becomes ln_9 */
     {"hf/2^63", "hf/model.safetensors", 4, INT32_MIN, 0}};
 
 #define F32(name, shape, at) \
@@ -1606,7 +1607,7 @@ static const struct { const char *name, *header; int bytes; } hostile[] = {
     {"overlap", "{" F32("wte.weight", "[1]", "[0,4]") ","
                 F32("wpe.weight", "[1]", "[0,4]") "}", 4},
     {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
-    {"unknown", "{" F32("name", "[1]", "[0,4]") "}", 4}};
+    {"other", "{" F32("name", "[1]", "[0,4]") "}", 4}};
 
 /* Write two parts into a scratch file. */
 void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
@@ -1645,9 +1646,11 @@ void good_files(void)
     for (int i = 0; i < 6000; i++) text[i] = "aeinorst ,"[below(10, 1, i)];
     memcpy(text + 3000, "\n<|endoftext|>\n", 15);
     write_file("text.txt", text, sizeof text, "", 0);
-    for (int count = 300; count < 302; count++) {
+    for (int count = 301; count > 299; count--) {
         Tokenizer *t = tokenizer_train(text, sizeof text, count);
         tokenizer_write(t, scratch(count == 300 ? "t" : "t301"));
+        memcpy(t->bytes + t->start[257], t->bytes + t->start[256], 2);
+        tokenizer_write(t, scratch("t_same"));
         tokenizer_free(t);
     }
     Model *m = random_model(tiny, INFERENCE, 1, 0);
@@ -1660,7 +1663,31 @@ void good_files(void)
     write_file("few_train.bin", header, sizeof header, ids, 20);
     mkdir(scratch("o"), 0777);
     for (int i = 0; i < 4; i++) write_file(results[i], "kept", 4, "", 0);
-    free(shell("\"$here\"/prepare export m --tokenizer t --out hf"));
+    free(shell("\"$here\"/prepare export m --tokenizer t --out hf; cp -r hf old; "
+               "rm old/vocab.json; mkdir old/vocab.json p_val.bin q_train.bin r_tokenizer.bin; "
+               "for f in p_train.bin q_val.bin r old/*.json; do [ -d $f ] || echo old > $f; done"));
+}
+
+/* Write hf/NAME: hf/model.safetensors with a head, which is wte but for `change` at its end. */
+void write_head(const char *name, float change)
+{
+    size_t size, wte = 300 * 8 * sizeof(float);
+    char *file = read_file(scratch("hf/model.safetensors"), &size), *header = file + 8;
+    uint64_t length;
+    memcpy(&length, file, 8);
+    char *data = header + length, *end = data, *head = memcpy(allocate(wte, 1), data, wte);
+    float last;
+    while (end[-1] != '}') end--;
+    memcpy(&last, head + wte - 4, 4), last += change, memcpy(head + wte - 4, &last, 4);
+    char *longer = format("%.*s," F32("lm_head.weight", "[300,8]", "[%zu,%zu]") "}",
+                          (int)(end - 1 - header), header, (size_t)(file + size - data),
+                          (size_t)(file + size - data) + wte);
+    Text all = {0};
+    text_add(&all, (char *)&(uint64_t){strlen(longer)}, 8);
+    text_add(&all, longer, strlen(longer));
+    text_add(&all, data, (size_t)(file + size - data));
+    write_file(name, all.bytes, all.size, head, wte);
+    free(file), free(head), free(longer), free(all.bytes);
 }
 
 void bad_folder(void)
@@ -1678,6 +1705,7 @@ void bad_folder(void)
         write_file(damages[i].name, file, left > 0 ? left : 0, "more", longer > 0 ? longer : 0);
         free(file);
     }
+    write_head("hf/head", 1e-3f);
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         uint64_t length = strlen(hostile[i].header);
         char name[40], body[400] = {0};
@@ -1795,12 +1823,14 @@ static const Bad bad_safetensors[] = {
     {IMPORT "backwards", 1, "bytes 4 to 0"},
     {IMPORT "minus", 1, "expected a whole number, found -1"},
     {IMPORT "overflow", 1, "too large for any file"},
-    {IMPORT "shape", 1, "needs 16 bytes, it has 4"},
+    {IMPORT "shape", 1, "its shape needs 16"},
     {IMPORT "type", 1, "the type 'F7' is unknown"},
     {IMPORT "twice", 1, "'wte.weight' is there twice"},
     {IMPORT "overlap", 1, "two tensors"},
     {IMPORT "gap", 1, "belong to no tensor"},
-    {IMPORT "unknown", 1, "GPT-2 has no tensor 'name'"},
+    {IMPORT "other", 1, "this is no GPT-2"},
+    {IMPORT "unknown", 1, "GPT-2 has no tensor 'h.0.ln_9.weight'"},
+    {IMPORT "head", 1, "lm_head.weight differs from wte.weight at number 2399"},
     {"prepare import hf/vocab.json text.txt --out m", 1, "text.txt"},
     {"prepare import text.txt hf/merges.txt --out m", 1, "text.txt: line 1, column 1"},
     {0}};
@@ -1860,6 +1890,11 @@ static const Bad bad_places[] = {
     {"prepare text text.txt --tokenizer t --out nowhere/d", 1, "cannot be written"},
     {"prepare import m --out nowhere/m", 1, "cannot be written"},
     {"prepare export m --tokenizer t --out m", 1, "m: is not a folder"},
+    {"prepare export m --tokenizer t_same --out hf2", 1, "spelled alike"},
+    {"prepare export m --tokenizer t --out old", 1, "old/vocab.json: cannot be replaced"},
+    {"prepare import hf --out r", 1, "r_tokenizer.bin: cannot be replaced"},
+    {"prepare text text.txt --tokenizer t --out p", 1, "p_val.bin: cannot be replaced"},
+    {"prepare text text.txt --tokenizer t --out q", 1, "q_train.bin: cannot be replaced"},
     {TRAIN "d --out m", 1, "m: is not a folder"},
     {TRAIN "d --out m/o", 1, "cannot be made"},
     {0}};
@@ -2432,6 +2467,168 @@ void test_plain(void)
     outcome("%zu bytes%s", size, other < 0 ? "" : ", terminal and file");
 }
 
+/* ---- formats ---- */
+
+/* Names, shapes and places of all tensors in the file we write for a model of one layer, C 8, and
+ * the numbers of one that is transposed. */
+void test_safetensors(void)
+{
+    static const struct { const char *name, *shape; int count; } tensors[] = {
+        {"wte.weight", "300,8", 2400}, {"wpe.weight", "16,8", 128}, {"h.0.ln_1.weight", "8", 8},
+        {"h.0.ln_1.bias", "8", 8}, {"h.0.attn.c_attn.weight", "8,24", 192},
+        {"h.0.attn.c_attn.bias", "24", 24}, {"h.0.attn.c_proj.weight", "8,8", 64},
+        {"h.0.attn.c_proj.bias", "8", 8}, {"h.0.ln_2.weight", "8", 8}, {"h.0.ln_2.bias", "8", 8},
+        {"h.0.mlp.c_fc.weight", "8,32", 256}, {"h.0.mlp.c_fc.bias", "32", 32},
+        {"h.0.mlp.c_proj.weight", "32,8", 256}, {"h.0.mlp.c_proj.bias", "8", 8},
+        {"ln_f.weight", "8", 8}, {"ln_f.bias", "8", 8}};
+    bad_folder();
+    size_t size, at = 0, attention = 0, count = sizeof tensors / sizeof *tensors;
+    char *file = read_file(scratch("hf/model.safetensors"), &size);
+    Model *m = model_read(scratch("m"));
+    uint64_t length;
+    memcpy(&length, file, 8);
+    char *header = format("%.*s", (int)length, file + 8);
+    for (size_t i = 0; i < count; at += 4 * (size_t)tensors[i++].count) {
+        char *row = format("\"transformer.%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":"
+                           "[%zu,%zu]}", tensors[i].name, tensors[i].shape, at,
+                           at + 4 * (size_t)tensors[i].count);
+        expect(strstr(header, row) != NULL, "the header lacks %s", row);
+        if (i == 4) attention = at;
+        free(row);
+    }
+    expect(size == 8 + length + at && length % 8 == 0, "%zu bytes", size);
+    for (int i = 0; i < 8; i++)
+        for (int o = 0; o < 24; o++) {
+            float x;
+            memcpy(&x, file + 8 + length + attention + 4 * (size_t)(i * 24 + o), 4);
+            expect(x == (float)m->w.qkv_w[o * 8 + i], "c_attn.weight(%d,%d) is %g", i, o, x);
+        }
+    outcome("%zu tensors", count);
+    free(file), free(header), model_free(m);
+}
+
+/* What is exported and imported again is the same file, for the model and the vocabulary; a head
+ * that is wte is accepted; a folder without a vocabulary says so. */
+void test_export_import(void)
+{
+    bad_folder();
+    write_head("hf/same_head", 0);
+    char *text = shell(
+        "p=\"$here\"/prepare; exec 2>&1; $p import m --bf16 --out m16 >log.txt; "
+        "for b in '' --bf16; do f=m${b:+16}; $p export $f --tokenizer t $b --out rt >>log.txt; "
+        "$p import rt $b --out rt.bin >>log.txt; "
+        "cmp $f rt.bin && cmp t rt_tokenizer.bin && echo same; rm -r rt*; done; "
+        "$p export m --tokenizer t --out new >>log.txt; mv hf/same_head new; rm new/vocab.json; "
+        "$p import new/same_head --out rt >>log.txt; cmp m rt && echo same; "
+        "$p import new --out rt | grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
+    expect(!strncmp(text, "same\nsame\nsame\nno vocabulary", 28), "%.300s", text);
+    outcome("fp32, bf16, with a head");
+    free(text);
+}
+
+/* Which of the 20 documents "number K, ..." a token file holds: bits; all tokens must be theirs. */
+unsigned documents_in(const char *name, const Tokenizer *t)
+{
+    unsigned found = 0;
+    size_t size;
+    if (access(scratch(name), F_OK) != 0) return 0;
+    char *file = read_file(scratch(name), &size);
+    Text text = {0};
+    for (size_t i = HEADER * 4; i + 1 < size; i += 2) {
+        int bytes;
+        uint16_t id;
+        memcpy(&id, file + i, 2);
+        const char *token = tokenizer_bytes(t, id, &bytes);
+        text_add(&text, token, (size_t)bytes);
+    }
+    char *at = text.bytes;
+    for (int k, n; at && sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
+        expect(!(found >> k & 1), "document %d comes twice", k), found |= 1u << k;
+    expect(at && !*at, "%s: a document is not whole: %.60s", name, at);
+    free(file), free(text.bytes);
+    return found;
+}
+
+/* Whole documents on one side or the other, the share asked for; --val 0 trains on all, and the
+ * old validation file, which is now training data, goes. */
+void test_documents(void)
+{
+    bad_folder();
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Text text = {0};
+    for (int k = 0; k < 20; k++)
+        text_print(&text, "\n number %d, and a comma \n" END_OF_TEXT "\n", k);
+    write_file("documents.txt", text.bytes, text.size, "", 0);
+    unsigned last = 0;
+    for (int seed = 1; seed < 3; seed++) {
+        char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 "
+                            "--seed %d --out x", seed);
+        free(shell(line)), free(line);
+        unsigned train = documents_in("x_train.bin", t), val = documents_in("x_val.bin", t);
+        expect((train ^ val) == 0xfffff, "training %x, validation %x", train, val);
+        expect(__builtin_popcount(val) == 6 && val != last, "validation %x after %x", val, last);
+        last = val;
+    }
+    free(shell("\"$here\"/prepare text documents.txt --tokenizer t --val 0 --out x"));
+    expect(documents_in("x_train.bin", t) == 0xfffff, "--val 0 leaves some out");
+    expect(access(scratch("x_val.bin"), F_OK) != 0, "--val 0 keeps the old validation file");
+    free(shell("rm x_train.bin; head -n 2 documents.txt > one.txt; "
+               "\"$here\"/prepare text one.txt --tokenizer t --val 0 --out x"));
+    expect(documents_in("x_train.bin", t) == 1, "--val 0 refuses a single document");
+    free(shell("rm x_*")), free(text.bytes), tokenizer_free(t);
+    outcome("20 documents");
+}
+
+/* With a curl that loses the connection after each 9000 bytes: it is called again, only for https,
+ * until the file is whole; another model than the one asked for is refused. */
+void test_download(void)
+{
+    static const char curl[] =
+        "#!/bin/sh\necho \"$*\" >> curl.txt\nwhile [ \"$1\" != --output ]; do shift; done\n"
+        "n=$(cat \"$2\" 2>/dev/null | wc -c)\n"
+        "tail -c +$((n + 1)) hf/model.safetensors | head -c 9000 >> \"$2\"\n"
+        "cmp -s hf/model.safetensors \"$2\" || exit 18\n";
+    bad_folder();
+    mkdir(scratch("bin"), 0777);
+    write_file("bin/curl", curl, strlen(curl), "", 0);
+    char *text = shell("chmod +x bin/curl; "
+                       "PATH=$PWD/bin:$PATH \"$here\"/prepare gpt2 --out got 2>&1; "
+                       "grep -c -e '--proto =https' curl.txt; "
+                       "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*");
+    expect(strstr(text, "expected 12 layers, found 1\n2\nwhole\n") != NULL, "%.300s", text);
+    outcome("2 calls of curl");
+    free(text);
+}
+
+/* Output that cannot be written is an error for every command. */
+void test_full_output(void)
+{
+    bad_folder();
+    char *text = shell("mkdir full; for i in 1 2 3 4 5 6 7 8 9; do echo '{\"prompt\":\"'$i'\","
+                       "\"completion\":\" a\"}'; done > full/e.jsonl; for c in "
+                       "'examples full/e.jsonl --tokenizer t --out full/e' 'import m --out full/m' "
+                       "'text text.txt --tokenizer t --out full/t' 'report full' "
+                       "'export m --tokenizer t --out full/hf'; do "
+                       "\"$here\"/prepare $c >/dev/full 2>/dev/null; echo $?; done; rm -r full");
+    expect(!strcmp(text, "1\n1\n1\n1\n1\n"), "%s", text);
+    free(text);
+}
+
+/* `make clean` and `make debug`, in a folder with a user's models and data: these stay. */
+void test_make(void)
+{
+    char *text = shell(
+        "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
+        "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/support_train.bin tokenizer.c "
+        "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
+        "make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
+        "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
+    if (!strcmp(text, "none\n")) outcome("skipped: make is not there");
+    else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
+                text);
+    free(text);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -2554,6 +2751,12 @@ static const Test tests[] = {
     {"writer: temporary names, order", IN_FLOAT, test_writer, NULL, NULL},
     {"reader: a file that shrinks", IN_FLOAT, test_reader, NULL, NULL},
     {"plain text on a terminal", IN_FLOAT, test_plain, NULL, NULL},
+    {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
+    {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
+    {"text: whole documents on one side", IN_FLOAT, test_documents, NULL, NULL},
+    {"download: resumed, only by https", IN_FLOAT, test_download, NULL, NULL},
+    {"output that cannot be written", IN_FLOAT, test_full_output, NULL, NULL},
+    {"make keeps what is not its own", IN_FLOAT, test_make, NULL, NULL},
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */
