@@ -21,12 +21,14 @@
 #define NO_MAIN_TRAIN_GPT
 #include "train_gpt.c"
 
-/* What the command line asked for; the table in the last chapter fills it. */
+/* The options of this file's own commands; one table in the last chapter describes and fills them.
+ * The judging commands of chapter 7 use `opt`, the options of train_gpt.c. */
 struct {
-    const char *out, *tokenizer, *url;
-    double val;
-    int seed, bf16;
-} given;
+    const char *out, *tokenizer, *url, *model;
+    double val, augment[3];      /* shares: validation rows; copies with changed case, typos, drops */
+    int seed, context, shots, bf16;
+    int drop[6];                 /* by group of findings (chapter 8): leave such rows out */
+} prep;
 
 int is_folder(const char *path)
 {
@@ -196,7 +198,7 @@ Tokenizer *tokenizer_for_tokens(const char *path)
 /* Write the documents whose mark is `side`, each as <|endoftext|> and its tokens. */
 void documents_write(const Documents *d, const char *chosen, int side, Tokenizer *t)
 {
-    char *path = format("%s_%s.bin", given.out, side ? "val" : "train");
+    char *path = format("%s_%s.bin", prep.out, side ? "val" : "train");
     Tokens tokens = {.path = path};
     size_t documents = 0, bytes = 0, room = 0, count;
     for (size_t i = 0; i < d->count; i++) {
@@ -223,8 +225,8 @@ int command_text(int words, char **word)
     size_t *sizes = allocate((size_t)words, sizeof *sizes), total = 0;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
-    if (!given.out) die_usage("text: expected --out data/NAME");
-    Tokenizer *t = tokenizer_for_tokens(given.tokenizer);
+    if (!prep.out) die_usage("text: expected --out data/NAME");
+    Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     for (int i = 0; i < words; i++) {
         texts[i] = read_file(word[i], &sizes[i]);
         total += sizes[i];
@@ -240,7 +242,7 @@ int command_text(int words, char **word)
     if (d.count == 1)
         die("%s: one document cannot be divided into training and validation; put lines %s between "
             "documents", word[0], END_OF_TEXT);
-    char *chosen = documents_choose(d.count, given.val, given.seed);
+    char *chosen = documents_choose(d.count, prep.val, prep.seed);
     for (int side = 0; side < 2; side++) documents_write(&d, chosen, side, t);
     for (int i = 0; i < words; i++) free(texts[i]);
     free(texts), free(sizes), free(d.document), free(chosen);
@@ -772,10 +774,10 @@ void model_import(const char *path, const char *out)
             "must first be saved as these", path);
     Model *m = is_model_file(file) ? model_read(file) : safetensors_read(file);
     Config c = m->c;
-    model_write(m, out, given.bf16);
+    model_write(m, out, prep.bf16);
     printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, vocabulary "
            "%d, %s\n", out, (double)(m->count - (size_t)(c.Vp - c.V) * c.C) / 1e6, c.L, c.NH, c.C,
-           c.T, c.V, given.bf16 ? "bf16" : "fp32");
+           c.T, c.V, prep.bf16 ? "bf16" : "fp32");
     char *vocab = folder ? file_beside(path, "vocab.json") : NULL;
     char *merges = folder ? file_beside(path, "merges.txt") : NULL;
     if (vocab && merges) {
@@ -792,9 +794,9 @@ int command_import(int words, char **word)
 {
     if (words < 1 || words > 2)
         die_usage("import: expected a file or folder, or vocab.json and merges.txt");
-    if (!given.out) die_usage("import: expected --out, the file to write");
-    if (words == 2) vocabulary_import(word[0], word[1], given.out);
-    else model_import(word[0], given.out);
+    if (!prep.out) die_usage("import: expected --out, the file to write");
+    if (words == 2) vocabulary_import(word[0], word[1], prep.out);
+    else model_import(word[0], prep.out);
     return 0;
 }
 
@@ -891,18 +893,18 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
 int command_export(int words, char **word)
 {
     if (words != 1) die_usage("export: expected one model file");
-    if (!given.out) die_usage("export: expected --out, the folder to write");
-    Tokenizer *t = tokenizer_read(given.tokenizer);
+    if (!prep.out) die_usage("export: expected --out, the folder to write");
+    Tokenizer *t = tokenizer_read(prep.tokenizer);
     Model *m = model_read(word[0]);
     if (t->count != m->c.V)
-        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", given.tokenizer,
+        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", prep.tokenizer,
             t->count, word[0], m->c.V);
-    make_folder(given.out);
-    configs_write(&m->c, t, given.out, given.bf16);
-    vocabulary_write(t, given.out);
-    safetensors_write(m, given.out, given.bf16);
+    make_folder(prep.out);
+    configs_write(&m->c, t, prep.out, prep.bf16);
+    vocabulary_write(t, prep.out);
+    safetensors_write(m, prep.out, prep.bf16);
     printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
-           "merges.txt, tokenizer_config.json\n", given.out, given.bf16 ? "BF16" : "F32");
+           "merges.txt, tokenizer_config.json\n", prep.out, prep.bf16 ? "BF16" : "F32");
     tokenizer_free(t);
     model_free(m);
     return 0;
@@ -986,13 +988,13 @@ int command_gpt2(int words, char **word)
     while (p->name && strcmp(p->name, name)) p++;
     if (words > 1 || !p->name) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
                                          words > 1 ? word[1] : name);
-    char *out = given.out ? format("%s", given.out) : format("data/gpt2_%s.bin", p->size);
+    char *out = prep.out ? format("%s", prep.out) : format("data/gpt2_%s.bin", p->size);
     if (access(out, F_OK) == 0) die("%s is there already; remove it to fetch it again", out);
     char *folder = format("%s.download", out), *path[2];
     make_folder(folder);
     printf("GPT-2 %s: %d MB to fetch, by way of %s\n", p->name, p->megabytes, folder);
     for (int i = 0; i < 2; i++) {
-        char *url = format("%s/%s/resolve/main/%s", given.url, p->folder, names[i]);
+        char *url = format("%s/%s/resolve/main/%s", prep.url, p->folder, names[i]);
         path[i] = format("%s/%s", folder, names[i]);
         fetch(url, path[i], p);
         free(url);
@@ -1443,7 +1445,7 @@ typedef struct { double *loss, *count, *right, *exact, tokens, time; } Answers;
 
 void answers_free(Answers *a) { free(a->loss), free(a->right), free(a->exact); }
 
-/* Ask model m for the n examples, behind `shots` if given. */
+/* Ask model m for the n examples, behind `shots` if prep. */
 Answers answers_of(Model *m, Tokenizer *t, const Item *d, int n, const Tokens *shots, int T)
 {
     Labelled l = labels_find(d, n);
@@ -1695,7 +1697,6 @@ int command_classify(int words, char **word)
 enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };
 const char *const drop_names[] = {"--drop-errors", "--drop-duplicates", "--drop-near",
                                   "--drop-conflicts", "--drop-long"};
-int drops[NOTES + 1];            /* set by those options: leave such rows out */
 
 #define FINDINGS(X)                                                                              \
     X(NOT_UTF8,     ERRORS,     "not UTF-8")                                                     \
@@ -1743,7 +1744,7 @@ int finding_add(Example *e, int kind, int column, const char *form, ...)
 {
     va_list args;
     int n = findings[kind].count++;
-    e->dropped |= drops[findings[kind].group];
+    e->dropped |= prep.drop[findings[kind].group];
     if (n >= FIRST) return 0;
     Text text = {0};
     char *what;
@@ -2312,16 +2313,10 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
 
 /* ---- the report ---- */
 
-struct {
-    const char *out, *tokenizer, *model;
-    double val, augment[3];
-    int seed, context, shots;
-} wish;
-
 /* The token file of one side: <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
 Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 {
-    Tokens t = {.path = format("%s_%s.bin", wish.out, validation ? "val" : "train"), .examples = 1};
+    Tokens t = {.path = format("%s_%s.bin", prep.out, validation ? "val" : "train"), .examples = 1};
     size_t room = 1;
     for (const Example *e = x->row; e < x->row + x->count; e++) room += e->tokens.size + 1;
     t.ids = allocate(room, sizeof *t.ids);
@@ -2343,7 +2338,7 @@ void report_findings(Writer *records)
 {
     Table all = {.title = "Findings"}, places = {.title = "Where"};
     for (int k = 0; k < KINDS; k++) {
-        int group = findings[k].group, drop = drops[group];
+        int group = findings[k].group, drop = prep.drop[group];
         if (!findings[k].count) continue;
         if (!all.rows) table_row(&all, "finding\trows\twhat was done");
         if (!places.rows) table_row(&places, "the first of each");
@@ -2458,8 +2453,8 @@ void report_lengths(const Examples *x, Writer *records)
 /* The places in rows of a batch that an epoch takes, if every example is padded, and packed. */
 void report_packing(const Tokens *train, int end_of_text, Writer *records)
 {
-    DataLoader feed = loader_new(train, wish.context, end_of_text, 0, 0);
-    double tokens = 0, longest = 0, n = feed.count, T = wish.context;
+    DataLoader feed = loader_new(train, prep.context, end_of_text, 0, 0);
+    double tokens = 0, longest = 0, n = feed.count, T = prep.context;
     for (int i = 0; i < feed.count; i++) {
         tokens += feed.documents[i].length;
         longest = fmax(longest, feed.documents[i].length);
@@ -2497,11 +2492,11 @@ double measured_step(Model *m, const Tokens *train, int end_of_text, int batch, 
 void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
     enum { BATCH = 4 };
-    Model *m = model_read(wish.model);
-    int T = min_int(wish.context, m->c.T);
+    Model *m = model_read(prep.model);
+    int T = min_int(prep.context, m->c.T);
     if (m->c.V != tokenizer->count)
-        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", wish.model,
-            m->c.V, wish.tokenizer, tokenizer->count);
+        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", prep.model,
+            m->c.V, prep.tokenizer, tokenizer->count);
     DataLoader feed = loader_new(train, T, tokenizer->end_of_text, 0, 0);
     double step = measured_step(m, train, tokenizer->end_of_text, BATCH, T);
     double steps = ceil((double)feed.rows / BATCH);
@@ -2525,45 +2520,19 @@ void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokeni
     int n = 0;
     for (int i = 0; i < x->count; i++) n += !x->row[i].dropped && !x->row[i].validation;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
-    double tokens = (double)train->count, shots = wish.shots * tokens / n;
-    Table t = {.title = "Cost", .note = wish.model ? NULL : "--model FILE adds memory and minutes"};
+    double tokens = (double)train->count, shots = prep.shots * tokens / n;
+    Table t = {.title = "Cost", .note = prep.model ? NULL : "--model FILE adds memory and minutes"};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
     table_row(&t, "epochs to begin with\t%d", epochs);
-    if (wish.model) report_model_cost(&t, train, tokenizer, epochs);
-    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", wish.shots, shots);
+    if (prep.model) report_model_cost(&t, train, tokenizer, epochs);
+    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, shots);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
               ceil(3 * tokens * epochs / shots));
     table_done(&t, records);
 }
 
 /* ---- the command ---- */
-
-const char examples_usage[] =
-    "usage: ./prepare examples FILE... --out data/NAME\n"
-    "FILE is .jsonl, each line {\"messages\": [{\"role\", \"content\"}, ...]} or {\"prompt\",\n"
-    "\"completion\"}; or .csv or .tsv with columns prompt and completion, or text and label.";
-
-const Option examples_options[] = {
-    /* name             kind value               initial, min, max, command, help */
-    {"out",             's', &wish.out,          NULL, 0, 0, "e", "beginning of the files' names"},
-    {"tokenizer",       's', &wish.tokenizer,    "data/gpt2_tokenizer.bin", 0, 0, "e", "its file"},
-    {"val",             'f', &wish.val,          "0.1", 0, 0.9, "e", "share for validation"},
-    {"seed",            'i', &wish.seed,         "1", 0, 1e9, "e", "of all that is random"},
-    {"context",         'i', &wish.context,      "1024", 2, 1e6, "e", "tokens a model can see"},
-    {"model",           's', &wish.model,        NULL, 0, 0, "e", "whose cost is measured"},
-    {"shots",           'i', &wish.shots,        "4", 1, 1e3, "e", "examples in a prompt instead"},
-    {"drop-errors",     '!', &drops[ERRORS],     NULL, 0, 0, "e", "leave rows with errors out"},
-    {"drop-duplicates", '!', &drops[DUPLICATES], NULL, 0, 0, "e", "keep the first of equal rows"},
-    {"drop-near",       '!', &drops[NEAR],       NULL, 0, 0, "e", "keep the first of similar rows"},
-    {"drop-conflicts",  '!', &drops[CONFLICTS],  NULL, 0, 0, "e", "no prompt with two answers"},
-    {"drop-long",       '!', &drops[LONG],       NULL, 0, 0, "e", "no row beyond the context"},
-    {"augment-case",    'f', &wish.augment[CASE], "0", 0, 1, "e",
-     "share of training rows to repeat, what the user says in small letters or capitals"},
-    {"augment-typos",   'f', &wish.augment[TYPOS], "0", 0, 1, "e", "... with typing errors"},
-    {"augment-drop",    'f', &wish.augment[DROP], "0", 0, 1, "e", "... with words left out"},
-    {0}
-};
 
 /* Encode the rows and find what can be found before the split; returns how many are kept. */
 int examine(Examples *x, Tokenizer *t)
@@ -2572,9 +2541,9 @@ int examine(Examples *x, Tokenizer *t)
     for (Example *e = x->row; e < x->row + x->count; e++) {
         e->tokens = turns_encode(t, e->turns, e->count);
         int inputs = (int)e->tokens.size + 1;                  /* with the end of text before it */
-        if (inputs > wish.context)
+        if (inputs > prep.context)
             finding_add(e, TOO_LONG, 0, "%d tokens, the first %d of which are never seen", inputs,
-                  inputs - wish.context);
+                  inputs - prep.context);
     }
     if (x->count) find_frame(x);
     find_repeated(x);
@@ -2591,8 +2560,8 @@ int augment_examples(Examples *x, Tokenizer *t)
     for (int how = CASE; how <= DROP; how++)
         for (int i = 0; i < originals; i++) {
             Example copy, e = x->row[i];
-            uint64_t key = random_key(random_key((uint64_t)wish.seed, how + 1u), (uint64_t)i);
-            if (e.dropped || e.validation || random_uniform(key, 0) >= wish.augment[how]) continue;
+            uint64_t key = random_key(random_key((uint64_t)prep.seed, how + 1u), (uint64_t)i);
+            if (e.dropped || e.validation || random_uniform(key, 0) >= prep.augment[how]) continue;
             if (!augment(&copy, &e, x, how, key)) continue;
             copy.tokens = turns_encode(t, copy.turns, copy.count);
             examples_add(x, &copy, 1);
@@ -2604,7 +2573,7 @@ int augment_examples(Examples *x, Tokenizer *t)
 /* Split, add changed copies, and say what there is. */
 void report_all(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
 {
-    int moved = split_examples(x, wish.val, random_key((uint64_t)wish.seed, 0));
+    int moved = split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
     int copies = augment_examples(x, t);
     for (int s = 0; s < 2; s++) side[s] = tokens_of(x, s, t->end_of_text);
     report_examples(x, side, copies, moved, records);
@@ -2614,32 +2583,31 @@ void report_all(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
     report_cost(&side[0], x, t, records);
 }
 
-int command_examples(int argc, char **argv)
+int command_examples(int files, char **argv)
 {
-    int files = options_parse(examples_options, 'e', examples_usage, argc, argv);
     Examples x = {0};
     Tokens side[2] = {{0}};
     if (files == 0) die_usage("examples: expected the files to read");
-    if (!wish.out) die_usage("examples: expected --out data/NAME");
-    Tokenizer *t = tokenizer_for_tokens(wish.tokenizer);
-    char *path = format("%s_report.jsonl", wish.out);
+    if (!prep.out) die_usage("examples: expected --out data/NAME");
+    Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
+    char *path = format("%s_report.jsonl", prep.out);
     Writer *records = writer_open(path);           /* until it is closed, nothing is written */
     for (int i = 0; i < files; i++) read_examples(&x, argv[i]);
     int errors = x.lines - x.count, kept = examine(&x, t);
     if (kept) report_all(&x, side, t, records);
     report_findings(records);
-    if (errors && !drops[ERRORS])
+    if (errors && !prep.drop[ERRORS])
         die("%d of %d rows have errors, and nothing is written; mend them, or leave them out with "
             "--drop-errors", errors, x.lines);
     if (!kept) die("%s: no examples are left, and nothing is written", argv[0]);
-    if (wish.val > 0 && side[1].count == 1)
+    if (prep.val > 0 && side[1].count == 1)
         die("no row can be validated: there are too few, or all have copies (--drop-duplicates, "
             "--drop-near); to do without, --val 0");
-    if (wish.val > 0) tokens_write(&side[1]);
+    if (prep.val > 0) tokens_write(&side[1]);
     else unlink(side[1].path);                     /* of other data, it would mislead */
     tokens_write(&side[0]);
     writer_close(records);
-    printf("\n%s, %s_val.bin and %s are written\n", side[0].path, wish.out, path);
+    printf("\n%s, %s_val.bin and %s are written\n", side[0].path, prep.out, path);
     for (int s = 0; s < 2; s++) tokens_free(&side[s]), free((char *)side[s].path);
     for (int i = 0; i < x.count; i++) example_free(&x.row[i]);
     free(x.row), free(path);
@@ -3370,23 +3338,35 @@ int command_search(int count, char **words)
  * 11. Command line
  */
 
+/* Commands by letter: t text, i import, e export, g gpt2, x examples, r report. */
 const Option prepare_options[] = {
-    /* name      kind value              initial  min  max        commands  help */
-    {"out",       's', &given.out,       NULL,    0,   0,         "tieg", "what to write"},
-    {"tokenizer", 's', &given.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "te", "vocabulary"},
-    {"val",       'f', &given.val,       "0.1",   0,   1,         "t", "share for validation"},
-    {"seed",      'i', &given.seed,      "1",     0,   INT32_MAX, "t", "what chooses that share"},
-    {"bf16",      '!', &given.bf16,      NULL,    0,   0,         "ieg", "2 bytes a number, not 4"},
-    {"url",       's', &given.url, "https://huggingface.co/openai-community", 0, 0, "g",
+    {"out", 's', &prep.out, NULL, 0, 0, "tiegx", "what to write: data/NAME, a file or a folder"},
+    {"tokenizer", 's', &prep.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tex", "vocabulary"},
+    {"val", 'f', &prep.val, "0.1", 0, 1, "tx", "share for validation"},
+    {"seed", 'i', &prep.seed, "1", 0, INT32_MAX, "tx", "of everything random"},
+    {"bf16", '!', &prep.bf16, NULL, 0, 0, "ieg", "2 bytes a number, not 4"},
+    {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
+    {"context", 'i', &prep.context, "1024", 2, 1e6, "x", "tokens a model can see"},
+    {"model", 's', &prep.model, NULL, 0, 0, "x", "model file whose cost is measured"},
+    {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
+    {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
+    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x", "keep the first of equal rows"},
+    {"drop-near", '!', &prep.drop[NEAR], NULL, 0, 0, "x", "keep the first of similar rows"},
+    {"drop-conflicts", '!', &prep.drop[CONFLICTS], NULL, 0, 0, "x", "no prompt with two answers"},
+    {"drop-long", '!', &prep.drop[LONG], NULL, 0, 0, "x", "no row beyond the context"},
+    {"augment-case", 'f', &prep.augment[CASE], "0", 0, 1, "x",
+     "share of training rows to repeat, what the user says in small letters or capitals"},
+    {"augment-typos", 'f', &prep.augment[TYPOS], "0", 0, 1, "x", "... with typing errors"},
+    {"augment-drop", 'f', &prep.augment[DROP], "0", 0, 1, "x", "... with words left out"},
     {0}
 };
 
 /* One row, one command: called with the words that are not options. */
 typedef struct {
     const char *name;
-    char letter;                 /* in the table of options; 0: it parses its words itself */
-    const Option *options;
+    char letter;                 /* in the table of options */
+    const Option *options;       /* NULL: it parses its words itself */
     int (*run)(int words, char **word);
     const char *usage;
 } Command;
@@ -3401,9 +3381,10 @@ const Command prepare_commands[] = {
      "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained"},
     {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
-    {"examples", 0, NULL, command_examples,
-     "./prepare examples FILE... --out data/NAME    rows to learn from, JSONL or CSV"},
-    {"report", 0, NULL, command_report,
+    {"examples", 'x', prepare_options, command_examples,
+     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\" or\n"
+     "    \"prompt\" and \"completion\"; .csv or .tsv with columns of these names or text and label"},
+    {"report", 'r', prepare_options, command_report,
      "./prepare report FOLDER                       a page of what a run has recorded"},
     {"eval", 'e', options, command_eval,
      "./prepare eval --model M --data D             loss and labels of held-out data, with intervals"},
@@ -3431,8 +3412,8 @@ int main(int argc, char **argv)
         return help ? 0 : 2;
     }
     opt.program = argv[0];
-    if (!c->letter) return c->run(argc - 2, argv + 2);
-    int words = options_parse(c->options, c->letter, c->usage, argc - 2, argv + 2);
+    int words = argc - 2;
+    if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     if (opt.threads) use_threads(opt.threads);
     int status = c->run(words, argv + 2);
     if (fflush(stdout) != 0 || ferror(stdout)) die("standard output cannot be written");
