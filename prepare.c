@@ -1811,7 +1811,7 @@ int read_keys(Example *e, const Json *object, const Key *keys, Json *value[KEYS]
         const Json *v = value[k] = json_get(object, keys[k].name);
         const char *name = keys[k].name, *type = keys[k].type == '"' ? "a string" : "an array";
         if (!keys[k].type) continue;
-        if (!v) return finding_add(e, MISSING_KEY, column, "\"%s\"; see --help", name);
+        if (!v) return finding_add(e, MISSING_KEY, column, "there is no \"%s\": see --help", name);
         if (v->type == 'n') return finding_add(e, NO_CONTENT, v->column, "\"%s\" is null", name);
         if (v->type != keys[k].type)
             return finding_add(e, WRONG_TYPE, v->column, "\"%s\" is not %s", name, type);
