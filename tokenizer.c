@@ -52,6 +52,7 @@ typedef struct Writer {
     struct Writer *next;                              /* the writers that are open, newest first */
 } Writer;
 Writer *open_writers;
+int writers_grouped;              /* closed files wait for writers_commit */
 
 void remove_unfinished(void)
 {
@@ -206,11 +207,9 @@ void writer_print(Writer *w, const char *form, ...)
     va_end(args);
 }
 
-/* Everything to the disk, then under its real name in one step. */
-void writer_close(Writer *w)
+/* Give a closed file its real name, replacing what had it, and forget the writer. */
+void writer_rename(Writer *w)
 {
-    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
-        die("%s: writing failed: %s", w->path, strerror(errno));
     if (rename(w->temporary, w->path) != 0)
         die("%s: cannot be replaced: %s", w->path, strerror(errno));
     Writer **link = &open_writers;
@@ -219,6 +218,41 @@ void writer_close(Writer *w)
     free(w->path);
     free(w->temporary);
     free(w);
+}
+
+/* Everything to the disk, then under its real name in one step (in a group: when it is committed). */
+void writer_close(Writer *w)
+{
+    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
+        die("%s: writing failed: %s", w->path, strerror(errno));
+    w->file = NULL;
+    if (!writers_grouped) writer_rename(w);
+}
+
+/* ---- a group of files that are of use only together, as training and validation data ----
+ *
+ * After writers_begin, closed files keep their temporary names. writers_commit renames them all at
+ * once. The file that was opened last must be one without which nobody uses the others: its old
+ * version is removed first and its new one is renamed last. So whoever is interrupted in between
+ * leaves a group that is visibly incomplete, and never a mixture of old and new files.
+ */
+void writers_begin(void) { writers_grouped = 1; }
+
+/* Dies, with all old files in place, if one of them cannot be replaced. */
+void writers_commit(void)
+{
+    struct stat status;
+    Writer *last = open_writers;                      /* the list begins with the newest */
+    for (Writer *w = last; w; w = w->next) {
+        assert(!w->file);
+        if (stat(w->path, &status) == 0 && !S_ISREG(status.st_mode))
+            die("%s: cannot be replaced: it is not a file", w->path);
+    }
+    if (unlink(last->path) != 0 && errno != ENOENT)
+        die("%s: cannot be replaced: %s", last->path, strerror(errno));
+    while (last->next) writer_rename(last->next);
+    writer_rename(last);
+    writers_grouped = 0;
 }
 
 /* Make a folder, and those that it is in, unless they are there. */
