@@ -1695,7 +1695,7 @@ int command_classify(int words, char **word)
 /* ---- findings: what is reported about single rows ---- */
 
 enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };     /* kinds; notes drop no row */
-const char *const kind_names[] = {"errors", "duplicates", "near", "conflicts", "long"};
+const char *const kind_names[] = {"errors", "duplicates", "near", "conflicts", "long", ""};
 
 #define FINDINGS(X)                                                                              \
     X(NOT_UTF8,     ERRORS,     "not UTF-8")                                                     \
@@ -1731,9 +1731,14 @@ typedef struct {
     int near, dropped, validation;     /* flags: a near duplicate; not written; held out */
 } Example;
 
+/* Rows with a label; the first of them; how many are to be held out, and are. */
+typedef struct { int rows, first, quota, held; } Label;
+
 typedef struct {
-    Example *row;
-    int count, lines;            /* of rows without errors, which `row` holds; of all rows */
+    Example *row;                /* [count], rows with errors left out */
+    Label *label;                /* [count], see find_labels */
+    int count, copies, errors;   /* rows without errors; copies among them; rows with errors */
+    int kept, held, moved;       /* rows that are not dropped; held out of them; split_examples */
     int labels;                  /* number of different answers, 0 if answers are free text */
     size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
@@ -1789,11 +1794,16 @@ void example_free(Example *e)
 /* Take over a row, or free it if it could not be read. */
 void examples_add(Examples *x, Example *e, int good)
 {
-    x->lines++;
-    if (!good) { example_free(e); return; }
+    if (!good) { x->errors++, example_free(e); return; }
     x->row = grow(x->row, (size_t)x->count, sizeof *x->row);
     e->group = x->count;
     x->row[x->count++] = *e;
+}
+
+void examples_free(Examples *x)
+{
+    for (int i = 0; i < x->count; i++) example_free(&x->row[i]);
+    free(x->row), free(x->label);
 }
 
 /* ---- rows in JSON: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation" ---- */
@@ -1806,12 +1816,12 @@ enum { KEYS = 4 };
 int read_keys(Example *e, const Json *object, const Key *keys, Json *value[KEYS], int unknown)
 {
     int column = object->column;
-    if (object->type != '{') return finding_add(e, WRONG_TYPE, column, "expected an object in {}");
+    if (object->type != '{') return finding_add(e, WRONG_TYPE, column, "this is not an object");
     for (int k = 0; keys[k].name; k++) {
         const Json *v = value[k] = json_get(object, keys[k].name);
         const char *name = keys[k].name, *type = keys[k].type == '"' ? "a string" : "an array";
         if (!keys[k].type) continue;
-        if (!v) return finding_add(e, MISSING_KEY, column, "there is no \"%s\": see --help", name);
+        if (!v) return finding_add(e, MISSING_KEY, column, "there is no \"%s\"", name);
         if (v->type == 'n') return finding_add(e, NO_CONTENT, v->column, "\"%s\" is null", name);
         if (v->type != keys[k].type)
             return finding_add(e, WRONG_TYPE, v->column, "\"%s\" is not %s", name, type);
@@ -1878,7 +1888,7 @@ int read_json(Example *e, const Json *row)
 {
     static const Key chat[] = {{"messages", '['}, {"label", 0}, {0}};
     static const Key pair[] = {{"prompt", '"'}, {"completion", '"'}, {"label", 0}, {0}};
-    Json *value[KEYS];
+    Json *value[KEYS];                           /* what is neither is taken for a pair */
     if (json_get(row, "messages"))
         return read_keys(e, row, chat, value, IGNORED_KEY) && read_messages(e, value[0]);
     return read_keys(e, row, pair, value, IGNORED_KEY) &&
@@ -2036,7 +2046,7 @@ int first_with(Map *map, const Examples *x, int i, size_t begin, size_t end)
     return (int)entry->value - 1;
 }
 
-/* Find equal rows, which become groups, and conflicts: rows that differ in the last answer only. */
+/* Find equal rows, which become groups, and conflicts: rows that differ only in the last answer. */
 void find_repeated(Examples *x)
 {
     Map rows = {0}, prompts = {0};
@@ -2055,8 +2065,9 @@ void find_repeated(Examples *x)
     for (int i = 0; i < x->count; i++) {
         const Example *first = &x->row[asker[i]];
         if (!differ[asker[i]]) continue;
-        if (asker[i] == i) finding_add(&x->row[i], CONFLICT, 0, "as in a later row");
-        else finding_add(&x->row[i], CONFLICT, 0, "as in %s, line %d", first->path, first->line);
+        if (asker[i] == i) finding_add(&x->row[i], CONFLICT, 0, "the prompt of a later row");
+        else finding_add(&x->row[i], CONFLICT, 0, "the prompt of %s, line %d", first->path,
+                         first->line);
     }
     free(rows.entry), free(prompts.entry), free(asker), free(differ);
 }
@@ -2113,7 +2124,7 @@ void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
  */
 enum { BUCKETS = 1 << 20, LATEST = 1000 };
 
-/* The shingles of row i are hash[start[i]] ... hash[start[i + 1] - 1]: 48 bits, above them a count. */
+/* The shingles of row i: hash[start[i]] ... hash[start[i + 1] - 1]; 48 bits, above them a count. */
 typedef struct { uint64_t *hash; size_t size, *start; } Shingles;
 
 /* Append the shingle of three words, given by their hashes. */
@@ -2227,49 +2238,49 @@ void find_similar(Examples *x)
 
 /* ---- the split ---- */
 
-/* Answers are labels if each of them occurs four times or more on average. */
+/* Answers are labels if each of them occurs four times or more on average. The label of a row is the
+ * index of the first row with its answer; x->label there counts the rows that are kept. If answers
+ * are free text, all rows have label 0. */
 void find_labels(Examples *x)
 {
     Map answers = {0};
+    x->label = allocate((size_t)x->count, sizeof *x->label);
     for (int i = 0; i < x->count; i++) {
         const Encoded *t = &x->row[i].tokens;
         x->row[i].label = first_with(&answers, x, i, t->answer, t->size);
     }
     x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
-    for (int i = 0; !x->labels && i < x->count; i++) x->row[i].label = 0;
+    for (int i = 0; i < x->count; i++) {
+        Label *l = &x->label[x->labels ? x->row[i].label : (x->row[i].label = 0)];
+        if (x->row[i].dropped) continue;
+        if (l->rows++ == 0) l->first = i;
+        x->kept++;
+    }
     free(answers.entry);
 }
 
-/* Hold out `share` of each label's rows for validation, at random. A row of a group stays in
- * training, and another row is drawn for it. Returns how many rows stayed for that reason. */
-int split_examples(Examples *x, double share, uint64_t key)
+/* Hold out `share` of each label's rows for validation, at random. A row that has a duplicate or
+ * near duplicate stays in training, x->moved counts these, and another row is drawn for it. */
+void split_examples(Examples *x, double share, uint64_t key)
 {
-    int *kept = allocate((size_t)x->count, sizeof *kept), n = 0, moved = 0;
+    int *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
     int *size = allocate((size_t)x->count, sizeof *size);      /* [group_of] */
-    double *quota = allocate((size_t)x->count, sizeof *quota), rows = 0;         /* [label] */
-    for (int i = 0; i < x->count; i++) {
-        if (x->row[i].dropped) continue;
-        kept[n++] = i;
-        quota[x->row[i].label]++;
-        size[group_of(x, i)]++;
-    }
-    double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0;
-    for (int k = 0; k < x->count; k++) {         /* round the sums, so that the last one is right */
+    for (int i = 0; i < x->count; i++)
+        if (!x->row[i].dropped) kept[n++] = i, size[group_of(x, i)]++;
+    double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0, rows = 0;
+    for (Label *l = x->label; l < x->label + x->count; l++) {  /* the quotas' sum is rounded, too */
         double before = round(rows * ratio);
-        rows += quota[k];
-        quota[k] = round(rows * ratio) - before;
+        l->quota = (int)(round((rows += l->rows) * ratio) - before);
     }
     int *order = shuffled(n, key);
     for (int k = n - 1; k >= 0; k--) {
-        int i = kept[order[k]];
-        Example *e = &x->row[i];
-        if (quota[e->label] < 1) continue;
-        if (size[group_of(x, i)] > 1) { moved++; continue; }
-        quota[e->label]--;
-        e->validation = 1;
+        Example *e = &x->row[kept[order[k]]];
+        Label *l = &x->label[e->label];
+        if (l->held == l->quota) continue;
+        if (size[group_of(x, kept[order[k]])] > 1) { x->moved++; continue; }
+        e->validation = 1, l->held++, x->held++;
     }
-    free(kept), free(size), free(quota), free(order);
-    return moved;
+    free(kept), free(size), free(order);
 }
 
 /* ---- augmentation: copies of training rows with what the user says changed ---- */
@@ -2324,10 +2335,10 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
     return changed;
 }
 
-/* Append changed copies of training rows, prep.augment[how] of them; returns how many. */
-int augment_examples(Examples *x, Tokenizer *t)
+/* Append changed copies of training rows, a share prep.augment[how] of them. */
+void augment_examples(Examples *x, Tokenizer *t)
 {
-    int originals = x->count, lines = x->lines;
+    int originals = x->count;
     for (int how = CASE; how <= DROP; how++)
         for (int i = 0; i < originals; i++) {
             Example copy, e = x->row[i];
@@ -2336,9 +2347,8 @@ int augment_examples(Examples *x, Tokenizer *t)
             if (!augment(&copy, &e, x, how, key)) continue;
             copy.tokens = turns_encode(t, copy.turns, copy.count);
             examples_add(x, &copy, 1);
+            x->copies++, x->kept++, x->label[e.label].rows++;
         }
-    x->lines = lines;                            /* copies are not rows that were read */
-    return x->count - originals;
 }
 
 /* ---- the report ---- */
@@ -2349,7 +2359,7 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 {
     Tokens t = {.path = format("%s_%s.bin", prep.out, validation ? "val" : "train"), .examples = 1};
     size_t capacity = 1;
-    for (const Example *e = x->row; e < x->row + x->count; e++) capacity += e->tokens.size + 1;
+    for (int i = 0; i < x->count; i++) capacity += x->row[i].tokens.size + 1;
     t.ids = allocate(capacity, sizeof *t.ids);
     t.loss_mask = allocate(capacity, 1);
     t.ids[t.count++] = (uint16_t)end_of_text;
@@ -2371,37 +2381,35 @@ void report_findings(Writer *records)
     table_row(&all, "finding\trows\twhat was done");
     table_row(&rows, "the first of each");
     for (int f = 0; f < FINDING_COUNT; f++) {
-        int kind = findings[f].kind, count = findings[f].count, drop = prep.drop[kind];
-        if (!count) continue;
-        table_row(&all, "%s\t%d\t%s%s", findings[f].what, count,
+        int kind = findings[f].kind, drop = prep.drop[kind];
+        if (!findings[f].count) continue;
+        table_row(&all, "%s\t%d\t%s%s", findings[f].what, findings[f].count,
                   kind == NOTES ? "noted" : drop ? "left out"
-                  : kind == ERRORS ? "nothing is written without --drop-" : "kept; left out by --drop-",
-                  kind == NOTES || drop ? "" : kind_names[kind]);
+                  : kind == ERRORS ? "nothing is written without --drop-"
+                  : "kept; left out by --drop-", drop ? "" : kind_names[kind]);
         for (int n = 0; n < SHOWN && findings[f].shown[n]; n++)
             table_row(&rows, "%s: %s", findings[f].what, findings[f].shown[n]);
     }
     if (all.rows > 1) table_done(&all, records), table_done(&rows, records);
 }
 
-/* Counts of both sets; `copies` were added by augmentation, `moved` is split_examples' result. */
-void report_examples(const Examples *x, const Tokens *set, int copies, int moved, Writer *records)
+void report_examples(const Examples *x, const Tokens set[2], Writer *records)
 {
     Table t = {.title = "Examples"};
     Text note = {0};
-    int errors = x->lines - (x->count - copies), count[3] = {0};    /* training, validation, none */
-    for (int i = 0; i < x->count; i++) count[x->row[i].dropped ? 2 : x->row[i].validation]++;
     table_row(&t, "\texamples\ttokens\ttargets that count");
     for (int s = 0; s < 2; s++) {
         size_t targets = 0;
         for (size_t i = 0; i < set[s].count; i++) targets += set[s].loss_mask[i];
-        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training", count[s], set[s].count,
-                  targets);
+        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training",
+                  s ? x->held : x->kept - x->held, set[s].count, targets);
     }
-    text_print(&note, "%d rows read, %d with errors, %d left out.", x->lines, errors, count[2]);
-    if (copies) text_print(&note, " %d changed copies were added to training.", copies);
-    if (moved) text_print(&note, " %d rows drawn for validation stayed in training, because "
-                          "duplicates of them are there.", moved);
-    if (count[0] + count[1] < 10) text_print(&note, " Fewer than 10 examples are very few.");
+    text_print(&note, "%d rows read, %d with errors, %d left out.",
+               x->count - x->copies + x->errors, x->errors, x->count - x->kept);
+    if (x->copies) text_print(&note, " %d changed copies were added to training.", x->copies);
+    if (x->moved) text_print(&note, " %d rows drawn for validation stayed in training, because "
+                             "duplicates of them are there.", x->moved);
+    if (x->kept < 10) text_print(&note, " Fewer than 10 examples are very few.");
     t.note = note.bytes;
     table_done(&t, records);
     free(note.bytes);
@@ -2417,44 +2425,37 @@ char *excerpt(const char *text, size_t size, size_t most)
     return format("%.*s", (int)size, text);
 }
 
-typedef struct { int rows, in[2], first; } LabelCount;    /* in training, validation; first row */
-
-int label_order(const void *a, const void *b)                  /* most frequent first */
+int label_order(const void *a, const void *b)             /* most frequent first */
 {
-    const LabelCount *p = a, *q = b;
+    const Label *p = a, *q = b;
     return p->rows != q->rows ? (p->rows < q->rows) - (p->rows > q->rows) : p->first - q->first;
 }
 
-void report_answers(const Examples *x, Writer *records)
+/* The balance of the labels. Sorts x->label by frequency. */
+void report_answers(Examples *x, Writer *records)
 {
-    enum { MOST = 20 };                                        /* that the table shows */
-    LabelCount *labels = allocate((size_t)x->count, sizeof *labels);
-    int kept = 0, count = 0;
-    for (int i = 0; i < x->count; i++) {
-        const Example *e = &x->row[i];
-        if (e->dropped) continue;
-        LabelCount *l = &labels[e->label];
-        if (l->rows++ == 0) l->first = i, count++;
-        l->in[e->validation]++, kept++;
-    }
-    qsort(labels, (size_t)x->count, sizeof *labels, label_order);
+    enum { MOST = 20 };                                   /* rows of the table */
     Table t = {.title = "Answers", .kind = "bars"};
+    Text note = {0};
+    Label *label = x->label;
+    int labels = 0;
+    qsort(label, (size_t)x->count - x->copies, sizeof *label, label_order);
     table_row(&t, "answer\texamples\tshare\ttraining\tvalidation");
-    for (const LabelCount *l = labels; l < labels + min_int(count, MOST); l++) {
-        const Turn *answer = &x->row[l->first].turns[x->row[l->first].count - 1];
-        char *name = excerpt(answer->text, answer->size, 40);
-        table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, l->rows, 100. * l->rows / kept, l->in[0],
-                  l->in[1]);
+    for (Label *l = label; labels < x->labels && l->rows; l++, labels++) {
+        const Example *e = &x->row[l->first];
+        char *name = excerpt(e->turns[e->count - 1].text, e->turns[e->count - 1].size, 40);
+        if (labels < MOST)
+            table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, l->rows, 100. * l->rows / x->kept,
+                      l->rows - l->held, l->held);
         free(name);
     }
-    Text note = {0};
-    text_print(&note, "%d different answers%s. Always giving the first is right in %.1f%%.", count,
-               count > MOST ? ", here the most frequent" : "", 100. * labels[0].rows / kept);
-    if (labels[0].rows > 3 * labels[count - 1].rows)
+    text_print(&note, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
+               labels > MOST ? ", here the most frequent" : "", 100. * label[0].rows / x->kept);
+    if (label[0].rows > 3 * label[labels - 1].rows)
         text_print(&note, " They are out of balance: look at macro-F1, not at accuracy.");
     t.note = note.bytes;
     table_done(&t, records);
-    free(labels), free(note.bytes);
+    free(note.bytes);
 }
 
 /* Quantiles of the lengths in tokens, and a histogram of the lengths of whole examples. */
@@ -2479,7 +2480,7 @@ void report_lengths(const Examples *x, Writer *records)
                   length[last - last / 4], length[last - last / 20], length[last]);
     }
     table_done(&t, records);
-    for (int k = 0; length[last] >= 12 * width; k++)           /* 1, 2, 5, 10, 20, 50, ... */
+    for (int k = 0; length[last] >= 12 * width; k++)      /* 1, 2, 5, 10, 20, 50, ... */
         width = k % 3 == 1 ? width / 2 * 5 : width * 2;
     for (int i = 0; i <= last; i++) bins[(int)length[i] / width]++;
     table_row(&bars, "tokens\texamples");
@@ -2489,84 +2490,70 @@ void report_lengths(const Examples *x, Writer *records)
     free(length);
 }
 
-/* How many positions (rows times their length) an epoch takes if every example is padded to the
- * context or to the longest example, and if examples are packed. */
-void report_packing(const Tokens *train, int end_of_text, Writer *records)
+/* Add to the table of costs how many positions, rows times their length, an epoch takes if every
+ * example is padded to the context or to the longest, and if they are packed. */
+void report_packing(Table *t, const Tokens *train, int end_of_text)
 {
     DataLoader loader = loader_new(train, prep.context, end_of_text, 0, 0);
     double tokens = 0, longest = 0, n = loader.count, T = prep.context;
-    for (int i = 0; i < loader.count; i++) {
-        tokens += loader.documents[i].length;
-        longest = fmax(longest, loader.documents[i].length);
-    }
+    for (const Segment *d = loader.documents; d < loader.documents + loader.count; d++)
+        tokens += d->length, longest = fmax(longest, d->length);
     const char *names[] = {"padded to the context", "padded to the longest", "packed"};
     double positions[] = {n * T, n * longest, loader.rows * T};
-    Table t = {.title = "Positions in an epoch"};
-    table_row(&t, "examples are\tpositions\tused");
     for (int k = 0; k < 3; k++)
-        table_row(&t, "%s\t%.0f\t%.1f%%", names[k], positions[k], 100 * tokens / positions[k]);
-    table_done(&t, records);
+        table_row(t, "positions, if examples are %s\t%.0f, %.1f%% used", names[k], positions[k],
+                  100 * tokens / positions[k]);
     loader_free(&loader);
 }
 
-/* Seconds of a training step with `batch` rows of T. The second of two steps is measured, because
- * the first also gets its memory from the system. */
-double measured_step(Model *m, DataLoader *loader, int batch, int T)
+/* Add rows to the table of costs: what training prep.model takes on this machine. Two steps are
+ * made and the second is measured: the first one also gets its memory from the system. */
+void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
-    Batch b = batch_new(batch, T);
-    double start = 0;
-    model_prepare(m, TRAINING, batch, T, 0);
-    for (int step = 1; step <= 2; step++) {
-        start = seconds();
-        int targets = loader_batch(loader, &b);
-        for (int n = 0; n < batch * T; n++) b.loss_weight[n] /= max_int(1, targets);
-        model_loss(m, &b, (Dropout){0}, 0, 1);
-        model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
-    }
-    start = seconds() - start;
-    batch_free(&b);
-    return start;
-}
-
-/* Add rows to the table of costs: what training of prep.model takes on this machine. */
-void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
-{
-    enum { BATCH = 4 };
+    enum { B = 4 };
     Model *m = model_read(prep.model);
     int T = min_int(prep.context, m->c.T);
     if (m->c.V != tokenizer->count)
         die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", prep.model,
             m->c.V, prep.tokenizer, tokenizer->count);
     DataLoader loader = loader_new(train, T, tokenizer->end_of_text, 1, 0);
-    double steps = ceil((double)loader.rows / BATCH);
-    double step = measured_step(m, &loader, BATCH, T);
+    Batch b = batch_new(B, T);
+    double steps = ceil((double)loader.rows / B), start = 0;
+    model_prepare(m, TRAINING, B, T, 0);
+    for (int step = 1; step <= 2; step++) {
+        start = seconds();
+        int targets = loader_batch(&loader, &b);
+        for (int n = 0; n < B * T; n++) b.loss_weight[n] /= max_int(1, targets);
+        model_loss(m, &b, (Dropout){0}, 0, 1);
+        model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
+    }
+    double each = seconds() - start;
     table_row(t, "parameters of the model\t%zu", m->count);
     table_row(t, "flops in an epoch\t%.3g", 6.0 * m->count * train->count);
-    table_row(t, "memory, batches of %d x %d\t%.2f GB", BATCH, T,
-              training_memory(m, BATCH, T).all / 1e9);
-    table_row(t, "a step, measured here\t%.3g s", step);
-    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * step / 60);
-    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * step / 60);
-    loader_free(&loader), model_free(m);
+    table_row(t, "memory, batches of %d x %d\t%.2f GB", B, T, training_memory(m, B, T).all / 1e9);
+    table_row(t, "a step, measured here\t%.3g s", each);
+    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * each / 60);
+    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * each / 60);
+    batch_free(&b), loader_free(&loader), model_free(m);
 }
 
 /* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
- * The alternative is to put some examples into every prompt, which takes 2 flops per parameter and
- * token of these. The number of prompts at which the costs are equal does not depend on the model:
- * 6 * tokens * epochs / (2 * tokens added to a prompt).
- * Epochs to begin with are OpenAI's: 3, or as many as show 100 to 25,000 examples, at most 25. */
+ * The alternative is to put examples into every prompt, which takes 2 flops per parameter and token
+ * of these. Hence the number of prompts at which both cost the same depends on no model:
+ * 6 tokens epochs / (2 added), where `added` tokens enter each prompt. Epochs to begin with are
+ * OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. */
 void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokenizer,
                  Writer *records)
 {
-    int n = 0;
-    for (int i = 0; i < x->count; i++) n += !x->row[i].dropped && !x->row[i].validation;
+    int n = x->kept - x->held;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
     double tokens = (double)train->count, added = prep.shots * tokens / n;
     Table t = {.title = "Cost", .note = prep.model ? NULL : "--model FILE adds memory and minutes"};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
+    report_packing(&t, train, tokenizer->end_of_text);
     table_row(&t, "epochs to begin with\t%d", epochs);
-    if (prep.model) report_model_cost(&t, train, tokenizer, epochs);
+    if (prep.model) report_model(&t, train, tokenizer, epochs);
     table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, added);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
               ceil(3 * tokens * epochs / added));
@@ -2575,13 +2562,12 @@ void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokeni
 
 /* ---- the command ---- */
 
-/* Encode the rows and find all that can be found before the split; returns how many are kept. */
-int examine(Examples *x, Tokenizer *t)
+/* Encode the rows, and find all that can be found before the split. */
+void examine(Examples *x, Tokenizer *t)
 {
-    int kept = 0;
     for (Example *e = x->row; e < x->row + x->count; e++) {
         e->tokens = turns_encode(t, e->turns, e->count);
-        int inputs = (int)e->tokens.size + 1;                  /* with <|endoftext|> before it */
+        int inputs = (int)e->tokens.size + 1;             /* with <|endoftext|> before it */
         if (inputs > prep.context)
             finding_add(e, TOO_LONG, 0, "%d tokens, of which training never sees the first %d",
                         inputs, inputs - prep.context);
@@ -2590,20 +2576,17 @@ int examine(Examples *x, Tokenizer *t)
     find_repeated(x);
     find_similar(x);
     find_labels(x);
-    for (int i = 0; i < x->count; i++) kept += !x->row[i].dropped;
-    return kept;
 }
 
-/* Split, add changed copies, fill set[0] (training) and set[1] (validation), and report on them. */
+/* Split, add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
 void make_sets(Examples *x, Tokens set[2], Tokenizer *t, Writer *records)
 {
-    int moved = split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
-    int copies = augment_examples(x, t);
+    split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
+    augment_examples(x, t);
     for (int s = 0; s < 2; s++) set[s] = tokens_of(x, s, t->end_of_text);
-    report_examples(x, set, copies, moved, records);
+    report_examples(x, set, records);
     if (x->labels) report_answers(x, records);
     report_lengths(x, records);
-    report_packing(&set[0], t->end_of_text, records);
     report_cost(&set[0], x, t, records);
 }
 
@@ -2617,25 +2600,25 @@ int command_examples(int words, char **word)
     char *path = format("%s_report.jsonl", prep.out);
     Writer *records = writer_open(path);
     for (int i = 0; i < words; i++) read_examples(&x, word[i]);
-    int errors = x.lines - x.count, kept = examine(&x, t);
-    if (kept) make_sets(&x, set, t, records);
+    examine(&x, t);
+    if (x.kept) make_sets(&x, set, t, records);
     report_findings(records);
-    if (errors && !prep.drop[ERRORS])
+    if (x.errors && !prep.drop[ERRORS])
         die("%d of %d rows have errors, and nothing is written; correct them, or leave them out "
-            "with --drop-errors", errors, x.lines);
-    if (!kept) die("%s: no examples are left, and nothing is written", word[0]);
-    if (prep.val > 0 && set[1].count == 1)
+            "with --drop-errors", x.errors, x.errors + x.count - x.copies);
+    if (!x.kept) die("%s: no examples are left, and nothing is written", word[0]);
+    if (prep.val > 0 && !x.held)
         die("no row is left for validation: there are too few, or all have duplicates "
             "(--drop-duplicates, --drop-near); --val 0 does without");
-    if (prep.val > 0) tokens_write(&set[1]);
-    else unlink(set[1].path);                    /* an old file would belong to other data */
-    tokens_write(&set[0]);
+    writers_begin();
     writer_close(records);
+    if (prep.val > 0) tokens_write(&set[1]);
+    tokens_write(&set[0]);
+    if (prep.val == 0) unlink(set[1].path);               /* an old one would be of other data */
+    writers_commit();
     printf("\n%s, %s_val.bin and %s are written\n", set[0].path, prep.out, path);
     for (int s = 0; s < 2; s++) tokens_free(&set[s]), free((char *)set[s].path);
-    for (int i = 0; i < x.count; i++) example_free(&x.row[i]);
-    free(x.row), free(path);
-    tokenizer_free(t);
+    examples_free(&x), free(path), tokenizer_free(t);
     return 0;
 }
 

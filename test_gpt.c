@@ -1916,12 +1916,6 @@ Examples examples_of(const char *name, const char *text, size_t size)
     return x;
 }
 
-void examples_free(Examples *x)
-{
-    for (int i = 0; i < x->count; i++) example_free(&x->row[i]);
-    free(x->row);
-}
-
 /* Every finding, alone in a file of JSON lines; ~ is not part of the file, but marks the column. */
 void test_findings(void)
 {
@@ -1932,10 +1926,10 @@ void test_findings(void)
     static const struct { int finding; const char *text, *message; } golden[] = {
         {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
         {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
-        {WRONG_TYPE, "~[]", "expected an object"},
+        {WRONG_TYPE, "~[]", "not an object"},
         {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is not an array"},
         {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "\"completion\" is not a string"},
-        {WRONG_TYPE, "{\"messages\":[~7]}", "expected an object"},
+        {WRONG_TYPE, "{\"messages\":[~7]}", "not an object"},
         {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
          "\"weight\" is not 0 or 1"},
         {MISSING_KEY, "~{\"label\":\"a\"}", "there is no \"prompt\""},
@@ -1952,7 +1946,7 @@ void test_findings(void)
         {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
         {SIMILAR, ASKS("1 2 3 4 5 6 7 8 9 10 11") ASKS("0 1 2 3 4 5 6 7 8 9 10 11"), "91% the same"},
         {TOO_LONG, PAIR("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l "
-                        "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 5"},
+                        "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 13"},
         {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
         {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
         {NO_SPACE, PAIR("a", "b"), "space"}};
@@ -1971,7 +1965,7 @@ void test_findings(void)
         const char *said = findings[golden[i].finding].shown[0];
         expect(said && strstr(said, where) && strstr(said, golden[i].message),
                "expected '%s%s', found '%s'", where, golden[i].message, said);
-        expect(x.lines - x.count == (findings[golden[i].finding].kind == ERRORS),
+        expect(x.errors == (findings[golden[i].finding].kind == ERRORS),
                "%s: is it an error?", text);
         examples_free(&x), free(file.bytes);
     }
@@ -2026,7 +2020,7 @@ void test_csv(void)
             if (findings[f].kind == ERRORS && findings[f].count) error = findings[f].shown[0];
         expect(!error == !golden[i].error && (!error || strstr(error, golden[i].error)),
                "%s: the error is %s", golden[i].name, error);
-        expect(x.lines - x.count == !!error, "%s: %d errors", golden[i].name, x.lines - x.count);
+        expect(x.errors == !!error, "%s: %d errors", golden[i].name, x.errors);
         examples_free(&x), free(rows.bytes);
     }
 }
@@ -2078,8 +2072,8 @@ int are_similar(int i, int j)
 
 void test_similar(void)
 {
-    int pairs = 0, equals = 0;
-    for (int round = 0; round < 4; round++) {
+    int pairs = 0, all = 0;
+    for (int round = 0; round < 4; round++, all += pairs, pairs = 0) {
         Examples x = random_examples(round, 3, 10 + 10 * round);
         int group[ROWS];                                      /* components, by relabelling */
         for (int i = 0; i < ROWS; i++) {
@@ -2092,22 +2086,19 @@ void test_similar(void)
                 for (int k = 0, old = group[j]; k <= i; k++)
                     if (group[k] == old) group[k] = group[i];
             }
-            pairs += near, equals += equal;
+            pairs += near;
             expect(x.row[i].near == (near && !equal), "row %d: near duplicate %d, by definition %d",
                    i, x.row[i].near, near && !equal);
         }
         for (int i = 0; i < ROWS; i++)
             for (int j = 0; j < i; j++)
                 expect((group[i] == group[j]) == (group_of(&x, i) == group_of(&x, j)),
-                       "rows %d and %d: one group %d, by definition %d", i, j,
-                       group_of(&x, i) == group_of(&x, j), group[i] == group[j]);
+                       "rows %d and %d: one group or not?", i, j);
         expect(findings[SIMILAR].count + findings[REPEATED].count == pairs, "%d similar, %d equal",
                findings[SIMILAR].count, findings[REPEATED].count);
-        pairs = 0;
-        outcome("%d similar, %d equal of %d", findings[SIMILAR].count, equals, ROWS);
-        equals = 0;
         examples_free(&x);
     }
+    outcome("%d of %d rows are like an earlier one", all, 4 * ROWS);
 }
 
 /* For many seeds: no row of a group is held out, labels keep their shares, and copies are made of
@@ -2115,30 +2106,33 @@ void test_similar(void)
 void test_split(void)
 {
     Examples x = random_examples(7, 3, 5);
-    int size[ROWS] = {0}, rows[ROWS] = {0}, copies = 0, moved = 0;
-    for (int i = 0; i < ROWS; i++) size[group_of(&x, i)]++, rows[x.row[i].label]++;
+    int size[ROWS] = {0};
+    for (int i = 0; i < ROWS; i++) size[group_of(&x, i)]++;
     expect(x.labels == 3, "%d labels", x.labels);
     for (int seed = 0; seed < 100; seed++) {
-        int held[ROWS] = {0}, all = 0;
+        int held[ROWS] = {0}, rows[ROWS] = {0}, all = 0;
         double share = seed % 2 ? 0.1 : 0.25;
+        free(x.label), x.kept = x.held = x.copies = 0, find_labels(&x);
         for (int i = 0; i < ROWS; i++) x.row[i].validation = 0;
-        moved += split_examples(&x, share, seed);
+        split_examples(&x, share, seed);
         for (int i = 0; i < ROWS; i++) {
             expect(!x.row[i].validation || size[group_of(&x, i)] == 1, "row %d has a duplicate", i);
             held[x.row[i].label] += x.row[i].validation, all += x.row[i].validation;
+            rows[x.row[i].label]++;
         }
-        expect(all == round(ROWS * share), "%d held out", all);
+        expect(all == round(ROWS * share) && all == x.held, "%d held out, said %d", all, x.held);
         for (int i = 0; i < ROWS; i++)
             expect(fabs(held[i] - share * rows[i]) < 1, "label %d: %d of %d", i, held[i], rows[i]);
         prep.augment[TYPOS] = 0.5, prep.seed = seed;
-        copies += augment_examples(&x, mini);
+        augment_examples(&x, mini);
+        expect(x.copies > 20, "%d copies", x.copies);
         while (x.count > ROWS) {                              /* row i is in line i + 1 */
             Example *e = &x.row[--x.count];
             expect(!e->validation && !x.row[e->line - 1].validation, "a copy leaks");
             example_free(e);
         }
     }
-    expect(copies > 2000 && moved > 1000, "%d copies, %d moved", copies, moved);
+    expect(x.moved > 1000, "%d moved", x.moved);
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
 
@@ -2205,6 +2199,26 @@ void test_report_counts(void)
            "%d + %d examples, %d dropped, %d copies", examples[0], examples[1], dropped, copies);
     expect(strstr(said, "near duplicate") != NULL, "no near duplicates: %s", said);
     free(report), free(said);
+}
+
+/* Files of one data set are replaced together or not at all; the report cannot be written here. */
+void test_replaced_together(void)
+{
+    static const char *const prepare = "$here/prepare examples random.jsonl --tokenizer $here/data/"
+        "mini_tokenizer.bin --out group --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
+    Examples x = random_examples(9, 3, 5);
+    char *first = format(prepare, 1), *second = format(prepare, 2), *said[3];
+    said[0] = shell(first);
+    free(shell("rm -f group_report.jsonl; mkdir -p group_report.jsonl/full"));
+    said[1] = shell(second);
+    free(shell("rm -r group_report.jsonl"));
+    said[2] = shell(second);
+    expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
+           said[1], said[2]);
+    expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
+    expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
+    for (int i = 0; i < 3; i++) free(said[i]);
+    free(first), free(second), examples_free(&x);
 }
 
 /* ================================================================================================
@@ -2319,6 +2333,7 @@ static const Test tests[] = {
     {"examples: near duplicates by definition", IN_FLOAT, test_similar, NULL, NULL},
     {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
     {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
+    {"examples: files replaced together", IN_FLOAT, test_replaced_together, NULL, NULL},
     {"examples: the report's counts", IN_FLOAT, test_report_counts, NULL, NULL},
 };
 
