@@ -1921,7 +1921,8 @@ void test_findings(void)
 {
 #define SAYS(role, content) "{\"role\":\"" role "\",\"content\":" content "}"
 #define CHAT(turns) "{\"messages\":~[" turns "]}\n"
-#define ASKS(q) "{\"messages\":[" SAYS("user", "\"" q "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
+    SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
 #define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
     static const struct { int finding; const char *text, *message; } golden[] = {
         {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
@@ -1944,7 +1945,9 @@ void test_findings(void)
         {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
         {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"), "every weight is 0"},
         {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
-        {SIMILAR, ASKS("1 2 3 4 5 6 7 8 9 10 11") ASKS("0 1 2 3 4 5 6 7 8 9 10 11"), "91% the same"},
+        {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
+         "91% the same"},
+        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "a b c d"), "100% the same"},
         {TOO_LONG, PAIR("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l "
                         "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 13"},
         {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
