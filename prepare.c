@@ -1625,21 +1625,20 @@ int command_classify(int words, char **word)
 /* ================================================================================================
  * 8. Examples
  *
- * Fine-tuning learns from examples: what is said to a model, and what it should answer. They come
- * a row a line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table
- * with a header (CSV, TSV). What they are worth decides more than any setting of the training. So
- * nothing is written before all rows have been read and a report printed: what is wrong on which
- * line, what repeats, what contradicts itself, how long it all is and what it will cost.
+ * Fine-tuning learns from examples: what a model is told, and what it should answer. They come one
+ * per line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table with
+ * a header (CSV, TSV). Their quality matters more than any setting of the training. Therefore all
+ * rows are read and checked, and a report is printed, before anything is written: errors and their
+ * lines, duplicates, contradictions, lengths, and what training will cost.
  *
- * Whatever its format, a row becomes a list of turns, and these become tokens by the template in
- * train_gpt.c, chapter 7. From there on an example is its tokens: equal tokens, equal examples.
+ * Whatever its format, a row becomes a list of turns, and the template in train_gpt.c makes tokens
+ * of them. Two examples are called equal if their tokens are equal.
  */
 
-/* ---- findings: what the report has to say about single rows ---- */
+/* ---- findings: what is reported about single rows ---- */
 
-enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };
-const char *const drop_names[] = {"--drop-errors", "--drop-duplicates", "--drop-near",
-                                  "--drop-conflicts", "--drop-long"};
+enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };     /* kinds; notes drop no row */
+const char *const kind_names[] = {"errors", "duplicates", "near", "conflicts", "long", ""};
 
 #define FINDINGS(X)                                                                              \
     X(NOT_UTF8,     ERRORS,     "not UTF-8")                                                     \
@@ -1657,56 +1656,58 @@ const char *const drop_names[] = {"--drop-errors", "--drop-duplicates", "--drop-
     X(TOO_LONG,     LONG,       "longer than the context")                                       \
     X(IGNORED_KEY,  NOTES,      "ignored key")                                                   \
     X(HEADER_IN,    NOTES,      "turn header in a text")                                         \
-    X(NO_BLANK,     NOTES,      "no blank before the answer")
+    X(NO_SPACE,     NOTES,      "no space before the answer")
 
-enum { FIRST = 3 };              /* places of each that are shown */
-#define KIND(name, ...) name,
-#define FINDING(name, group, what) {what, group, 0, {0}},
-enum { FINDINGS(KIND) KINDS };
-struct { const char *what; int group, count; char *first[FIRST]; }
-    findings[] = {FINDINGS(FINDING)};
+enum { SHOWN = 3 };              /* rows that the report names for each finding */
+#define FINDING_NAME(name, ...) name,
+#define FINDING_ROW(name, kind, what) {what, kind, 0, {0}},
+enum { FINDINGS(FINDING_NAME) FINDING_COUNT };
+struct { const char *what; int kind, count; char *shown[SHOWN]; }
+    findings[] = {FINDINGS(FINDING_ROW)};
 
 typedef struct {
     const char *path;
-    int line, count;             /* where the row begins; of turns */
+    int line, count;             /* where the row begins; number of turns */
     Turn *turns;
     Encoded tokens;
-    int equal, group, label;     /* first equal row; one that says the same; number of the answer */
-    int dropped, validation;
+    int group, label;            /* see group_of; first row with the same last answer, or 0 */
+    int near, dropped, validation;     /* flags: a near duplicate; not written; held out */
 } Example;
 
+/* Rows with a label; the first of them; how many are to be held out, and are. */
+typedef struct { int rows, first, quota, held; } Label;
+
 typedef struct {
-    Example *row;
-    int count, lines, labels;    /* lines: rows with errors, too; labels: 0 if answers are free */
-    size_t prefix, suffix;       /* bytes with which all prompts begin and end */
+    Example *row;                /* [count], rows with errors left out */
+    Label *label;                /* [count], see find_labels */
+    int count, copies, errors;   /* rows without errors; copies among them; rows with errors */
+    int kept, held, moved;       /* rows that are not dropped; held out of them; split_examples */
+    int labels;                  /* number of different answers, 0 if answers are free text */
+    size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
 
-/* Record something about a row; always 0, with which reading functions say that they failed. */
+/* Record a finding about a row; `column` is a byte of its line, or 0. The row is dropped if the
+ * user wants that. Always returns 0, so that functions can fail with `return finding_add(...)`. */
 __attribute__((format(printf, 4, 5)))
-int finding_add(Example *e, int kind, int column, const char *form, ...)
+int finding_add(Example *e, int finding, int column, const char *form, ...)
 {
     va_list args;
-    int n = findings[kind].count++;
-    e->dropped |= prep.drop[findings[kind].group];
-    if (n >= FIRST) return 0;
-    Text text = {0};
-    char *what;
+    int kind = findings[finding].kind, n = findings[finding].count++;
+    char *message, where[32] = "";
+    e->dropped |= prep.drop[kind];
+    if (n >= SHOWN) return 0;
     va_start(args, form);
-    if (vasprintf(&what, form, args) < 0) die("out of memory");
+    if (vasprintf(&message, form, args) < 0) die("out of memory");
     va_end(args);
-    text_print(&text, "%s, line %d", e->path, e->line);
-    if (column) text_print(&text, ", column %d", column);
-    text_print(&text, ": %s", what);
-    shown(findings[kind].first[n] = text.bytes);
-    free(what);
+    if (column) snprintf(where, sizeof where, ", column %d", column);
+    findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, e->line, where, message);
+    free(message);
     return 0;
 }
 
-/* ---- rows in JSON: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation" ---- */
-
 int is_blank(const char *text, size_t size)
 {
-    while (size && memchr(" \t\r\n", text[size - 1], 4)) size--;
+    trim(&text, &size);
     return size == 0;
 }
 
@@ -1715,103 +1716,16 @@ int is_utf8(Example *e, const char *text, size_t size)
 {
     for (size_t i = 0, length; i < size; i += length)
         if (!(length = utf8_length(text + i, size - i)))
-            return finding_add(e, NOT_UTF8, (int)i + 1, "no character begins so; save the file as UTF-8");
+            return finding_add(e, NOT_UTF8, (int)i + 1, "no character; save the file as UTF-8");
     return 1;
 }
 
-/* Add a turn, which takes over the text. */
-void turn_add(Example *e, int role, int counts, char *text, size_t size)
+/* Append a copy of a text as a turn. */
+void turn_add(Example *e, int role, int is_target, const char *text, size_t size)
 {
-    e->turns = reallocate(e->turns, (size_t)e->count + 1, sizeof *e->turns);
-    e->turns[e->count++] = (Turn){role, counts, text, size};
-}
-
-/* A member that a row must have; NULL if something is wrong with it. */
-Json *need(Example *e, const Json *object, const char *key, char type)
-{
-    Json *m = json_get(object, key);
-    const char *expected = type == '"' ? "a string" : "an array";
-    if (!m) finding_add(e, MISSING_KEY, object->column, "there is no \"%s\"", key);
-    else if (m->type == 'n') finding_add(e, NO_CONTENT, m->column, "\"%s\" is null", key);
-    else if (m->type != type) finding_add(e, WRONG_TYPE, m->column, "\"%s\" is not %s", key, expected);
-    else return m;
-    return NULL;
-}
-
-int read_message(Example *e, const Json *message)
-{
-    static const char *const roles[] = {"system", "user", "assistant"};
-    const Json *name = json_get(message, "name"), *weight = json_get(message, "weight"), *role;
-    Json *text;
-    int r = 0, column = message->column;
-    if (message->type != '{') return finding_add(e, WRONG_TYPE, column, "a message is not an object");
-    if (!(role = need(e, message, "role", '"')) || !(text = need(e, message, "content", '"')))
-        return 0;
-    for (const Json *m = message->child; m; m = m->next)
-        if (m != role && m != text && m != name && m != weight)
-            return finding_add(e, UNKNOWN_KEY, m->column, "\"%s\" in a message", m->key);
-    while (r < 3 && strcmp(role->text, roles[r])) r++;
-    if (r == 3)
-        return finding_add(e, UNKNOWN_ROLE, role->column, "\"%s\" is not system, user or assistant",
-                     role->text);
-    if (is_blank(text->text, text->size))
-        return finding_add(e, NO_CONTENT, text->column, "the content of a message is empty");
-    if (weight && r != ASSISTANT)
-        return finding_add(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
-    if (weight && (weight->type != '0' || weight->number * (weight->number - 1) != 0))
-        return finding_add(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
-    if (memmem(text->text, text->size, "\nUser:", 6))
-        finding_add(e, HEADER_IN, text->column, "\"User:\" at the start of a line ends an answer");
-    Text copy = {0};
-    text_add(&copy, text->text, text->size);
-    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), copy.bytes, copy.size);
-    return 1;
-}
-
-int read_messages(Example *e, const Json *messages)
-{
-    int counts = 0;
-    for (const Json *m = messages->child; m; m = m->next)
-        if (!read_message(e, m)) return 0;
-    while (e->count && !is_answer(e->turns[e->count - 1].role))    /* nobody answers these */
-        free(e->turns[--e->count].text);
-    for (int i = 0; i < e->count; i++) counts |= e->turns[i].is_target;
-    return counts || finding_add(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
-                           e->count ? ": every weight is 0" : "");
-}
-
-/* A prompt and its completion, which the example takes over. */
-int read_pair(Example *e, Text prompt, Text answer)
-{
-    turn_add(e, PROMPT, 0, prompt.bytes, prompt.size);
-    turn_add(e, COMPLETION, 1, answer.bytes, answer.size);
-    if (is_blank(answer.bytes, answer.size)) return finding_add(e, NO_CONTENT, 0, "no completion");
-    if (!isspace((unsigned char)*answer.bytes))
-        finding_add(e, NO_BLANK, 0, "\"%.20s\": GPT-2's tokens begin with the blank before a word",
-              answer.bytes);
-    return 1;
-}
-
-int read_json(Example *e, const Json *row)
-{
-    static const char *const keys[] = {"messages", "prompt", "completion", "label"};
-    Json *member[4];
-    Text text[3] = {{0}};
-    if (row->type != '{') return finding_add(e, WRONG_TYPE, row->column, "the row is not an object");
-    for (int k = 0; k < 4; k++) member[k] = json_get(row, keys[k]);
-    int first = member[0] ? 0 : 1, last = member[0] ? 0 : 2;
-    if (!member[0] && !member[1] && !member[2])
-        return finding_add(e, MISSING_KEY, row->column, "there is no \"messages\" and no \"prompt\"");
-    for (int k = first; k <= last; k++)
-        if (!need(e, row, keys[k], k == 0 ? '[' : '"')) return 0;
-    for (const Json *m = row->child; m; m = m->next) {
-        int known = m == member[3];
-        for (int k = first; k <= last; k++) known |= m == member[k];
-        if (!known) finding_add(e, IGNORED_KEY, m->column, "\"%s\" is not looked at", m->key);
-    }
-    if (member[0]) return read_messages(e, member[0]);
-    for (int k = 1; k < 3; k++) text_add(&text[k], member[k]->text, member[k]->size);
-    return read_pair(e, text[1], text[2]);
+    char *copied = memcpy(allocate(size + 1, 1), text, size);
+    e->turns = grow(e->turns, (size_t)e->count, sizeof *e->turns);
+    e->turns[e->count++] = (Turn){role, is_target, copied, size};
 }
 
 void example_free(Example *e)
@@ -1820,199 +1734,302 @@ void example_free(Example *e)
     free(e->turns), free(e->tokens.ids), free(e->tokens.loss_mask);
 }
 
-/* Keep a row that was read without errors. */
+/* Take over a row, or free it if it could not be read. */
 void examples_add(Examples *x, Example *e, int good)
 {
-    x->lines++;
-    if (!good) { example_free(e); return; }
-    if ((x->count & (x->count - 1)) == 0)
-        x->row = reallocate(x->row, 2 * (size_t)x->count + 1, sizeof *x->row);
+    if (!good) { x->errors++, example_free(e); return; }
+    x->row = grow(x->row, (size_t)x->count, sizeof *x->row);
     e->group = x->count;
     x->row[x->count++] = *e;
 }
 
+void examples_free(Examples *x)
+{
+    for (int i = 0; i < x->count; i++) example_free(&x->row[i]);
+    free(x->row), free(x->label);
+}
+
+/* ---- rows in JSON: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation" ---- */
+
+typedef struct { const char *name; char type; } Key;     /* type 0: optional, of any type */
+enum { KEYS = 4 };
+
+/* Look up the keys of an object; value[k] becomes the value of keys[k], or NULL. Keys that are not
+ * in the list are recorded as `unknown`. Returns 1 if all that is required is there. */
+int read_keys(Example *e, const Json *object, const Key *keys, Json *value[KEYS], int unknown)
+{
+    int column = object->column;
+    if (object->type != '{') return finding_add(e, WRONG_TYPE, column, "this is not an object");
+    for (int k = 0; keys[k].name; k++) {
+        const Json *v = value[k] = json_get(object, keys[k].name);
+        const char *name = keys[k].name, *type = keys[k].type == '"' ? "a string" : "an array";
+        if (!keys[k].type) continue;
+        if (!v) return finding_add(e, MISSING_KEY, column, "there is no \"%s\"", name);
+        if (v->type == 'n') return finding_add(e, NO_CONTENT, v->column, "\"%s\" is null", name);
+        if (v->type != keys[k].type)
+            return finding_add(e, WRONG_TYPE, v->column, "\"%s\" is not %s", name, type);
+    }
+    for (const Json *m = object->child; m; m = m->next) {
+        int k = 0;
+        while (keys[k].name && value[k] != m) k++;
+        if (keys[k].name) continue;
+        finding_add(e, unknown, m->column, "\"%s\" is not a key that is used here", m->key);
+        if (findings[unknown].kind == ERRORS) return 0;
+    }
+    return 1;
+}
+
+/* Append one message of a conversation to the turns. */
+int read_message(Example *e, const Json *message)
+{
+    static const Key keys[] = {{"role", '"'}, {"content", '"'}, {"weight", 0}, {"name", 0}, {0}};
+    static const char *const roles[] = {"system", "user", "assistant"};
+    Json *value[KEYS];
+    int r = SYSTEM;
+    if (!read_keys(e, message, keys, value, UNKNOWN_KEY)) return 0;
+    const Json *role = value[0], *text = value[1], *weight = value[2];
+    while (r <= ASSISTANT && strcmp(role->text, roles[r])) r++;
+    if (r > ASSISTANT)
+        return finding_add(e, UNKNOWN_ROLE, role->column,
+                           "\"%s\" is not system, user or assistant", role->text);
+    if (is_blank(text->text, text->size))
+        return finding_add(e, NO_CONTENT, text->column, "the content of a message is empty");
+    if (weight && r != ASSISTANT)
+        return finding_add(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
+    if (weight && (weight->type != '0' || (weight->number != 0 && weight->number != 1)))
+        return finding_add(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
+    if (memmem(text->text, text->size, "\nUser:", 6))
+        finding_add(e, HEADER_IN, text->column, "a line that begins with \"User:\" ends an answer");
+    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), text->text, text->size);
+    return 1;
+}
+
+/* Read a conversation. Turns after the last answer are left out: nothing replies to them. */
+int read_messages(Example *e, const Json *messages)
+{
+    int targets = 0;
+    for (const Json *m = messages->child; m; m = m->next)
+        if (!read_message(e, m)) return 0;
+    while (e->count && !is_answer(e->turns[e->count - 1].role)) free(e->turns[--e->count].text);
+    for (int i = 0; i < e->count; i++) targets += e->turns[i].is_target;
+    return targets || finding_add(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
+                                  e->count ? ": every weight is 0" : "");
+}
+
+/* Read a prompt and its completion. */
+int read_pair(Example *e, const char *prompt, size_t prompt_size, const char *answer, size_t size)
+{
+    if (is_blank(answer, size)) return finding_add(e, NO_CONTENT, 0, "the answer is empty");
+    if (!isspace((unsigned char)*answer))
+        finding_add(e, NO_SPACE, 0, "most of GPT-2's tokens for words begin with a space");
+    turn_add(e, PROMPT, 0, prompt, prompt_size);
+    turn_add(e, COMPLETION, 1, answer, size);
+    return 1;
+}
+
+int read_json(Example *e, const Json *row)
+{
+    static const Key chat[] = {{"messages", '['}, {"label", 0}, {0}};
+    static const Key pair[] = {{"prompt", '"'}, {"completion", '"'}, {"label", 0}, {0}};
+    Json *value[KEYS];                           /* what is neither is taken for a pair */
+    if (json_get(row, "messages"))
+        return read_keys(e, row, chat, value, IGNORED_KEY) && read_messages(e, value[0]);
+    return read_keys(e, row, pair, value, IGNORED_KEY) &&
+           read_pair(e, value[0]->text, value[0]->size, value[1]->text, value[1]->size);
+}
+
+/* Read a text with one JSON object per line. */
 void read_jsonl(Examples *x, const char *path, const char *text, size_t size)
 {
-    const char *end = text + size, *next;
-    char error[200];
-    for (int line = 1; text < end; line++, text = next + 1) {
-        Example e = {.path = path, .line = line};
-        Json *json = NULL;
-        if (!(next = memchr(text, '\n', (size_t)(end - text)))) next = end;
-        size_t length = (size_t)(next - text);
-        if (is_blank(text, length)) continue;
-        int good = is_utf8(&e, text, length);
-        if (good && !(json = json_parse(text, length, error, sizeof error)))
-            good = finding_add(&e, NOT_JSON, atoi(strstr(error, "column ") + 7), "%s",
-                         strstr(error, ": ") + 2);
-        examples_add(x, &e, good && read_json(&e, json));
+    Lines l = {.at = text, .end = text + size};
+    while (next_line(&l)) {
+        char error[200];
+        int column = 0, at = 0;
+        Example e = {.path = path, .line = l.number};
+        if (is_blank(l.text, l.size)) continue;
+        int good = is_utf8(&e, l.text, l.size);
+        Json *json = good ? json_parse(l.text, l.size, error, sizeof error) : NULL;
+        if (good && !json) {
+            sscanf(error, "line 1, column %d: %n", &column, &at);
+            finding_add(&e, NOT_JSON, column, "%s", error + at);
+        }
+        examples_add(x, &e, json && read_json(&e, json));
         json_free(json);
     }
 }
 
-/* ---- rows of a table [RFC 4180]: a field is plain, or in quotes and may hold anything ---- */
+/* ---- rows of a table ----
+ *
+ * CSV [RFC 4180]: a field is plain text, or it is enclosed in quotes and may then contain
+ * separators, line ends, and quotes, each written twice. TSV [IANA, text/tab-separated-values] has
+ * no such rule: a quote is an ordinary character there.
+ */
 
 enum { COLUMNS = 64 };
-typedef struct { const char *at, *end, *error; char separator; } Csv;
+typedef struct {
+    char separator, quote;       /* quote: what encloses fields, or 0 */
+    const char *row, *at, *end;  /* where the last row begins; what is still to be read */
+    int line;                    /* of the row, from 1 */
+    const char *error;           /* what is wrong with the row, or NULL */
+} Csv;
 
-/* Take a field, up to the separator or the end of the line; its text goes to `to`. */
-void csv_field(Csv *c, Text *to)
+/* Read a field and the separator or line end after it. Returns 1 after a separator. */
+int csv_field(Csv *c, Text *field)
 {
-    const char *begin;
-    int quoted = c->at < c->end && *c->at == '"', more = quoted;
-    to->size = 0;
-    text_add(to, "", 0);
-    while (more) {                                 /* from a quote to the next; "" means one */
-        c->at++;
-        const char *close = memchr(c->at, '"', (size_t)(c->end - c->at));
-        if (!close) {
-            c->error = "a quote is opened and never closed";
-            c->at = c->end;
-            return;
-        }
-        text_add(to, c->at, (size_t)(close - c->at));
-        c->at = close + 1;
-        if ((more = c->at < c->end && *c->at == '"')) text_add(to, "\"", 1);
+    int quoted = c->quote && c->at < c->end && *c->at == c->quote, open = quoted;
+    field->size = 0;
+    text_add(field, "", 0);
+    for (c->at += quoted; c->at < c->end; c->at++) {
+        int quote = c->quote && *c->at == c->quote;
+        int twice = quote && c->at + 1 < c->end && c->at[1] == c->quote;
+        if (open && quote && !twice) open = 0;
+        else if (open) text_add(field, c->at, 1), c->at += twice;
+        else if (*c->at == c->separator || *c->at == '\n') break;
+        else if (!quoted && !quote) text_add(field, c->at, 1);
+        else if (!quoted) c->error = "there is a quote, but not around the whole field";
+        else if (*c->at != '\r') c->error = "there is text after a closing quote";
     }
-    for (begin = c->at; c->at < c->end && *c->at != c->separator && *c->at != '\n'; c->at++)
-        if (quoted && *c->at != '\r') c->error = "there is text after a closing quote";
-        else if (*c->at == '"') c->error = "there is a quote, but not around the whole field";
-    size_t size = (size_t)(c->at - begin);
-    if (!quoted) text_add(to, begin, size - (size && begin[size - 1] == '\r'));
+    if (open) c->error = "a quote is opened and never closed";
+    if (!quoted && field->size && field->bytes[field->size - 1] == '\r')
+        field->bytes[--field->size] = 0;
+    return c->at < c->end && *c->at++ == c->separator;
 }
 
-/* Take a row; returns how many fields it has. After an error it goes on with the next line. */
+/* Read a row; returns how many fields it has. A wrong quote may have joined many rows, so after an
+ * error reading goes on with the second line of this row. */
 int csv_row(Csv *c, Text fields[COLUMNS])
 {
     int count = 0;
-    for (c->error = NULL; count < COLUMNS && !c->error; c->at++) {
-        csv_field(c, &fields[count++]);
-        if (c->at == c->end || *c->at != c->separator) break;
-    }
-    while (c->at < c->end && *c->at != '\n') c->at++;
-    if (c->at < c->end) c->at++;
+    for (; c->row < c->at; c->row++) c->line += *c->row == '\n';
+    c->error = NULL;
+    while (csv_field(c, &fields[count++]) && !c->error)
+        if (count == COLUMNS) c->error = "there are too many fields";
+    if (!c->error) return count;
+    c->at = memchr(c->row, '\n', (size_t)(c->end - c->row));
+    c->at = c->at ? c->at + 1 : c->end;
     return count;
 }
 
-/* Columns prompt and completion, or text and label: then a blank is put before the label. */
+/* Read a table with columns prompt and completion, or text and label. A label is an answer in one
+ * word, and gets the space that GPT-2's tokens of words begin with. */
 void read_csv(Examples *x, const char *path, const char *text, size_t size, char separator)
 {
     static const char *const names[] = {"prompt", "completion", "text", "label"};
-    Csv c = {text, text + size, NULL, separator};
-    Text fields[COLUMNS] = {{0}};
-    int at[4] = {-1, -1, -1, -1}, columns = csv_row(&c, fields), line = 1;
-    for (int i = 0; i < columns; i++)
-        for (int k = 0; k < 4; k++) if (!strcasecmp(fields[i].bytes, names[k])) at[k] = i;
-    int first = at[0] >= 0 && at[1] >= 0 ? 0 : 2;
+    Csv c = {separator, separator == ',' ? '"' : 0, text, text, text + size, 1, NULL};
+    Text fields[COLUMNS] = {{0}}, answer = {0};
+    int column[4], columns = csv_row(&c, fields);
+    for (int k = 0; k < 4; k++)
+        for (column[k] = columns; column[k]-- > 0;)
+            if (!strcasecmp(fields[column[k]].bytes, names[k])) break;
+    int labels = column[0] < 0 || column[1] < 0;
     if (c.error) die("%s, line 1: %s", path, c.error);
-    if (at[first] < 0 || at[first + 1] < 0)
+    if (labels && (column[2] < 0 || column[3] < 0))
         die("%s, line 1: expected columns named prompt and completion, or text and label", path);
-    for (const char *row = text; c.at < c.end;) {
-        for (; row < c.at; row++) line += *row == '\n';
-        Example e = {.path = path, .line = line};
-        int count = csv_row(&c, fields), good = 1;
-        Text pair[2] = {{0}};
-        if (is_blank(row, (size_t)(c.at - row))) continue;
-        if (c.error) good = finding_add(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
+    const Text *prompt = &fields[column[2 * labels]], *last = &fields[column[2 * labels + 1]];
+    while (c.at < c.end) {
+        int count = csv_row(&c, fields), good = 0;
+        Example e = {.path = path, .line = c.line};
+        size_t length = (size_t)(c.at - c.row);
+        if (is_blank(c.row, length)) continue;
+        if (c.error) finding_add(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
         else if (count != columns)
-            good = finding_add(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
-        good = good && is_utf8(&e, row, (size_t)(c.at - row));
-        for (int k = 0; k < 2 && good; k++) {
-            const Text *f = &fields[at[first + k]];
-            text_add(&pair[k], " ", first == 2 && k == 1 && f->size);
-            text_add(&pair[k], f->bytes, f->size);
+            finding_add(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
+        else if (is_utf8(&e, c.row, length)) {
+            answer.size = 0;
+            text_add(&answer, " ", labels && last->size);
+            text_add(&answer, last->bytes, last->size);
+            good = read_pair(&e, prompt->bytes, prompt->size, answer.bytes, answer.size);
         }
-        examples_add(x, &e, good && read_pair(&e, pair[0], pair[1]));
+        examples_add(x, &e, good);
     }
     for (int i = 0; i < COLUMNS; i++) free(fields[i].bytes);
+    free(answer.bytes);
 }
 
 void read_examples(Examples *x, const char *path)
 {
-    size_t size, mark;
+    size_t size;
     char *text = read_file(path, &size);
-    const char *kind = strrchr(path, '.') ? strrchr(path, '.') : "";
-    mark = size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0;       /* a byte order mark */
-    if (!strcmp(kind, ".jsonl")) read_jsonl(x, path, text + mark, size - mark);
-    else if (!strcmp(kind, ".csv")) read_csv(x, path, text + mark, size - mark, ',');
-    else if (!strcmp(kind, ".tsv")) read_csv(x, path, text + mark, size - mark, '\t');
+    size_t mark = size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0;    /* a byte order mark */
+    if (ends_with(path, ".jsonl")) read_jsonl(x, path, text + mark, size - mark);
+    else if (ends_with(path, ".csv")) read_csv(x, path, text + mark, size - mark, ',');
+    else if (ends_with(path, ".tsv")) read_csv(x, path, text + mark, size - mark, '\t');
     else die("%s: expected a file named .jsonl, .csv or .tsv", path);
     free(text);
 }
 
-/* ---- copies and contradictions ----
+/* ---- groups of rows that say the same, and contradictions ----
  *
- * Rows that say the same are one group: each points to an earlier row, the first to itself. If one
- * were trained on and another validated, validation would ask for what training has told. Equal
- * prompts with other answers tell nothing, but contradict each other: they are only pointed out.
+ * If one of two equal rows were trained on and the other validated, the validation loss would
+ * measure memory, not what the model makes of new rows. Therefore duplicates and near duplicates
+ * form groups, which the split keeps together. A group is a tree [union-find, Galler & Fischer
+ * 1964]: each row points to an earlier row of its group, and the first row to itself.
  */
 
+/* The first row of the group of row i. Shortens the path to it on the way. */
 int group_of(Examples *x, int i)
 {
     while (x->row[i].group != i) i = x->row[i].group = x->row[x->row[i].group].group;
     return i;
 }
 
+/* Make one group of those of rows i and j. */
 void group_join(Examples *x, int i, int j)
 {
     int a = group_of(x, i), b = group_of(x, j);
     x->row[a > b ? a : b].group = a < b ? a : b;
 }
 
-/* Enter row i under its first tokens; returns the first row entered under the same. */
-int first_with(Map *map, Examples *x, int i, size_t tokens)
+/* Enter row i in a map under its tokens from `begin` to `end`; returns the first row there. */
+int first_with(Map *map, const Examples *x, int i, size_t begin, size_t end)
 {
-    MapEntry *entry = map_enter(map, (const char *)x->row[i].tokens.ids, tokens * sizeof(int32_t));
+    const int32_t *ids = x->row[i].tokens.ids + begin;
+    MapEntry *entry = map_enter(map, (const char *)ids, (end - begin) * sizeof *ids);
     if (!entry->value) entry->value = i + 1;
     return (int)entry->value - 1;
 }
 
-/* "line 7", with the file if it is another. */
-const char *line_of(const Example *e, const Example *seen_from)
-{
-    static char text[300];
-    const char *path = e->path != seen_from->path ? e->path : "";
-    snprintf(text, sizeof text, "%.250s%sline %d", path, *path ? ", " : "", e->line);
-    return text;
-}
-
-/* Equal rows; and rows equal but for the last answer. */
+/* Find equal rows, which become groups, and conflicts: rows that differ only in the last answer. */
 void find_repeated(Examples *x)
 {
-    Map all = {0}, prompts = {0};
-    int *asks = allocate((size_t)x->count, sizeof *asks);      /* first row with that prompt */
-    char *differ = allocate((size_t)x->count, 1);              /* do the answers to it differ? */
+    Map rows = {0}, prompts = {0};
+    int *asker = allocate((size_t)x->count, sizeof *asker);    /* first row with the same prompt */
+    char *differ = allocate((size_t)x->count, 1);              /* [asker]: do answers differ? */
     for (int i = 0; i < x->count; i++) {
-        Example *e = &x->row[i];
-        e->equal = first_with(&all, x, i, e->tokens.size);
-        asks[i] = e->tokens.answer ? first_with(&prompts, x, i, e->tokens.answer) : e->equal;
-        differ[asks[i]] |= e->equal != asks[i];
-        group_join(x, i, e->equal);
-        if (e->equal != i) finding_add(e, REPEATED, 0, "as %s", line_of(&x->row[e->equal], e));
+        const Encoded *t = &x->row[i].tokens;
+        int equal = first_with(&rows, x, i, 0, t->size);
+        asker[i] = t->answer ? first_with(&prompts, x, i, 0, t->answer) : equal;
+        differ[asker[i]] |= equal != asker[i];
+        if (equal == i) continue;
+        group_join(x, i, equal);
+        finding_add(&x->row[i], REPEATED, 0, "of %s, line %d", x->row[equal].path,
+                    x->row[equal].line);
     }
     for (int i = 0; i < x->count; i++) {
-        Example *e = &x->row[i];
-        if (differ[asks[i]] && asks[i] == i) finding_add(e, CONFLICT, 0, "other rows ask the same");
-        else if (differ[asks[i]])
-            finding_add(e, CONFLICT, 0, "asks the same as %s", line_of(&x->row[asks[i]], e));
+        const Example *first = &x->row[asker[i]];
+        if (!differ[asker[i]]) continue;
+        if (asker[i] == i) finding_add(&x->row[i], CONFLICT, 0, "the prompt of a later row");
+        else finding_add(&x->row[i], CONFLICT, 0, "the prompt of %s, line %d", first->path,
+                         first->line);
     }
-    free(all.entry), free(prompts.entry), free(asks), free(differ);
+    free(rows.entry), free(prompts.entry), free(asker), free(differ);
 }
 
-/* All prompts may begin and end alike ("Review: ", "\nSentiment:"). This frame says nothing about
- * one of them, and augmentation leaves it alone. It ends, and begins again, at white space. */
+/* Find the frame: the text with which all prompts begin ("Review: ") and end ("\nSentiment:"). It
+ * says nothing about a single row, so near duplicates and augmentation do not look at it. The
+ * prefix ends in white space, the suffix begins with it, so that no word is divided. */
 void find_frame(Examples *x)
 {
     const Turn *first = x->row[0].turns;
     size_t prefix = x->count > 1 ? first->size : 0, suffix = prefix, shortest = first->size;
     for (int i = 0; i < x->count; i++) {
         const Turn *t = x->row[i].turns;
+        const char *end = t->text + t->size, *first_end = first->text + first->size;
         size_t p = 0, s = 0;
         if (t->role != PROMPT) return;
         if (t->size < shortest) shortest = t->size;
         while (p < prefix && p < t->size && t->text[p] == first->text[p]) p++;
-        const char *a = t->text + t->size, *b = first->text + first->size;
-        while (s < suffix && s < t->size && a[-1] == b[-1]) a--, b--, s++;
+        while (s < suffix && s < t->size && end[-1 - (long)s] == first_end[-1 - (long)s]) s++;
         prefix = p, suffix = s;
     }
     while (prefix && !isspace((unsigned char)first->text[prefix - 1])) prefix--;
@@ -2021,7 +2038,7 @@ void find_frame(Examples *x)
     x->suffix = prefix + suffix <= shortest ? suffix : 0;
 }
 
-/* What is a turn's own, without the frame: from *begin to *end. */
+/* The bytes *begin to *end of a turn are its own, without the frame. */
 void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
 {
     *begin = t->role == PROMPT ? x->prefix : 0;
@@ -2030,30 +2047,39 @@ void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
 
 /* ---- near duplicates ----
  *
- * Of each row, take the set of its shingles, three words in a row. Two rows are near duplicates if
- * Jaccard's |A and B| / |A or B| is at least 0.8. To compare all pairs would take hours. So sort
- * each set, rare shingles first: sets that overlap so far share one of their first n - ceil(0.8 n)
- * + 1, for else too few are left to share [Bayardo et al. 2007]. Only these are entered in lists,
- * and only rows that meet in a list are compared. The order need not be exact, only the same for
- * all: shingles are counted in a table that takes a few of them for one.
+ * The shingles of a row are its runs of three words: "a b c d" has "a b c" and "b c d". Two rows
+ * with sets A and B of shingles are near duplicates if |A and B| / |A or B|, Jaccard's similarity,
+ * is at least 0.8. To compare all pairs would take hours for a hundred thousand rows.
  *
- * Of a long list, LATEST entries are tried: a shingle that is among the rarest of so many rows
- * comes from a form letter. But for this, nothing is missed. Rejected: MinHash, as long as this,
- * which misses by chance.
+ * Prefix filtering [Bayardo et al. 2007] finds the few pairs that need to be compared. Sort every
+ * set in one order that is the same for all rows. Say A has 10 shingles. A near duplicate B shares
+ * at least 8 of them, for |A and B| >= 0.8 |A or B| >= 0.8 * 10. Take the first shingle that is
+ * shared: it and at least 7 others of A, which come later, are shared, so it is one of the first 3
+ * of A. In general it is one of the first n - ceil(0.8 n) + 1 of n, this is the prefix of a set;
+ * and so it is in B's prefix, too. Hence near duplicates have a shingle in common in their
+ * prefixes. An index lists for each shingle the rows that have it in their prefix, and each row is
+ * compared only with those it meets there.
+ *
+ * The order is rare shingles first, so that lists are short. Counts and lists are kept by the
+ * shingle's hash modulo BUCKETS: two shingles that fall together cost a comparison, never a result.
+ * Only in lists longer than LATEST, as form letters make them, the older rows are not tried.
+ * Rejected: MinHash, which is not shorter and misses pairs at random.
  */
 enum { BUCKETS = 1 << 20, LATEST = 1000 };
 
-typedef struct { uint64_t *hash; size_t size, *start; } Shingles;   /* row i: from start[i] on */
+/* The shingles of row i: hash[start[i]] ... hash[start[i + 1] - 1]; 48 bits, above them a count. */
+typedef struct { uint64_t *hash; size_t size, *start; } Shingles;
 
+/* Append the shingle of three words, given by their hashes. */
 void shingle_add(Shingles *s, const uint64_t word[3])
 {
     uint64_t odd = 0x9E3779B97F4A7C15, h = ((word[0] * odd ^ word[1]) * odd ^ word[2]) * odd;
-    if ((s->size & (s->size - 1)) == 0)
-        s->hash = reallocate(s->hash, 2 * s->size + 1, sizeof *s->hash);
-    s->hash[s->size++] = (h ^ h >> 32) & 0xFFFFFFFFFFFF;       /* 48 bits; above them, the count */
+    s->hash = grow(s->hash, s->size, sizeof *s->hash);
+    s->hash[s->size++] = (h ^ h >> 32) & 0xFFFFFFFFFFFF;
 }
 
-/* Words are letters and digits, in any case. What the system says is left out, like the frame. */
+/* Append the shingles of a row. A word is a run of letters and digits, in upper or lower case; one
+ * or two words are one shingle. What the system says, and the frame, is left out. */
 void shingles_of(Shingles *s, const Examples *x, const Example *e)
 {
     uint64_t word[3] = {0}, hash = 0;
@@ -2077,7 +2103,7 @@ int shingle_order(const void *a, const void *b)
     return (p > q) - (p < q);
 }
 
-/* The sets of all rows, sorted. */
+/* The sets of all rows, each sorted, rare shingles first. */
 Shingles shingles_new(const Examples *x)
 {
     Shingles s = {NULL, 0, allocate((size_t)x->count + 1, sizeof(size_t))};
@@ -2092,11 +2118,11 @@ Shingles shingles_new(const Examples *x)
         uint64_t n = occurs[s.hash[k] % BUCKETS];
         s.hash[k] |= (n < 0xFFFF ? n : 0xFFFF) << 48;
     }
-    for (int i = 0; i < x->count; i++) {
-        size_t from = s.start[i], size = s.start[i + 1] - from;
+    for (int i = 0; i < x->count; i++) {                       /* sort; keep one of equal ones */
+        size_t from = s.start[i], end = s.start[i + 1];
         s.start[i] = kept;
-        if (size) qsort(s.hash + from, size, sizeof *s.hash, shingle_order);
-        for (size_t k = from; k < from + size; k++)
+        if (end > from) qsort(s.hash + from, end - from, sizeof *s.hash, shingle_order);
+        for (size_t k = from; k < end; k++)
             if (k == from || s.hash[k] != s.hash[k - 1]) s.hash[kept++] = s.hash[k];
     }
     s.start[x->count] = kept;
@@ -2104,143 +2130,142 @@ Shingles shingles_new(const Examples *x)
     return s;
 }
 
-double jaccard(const Shingles *s, int i, int j)
+/* Compare row i with an earlier row. If they are near duplicates, join their groups and, the first
+ * time for i, record it. Sets whose sizes differ too much need no comparison. */
+void compare_rows(Examples *x, const Shingles *s, int i, int earlier)
 {
-    size_t a = s->start[i], b = s->start[j], n = s->start[i + 1], m = s->start[j + 1], common = 0;
-    size_t sizes = n - a + m - b;
-    while (a < n && b < m) {
-        uint64_t p = s->hash[a], q = s->hash[b];
+    Example *e = &x->row[i], *other = &x->row[earlier];
+    const uint64_t *a = s->hash + s->start[i], *a_end = s->hash + s->start[i + 1];
+    const uint64_t *b = s->hash + s->start[earlier], *b_end = s->hash + s->start[earlier + 1];
+    long n = a_end - a, m = b_end - b, common = 0;
+    if (5 * m < 4 * n || 5 * n < 4 * m) return;
+    if (e->near && group_of(x, i) == group_of(x, earlier)) return;
+    while (a < a_end && b < b_end) {
+        uint64_t p = *a, q = *b;
         common += p == q, a += p <= q, b += q <= p;
     }
-    return (double)common / (double)(sizes - common);
+    double similarity = (double)common / (double)(n + m - common);
+    if (similarity < 0.8) return;
+    if (!e->near) finding_add(e, SIMILAR, 0, "%.0f%% the same as %s, line %d", 100 * similarity,
+                              other->path, other->line);
+    e->near = 1;
+    group_join(x, i, earlier);
 }
 
-/* Compare row i with row j, which it met; `near`: is i known to be like another? Returns the same
- * for the next. */
-int compare_shingles(Examples *x, const Shingles *s, int i, int j, int near)
-{
-    size_t n = s->start[i + 1] - s->start[i], m = s->start[j + 1] - s->start[j];
-    if (5 * m < 4 * n || 5 * n < 4 * m) return near;
-    if (near && group_of(x, i) == group_of(x, j)) return near;
-    double alike = jaccard(s, i, j);
-    if (i == j || alike < 0.8) return near;
-    if (!near) finding_add(&x->row[i], SIMILAR, 0, "%.0f%% as %s", 100 * alike,
-                     line_of(&x->row[j], &x->row[i]));
-    group_join(x, i, j);
-    return 1;
-}
-
+/* Find near duplicates among rows that are not equal, and join them into groups. */
 void find_similar(Examples *x)
 {
     Shingles s = shingles_new(x);
     struct { int row, next; } *entry = allocate(s.start[x->count] + 1, sizeof *entry);
-    int *list = allocate(BUCKETS, sizeof *list), *met = allocate((size_t)x->count, sizeof *met);
-    int entries = 0, near;                                     /* entries from 1: 0 ends a list */
-    for (int i = near = 0; i < x->count; i++, near = 0) {
-        size_t from = s.start[i], n = s.start[i + 1] - from, few = n ? n - (4 * n + 4) / 5 + 1 : 0;
-        if (x->row[i].equal != i) continue;
-        for (size_t k = from; k < from + few; k++) {
-            int *first = &list[s.hash[k] % BUCKETS], steps = 0;
-            for (int e = *first; e && steps < LATEST; e = entry[e].next, steps++) {
-                if (met[entry[e].row] == i) continue;
-                met[entry[e].row] = i;
-                near = compare_shingles(x, &s, i, entry[e].row, near);
+    int *newest = allocate(BUCKETS, sizeof *newest);           /* entry of each list; 0: none */
+    int *met = allocate((size_t)x->count, sizeof *met), entries = 0;   /* last row that met it */
+    for (int i = 0; i < x->count; i++) {
+        size_t from = s.start[i], n = s.start[i + 1] - from;
+        size_t prefix = n ? n - (4 * n + 4) / 5 + 1 : 0;       /* ceil(0.8 n) = (4n + 4) / 5 */
+        if (x->row[i].group != i) continue;                    /* it is equal to an earlier one */
+        met[i] = i;
+        for (size_t k = from; k < from + prefix; k++) {
+            int *list = &newest[s.hash[k] % BUCKETS], steps = 0;
+            for (int at = *list; at && steps < LATEST; at = entry[at].next, steps++) {
+                if (met[entry[at].row] == i) continue;
+                met[entry[at].row] = i;
+                compare_rows(x, &s, i, entry[at].row);
             }
             entry[++entries].row = i;
-            entry[entries].next = *first;
-            *first = entries;
+            entry[entries].next = *list;
+            *list = entries;
         }
     }
-    free(s.hash), free(s.start), free(entry), free(list), free(met);
+    free(s.hash), free(s.start), free(entry), free(newest), free(met);
 }
 
 /* ---- the split ---- */
 
-/* Answers are labels if there are few of them, each four times or more in the mean. */
+/* Answers are labels if each of them occurs four times or more on average. The label of a row is the
+ * index of the first row with its answer; x->label there counts the rows that are kept. If answers
+ * are free text, all rows have label 0. */
 void find_labels(Examples *x)
 {
     Map answers = {0};
+    x->label = allocate((size_t)x->count, sizeof *x->label);
     for (int i = 0; i < x->count; i++) {
-        const Encoded *e = &x->row[i].tokens;
-        MapEntry *entry = map_enter(&answers, (const char *)(e->ids + e->answer),
-                                    (e->size - e->answer) * sizeof *e->ids);
-        if (!entry->value) entry->value = (int64_t)answers.count;
-        x->row[i].label = (int)entry->value - 1;
+        const Encoded *t = &x->row[i].tokens;
+        x->row[i].label = first_with(&answers, x, i, t->answer, t->size);
     }
     x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
-    for (int i = 0; !x->labels && i < x->count; i++) x->row[i].label = 0;
+    for (int i = 0; i < x->count; i++) {
+        Label *l = &x->label[x->labels ? x->row[i].label : (x->row[i].label = 0)];
+        if (x->row[i].dropped) continue;
+        if (l->rows++ == 0) l->first = i;
+        x->kept++;
+    }
     free(answers.entry);
 }
 
-/* Draw a share of each label's rows for validation, at random; shares are rounded so that their sum
- * is right. A row with a copy stays in training, and another is drawn. Returns how many did. */
-int split_examples(Examples *x, double share, uint64_t key)
+/* Hold out `share` of each label's rows for validation, at random. A row that has a duplicate or
+ * near duplicate stays in training, x->moved counts these, and another row is drawn for it. */
+void split_examples(Examples *x, double share, uint64_t key)
 {
-    int *order = allocate((size_t)x->count, sizeof *order), n = 0, moved = 0;
-    int *size = allocate((size_t)x->count, sizeof *size);      /* of groups */
-    double *want = allocate((size_t)x->labels + 1, sizeof *want), rows = 0;
-    for (int i = 0; i < x->count; i++) {
-        if (x->row[i].dropped) continue;
-        order[n++] = i;
-        want[x->row[i].label]++;
-        size[group_of(x, i)]++;
-    }
-    double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0;
-    for (int k = 0; k <= x->labels; k++) {                     /* round the sums, not each */
+    int *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
+    int *size = allocate((size_t)x->count, sizeof *size);      /* [group_of] */
+    for (int i = 0; i < x->count; i++)
+        if (!x->row[i].dropped) kept[n++] = i, size[group_of(x, i)]++;
+    double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0, rows = 0;
+    for (Label *l = x->label; l < x->label + x->count; l++) {  /* the quotas' sum is rounded, too */
         double before = round(rows * ratio);
-        rows += want[k];
-        want[k] = round(rows * ratio) - before;
+        l->quota = (int)(round((rows += l->rows) * ratio) - before);
     }
-    for (int i = n - 1; i >= 0; i--) {                         /* [Fisher & Yates 1938] */
-        int j = (int)(random_bits(key, (uint32_t)i) % (uint32_t)(i + 1));
-        Example *e = &x->row[order[j]];
-        int copies = size[group_of(x, order[j])] > 1;
-        order[j] = order[i];
-        if (want[e->label] < 1) continue;
-        if (copies) { moved++; continue; }
-        want[e->label]--;
-        e->validation = 1;
+    int *order = shuffled(n, key);
+    for (int k = n - 1; k >= 0; k--) {
+        Example *e = &x->row[kept[order[k]]];
+        Label *l = &x->label[e->label];
+        if (l->held == l->quota) continue;
+        if (size[group_of(x, kept[order[k]])] > 1) { x->moved++; continue; }
+        e->validation = 1, l->held++, x->held++;
     }
-    free(order), free(size), free(want);
-    return moved;
+    free(kept), free(size), free(order);
 }
 
-/* ---- augmentation: a copy with the same answers, and what the user says changed ---- */
+/* ---- augmentation: copies of training rows with what the user says changed ---- */
 
 enum { CASE, TYPOS, DROP };
 
-/* All letters small, or all capitals; or one in twenty lost, doubled or exchanged with the next; or
- * one word in eight lost. */
+/* Append a changed copy of s. CASE: all letters small, or all capitals. TYPOS: of letters that a
+ * letter follows, one in twenty is lost, doubled or exchanged with the next. DROP: one word in
+ * eight is lost, with the space before it. */
 void augment_text(Text *to, int how, const char *s, size_t size, uint64_t key)
 {
+    enum { LOSE, DOUBLE, EXCHANGE, NONE };
     int upper = random_bits(key, 0) % 2, lost = 0;
     for (size_t i = 0; i < size; i++) {
-        int c = (unsigned char)s[i], next = i + 1 < size ? (unsigned char)s[i + 1] : 0, typo = 3;
+        int c = (unsigned char)s[i], next = i + 1 < size ? (unsigned char)s[i + 1] : 0, typo = NONE;
         double u = random_uniform(key, (uint32_t)i + 1);
         if (how == CASE) c = upper ? toupper(c) : tolower(c);
-        if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(u * 60);
+        if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(60 * u);
         if (how == DROP && (i == 0 || isspace(c))) lost = u < 1. / 8;
-        if (typo == 0 || lost) continue;
-        if (typo == 1) text_add(to, &s[i], 1);
-        if (typo == 2) text_add(to, &s[++i], 1);
+        if (lost || typo == LOSE) continue;
+        if (typo == DOUBLE) text_add(to, &s[i], 1);
+        if (typo == EXCHANGE) text_add(to, &s[++i], 1);
         text_add(to, &(char){(char)c}, 1);
     }
 }
 
-/* Make such a copy of e; 0 if nothing changes. */
+/* Make a changed copy of e; returns 0, and makes none, if nothing would change. A text of which
+ * nothing would be left stays as it is. */
 int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_t key)
 {
     int changed = 0;
-    size_t begin, end;
+    Text to = {0};
     *copy = (Example){.path = e->path, .line = e->line, .label = e->label};
     for (int i = 0; i < e->count; i++) {
         const Turn *t = &e->turns[i];
-        Text to = {0};
+        size_t begin, end;
         turn_own(x, t, &begin, &end);
         if (t->role != USER && t->role != PROMPT) begin = end;
+        to.size = 0;
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
-        if (is_blank(to.bytes + begin, to.size - begin)) {     /* nothing is left: as it was */
+        if (is_blank(to.bytes + begin, to.size - begin)) {
             to.size = begin;
             text_add(&to, t->text + begin, end - begin);
         }
@@ -2248,20 +2273,38 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
         turn_add(copy, t->role, t->is_target, to.bytes, to.size);
     }
+    free(to.bytes);
     if (!changed) example_free(copy);
     return changed;
 }
 
+/* Append changed copies of training rows, a share prep.augment[how] of them. */
+void augment_examples(Examples *x, Tokenizer *t)
+{
+    int originals = x->count;
+    for (int how = CASE; how <= DROP; how++)
+        for (int i = 0; i < originals; i++) {
+            Example copy, e = x->row[i];
+            uint64_t key = random_key(random_key((uint64_t)prep.seed, how + 1u), (uint64_t)i);
+            if (e.dropped || e.validation || random_uniform(key, 0) >= prep.augment[how]) continue;
+            if (!augment(&copy, &e, x, how, key)) continue;
+            copy.tokens = turns_encode(t, copy.turns, copy.count);
+            examples_add(x, &copy, 1);
+            x->copies++, x->kept++, x->label[e.label].rows++;
+        }
+}
+
 /* ---- the report ---- */
 
-/* The token file of one side: <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
+/* The tokens of the training (0) or validation (1) set as its file holds them:
+ * <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
 Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 {
     Tokens t = {.path = format("%s_%s.bin", prep.out, validation ? "val" : "train"), .examples = 1};
-    size_t room = 1;
-    for (const Example *e = x->row; e < x->row + x->count; e++) room += e->tokens.size + 1;
-    t.ids = allocate(room, sizeof *t.ids);
-    t.loss_mask = allocate(room, 1);
+    size_t capacity = 1;
+    for (int i = 0; i < x->count; i++) capacity += x->row[i].tokens.size + 1;
+    t.ids = allocate(capacity, sizeof *t.ids);
+    t.loss_mask = allocate(capacity, 1);
     t.ids[t.count++] = (uint16_t)end_of_text;
     for (const Example *e = x->row; e < x->row + x->count; e++) {
         if (e->dropped || e->validation != validation) continue;
@@ -2277,282 +2320,248 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 
 void report_findings(Writer *records)
 {
-    Table all = {.title = "Findings"}, places = {.title = "Where"};
-    for (int k = 0; k < KINDS; k++) {
-        int group = findings[k].group, drop = prep.drop[group];
-        if (!findings[k].count) continue;
-        if (!all.rows) table_row(&all, "finding\trows\twhat was done");
-        if (!places.rows) table_row(&places, "the first of each");
-        table_row(&all, "%s\t%d\t%s%s", findings[k].what, findings[k].count,
-                  group == NOTES ? "noted" : drop ? "left out"
-                  : group == ERRORS ? "nothing is written without " : "kept; left out by ",
-                  group == NOTES || drop ? "" : drop_names[group]);
-        for (int n = 0; n < FIRST && findings[k].first[n]; n++)
-            table_row(&places, "%s: %s", findings[k].what, findings[k].first[n]);
+    Table all = {.title = "Findings"}, rows = {.title = "Where"};
+    table_row(&all, "finding\trows\twhat was done");
+    table_row(&rows, "the first of each");
+    for (int f = 0; f < FINDING_COUNT; f++) {
+        int kind = findings[f].kind, drop = prep.drop[kind];
+        if (!findings[f].count) continue;
+        table_row(&all, "%s\t%d\t%s%s", findings[f].what, findings[f].count,
+                  kind == NOTES ? "noted" : drop ? "left out"
+                  : kind == ERRORS ? "nothing is written without --drop-"
+                  : "kept; left out by --drop-", drop ? "" : kind_names[kind]);
+        for (int n = 0; n < SHOWN && findings[f].shown[n]; n++)
+            table_row(&rows, "%s: %s", findings[f].what, findings[f].shown[n]);
     }
-    if (all.rows) table_done(&all, records), table_done(&places, records);
+    if (all.rows > 1) table_done(&all, records), table_done(&rows, records);
 }
 
-void report_examples(const Examples *x, const Tokens *side, int copies, int moved, Writer *records)
+void report_examples(const Examples *x, const Tokens set[2], Writer *records)
 {
     Table t = {.title = "Examples"};
-    int errors = x->lines - (x->count - copies), count[3] = {0};
     Text note = {0};
-    for (int i = 0; i < x->count; i++) count[x->row[i].dropped ? 2 : x->row[i].validation]++;
     table_row(&t, "\texamples\ttokens\ttargets that count");
     for (int s = 0; s < 2; s++) {
         size_t targets = 0;
-        for (size_t i = 0; i < side[s].count; i++) targets += side[s].loss_mask[i];
-        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training", count[s], side[s].count,
-                  targets);
+        for (size_t i = 0; i < set[s].count; i++) targets += set[s].loss_mask[i];
+        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training",
+                  s ? x->held : x->kept - x->held, set[s].count, targets);
     }
-    text_print(&note, "%d rows read, %d with errors, %d left out.", x->lines, errors, count[2]);
-    if (copies) text_print(&note, " %d changed copies were added to training.", copies);
-    if (moved) text_print(&note, " %d rows drawn for validation went to training, where copies of "
-                          "them are.", moved);
-    if (count[0] + count[1] < 10) text_print(&note, " Fewer than 10 examples teach little.");
+    text_print(&note, "%d rows read, %d with errors, %d left out.",
+               x->count - x->copies + x->errors, x->errors, x->count - x->kept);
+    if (x->copies) text_print(&note, " %d changed copies were added to training.", x->copies);
+    if (x->moved) text_print(&note, " %d rows drawn for validation stayed in training, because "
+                             "duplicates of them are there.", x->moved);
+    if (x->kept < 10) text_print(&note, " Fewer than 10 examples are very few.");
     t.note = note.bytes;
     table_done(&t, records);
     free(note.bytes);
 }
 
-typedef struct { int first, rows, side[2]; } Balance;          /* of a label */
-
-int balance_order(const void *a, const void *b)
+/* The beginning of a text, without white space around it: at most `most` bytes, whole characters.
+ * In new memory. */
+char *excerpt(const char *text, size_t size, size_t most)
 {
-    const Balance *p = a, *q = b;
+    trim(&text, &size);
+    if (size > most)
+        for (size = most; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
+    return format("%.*s", (int)size, text);
+}
+
+int label_order(const void *a, const void *b)             /* most frequent first */
+{
+    const Label *p = a, *q = b;
     return p->rows != q->rows ? (p->rows < q->rows) - (p->rows > q->rows) : p->first - q->first;
 }
 
-void report_answers(const Examples *x, Writer *records)
+/* The balance of the labels. Sorts x->label by frequency. */
+void report_answers(Examples *x, Writer *records)
 {
-    Balance *b = allocate((size_t)x->labels, sizeof *b);
-    int kept = 0, labels = 0;
-    for (int i = x->count - 1; i >= 0; i--) {
-        const Example *e = &x->row[i];
-        if (e->dropped) continue;
-        b[e->label].first = i;
-        b[e->label].side[e->validation]++;
-        labels += b[e->label].rows++ == 0;
-        kept++;
-    }
-    qsort(b, (size_t)x->labels, sizeof *b, balance_order);
+    enum { MOST = 20 };                                   /* rows of the table */
     Table t = {.title = "Answers", .kind = "bars"};
-    Text text = {0};
+    Text note = {0};
+    Label *label = x->label;
+    int labels = 0;
+    qsort(label, (size_t)x->count - x->copies, sizeof *label, label_order);
     table_row(&t, "answer\texamples\tshare\ttraining\tvalidation");
-    for (int k = 0; k < labels && k < 20; k++) {
-        const Example *e = &x->row[b[k].first];
-        const char *answer = e->turns[e->count - 1].text;
-        char *name = format("%.40s", answer + strspn(answer, " \t\r\n"));
-        table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", shown(name), b[k].rows, 100. * b[k].rows / kept,
-                  b[k].side[0], b[k].side[1]);
+    for (Label *l = label; labels < x->labels && l->rows; l++, labels++) {
+        const Example *e = &x->row[l->first];
+        char *name = excerpt(e->turns[e->count - 1].text, e->turns[e->count - 1].size, 40);
+        if (labels < MOST)
+            table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, l->rows, 100. * l->rows / x->kept,
+                      l->rows - l->held, l->held);
         free(name);
     }
-    text_print(&text, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
-               labels > 20 ? ", here the most frequent" : "", 100. * b[0].rows / kept);
-    if (b[0].rows > 3 * b[labels - 1].rows)
-        text_print(&text, " They are out of balance: look at macro-F1, not at accuracy.");
-    t.note = text.bytes;
+    text_print(&note, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
+               labels > MOST ? ", here the most frequent" : "", 100. * label[0].rows / x->kept);
+    if (label[0].rows > 3 * label[labels - 1].rows)
+        text_print(&note, " They are out of balance: look at macro-F1, not at accuracy.");
+    t.note = note.bytes;
     table_done(&t, records);
-    free(b), free(text.bytes);
+    free(note.bytes);
 }
 
-int int_order(const void *a, const void *b)
-{
-    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
-}
-
+/* Quantiles of the lengths in tokens, and a histogram of the lengths of whole examples. */
 void report_lengths(const Examples *x, Writer *records)
 {
     static const char *const names[] = {"before the last answer", "last answer", "example"};
-    int *length = allocate((size_t)x->count, sizeof *length), bins[12] = {0}, width = 1, n = 0;
+    double *length = allocate((size_t)x->count, sizeof *length);
+    int bins[12] = {0}, width = 1, last = 0;
     Table t = {.title = "Tokens"}, bars = {.title = "Lengths", .kind = "bars"};
     table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
     for (int k = 0; k < 3; k++) {
-        double sum = n = 0;
+        double sum = 0;
+        int n = 0;
         for (const Example *e = x->row; e < x->row + x->count; e++) {
-            int before = (int)e->tokens.answer, all = (int)e->tokens.size;
+            size_t before = e->tokens.answer, all = e->tokens.size;
             if (!e->dropped) sum += length[n++] = k == 0 ? before : k == 1 ? all - before : all;
         }
-        qsort(length, (size_t)n, sizeof *length, int_order);
-        int last = n - 1;
-        table_row(&t, "%s\t%.1f\t%d\t%d\t%d\t%d\t%d\t%d\t%d", names[k], sum / n, length[0],
-                  length[last / 20], length[last / 4], length[last / 2], length[last - last / 4],
-                  length[last - last / 20], length[last]);
+        qsort(length, (size_t)n, sizeof *length, by_value);
+        last = n - 1;
+        table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k], sum / n,
+                  length[0], length[last / 20], length[last / 4], length[last / 2],
+                  length[last - last / 4], length[last - last / 20], length[last]);
     }
     table_done(&t, records);
-    for (int k = 0; length[n - 1] / width >= 12; k++)          /* 1, 2, 5, 10, 20, 50, ... */
+    for (int k = 0; length[last] >= 12 * width; k++)      /* 1, 2, 5, 10, 20, 50, ... */
         width = k % 3 == 1 ? width / 2 * 5 : width * 2;
-    for (int i = 0; i < n; i++) bins[length[i] / width]++;
+    for (int i = 0; i <= last; i++) bins[(int)length[i] / width]++;
     table_row(&bars, "tokens\texamples");
-    for (int k = length[0] / width; k <= length[n - 1] / width; k++)
+    for (int k = (int)length[0] / width; k <= (int)length[last] / width; k++)
         table_row(&bars, "%d to %d\t%d", k * width, (k + 1) * width - 1, bins[k]);
     table_done(&bars, records);
     free(length);
 }
 
-/* The places in rows of a batch that an epoch takes, if every example is padded, and packed. */
-void report_packing(const Tokens *train, int end_of_text, Writer *records)
+/* Add to the table of costs how many positions, rows times their length, an epoch takes if every
+ * example is padded to the context or to the longest, and if they are packed. */
+void report_packing(Table *t, const Tokens *train, int end_of_text)
 {
-    DataLoader feed = loader_new(train, prep.context, end_of_text, 0, 0, 0);
-    double tokens = 0, longest = 0, n = feed.count, T = prep.context;
-    for (int i = 0; i < feed.count; i++) {
-        tokens += feed.file_order[i].length;
-        longest = fmax(longest, feed.file_order[i].length);
-    }
+    DataLoader loader = loader_new(train, prep.context, end_of_text, 0, 0, 0);
+    double tokens = 0, longest = 0, n = loader.count, T = prep.context;
+    for (const Segment *d = loader.documents; d < loader.documents + loader.count; d++)
+        tokens += d->length, longest = fmax(longest, d->length);
     const char *names[] = {"padded to the context", "padded to the longest", "packed"};
-    double places[] = {n * T, n * longest, feed.rows * T};
-    Table t = {.title = "Places in an epoch"};
-    table_row(&t, "examples are\tplaces\tused");
+    double positions[] = {n * T, n * longest, loader.rows * T};
     for (int k = 0; k < 3; k++)
-        table_row(&t, "%s\t%.0f\t%.1f%%", names[k], places[k], 100 * tokens / places[k]);
-    table_done(&t, records);
-    loader_free(&feed);
+        table_row(t, "positions, if examples are %s\t%.0f, %.1f%% used", names[k], positions[k],
+                  100 * tokens / positions[k]);
+    loader_free(&loader);
 }
 
-/* Seconds of a training step of `batch` rows of T on this machine: the second of two. */
-double measured_step(Model *m, const Tokens *train, int end_of_text, int batch, int T)
+/* Add rows to the table of costs: what training prep.model takes on this machine. Two steps are
+ * made and the second is measured: the first one also gets its memory from the system. */
+void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
-    DataLoader feed = loader_new(train, T, end_of_text, 1, 0, 0);
-    Batch b = batch_new(batch, T);
-    double start = 0;
-    model_prepare(m, TRAINING, batch, T, 0);
-    for (int step = 1; step <= 2; step++) {
-        start = seconds();
-        int counted = loader_batch(&feed, &b);
-        for (int n = 0; n < batch * T; n++) b.loss_weight[n] /= max_int(1, counted);
-        model_loss(m, &b, (Dropout){0}, 0, 1);
-        model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
-    }
-    start = seconds() - start;
-    batch_free(&b), loader_free(&feed);
-    return start;
-}
-
-/* What a model's training would take, by its size and by two steps of it. */
-void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
-{
-    enum { BATCH = 4 };
+    enum { B = 4 };
     Model *m = model_read(prep.model);
     int T = min_int(prep.context, m->c.T);
     if (m->c.V != tokenizer->count)
         die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", prep.model,
             m->c.V, prep.tokenizer, tokenizer->count);
-    DataLoader feed = loader_new(train, T, tokenizer->end_of_text, 0, 0, 0);
-    double step = measured_step(m, train, tokenizer->end_of_text, BATCH, T);
-    double steps = ceil((double)feed.rows / BATCH);
+    DataLoader loader = loader_new(train, T, tokenizer->end_of_text, 1, 0, 0);
+    Batch b = batch_new(B, T);
+    double steps = ceil((double)loader.rows / B), start = 0;
+    model_prepare(m, TRAINING, B, T, 0);
+    for (int step = 1; step <= 2; step++) {
+        start = seconds();
+        int targets = loader_batch(&loader, &b);
+        for (int n = 0; n < B * T; n++) b.loss_weight[n] /= max_int(1, targets);
+        model_loss(m, &b, (Dropout){0}, 0, 1);
+        model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
+    }
+    double each = seconds() - start;
     table_row(t, "parameters of the model\t%zu", m->count);
     table_row(t, "flops in an epoch\t%.3g", 6.0 * m->count * train->count);
-    table_row(t, "memory, batches of %d x %d\t%.2f GB", BATCH, T,
-              training_memory(m, BATCH, T).all / 1e9);
-    table_row(t, "a step, measured here\t%.3g s", step);
-    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * step / 60);
-    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * step / 60);
-    loader_free(&feed), model_free(m);
+    table_row(t, "memory, batches of %d x %d\t%.2f GB", B, T, training_memory(m, B, T).all / 1e9);
+    table_row(t, "a step, measured here\t%.3g s", each);
+    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * each / 60);
+    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * each / 60);
+    batch_free(&b), loader_free(&loader), model_free(m);
 }
 
-/* An epoch takes 6 flops for each parameter and token [Kaplan et al. 2020]: 2 forward, 4 backward.
- * The other way to show a model examples is to put some before each question: 2 flops for each
- * parameter and token of theirs at every question, so parameters cancel in the comparison.
- * Epochs to begin with are OpenAI's: 3, but 100 to 25,000 examples in all, at most 25 times. */
+/* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
+ * The alternative is to put examples into every prompt, which takes 2 flops per parameter and token
+ * of these. Hence the number of prompts at which both cost the same depends on no model:
+ * 6 tokens epochs / (2 added), where `added` tokens enter each prompt. Epochs to begin with are
+ * OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. */
 void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokenizer,
                  Writer *records)
 {
-    int n = 0;
-    for (int i = 0; i < x->count; i++) n += !x->row[i].dropped && !x->row[i].validation;
+    int n = x->kept - x->held;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
-    double tokens = (double)train->count, shots = prep.shots * tokens / n;
+    double tokens = (double)train->count, added = prep.shots * tokens / n;
     Table t = {.title = "Cost", .note = prep.model ? NULL : "--model FILE adds memory and minutes"};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
+    report_packing(&t, train, tokenizer->end_of_text);
     table_row(&t, "epochs to begin with\t%d", epochs);
-    if (prep.model) report_model_cost(&t, train, tokenizer, epochs);
-    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, shots);
+    if (prep.model) report_model(&t, train, tokenizer, epochs);
+    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, added);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
-              ceil(3 * tokens * epochs / shots));
+              ceil(3 * tokens * epochs / added));
     table_done(&t, records);
 }
 
 /* ---- the command ---- */
 
-/* Encode the rows and find what can be found before the split; returns how many are kept. */
-int examine(Examples *x, Tokenizer *t)
+/* Encode the rows, and find all that can be found before the split. */
+void examine(Examples *x, Tokenizer *t)
 {
-    int kept = 0;
     for (Example *e = x->row; e < x->row + x->count; e++) {
         e->tokens = turns_encode(t, e->turns, e->count);
-        int inputs = (int)e->tokens.size + 1;                  /* with the end of text before it */
+        int inputs = (int)e->tokens.size + 1;             /* with <|endoftext|> before it */
         if (inputs > prep.context)
-            finding_add(e, TOO_LONG, 0, "%d tokens, the first %d of which are never seen", inputs,
-                  inputs - prep.context);
+            finding_add(e, TOO_LONG, 0, "%d tokens, of which training never sees the first %d",
+                        inputs, inputs - prep.context);
     }
     if (x->count) find_frame(x);
     find_repeated(x);
     find_similar(x);
     find_labels(x);
-    for (int i = 0; i < x->count; i++) kept += !x->row[i].dropped;
-    return kept;
 }
 
-/* Add changed copies of rows in training; returns how many. */
-int augment_examples(Examples *x, Tokenizer *t)
+/* Split, add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
+void make_sets(Examples *x, Tokens set[2], Tokenizer *t, Writer *records)
 {
-    int originals = x->count, lines = x->lines;
-    for (int how = CASE; how <= DROP; how++)
-        for (int i = 0; i < originals; i++) {
-            Example copy, e = x->row[i];
-            uint64_t key = random_key(random_key((uint64_t)prep.seed, how + 1u), (uint64_t)i);
-            if (e.dropped || e.validation || random_uniform(key, 0) >= prep.augment[how]) continue;
-            if (!augment(&copy, &e, x, how, key)) continue;
-            copy.tokens = turns_encode(t, copy.turns, copy.count);
-            examples_add(x, &copy, 1);
-        }
-    x->lines = lines;
-    return x->count - originals;
-}
-
-/* Split, add changed copies, and say what there is. */
-void report_all(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
-{
-    int moved = split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
-    int copies = augment_examples(x, t);
-    for (int s = 0; s < 2; s++) side[s] = tokens_of(x, s, t->end_of_text);
-    report_examples(x, side, copies, moved, records);
+    split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
+    augment_examples(x, t);
+    for (int s = 0; s < 2; s++) set[s] = tokens_of(x, s, t->end_of_text);
+    report_examples(x, set, records);
     if (x->labels) report_answers(x, records);
     report_lengths(x, records);
-    report_packing(&side[0], t->end_of_text, records);
-    report_cost(&side[0], x, t, records);
+    report_cost(&set[0], x, t, records);
 }
 
-int command_examples(int files, char **argv)
+int command_examples(int words, char **word)
 {
     Examples x = {0};
-    Tokens side[2] = {{0}};
-    if (files == 0) die_usage("examples: expected the files to read");
+    Tokens set[2] = {{0}};
+    if (words == 0) die_usage("examples: expected the files to read");
     if (!prep.out) die_usage("examples: expected --out data/NAME");
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     char *path = format("%s_report.jsonl", prep.out);
-    Writer *records = writer_open(path);           /* until it is closed, nothing is written */
-    for (int i = 0; i < files; i++) read_examples(&x, argv[i]);
-    int errors = x.lines - x.count, kept = examine(&x, t);
-    if (kept) report_all(&x, side, t, records);
+    Writer *records = writer_open(path);
+    for (int i = 0; i < words; i++) read_examples(&x, word[i]);
+    examine(&x, t);
+    if (x.kept) make_sets(&x, set, t, records);
     report_findings(records);
-    if (errors && !prep.drop[ERRORS])
-        die("%d of %d rows have errors, and nothing is written; mend them, or leave them out with "
-            "--drop-errors", errors, x.lines);
-    if (!kept) die("%s: no examples are left, and nothing is written", argv[0]);
-    if (prep.val > 0 && side[1].count == 1)
-        die("no row can be validated: there are too few, or all have copies (--drop-duplicates, "
-            "--drop-near); to do without, --val 0");
-    if (prep.val > 0) tokens_write(&side[1]);
-    else unlink(side[1].path);                     /* of other data, it would mislead */
-    tokens_write(&side[0]);
+    if (x.errors && !prep.drop[ERRORS])
+        die("%d of %d rows have errors, and nothing is written; correct them, or leave them out "
+            "with --drop-errors", x.errors, x.errors + x.count - x.copies);
+    if (!x.kept) die("%s: no examples are left, and nothing is written", word[0]);
+    if (prep.val > 0 && !x.held)
+        die("no row is left for validation: there are too few, or all have duplicates "
+            "(--drop-duplicates, --drop-near); --val 0 does without");
+    writers_begin();
     writer_close(records);
-    printf("\n%s, %s_val.bin and %s are written\n", side[0].path, prep.out, path);
-    for (int s = 0; s < 2; s++) tokens_free(&side[s]), free((char *)side[s].path);
-    for (int i = 0; i < x.count; i++) example_free(&x.row[i]);
-    free(x.row), free(path);
-    tokenizer_free(t);
+    if (prep.val > 0) tokens_write(&set[1]);
+    tokens_write(&set[0]);
+    if (prep.val == 0) unlink(set[1].path);               /* an old one would be of other data */
+    writers_commit();
+    printf("\n%s, %s_val.bin and %s are written\n", set[0].path, prep.out, path);
+    for (int s = 0; s < 2; s++) tokens_free(&set[s]), free((char *)set[s].path);
+    examples_free(&x), free(path), tokenizer_free(t);
     return 0;
 }
 
@@ -2677,7 +2686,7 @@ Log log_read(const char *folder)
     int at[COLUMNS];
     char *text = record_read(folder, "log.csv", &size), *end;
     if (!text) return log;
-    Csv csv = {text, text + size, NULL, ','};
+    Csv csv = {',', 0, text, text, text + size, 1, NULL};
     int columns = csv_row(&csv, fields);
     for (int c = 0; c < columns; c++) {
         at[c] = LOG_COLUMNS - 1;

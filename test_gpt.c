@@ -2629,6 +2629,339 @@ void test_make(void)
     free(text);
 }
 
+/* ---- EXAMPLES ---- */
+
+static Tokenizer *mini;                                       /* the bundled small vocabulary */
+
+static int drop_kind = NOTES;                                 /* of findings: drop their rows */
+
+/* Read a scratch file with this text, with no finding from before, and examine its rows. */
+Examples examples_of(const char *name, const char *text, size_t size)
+{
+    Examples x = {0};
+    static char path[200];
+    snprintf(path, sizeof path, "%s", scratch(name));
+    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
+    prep.context = 64, prep.seed = 1, memset(prep.drop, 0, sizeof prep.drop);
+    prep.drop[drop_kind] = drop_kind != NOTES;
+    for (int f = 0; f < FINDING_COUNT; f++) {
+        for (int n = 0; n < SHOWN; n++) free(findings[f].shown[n]), findings[f].shown[n] = NULL;
+        findings[f].count = 0;
+    }
+    write_file(name, text, size, "", 0);
+    read_examples(&x, path);
+    examine(&x, mini);
+    return x;
+}
+
+/* Every finding, alone in a file of JSON lines; ~ is not part of the file, but marks the column. */
+void test_findings(void)
+{
+#define SAYS(role, content) "{\"role\":\"" role "\",\"content\":" content "}"
+#define CHAT(turns) "{\"messages\":~[" turns "]}\n"
+#define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
+    SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
+    static const struct { int finding; const char *text, *message; } golden[] = {
+        {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
+        {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
+        {WRONG_TYPE, "~[]", "not an object"},
+        {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is not an array"},
+        {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "\"completion\" is not a string"},
+        {WRONG_TYPE, "{\"messages\":[~7]}", "not an object"},
+        {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
+         "\"weight\" is not 0 or 1"},
+        {MISSING_KEY, "~{\"label\":\"a\"}", "there is no \"prompt\""},
+        {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
+        {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
+        {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
+        {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
+        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}", "\"tone\""},
+        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
+         "\"weight\" is for assistant messages"},
+        {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
+        {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
+        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"), "every weight is 0"},
+        {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
+        {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
+         "91% the same"},
+        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "a b c d"), "100% the same"},
+        {TOO_LONG, PAIR("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l "
+                        "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 13"},
+        {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
+        {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
+        {NO_SPACE, PAIR("a", "b"), "space"}};
+    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
+        const char *text = golden[i].text, *mark = strchr(text, '~');
+        int line = golden[i].finding == REPEATED || golden[i].finding == SIMILAR ? 3 : 2, before;
+        char where[50];
+        Text file = {0};
+        before = mark ? (int)(mark - text) : (int)strlen(text);
+        text_print(&file, " \n%.*s%s", before, text, mark ? mark + 1 : "");
+        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line, before + 1);
+        Examples x = examples_of("golden.jsonl", file.bytes, file.size);
+        for (int f = 0; f < FINDING_COUNT; f++)
+            expect(findings[f].count == (f == golden[i].finding), "%s: found %d times in %s",
+                   findings[f].what, findings[f].count, text);
+        const char *said = findings[golden[i].finding].shown[0];
+        expect(said && strstr(said, where) && strstr(said, golden[i].message),
+               "expected '%s%s', found '%s'", where, golden[i].message, said);
+        expect(x.errors == (findings[golden[i].finding].kind == ERRORS),
+               "%s: is it an error?", text);
+        examples_free(&x), free(file.bytes);
+    }
+}
+
+/* Same prompts with other answers, and what the options to drop rows leave. */
+void test_conflicts(void)
+{
+    static const char text[] = PAIR("a", " b") PAIR("a", " c") PAIR("a", " b") PAIR("d", " b");
+    Examples x = examples_of("conflicts.jsonl", text, sizeof text - 1);
+    expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
+    expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
+    examples_free(&x);
+    for (int kind = DUPLICATES; kind <= CONFLICTS; kind += CONFLICTS - DUPLICATES) {
+        Text kept = {0};
+        drop_kind = kind;
+        x = examples_of("conflicts.jsonl", text, sizeof text - 1);
+        drop_kind = NOTES;
+        for (int i = 0; i < x.count; i++) text_print(&kept, "%d", !x.row[i].dropped);
+        expect(!strcmp(kept.bytes, kind == DUPLICATES ? "1101" : "0001"), "kept: %s", kept.bytes);
+        examples_free(&x), free(kept.bytes);
+    }
+}
+
+/* Tables: what is read, as "prompt|completion;", and the errors with their lines. */
+void test_csv(void)
+{
+    static const struct { const char *name, *text, *rows, *error; } golden[] = {
+        {"plain.csv", "text,label\na b,yes\nc,no\n", "a b| yes;c| no;", NULL},
+        {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
+        {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
+        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb\n| x;c| y;", NULL},
+        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;", NULL},
+        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a\n| x;c| y;", "line 4: 1 fields, not 2"},
+        {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
+        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is a quote"},
+        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text after"},
+        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is opened"},
+        {"utf8.csv", "text,label\n\xC3,x\nc,y\n", "c| y;", "line 2, column 1: "},
+        {"empty.csv", "text,label\na,\nc,y\n", "c| y;", "line 2: the answer is empty"},
+        {"quotes.tsv", "label\ttext\nx\t\"a\ny\tb\"\n", "\"a| x;b\"| y;", NULL},
+        {"crlf.tsv", "prompt\tcompletion\r\na \"b\" c\t \"d\"\r\n", "a \"b\" c| \"d\";", NULL}};
+    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
+        Examples x = examples_of(golden[i].name, golden[i].text, strlen(golden[i].text));
+        Text rows = {0};
+        text_add(&rows, "", 0);
+        for (const Example *e = x.row; e < x.row + x.count; e++)
+            text_print(&rows, "%s|%s;", e->turns[0].text, e->turns[1].text);
+        expect(!strcmp(rows.bytes, golden[i].rows), "%s: read as %s", golden[i].name, rows.bytes);
+        const char *error = NULL;
+        for (int f = 0; f < FINDING_COUNT; f++)
+            if (findings[f].kind == ERRORS && findings[f].count) error = findings[f].shown[0];
+        expect(!error == !golden[i].error && (!error || strstr(error, golden[i].error)),
+               "%s: the error is %s", golden[i].name, error);
+        expect(x.errors == !!error, "%s: %d errors", golden[i].name, x.errors);
+        examples_free(&x), free(rows.bytes);
+    }
+}
+
+/* ROWS rows, many of them copies of earlier ones of which one word in `change` is lost. The frame
+ * around the prompts must not count. word[i] holds the row's words, the answer last. */
+enum { ROWS = 300, WORDS = 24 };
+static int word[ROWS][WORDS + 1], words[ROWS];
+Examples random_examples(uint64_t key, int labels, int change)
+{
+    Text text = {0};
+    for (int i = 0; i < ROWS; i++) {
+        uint64_t k = random_key(key, i);
+        int from = below(max_int(1, i), k, 0), own = i % 3 == 0, n = 0;
+        for (int j = 0; j < (own ? 1 + below(WORDS, k, 99) : words[from] - 1); j++)
+            if (own) word[i][n++] = below(90, k, j + 1);
+            else if (!n || below(change, k, j + 1)) word[i][n++] = word[from][j];
+        word[i][n] = 100 + below(labels, k, 100), words[i] = n + 1;
+        text_print(&text, "{\"prompt\":\"Look here:");
+        for (int j = 0; j < n; j++) text_print(&text, "%s wX%d", j % 5 ? "" : ",", word[i][j]);
+        text_print(&text, " What?\",\"completion\":\" wX%d\"}\n", word[i][n]);
+    }
+    Examples x = examples_of("random.jsonl", text.bytes, text.size);
+    free(text.bytes);
+    return x;
+}
+
+/* Is shingle k of row i among the first `most` of row j? */
+int has_shingle(int i, int k, int j, int most)
+{
+    int size = words[i] < 3 ? words[i] : 3;
+    for (int m = 0; m < most; m++)
+        if (size == (words[j] < 3 ? words[j] : 3) &&
+            !memcmp(&word[i][k], &word[j][m], size * sizeof(int))) return 1;
+    return 0;
+}
+
+/* Is Jaccard's similarity of rows i and j, by its definition, at least 0.8? */
+int are_similar(int i, int j)
+{
+    int n = max_int(1, words[i] - 2), m = max_int(1, words[j] - 2), common = 0, all = 0;
+    for (int k = 0; k < n; k++) {
+        int new = !has_shingle(i, k, i, k);
+        common += new && has_shingle(i, k, j, m), all += new;
+    }
+    for (int k = 0; k < m; k++) all += !has_shingle(j, k, j, k) && !has_shingle(j, k, i, n);
+    return 5 * common >= 4 * all;
+}
+
+void test_similar(void)
+{
+    int pairs = 0, all = 0;
+    for (int round = 0; round < 4; round++, all += pairs, pairs = 0) {
+        Examples x = random_examples(round, 3, 10 + 10 * round);
+        int group[ROWS];                                      /* components, by relabelling */
+        for (int i = 0; i < ROWS; i++) {
+            int near = 0, equal = 0;
+            group[i] = i;
+            for (int j = 0; j < i; j++) {
+                if (!are_similar(i, j)) continue;
+                near = 1;
+                equal |= words[i] == words[j] && !memcmp(word[i], word[j], words[i] * sizeof(int));
+                for (int k = 0, old = group[j]; k <= i; k++)
+                    if (group[k] == old) group[k] = group[i];
+            }
+            pairs += near;
+            expect(x.row[i].near == (near && !equal), "row %d: near duplicate %d, by definition %d",
+                   i, x.row[i].near, near && !equal);
+        }
+        for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < i; j++)
+                expect((group[i] == group[j]) == (group_of(&x, i) == group_of(&x, j)),
+                       "rows %d and %d: one group or not?", i, j);
+        expect(findings[SIMILAR].count + findings[REPEATED].count == pairs, "%d similar, %d equal",
+               findings[SIMILAR].count, findings[REPEATED].count);
+        examples_free(&x);
+    }
+    outcome("%d of %d rows are like an earlier one", all, 4 * ROWS);
+}
+
+/* For many seeds: no row of a group is held out, labels keep their shares, and copies are made of
+ * training rows only. */
+void test_split(void)
+{
+    Examples x = random_examples(7, 3, 5);
+    int size[ROWS] = {0};
+    for (int i = 0; i < ROWS; i++) size[group_of(&x, i)]++;
+    expect(x.labels == 3, "%d labels", x.labels);
+    for (int seed = 0; seed < 100; seed++) {
+        int held[ROWS] = {0}, rows[ROWS] = {0}, all = 0;
+        double share = seed % 2 ? 0.1 : 0.25;
+        free(x.label), x.kept = x.held = x.copies = 0, find_labels(&x);
+        for (int i = 0; i < ROWS; i++) x.row[i].validation = 0;
+        split_examples(&x, share, seed);
+        for (int i = 0; i < ROWS; i++) {
+            expect(!x.row[i].validation || size[group_of(&x, i)] == 1, "row %d has a duplicate", i);
+            held[x.row[i].label] += x.row[i].validation, all += x.row[i].validation;
+            rows[x.row[i].label]++;
+        }
+        expect(all == round(ROWS * share) && all == x.held, "%d held out, said %d", all, x.held);
+        for (int i = 0; i < ROWS; i++)
+            expect(fabs(held[i] - share * rows[i]) < 1, "label %d: %d of %d", i, held[i], rows[i]);
+        prep.augment[TYPOS] = 0.5, prep.seed = seed;
+        augment_examples(&x, mini);
+        expect(x.copies > 20, "%d copies", x.copies);
+        while (x.count > ROWS) {                              /* row i is in line i + 1 */
+            Example *e = &x.row[--x.count];
+            expect(!e->validation && !x.row[e->line - 1].validation, "a copy leaks");
+            example_free(e);
+        }
+    }
+    expect(x.moved > 1000, "%d moved", x.moved);
+    examples_free(&x), prep.augment[TYPOS] = 0;
+}
+
+/* Copies differ from their row in what the user says, and there outside the frame of the prompts. */
+void test_augment(void)
+{
+    static const char text[] =
+        "{\"messages\":[{\"role\":\"system\",\"content\":\"Be Brief\"},{\"role\":\"user\",\"content\":"
+        "\"Good morning dear Friend\"},{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
+        "{\"role\":\"user\",\"content\":\"What else may it be\"},{\"role\":\"assistant\",\"content\":"
+        "\"Never Mind\"}]}\n", pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
+        PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day");
+    for (int kind = 0; kind < 2; kind++) {
+        Examples x = examples_of("a.jsonl", kind ? pairs : text, strlen(kind ? pairs : text));
+        int copies = 0;
+        for (int i = 0; i < 300; i++) {
+            Example copy, *e = &x.row[i % x.count];
+            int differ = 0;
+            if (!augment(&copy, e, &x, i % 3, i)) continue;
+            copies++;
+            expect(copy.count == e->count && copy.label == e->label, "another number of turns");
+            for (int n = 0; n < e->count; n++) {
+                const Turn *a = &copy.turns[n], *b = &e->turns[n];
+                int user = a->role == USER || a->role == PROMPT, same = !strcmp(a->text, b->text);
+                differ += !same;
+                expect(same || user, "'%s' became '%s'", b->text, a->text);
+                expect(a->role == b->role && a->is_target == b->is_target, "a role has changed");
+                expect(!kind || n || (!strncmp(a->text, "The Text: ", 10) &&
+                                      strstr(a->text, "\nIts Answer:")), "the frame: %s", a->text);
+            }
+            expect(differ, "a copy is no different");
+            example_free(&copy);
+        }
+        expect(copies > 150, "%d copies", copies);
+        examples_free(&x);
+    }
+}
+
+/* The report's counts are those of the token files. */
+void test_report_counts(void)
+{
+    Examples x = random_examples(9, 3, 40);
+    examples_free(&x);
+    char *said = shell("$here/prepare examples random.jsonl --tokenizer $here/data/mini_tokenizer.bin"
+                       " --context 200 --out random --augment-case 0.5 --drop-near --val 0.2 2>&1");
+    size_t size;
+    char *report = read_file(scratch("random_report.jsonl"), &size), row[100];
+    int examples[2] = {0};
+    for (int s = 0; s < 2; s++) {
+        Tokens t = tokens_read(scratch("random"), s ? "val" : "train", mini->count);
+        int targets = 0;
+        for (size_t i = 0; i < t.count; i++) {
+            examples[s] += i && t.ids[i] == mini->end_of_text, targets += t.loss_mask[i];
+        }
+        snprintf(row, sizeof row, "[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
+                 examples[s], t.count, targets);
+        expect(strstr(report, row) != NULL, "%s is not in %.600s", row, report);
+        tokens_free(&t);
+    }
+    int copies = 0, dropped = 0;
+    const char *note = strstr(report, "300 rows read, 0 with errors, ");
+    if (note) sscanf(note + 30, "%d left out. %d changed", &dropped, &copies);
+    expect(dropped > 20 && copies > 50 && examples[0] + examples[1] == ROWS - dropped + copies,
+           "%d + %d examples, %d dropped, %d copies", examples[0], examples[1], dropped, copies);
+    expect(strstr(said, "near duplicate") != NULL, "no near duplicates: %s", said);
+    free(report), free(said);
+}
+
+/* Files of one data set are replaced together or not at all; the report cannot be written here. */
+void test_replaced_together(void)
+{
+    static const char *const prepare = "$here/prepare examples random.jsonl --tokenizer $here/data/"
+        "mini_tokenizer.bin --out group --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
+    Examples x = random_examples(9, 3, 5);
+    char *first = format(prepare, 1), *second = format(prepare, 2), *said[3];
+    said[0] = shell(first);
+    free(shell("rm -f group_report.jsonl; mkdir -p group_report.jsonl/full"));
+    said[1] = shell(second);
+    free(shell("rm -r group_report.jsonl"));
+    said[2] = shell(second);
+    expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
+           said[1], said[2]);
+    expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
+    expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
+    for (int i = 0; i < 3; i++) free(said[i]);
+    free(first), free(second), examples_free(&x);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -2757,6 +3090,14 @@ static const Test tests[] = {
     {"download: resumed, only by https", IN_FLOAT, test_download, NULL, NULL},
     {"output that cannot be written", IN_FLOAT, test_full_output, NULL, NULL},
     {"make keeps what is not its own", IN_FLOAT, test_make, NULL, NULL},
+    {"examples: every finding and its place", IN_FLOAT, test_findings, NULL, NULL},
+    {"examples: contradictions", IN_FLOAT, test_conflicts, NULL, NULL},
+    {"examples: rows of CSV and TSV", IN_FLOAT, test_csv, NULL, NULL},
+    {"examples: near duplicates by definition", IN_FLOAT, test_similar, NULL, NULL},
+    {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
+    {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
+    {"examples: files replaced together", IN_FLOAT, test_replaced_together, NULL, NULL},
+    {"examples: the report's counts", IN_FLOAT, test_report_counts, NULL, NULL},
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */
