@@ -2235,7 +2235,7 @@ enum { CASE, TYPOS, DROP };
  * eight is lost, with the space before it. */
 void augment_text(Text *to, int how, const char *s, size_t size, uint64_t key)
 {
-    enum { LOSE, DOUBLE, EXCHANGE, NONE };
+    enum { LOSE, REPEAT, EXCHANGE, NONE };
     int upper = random_bits(key, 0) % 2, lost = 0;
     for (size_t i = 0; i < size; i++) {
         int c = (unsigned char)s[i], next = i + 1 < size ? (unsigned char)s[i + 1] : 0, typo = NONE;
@@ -2244,7 +2244,7 @@ void augment_text(Text *to, int how, const char *s, size_t size, uint64_t key)
         if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(60 * u);
         if (how == DROP && (i == 0 || isspace(c))) lost = u < 1. / 8;
         if (lost || typo == LOSE) continue;
-        if (typo == DOUBLE) text_add(to, &s[i], 1);
+        if (typo == REPEAT) text_add(to, &s[i], 1);
         if (typo == EXCHANGE) text_add(to, &s[++i], 1);
         text_add(to, &(char){(char)c}, 1);
     }
@@ -2439,7 +2439,7 @@ void report_packing(Table *t, const Tokens *train, int end_of_text)
 {
     DataLoader loader = loader_new(train, prep.context, end_of_text, 0, 0, 0);
     double tokens = 0, longest = 0, n = loader.count, T = prep.context;
-    for (const Segment *d = loader.documents; d < loader.documents + loader.count; d++)
+    for (const Segment *d = loader.file_order; d < loader.file_order + loader.count; d++)
         tokens += d->length, longest = fmax(longest, d->length);
     const char *names[] = {"padded to the context", "padded to the longest", "packed"};
     double positions[] = {n * T, n * longest, loader.rows * T};
