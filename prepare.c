@@ -1579,7 +1579,7 @@ int command_compare(int words, char **word)
 
 /* ---- classify: a line in, a label out ---- */
 
-void answer_classify(Model *m, Tokenizer *t, char *line)
+void answer_classify(Model *m, Tokenizer *t, char *line, size_t length)
 {
     char error[256] = "", *list = format("%s", opt.labels), *rest = list, *name, *names[32];
     Item items[32], example;
@@ -1587,9 +1587,9 @@ void answer_classify(Model *m, Tokenizer *t, char *line)
     uint16_t end = t->end_of_text, *ids[32];
     for (char *c = line; !opt.jsonl && (c = strstr(c, "\\n"));)      /* a line break, as typed */
         *c++ = '\n', memmove(c, c + 1, strlen(c));
-    int count, *prompt = opt.jsonl ? line_tokens(t, line, &count, error, sizeof error)
+    int count, *prompt = opt.jsonl ? line_tokens(t, line, length, &count, error, sizeof error)
                                  : prompt_tokens(t, line, strlen(line), &count);
-    if (!prompt) { putchar('{'), print_json("error", error, "}\n"), free(list); return; }
+    if (!prompt) { putchar('{'), print_json(stdout, "error", error, "}\n"), free(list); return; }
     example = (Item){allocate(count, 2), count, count, 1};
     for (int i = 0; i < count; i++) ((uint16_t *)example.ids)[i] = prompt[i];
     while ((name = strsep(&rest, ",")) && l.labels < 32) {
@@ -1606,7 +1606,7 @@ void answer_classify(Model *m, Tokenizer *t, char *line)
     }
     labels_guess(m, t, &l, &example, NULL, 4, m->c.T);
     if (opt.jsonl)
-        putchar('{'), print_json("label", names[*l.guess], ""),
+        putchar('{'), print_json(stdout, "label", names[*l.guess], ""),
             printf(",\"probability\":%.4f}\n", *l.chance);
     else printf("%s\t%.4f\n", names[*l.guess], *l.chance);
     for (int k = 0; k < l.labels; k++) free(ids[k]);
@@ -3039,7 +3039,7 @@ void page_samples(Text *p, const char *folder)
         text_print(p, "<div class='pair'>\n");
         page_sample(p, "Before", before ? string_of(before, "text") : NULL);
         page_sample(p, "After", after ? string_of(after, "text") : NULL);
-        page_sample(p, "Wanted", string_of(after ? after : s, "wanted"));
+        page_sample(p, "Target", string_of(after ? after : s, "target"));
         text_print(p, "</div></article>\n");
     }
     json_free(all);
@@ -3265,7 +3265,6 @@ int command_search(int count, char **words)
                                search_words(count, words, k, &settings)), words);
     Trial *trials = allocate(combinations, sizeof *trials);
     make_folder(opt.out);
-    signal(SIGINT, SIG_IGN);                               /* a trial stops itself, then we do */
     for (int k = 0; k < combinations; k++) trials[k] = run_trial(count, words, k);
     qsort(trials, combinations, sizeof *trials, by_loss);
     Table table = {.title = "search, best first"};
@@ -3359,15 +3358,13 @@ int main(int argc, char **argv)
     if (!c->name) {
         for (c = prepare_commands; c->name; c++) fprintf(help ? stdout : stderr, "%s\n", c->usage);
         fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
-        return help ? 0 : 2;
+        return finish_output(help ? 0 : 2);
     }
     opt.program = argv[0];
     int words = argc - 2;
     if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     if (opt.threads) use_threads(opt.threads);
-    int status = c->run(words, argv + 2);
-    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output cannot be written");
-    return status;
+    return finish_output(c->run(words, argv + 2));
 }
 
 #endif /* NO_MAIN_PREPARE */

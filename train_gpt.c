@@ -1999,6 +1999,13 @@ size_t unfinished(const char *text, size_t size, const char *stop)
     return hold;
 }
 
+/* Write text; to a terminal without the control characters that could take it over. */
+void show_text(FILE *stream, const char *text, size_t size)
+{
+    if (isatty(fileno(stream))) print_plain(stream, text, size);
+    else fwrite(text, 1, size, stream);
+}
+
 /* Append bytes to a sample, which ends before the stop text (NULL: none), and write to the stream
  * (NULL: none) what cannot change any more. */
 void sample_add(Sample *s, const char *bytes, int size, const char *stop, FILE *stream)
@@ -2007,7 +2014,7 @@ void sample_add(Sample *s, const char *bytes, int size, const char *stop, FILE *
     char *end = stop && *stop ? memmem(s->text.bytes, s->text.size, stop, strlen(stop)) : NULL;
     if (end) s->text.size = end - s->text.bytes, *end = 0, s->done = 1;
     size_t shown = s->text.size - (end ? 0 : unfinished(s->text.bytes, s->text.size, stop));
-    if (stream) fwrite(s->text.bytes + s->shown, 1, shown - s->shown, stream), fflush(stream);
+    if (stream) show_text(stream, s->text.bytes + s->shown, shown - s->shown), fflush(stream);
     s->shown = shown;
 }
 
@@ -2083,87 +2090,122 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
             running -= out[b].done;
         }
     }
-    if (stream) fwrite(out->text.bytes + out->shown, 1, out->text.size - out->shown, stream);
+    if (stream) show_text(stream, out->text.bytes + out->shown, out->text.size - out->shown);
     free(w.tokens), free(next), free(list), free_reals(w.hidden), free_reals(logits);
 }
 
+/* SHIM until the other branches are merged */
+typedef struct { Dropout dropout; double smoothing; AdamW adamw; } Recipe;
+double model_step(Model *m, const Batch *batches, int count, const Recipe *r, int step, double *norm)
+{
+    double loss = 0;
+    for (int i = 0; i < count; i++) {
+        Dropout d = r->dropout;
+        d.key = random_key(d.key, 2 * i);
+        loss += model_loss(m, &batches[i], d, r->smoothing, 1);
+    }
+    if (!isfinite(loss)) die("step %d: the loss is not finite %g: lower --lr", step, loss);
+    *norm = model_update(m, r->adamw, step);
+    return loss;
+}
+/* END SHIM */
 /* ================================================================================================
- * 10. Evaluation
+ * 11. Evaluation
  *
- * What a model makes of text that it was not trained on: the loss of each document or row, and the
- * answers it gives itself. Intervals, labels and comparisons, which are statistics of these, are
- * prepare.c's.
+ * A model is judged on text that was kept out of training: by the loss of its predictions there, by
+ * how often its most likely token is the right one, and by the answers it generates. This chapter
+ * measures each document; confidence intervals, classification and comparisons of models, which are
+ * computed from these measurements, are in prepare.c.
  */
 
-/* One example of a token file: ids[0] is the end of text that opens it. Its first answer is what
- * counts from ids[answer] to before ids[size]; `closed` if that is where the example ends. */
+/* A document of a token file. ids[0] is the <|endoftext|> that opens it; its first answer, the first
+ * run of targets that count in the loss, is ids[answer] to ids[size - 1]. `closed` is 1 if the
+ * document ends with that answer. */
 typedef struct { const uint16_t *ids; int size, answer, closed; } Item;
 
+/* The documents of a file of examples, in the file's order: count of them, in new memory. */
 Item *items_read(const Tokens *t, int end_of_text, int *count)
 {
-    Item *d = allocate(t->count, sizeof *d);
+    Item *items = allocate(t->count, sizeof *items);
     *count = 0;
     for (size_t i = 1, last = 0; i < t->count; i++) {
         if (t->ids[i] != end_of_text) continue;
+        const uint8_t *counts = t->loss_mask + last;
         int length = (int)(i - last), answer = 1, size;
-        while (answer < length && !t->loss_mask[last + answer]) answer++;
-        for (size = answer; size < length && t->loss_mask[last + size]; size++) {}
-        if (length > 1) d[(*count)++] = (Item){t->ids + last, size, answer, size == length};
+        while (answer < length && !counts[answer]) answer++;
+        for (size = answer; size < length && counts[size]; size++) {}
+        if (length > 1) items[(*count)++] = (Item){t->ids + last, size, answer, size == length};
         last = i;
     }
-    return d;
+    return items;
 }
 
-/* For each document (or row of running text), sums over its targets that count: the loss in nats,
- * their number, those that were the most likely token, and their bytes. */
-typedef struct { double *loss, *count, *right, *bytes; int n; } Scores;
+/* Sums over the targets that count in the loss, for each of n documents (or rows of running text):
+ * loss in nats, number of targets, how many of them were the model's most likely token, and their
+ * length as text, in bytes. One block of memory, which free(loss) returns. */
+typedef struct { int n; double *loss, *count, *right, *bytes; } Scores;
 
+/* Measure m on `docs` in batches of B rows of T tokens. `limit` > 0: only so many documents, drawn
+ * at random but always the same ones, so that two runs can be compared. Only the activations of m
+ * are written. */
 Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit)
 {
     DataLoader f = loader_new(docs, T, t->end_of_text, 0, 0, limit);
     double *sums = allocate((size_t)f.count * 4, sizeof(double));
-    Scores s = {sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count, f.count};
-    int rows = f.rows, size;
-    if (m->mode != INFERENCE || m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
-    for (int row = 0; row < rows;) {
-        Batch b = batch_new(min_int(B, rows - row), T);
-        int segment = f.next;
+    Scores s = {f.count, sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count};
+    if (m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
+    for (int row = 0; row < f.rows; row += B) {
+        Batch b = batch_new(min_int(B, f.rows - row), T);
+        const Segment *segment = f.epoch_order + f.next;
         loader_batch(&f, &b);
         model_loss(m, &b, (Dropout){0}, 0, 0);
-        for (int r = 0; r < b.B; r++, row++)
-            for (int n = r * T; segment < f.count && f.epoch_order[segment].row == row; segment++)
-                for (int i = 0, k = f.epoch_order[segment].index; i < f.epoch_order[segment].length; i++, n++) {
-                    if (!b.loss_weight[n]) continue;
-                    s.loss[k] += m->loss[n];
-                    s.count[k]++;
-                    s.right[k] += m->argmax[n] == b.targets[n];
-                    tokenizer_bytes(t, b.targets[n], &size);
-                    s.bytes[k] += b.targets[n] == t->end_of_text ? 0 : size;
-                }
+        for (int n = 0, size; segment < f.epoch_order + f.next; segment++) {
+            n = max_int(n, (segment->row - row) * T);         /* its position in the batch */
+            for (int k = segment->index, end = n + segment->length; n < end; n++) {
+                if (b.loss_weight[n] == 0) continue;
+                tokenizer_bytes(t, b.targets[n], &size);
+                s.loss[k] += m->loss[n];
+                s.count[k]++;
+                s.right[k] += m->argmax[n] == b.targets[n];
+                s.bytes[k] += b.targets[n] == t->end_of_text ? 0 : size;
+            }
+        }
         batch_free(&b);
     }
     loader_free(&f);
     return s;
 }
 
-/* Text of tokens, without blanks at its ends. */
-char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
+double total(const double *x, int n)
 {
-    char *text = allocate((size_t)count * 256 + 1, 1), *end = text, *begin = text;
-    for (int i = 0, size; i < count; i++) {
-        if (ids[i] == t->end_of_text) continue;
-        const char *bytes = tokenizer_bytes(t, ids[i], &size);
-        memcpy(end, bytes, size);
-        end += size;
-    }
-    while (end > begin && strchr(" \n", end[-1])) end--;
-    *end = 0;
-    begin += strspn(begin, " \n");
-    memmove(text, begin, end - begin + 1);
-    return text;
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += x[i];
+    return sum;
 }
 
-/* The answer that an example wants, without the header of the turn that may follow. */
+/* A text without white space at its ends, in new memory; frees the old one. */
+char *trimmed(char *text, size_t size)
+{
+    const char *begin = text;
+    trim(&begin, &size);
+    char *copy = format("%.*s", (int)size, begin);
+    free(text);
+    return copy;
+}
+
+/* The text of tokens, trimmed, in new memory; <|endoftext|> is left out. */
+char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
+{
+    Text all = {0};
+    text_add(&all, "", 0);
+    for (int i = 0, size; i < count; i++) {
+        const char *bytes = tokenizer_bytes(t, ids[i], &size);
+        if (ids[i] != t->end_of_text) text_add(&all, bytes, size);
+    }
+    return trimmed(all.bytes, all.size);
+}
+
+/* The answer that an example teaches, without the header of the turn that may follow it. */
 char *target_text(const Tokenizer *t, const Item *d)
 {
     char *text = tokens_text(t, d->ids + d->answer, d->size - d->answer);
@@ -2172,47 +2214,158 @@ char *target_text(const Tokenizer *t, const Item *d)
     return text;
 }
 
-/* The most likely answer to a document's prompt, behind `shots`. */
-char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots,
-                         int tokens, const char *stop)
+/* What m answers to the prompt of d, always with its most likely token: at most `tokens` of them, up
+ * to the text `stop`. The tokens of `shots`, if given, go before the prompt. In new memory. */
+char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots, int tokens,
+                  const char *stop)
 {
-    int extra = shots ? shots->count : 0, count = extra + d->answer;
-    int *prompt = allocate(count, sizeof(int));
-    Sampling s = {.tokens = tokens, .samples = 1, .top_p = 1, .stop = stop};
+    int extra = shots ? (int)shots->count : 0, count = 0;
+    int *prompt = allocate(extra + d->answer, sizeof(int));
+    Sampling greedy = {.tokens = tokens, .samples = 1, .top_p = 1, .stop = stop};
     Sample out;
-    prompt[0] = d->ids[0];
-    for (int i = 0; i < extra; i++) prompt[1 + i] = shots->ids[i];
-    for (int i = 1; i < d->answer; i++) prompt[extra + i] = d->ids[i];
-    generate(m, t, prompt, count, &s, &out, NULL);
+    prompt[count++] = d->ids[0];
+    for (int i = 0; i < extra; i++) prompt[count++] = shots->ids[i];
+    for (int i = 1; i < d->answer; i++) prompt[count++] = d->ids[i];
+    generate(m, t, prompt, count, &greedy, &out, NULL);
     free(prompt);
-    char *text = out.text.bytes, *begin = text + strspn(text, " \n"), *end = text + out.text.size;
-    while (end > begin && strchr(" \n", end[-1])) end--;
-    memmove(text, begin, end - begin);
-    text[end - begin] = 0;
-    return text;
+    return trimmed(out.text.bytes, out.text.size);
 }
 
 /* ================================================================================================
- * 11. Training
+ * 12. Training
+ *
+ * train(), at the end of this chapter, is a whole run: it loads model and data, repeats steps of
+ * forward, backward and update, and measures the loss on held-out data (validation) now and then.
+ * The folder --out then holds
+ *     best.bin    the model with the smallest validation loss     log.csv   a line for each step
+ *     model.bin   the model after the last step                   run.txt   settings and results
+ *     state.bin   all that --resume needs            samples.jsonl  answers before and after
+ * Whatever stops a run early (a signal, a disk that is full) stops it between two steps, and the
+ * state is saved, so that --resume computes the same numbers as a run that was never stopped.
  */
 
-/* What a run may be told; the table in chapter 12 says what each means. */
+/* What the command line says; the table `options` in chapter 13 explains each value. */
 struct {
-    const char *program, *model, *tuned, *data, *tokenizer, *out, *schedule, *prompt, *stop, *shots;
-    const char *labels, *pairs, *command;
-    int layers, heads, channels, context, batch, accumulate, steps, warmup, freeze, seed, patience;
-    int eval_every, save_every, resume, bf16, tokens, samples, top_k, jsonl, limit, threads, quick,
-        show;
-    double epochs, lr, floor, decay, beta1, beta2, epsilon, l1, clip, dropout, attention_dropout;
-    double embedding_dropout, smoothing, noise, temperature, top_p;
+    const char *model, *tuned, *data, *tokenizer, *out;       /* files and folders */
+    int layers, heads, channels;                              /* shape of a new model */
+    int context, batch, accumulate, steps;                    /* tokens in a step; steps in a run */
+    double epochs;
+    double lr, floor, decay, l1, beta1, beta2, epsilon, clip; /* AdamW and its learning rate */
+    const char *schedule;
+    int warmup, freeze;
+    double dropout, attention_dropout, embedding_dropout, smoothing, noise;  /* regularization */
+    int eval_every, limit, patience, save_every, show;        /* validation, saving, samples */
+    int resume, bf16;
+    const char *prompt, *stop;                                /* generation */
+    int tokens, samples, top_k, jsonl;
+    double temperature, top_p;
+    const char *shots, *pairs, *labels;                       /* judging, in prepare.c */
+    int seed, threads, quick;
+    const char *program, *command;                            /* argv[0]; the whole command line */
 } opt;
 
-volatile sig_atomic_t interrupted;
-static void on_interrupt(int signal) { (void)signal, interrupted = 1; }
+/* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify. */
+#define NO_LIMIT 1e12
+const Option options[] = {
+    /* name     kind value        initial min max  commands  help */
+    {"model", 's', &opt.model, NULL, 0, 0, "tgcepk",
+     "model file; train without one makes a new model"},
+    {"data", 's', &opt.data, NULL, 0, 0, "tep",
+     "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
+    {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
+    {"out", 's', &opt.out, "out", 0, 0, "tep", "folder for results"},
+    {"layers", 'i', &opt.layers, "6", 1, 1000, "t", "blocks of a new model"},
+    {"heads", 'i', &opt.heads, "6", 1, 1000, "t", "heads of a new model"},
+    {"channels", 'i', &opt.channels, "192", 1, 65536, "t", "channels of a new model"},
+    {"context", 'i', &opt.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the model's longest"},
+    {"batch", 'i', &opt.batch, "4", 1, 65536, "tep", "rows in a batch"},
+    {"accumulate", 'i', &opt.accumulate, "1", 1, 65536, "t", "batches in a step"},
+    {"steps", 'i', &opt.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
+    {"epochs", 'f', &opt.epochs, "3", 0, 1e6, "t", "times through the data"},
+    {"lr", 'f', &opt.lr, "1e-4", 0, 10, "t", "peak learning rate"},
+    {"schedule", 's', &opt.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
+    {"warmup", 'i', &opt.warmup, "10", 0, 1e9, "t", "steps to the peak"},
+    {"floor", 'f', &opt.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
+    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
+    {"l1", 'f', &opt.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
+    {"beta1", 'f', &opt.beta1, "0.9", 0, 0.99999, "t", "AdamW: decay of the mean gradient"},
+    {"beta2", 'f', &opt.beta2, "0.999", 0, 0.9999999, "t", "AdamW: decay of the mean square"},
+    {"epsilon", 'f', &opt.epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root"},
+    {"clip", 'f', &opt.clip, "1", 0, NO_LIMIT, "t", "largest norm of the gradient; 0: any"},
+    {"dropout", 'f', &opt.dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream"},
+    {"attention-dropout", 'f', &opt.attention_dropout, "0", 0, 0.99, "t", "on attention"},
+    {"embedding-dropout", 'f', &opt.embedding_dropout, "0", 0, 0.99, "t", "on the embedding"},
+    {"smoothing", 'f', &opt.smoothing, "0", 0, 0.99, "t", "label smoothing"},
+    {"noise", 'f', &opt.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
+    {"freeze", 'i', &opt.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
+    {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
+    {"limit", 'i', &opt.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
+    {"patience", 'i', &opt.patience, "0", 0, 1e9, "t",
+     "validations without progress; 0: no early stop"},
+    {"save-every", 'i', &opt.save_every, "200", 0, 1e9, "t", "steps between saved states"},
+    {"resume", '!', &opt.resume, NULL, 0, 0, "t", "go on from the saved state"},
+    {"bf16", '!', &opt.bf16, NULL, 0, 0, "t", "write models in bf16"},
+    {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
+    {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
+    {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
+    {"labels", 's', &opt.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
+    {"show", 'i', &opt.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
+    {"prompt", 's', &opt.prompt, "", 0, 0, "g", "text to continue"},
+    {"tokens", 'i', &opt.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
+    {"samples", 'i', &opt.samples, "1", 1, 1024, "g", "continuations of the prompt"},
+    {"temperature", 'f', &opt.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
+    {"top-k", 'i', &opt.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
+    {"top-p", 'f', &opt.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
+    {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
+    {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a JSON prompt a line in, a JSON answer a line out"},
+    {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
+    {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbk", "0: as many as the machine has"},
+    {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
+    {0}};
 
-/* ---- what the machine can do, for comparison ---- */
+/* "name = value" for one option, then `end`, in new memory. */
+char *setting_line(const Option *o, const char *end)
+{
+    const char *text = o->kind == 's' ? *(const char **)o->value : NULL;
+    if (o->kind == 's') return format("%s = %s%s", o->name, text ? text : "", end);
+    if (o->kind == 'f') return format("%s = %g%s", o->name, *(double *)o->value, end);
+    return format("%s = %d%s", o->name, *(int *)o->value, end);
+}
 
-static __attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, vector y, int count)
+/* All options of a command that influence its results, a line for each, in new memory. */
+char *settings_text(char command)
+{
+    Text all = {0};
+    text_add(&all, "", 0);
+    for (const Option *o = options; o->name; o++) {
+        if (!strchr(o->commands, command) || o->value == &opt.resume || o->value == &opt.threads)
+            continue;
+        char *line = setting_line(o, "\n");
+        text_print(&all, "%s", line);
+        free(line);
+    }
+    return all.bytes;
+}
+
+Model *model_load(const char *path)
+{
+    if (!path) die_usage("--model is missing: a model file, made by ./prepare or by training");
+    return model_read(path);
+}
+
+/* The vocabulary of --tokenizer, which must be that of the model. */
+Tokenizer *tokenizer_load(const Model *m)
+{
+    Tokenizer *t = tokenizer_read(opt.tokenizer);
+    if (t->count != m->c.V)
+        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
+            opt.tokenizer, t->count, m->c.V);
+    return t;
+}
+
+/* ---- what a step costs ---- */
+
+__attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, vector y, int count)
 {
     vector sum[MR][NV];
     memcpy(sum, s, sizeof sum);
@@ -2222,7 +2375,7 @@ static __attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, 
     memcpy(s, sum, sizeof sum);
 }
 
-/* Peak FMA rate of all threads together, in flop/s: independent multiply-adds in registers. */
+/* The most flop/s that all threads reach together: independent multiply-adds in registers. */
 double machine_peak(void)
 {
     double best = 0;
@@ -2240,6 +2393,788 @@ double machine_peak(void)
         best = fmax(best, 2.0 * MR * NV * VL * COUNT * threads() / (seconds() - start));
     }
     return best;
+}
+
+/* Flops of a training step on N = B*T tokens, of which `targets` count in the loss: 2 for each
+ * weight in forward, 4 in backward, and attention's two products over half of T x T. Frozen blocks
+ * have no backward; what is computed twice to save memory counts once. */
+double step_flops(Config c, int B, int T, int frozen, double targets)
+{
+    double N = (double)B * T, block = 2 * N * 12 * c.C * c.C + 2 * N * T * c.C;
+    return block * (c.L + 2 * (c.L - frozen)) + 2 * targets * c.C * c.V * (frozen ? 2 : 3);
+}
+
+/* Bytes that training on B rows of T tokens takes; AdamW's two moments take 2 * gradients. */
+typedef struct { double weights, gradients, activations, buffers, all; } Memory;
+
+Memory training_memory(const Model *m, int B, int T)
+{
+    size_t sizes[ACTIVATION_COUNT], strides[ACTIVATION_COUNT], rows = (size_t)B * T, trained = 0;
+    for (int i = 0; i < TENSORS; i++)
+        trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
+    size_t acts = activations_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
+    size_t work = rows * 6 * m->c.C + head_scratch_size(m->c, rows < CHUNK ? (int)rows : CHUNK);
+    size_t all = m->count + 3 * trained + acts + work, n = sizeof(real);
+    return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
+}
+
+/* A time as 1h02m, 2m03s or 3.2s; valid until three more calls. */
+const char *duration(double s)
+{
+    static char text[4][32];
+    static int turn;
+    char *to = text[turn++ % 4];
+    if (!(s < 3.6e9)) snprintf(to, 32, "unknown time");       /* 100 years, infinity, NaN */
+    else if (s >= 3600) snprintf(to, 32, "%.0fh%02dm", floor(s / 3600), (int)(s / 60) % 60);
+    else if (s >= 60) snprintf(to, 32, "%dm%02ds", (int)(s / 60), (int)s % 60);
+    else snprintf(to, 32, "%.1fs", s);
+    return to;
+}
+
+/* ---- the parts of a run ---- */
+
+typedef struct {
+    Model *m;
+    Tokenizer *tokenizer;
+    Tokens train, val;
+    int has_val;                                              /* is there validation data? */
+    DataLoader loader;                                        /* reads `train` */
+    Batch *batches;                                           /* opt.accumulate of them */
+    Progress p;
+    char *settings;                                           /* the options, as settings_text */
+    int T, steps;                                             /* tokens in a row; steps in all */
+    double step_tokens, flops;                                /* of one step */
+    double loss, norm, lr;                                    /* of the last step */
+    double smooth_loss, rate, peak;                           /* running means; tok/s, flop/s */
+    double (*curve)[2];                                       /* step, loss of each validation */
+    int points, rises;                                        /* of the curve; the latest in a row */
+    FILE *log;
+} Run;
+
+/* The path of a file in the folder --out; valid until three more calls. */
+const char *out_path(const char *name)
+{
+    static char *path[4];
+    static int turn;
+    char **next = &path[turn++ % 4];
+    free(*next);
+    return *next = format("%s/%s", opt.out, name);
+}
+
+/* Have opt.patience validations gone by without a new best loss? */
+int stopped_early(const Run *r) { return opt.patience && r->p.waited >= opt.patience; }
+
+/* A model of the shape that the options give, with random weights. */
+Model *model_from_options(void)
+{
+    Tokenizer *t = tokenizer_read(opt.tokenizer);
+    Config c = {opt.context ? opt.context : 256, t->count, opt.layers, opt.heads, opt.channels,
+                (t->count + 127) / 128 * 128};
+    config_check(c, "the model to be made");
+    Model *m = model_new(c);
+    model_initialize(m, opt.seed);
+    tokenizer_free(t);
+    return m;
+}
+
+/* The number of steps that --steps or --epochs asks for. */
+int planned_steps(const Run *r)
+{
+    double rows = (double)opt.batch * opt.accumulate;
+    double steps = opt.steps ? opt.steps : ceil(opt.epochs * r->loader.rows / rows);
+    if (steps < 1) die_usage("--epochs: 0 trains nothing; expected more, or --steps");
+    if (steps > 1e9)
+        die_usage("--epochs: %g epochs are %.0f steps, more than 1e9; expected fewer", opt.epochs,
+                  steps);
+    return (int)steps;
+}
+
+/* Load model, vocabulary and data, check that they fit together, and lay out the run. */
+Run *run_new(void)
+{
+    Run *r = allocate(1, sizeof *r);
+    make_folder(opt.out);
+    Model *m = r->m = opt.model ? model_read(opt.model) : model_from_options();
+    r->tokenizer = tokenizer_load(m);
+    r->T = opt.context ? opt.context : m->c.T;
+    r->step_tokens = (double)opt.accumulate * opt.batch * r->T;
+    if (r->T > m->c.T) die_usage("--context: the model's longest is %d, found %d", m->c.T, r->T);
+    if (opt.freeze > m->c.L) die_usage("--freeze: the model has %d blocks", m->c.L);
+    if (r->step_tokens > INT32_MAX)
+        die_usage("--batch: %d x --accumulate %d x %d tokens are too many for a step, %d the most",
+                  opt.batch, opt.accumulate, r->T, INT32_MAX);
+    m->frozen = opt.freeze;
+    r->train = tokens_read(opt.data, "train", m->c.V);
+    r->has_val = tokens_exist(opt.data, "val") > 0;
+    if (r->has_val) r->val = tokens_read(opt.data, "val", m->c.V);
+    r->loader = loader_new(&r->train, r->T, r->tokenizer->end_of_text, 1, opt.seed, 0);
+    r->p.data = loader_id(&r->loader);
+    if (r->loader.truncated)
+        printf("%d of %d examples are longer than %d tokens and lose their beginning\n",
+               r->loader.truncated, r->loader.count, r->T);
+    r->steps = planned_steps(r);
+    r->batches = allocate(opt.accumulate, sizeof(Batch));
+    for (int i = 0; i < opt.accumulate; i++) r->batches[i] = batch_new(opt.batch, r->T);
+    r->settings = settings_text('t');
+    r->peak = machine_peak();
+    return r;
+}
+
+void run_free(Run *r)
+{
+    for (int i = 0; i < opt.accumulate; i++) batch_free(&r->batches[i]);
+    loader_free(&r->loader), tokens_free(&r->train), tokens_free(&r->val);
+    tokenizer_free(r->tokenizer), model_free(r->m);
+    free(r->batches), free(r->settings), free(r->curve), free(r);
+}
+
+/* Print the parameters by tensor, the memory by kind, and the time that is to be expected. */
+void print_plan(const Run *r)
+{
+    const Model *m = r->m;
+    size_t trained = 0;
+    printf("\n  parameter        shape           parameters\n");
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        char shape[64];
+        int n = t->layered ? snprintf(shape, sizeof shape, "%d x ", m->c.L) : 0;
+        snprintf(shape + n, sizeof shape - n, "%d x %d", t->rows, t->columns);
+        printf("  %-14s %-18s %11zu\n", t->field, shape, tensor_size(m, t));
+        trained += tensor_size(m, t) - trained_from(m, t);
+    }
+    Memory need = training_memory(m, opt.batch, r->T);
+    printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
+    printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
+           "%.1f; %.1f MB in all\n",
+           need.weights / 1e6, need.gradients / 1e6, 2 * need.gradients / 1e6,
+           need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
+    double flops = opt.accumulate * step_flops(m->c, opt.batch, r->T, opt.freeze,
+                                               (double)opt.batch * r->T);
+    double time = flops / (0.7 * r->peak) + trained * 32.0 / 3e10;   /* AdamW moves 32 bytes each */
+    printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
+           r->peak / 1e9);
+    printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
+           opt.accumulate, opt.batch, r->T,
+           (double)r->steps * opt.accumulate * opt.batch / r->loader.rows, r->loader.rows,
+           duration(time * (r->steps - r->p.step)));
+}
+
+/* ---- the records of a run ---- */
+
+/* Remember a validation, for draw_curve. */
+void curve_add(Run *r, double step, double loss)
+{
+    r->curve = grow(r->curve, r->points, sizeof *r->curve);
+    r->curve[r->points][0] = step, r->curve[r->points++][1] = loss;
+}
+
+/* Open log.csv: a new file or, on resuming, the lines of the old one up to the state's step. */
+void log_open(Run *r, int resumed)
+{
+    const char *path = out_path("log.csv");
+    size_t size = 0;
+    int old = resumed && access(path, R_OK) == 0;
+    char *text = old ? read_file(path, &size) : format("%s", "");
+    Lines l = {.at = text, .end = text + size};
+    Writer *w = writer_open(path);
+    writer_print(w, "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds\n");
+    while (next_line(&l)) {
+        double step;
+        if (sscanf(l.text, "%lf,", &step) != 1 || step > r->p.step) continue;
+        writer_print(w, "%.*s\n", (int)l.size, l.text);
+        const char *cell = l.text, *end = l.text + l.size;
+        for (int commas = 0; commas < 4 && cell < end; cell++) commas += *cell == ',';
+        if (cell < end && *cell != ',') curve_add(r, step, atof(cell));      /* val_loss */
+    }
+    writer_close(w);
+    r->log = fopen(path, "a");
+    if (!r->log) die("%s: cannot be written: %s", path, strerror(errno));
+    free(text);
+}
+
+/* One line of log.csv. A NaN as validation loss leaves its cell empty. A failure to write is found
+ * by run_goes_on(), which looks at ferror(r->log). */
+void log_line(Run *r, double val)
+{
+    FILE *f = r->log;
+    fprintf(f, "%d,%d,%.0f,", (int)r->p.step, (int)r->p.epoch, r->p.step * r->step_tokens);
+    if (r->p.step) fprintf(f, "%.9g", r->loss);
+    fputc(',', f);
+    if (!isnan(val)) fprintf(f, "%.9g", val);
+    fprintf(f, ",%.6g,%.6g,%.0f,%.2f\n", r->lr, r->norm, r->rate, r->p.seconds);
+    fflush(f);
+}
+
+/* Write run.txt: settings and results, as lines "name = value". */
+void write_run(const Run *r, int finished)
+{
+    Writer *w = writer_open(out_path("run.txt"));
+    Config c = r->m->c;
+    writer_print(w, "command = %s\n%s", opt.command, r->settings);
+    writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n",
+                 c.L, c.NH, c.C, c.V, r->m->count);
+    writer_print(w, "fingerprint = %016" PRIx64 "\n", r->p.data.fingerprint);
+    writer_print(w, "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\n", threads(),
+                 r->peak / 1e9, (int)r->p.step, (int)r->p.best_step);
+    writer_print(w, "best_loss = %.6f\ntokens = %.0f\nseconds = %.1f\nfinished = %d\n",
+                 r->p.best_loss, r->p.step * r->step_tokens, r->p.seconds, finished);
+    writer_close(w);
+}
+
+void save_state(Run *r)
+{
+    snprintf(r->p.settings, sizeof r->p.settings, "%s", r->settings);
+    state_write(r->m, &r->p, out_path("state.bin"));
+}
+
+/* "name":"text" of a JSON object, then `end`. */
+void print_json(FILE *f, const char *name, const char *text, const char *end)
+{
+    fprintf(f, "\"%s\":", name);
+    json_write_string(f, text, strlen(text));
+    fputs(end, f);
+}
+
+/* Print a text on one line. */
+void print_line(const char *before, const char *text)
+{
+    char *line = format("%s", text);
+    for (char *c = line; *c; c++)
+        if (*c == '\n') *c = ' ';
+    fputs(before, stdout);
+    print_plain(stdout, line, strlen(line));
+    putchar('\n');
+    free(line);
+}
+
+/* Let m answer the first opt.show held-out prompts; running text is prompted with the first words of
+ * its rows. Prompt, answer and, for examples, the target are printed and recorded in samples.jsonl.
+ * `when` is "before" training, which starts that file, or "after", which keeps what it holds from
+ * before. */
+void show_samples(const Run *r, Model *m, const char *when)
+{
+    const char *path = out_path("samples.jsonl");
+    size_t size = 0;
+    int n = (int)((r->val.count - 1) / r->T), words = max_int(1, min_int(12, r->T / 2));
+    int old = !strcmp(when, "after") && access(path, R_OK) == 0;
+    char *text = old ? read_file(path, &size) : format("%s", "");
+    Item *items = r->val.examples ? items_read(&r->val, r->tokenizer->end_of_text, &n) : NULL;
+    Writer *w = writer_open(path);
+    for (Lines l = {.at = text, .end = text + size}; next_line(&l);)
+        if (memmem(l.text, l.size, "{\"when\":\"before\"", 16))
+            writer_print(w, "%.*s\n", (int)l.size, l.text);
+    printf("\n%s training:\n", when);
+    for (int i = 0; i < min_int(opt.show, n); i++) {
+        Item item = items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, words, words, 1};
+        char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
+        char *answer = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
+        char *target = target_text(r->tokenizer, &item);
+        print_line("  ", prompt), print_line("    -> ", answer);
+        writer_print(w, "{\"when\":\"%s\",", when);
+        print_json(w->file, "prompt", prompt, ",");
+        print_json(w->file, "text", answer, items ? "," : "}\n");
+        if (items) print_json(w->file, "target", target, "}\n");
+        free(prompt), free(answer), free(target);
+    }
+    printf("\n");
+    writer_close(w);
+    free(items), free(text);
+}
+
+/* Draw the validation losses by step, one star for each. */
+void draw_curve(const Run *r)
+{
+    enum { W = 56, H = 9 };
+    char grid[H][W];
+    double low = INFINITY, high = -INFINITY, (*p)[2] = r->curve;
+    for (int i = 0; i < r->points; i++) low = fmin(low, p[i][1]), high = fmax(high, p[i][1]);
+    if (r->points < 3 || !(high > low)) return;
+    double first = p[0][0], last = p[r->points - 1][0];
+    memset(grid, ' ', sizeof grid);
+    for (int i = 0; i < r->points; i++) {
+        long x = lround((W - 1) * (p[i][0] - first) / (last - first));
+        grid[lround((H - 1) * (high - p[i][1]) / (high - low))][x] = '*';
+    }
+    printf("validation loss\n");
+    for (int y = 0; y < H; y++) {
+        if (y % (H - 1)) printf("%8s |%.*s\n", "", W, grid[y]);
+        else printf("%8.3f |%.*s\n", y ? low : high, W, grid[y]);
+    }
+    int left = printf("          step %.0f", first);
+    printf("%*.0f\n", W + 10 - left, last);
+}
+
+/* The state of the run: one line that a terminal rewrites, or 20 lines in a file. */
+void show_progress(const Run *r)
+{
+    enum { WIDTH = 20 };
+    int terminal = isatty(1), every = max_int(1, r->steps / 20);
+    if (!terminal && r->p.step % every && r->p.step != r->steps) return;
+    if (terminal) {
+        int done = (int)(r->p.step * WIDTH / r->steps);
+        printf("\r\033[K[%.*s%.*s] ", done, "####################", WIDTH - done,
+               "....................");
+    }
+    double left = (r->steps - r->p.step) * r->step_tokens / r->rate;
+    printf("%6d/%d  loss %.4f  lr %.2e  norm %.2f  %.0f tok/s  %.0f%% of peak  %s left%s",
+           (int)r->p.step, r->steps, r->smooth_loss, r->lr, r->norm, r->rate,
+           100 * r->flops * r->rate / r->step_tokens / r->peak, duration(left),
+           terminal ? "" : "\n");
+    fflush(stdout);
+}
+
+/* ---- the run ---- */
+
+/* One optimizer step on opt.accumulate batches. All are read before the first is computed, since the
+ * loss is the mean over the targets of them all. */
+void train_step(Run *r)
+{
+    uint64_t key = random_key(random_key(opt.seed, 2), r->p.step);
+    double start = seconds(), targets = 0;
+    for (int i = 0; i < opt.accumulate; i++) {
+        targets += loader_batch(&r->loader, &r->batches[i]);
+        if (opt.noise > 0)
+            batch_noise(&r->batches[i], opt.noise, r->m->c.V, random_key(key, 2 * i + 1));
+    }
+    if (targets == 0)
+        die("step %d: no target counts in the loss: do the examples of %s have answers?",
+            (int)r->p.step + 1, opt.data);
+    for (int i = 0; i < opt.accumulate; i++)
+        for (int n = 0; n < opt.batch * r->T; n++) r->batches[i].loss_weight[n] /= targets;
+    r->lr = opt.lr * schedule(opt.schedule, (int)r->p.step, opt.warmup, r->steps, opt.floor);
+    Recipe recipe = {
+        {opt.embedding_dropout, opt.attention_dropout, opt.dropout, key}, opt.smoothing,
+        {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip}};
+    r->loss = model_step(r->m, r->batches, opt.accumulate, &recipe, (int)r->p.step + 1, &r->norm);
+    r->p.step++, r->p.epoch = r->loader.epoch, r->p.row = r->loader.row;
+
+    double time = seconds() - start, rate = r->step_tokens / time;
+    r->p.seconds += time;
+    r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
+    r->smooth_loss = r->smooth_loss ? 0.9 * r->smooth_loss + 0.1 * r->loss : r->loss;
+    r->flops = opt.accumulate * step_flops(r->m->c, opt.batch, r->T, r->m->frozen,
+                                           targets / opt.accumulate);
+}
+
+/* Measure the loss on the validation data, record it, and keep the model if it is the best one. */
+void validate(Run *r)
+{
+    Scores s = score(r->m, r->tokenizer, &r->val, opt.batch, r->T, opt.limit);
+    double last = r->points ? r->curve[r->points - 1][1] : INFINITY;
+    double loss = total(s.loss, s.n) / total(s.count, s.n);
+    int first = r->p.step == 0, better = !first && loss < r->p.best_loss;
+    free(s.loss);
+    log_line(r, loss);
+    curve_add(r, r->p.step, loss);
+    printf("%s%6d  validation loss %.4f%s\n", isatty(1) ? "\r\033[K" : "", (int)r->p.step, loss,
+           better ? "  (best so far)" : "");
+    fflush(stdout);
+    r->p.waited++;
+    if (first || better) {
+        r->p.best_loss = loss, r->p.best_step = r->p.step, r->p.waited = 0;
+        model_write(r->m, out_path("best.bin"), opt.bf16);
+    }
+    r->rises = loss > last ? r->rises + 1 : 0;
+    if (r->rises == 3)
+        printf("        validation loss has risen three times in a row while training goes on: the "
+               "model\n        begins to overfit; the best one so far is kept\n");
+}
+
+/* Name the options that differ from those a saved run began with. Another model or order of the data
+ * would make it another run. */
+void compare_settings(const char *path, const char *saved)
+{
+    char *old = format("\n%s", saved);
+    const char *sep = "note: the run began with another";
+    for (const Option *o = options; o->name; o++) {
+        char *line = setting_line(o, "\n"), *name = format("\n%s = ", o->name);
+        int differs = strchr(o->commands, 't') && strstr(old, name) && !strstr(old, line);
+        if (differs && (!strcmp(o->name, "model") || !strcmp(o->name, "seed")))
+            die("%s: is the state of a run with another --%s; start again without --resume", path,
+                o->name);
+        if (differs) printf("%s --%s", sep, o->name), sep = ",";
+        free(line), free(name);
+    }
+    if (*sep == ',') printf("\n");
+    free(old);
+}
+
+/* Take the state of the run from state.bin. Returns 0 if there is none. */
+int run_resume(Run *r)
+{
+    const char *path = out_path("state.bin");
+    int found = access(path, F_OK) == 0;
+    if (found) {
+        model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
+        state_read(r->m, &r->p, &r->loader, path);
+        compare_settings(path, r->p.settings);
+        loader_seek(&r->loader, (int)r->p.epoch, (int)r->p.row);
+        printf("resuming after step %d\n", (int)r->p.step);
+    } else printf("%s does not exist: the run starts from the beginning\n", path);
+    return found;
+}
+
+/* Start a new run: remove what an older one left in the folder, and show what the model answers. */
+void run_begin(Run *r)
+{
+    static const char *const old[] = {"state.bin", "samples.jsonl", "eval.jsonl", "compare.jsonl",
+                                      "bias.jsonl", "search.jsonl"};
+    for (size_t i = 0; i < sizeof old / sizeof *old; i++)
+        if (unlink(out_path(old[i])) != 0 && errno != ENOENT)
+            die("%s/%s: cannot be removed: %s", opt.out, old[i], strerror(errno));
+    if (r->has_val && opt.show) show_samples(r, r->m, "before");
+    model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
+}
+
+volatile sig_atomic_t interrupted;                            /* the signal that came, or 0 */
+const int stop_signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+/* Let the run end after this step. A second signal ends the program at once. */
+void on_signal(int number)
+{
+    interrupted = number;
+    for (int i = 0; i < 3; i++) signal(stop_signals[i], SIG_DFL);
+}
+
+/* Signals stop the run, unless it was started to ignore them (nohup). A reader of our output that
+ * goes away makes writing fail instead of ending the program. */
+void catch_signals(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    for (int i = 0; i < 3; i++)
+        if (signal(stop_signals[i], on_signal) == SIG_IGN) signal(stop_signals[i], SIG_IGN);
+}
+
+/* Is there another step to take, and can its results be written? */
+int run_goes_on(const Run *r)
+{
+    return r->p.step < r->steps && !stopped_early(r) && !interrupted && !ferror(stdout) &&
+           !ferror(r->log);
+}
+
+/* Say what has become of the model, and where everything is. */
+void print_results(const Run *r)
+{
+    const char *best = out_path("best.bin"), *last = out_path("model.bin");
+    int helped = r->has_val && r->p.best_step > 0;
+    if (isatty(1)) printf("\n");
+    draw_curve(r);
+    if (stopped_early(r))
+        printf("stopped early: no better validation loss for %d validations\n", opt.patience);
+    if (helped && opt.show) {
+        Model *m = model_read(best);
+        show_samples(r, m, "after");
+        model_free(m);
+    }
+    if (helped)
+        printf("validation loss %.4f before, %.4f after step %d\n", r->curve[0][1], r->p.best_loss,
+               (int)r->p.best_step);
+    else if (r->has_val)
+        printf("no step was better than step 0, with its validation loss of %.4f: %s is the model\n"
+               "from before training; try a lower --lr\n", r->p.best_loss, best);
+    printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
+           r->has_val ? best : last, last, opt.out, duration(r->p.seconds));
+}
+
+/* Save everything, the smaller file first: it may still fit on a disk that is nearly full. Returns
+ * the exit status, 128 + the signal if one stopped the run. */
+int run_finish(Run *r)
+{
+    int finished = r->p.step >= r->steps || stopped_early(r);
+    model_write(r->m, out_path("model.bin"), opt.bf16);
+    save_state(r);
+    write_run(r, finished);
+    if (ferror(r->log)) die("%s/log.csv: writing failed; --resume goes on", opt.out);
+    fclose(r->log);
+    if (finished) print_results(r);
+    else
+        printf("\nstopped after step %d; the same command with --resume goes on\n", (int)r->p.step);
+    run_free(r);
+    return finished ? 0 : 128 + interrupted;
+}
+
+/* The whole run that the options describe. Returns the exit status. */
+int train(void)
+{
+    Run *r = run_new();
+    int resumed = opt.resume && run_resume(r);
+    print_plan(r);
+    if (!resumed) run_begin(r);
+    log_open(r, resumed);
+    catch_signals();
+    if (!resumed && r->has_val) validate(r);
+    while (run_goes_on(r)) {
+        train_step(r);
+        show_progress(r);
+        int last = r->p.step == r->steps;
+        if (r->has_val && (last || r->p.step % opt.eval_every == 0)) validate(r);
+        else log_line(r, NAN);
+        if (!last && opt.save_every && r->p.step % opt.save_every == 0) save_state(r);
+    }
+    return run_finish(r);
+}
+
+/* ================================================================================================
+ * 13. Command line
+ *
+ * Every option is one row of a table, which parses, checks and documents it; every command is one
+ * row of another, before main. Commands that judge models are done by the program prepare.
+ */
+
+/* The list of values A,B,... that words[i] gives to a numeric option, behind "--name=" or as the
+ * word after "--name"; NULL if there is none. */
+char *list_in(char **words, int i)
+{
+    char *name = words[i], *list = strchr(name, '=');
+    if (!strncmp(name, "--", 2)) list += list != NULL;
+    else name = i > 0 && !strchr(words[i - 1], '=') ? words[i - 1] : "", list = words[i];
+    size_t length = strcspn(name, "=");
+    for (const Option *o = options; list && strchr(list, ',') && o->name; o++)
+        if (length == strlen(o->name) + 2 && !strncmp(name, "--", 2) &&
+            !strncmp(name + 2, o->name, length - 2))
+            return strchr("if", o->kind) ? list : NULL;
+    return NULL;
+}
+
+Sampling sampling(const char *stop)
+{
+    return (Sampling){opt.temperature, opt.top_p, opt.top_k, opt.tokens, opt.samples ? opt.samples : 1,
+                      random_key(opt.seed, 3), stop};
+}
+
+/* ---- the sibling program ----
+ *
+ * prepare, which includes this file, judges models and draws pages. train_gpt accepts these commands
+ * too, and hands them over to the program prepare in its own folder, as git does with its commands.
+ */
+
+/* The path of a program in the folder of this one, in new memory. */
+char *sibling(const char *name)
+{
+    char self[4096];
+    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (size < 0) size = snprintf(self, sizeof self, "%s", opt.program);
+    while (size > 0 && self[size - 1] != '/') size--;
+    return format("%.*s%s", (int)size, self, name);
+}
+
+/* Run a program and wait for it; meanwhile Ctrl-C is left to it. Returns its exit status, 127 if it
+ * cannot be started, or 128 if a signal ended it. */
+int run_program(char *const words[])
+{
+    int status;
+    void (*on_interrupt)(int) = signal(SIGINT, SIG_IGN), (*on_quit)(int) = signal(SIGQUIT, SIG_IGN);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child < 0) die("%s cannot be started: %s", words[0], strerror(errno));
+    if (child == 0) {
+        signal(SIGINT, on_interrupt), signal(SIGQUIT, on_quit);
+        execvp(words[0], words);
+        _exit(127);
+    }
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR) die("%s: %s", words[0], strerror(errno));
+    signal(SIGINT, on_interrupt), signal(SIGQUIT, on_quit);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
+}
+
+/* Become `./prepare COMMAND words`. */
+int hand_over(const char *command, int count, char **words)
+{
+    char **all = allocate(count + 3, sizeof *all);
+    all[0] = sibling("prepare"), all[1] = (char *)command;
+    memcpy(all + 2, words, count * sizeof *all);
+    fflush(stdout);
+    execvp(all[0], all);
+    die("%s, which does `%s`, cannot be started: %s; make builds it", all[0], command,
+        strerror(errno));
+}
+
+/* A command line as a shell reads it: a word with special characters stands in single quotes, in
+ * which only the single quote itself is special. In new memory. */
+char *command_line(int count, char **words)
+{
+    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./=,:+-";
+    Text line = {0};
+    for (int i = 0; i < count; i++) {
+        int quoted = !*words[i] || words[i][strspn(words[i], plain)];
+        text_print(&line, "%s%s", i ? " " : "", quoted ? "'" : "");
+        for (const char *c = words[i]; *c; c++)
+            if (*c == '\'') text_print(&line, "'\\''");
+            else text_add(&line, c, 1);
+        if (quoted) text_add(&line, "'", 1);
+    }
+    return line.bytes;
+}
+
+/* ---- the commands ---- */
+
+/* Loss and accuracy on held-out data. prepare, where it is built, adds intervals and labels. */
+int run_eval(void)
+{
+    Model *m = model_load(opt.model);
+    Tokenizer *t = tokenizer_load(m);
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
+    int T = opt.context ? opt.context : m->c.T;
+    if (T > m->c.T) die_usage("--context: the model's longest is %d, found %d", m->c.T, T);
+    Tokens val = tokens_read(opt.data, "val", m->c.V);
+    Scores s = score(m, t, &val, opt.batch, T, opt.limit);
+    double loss = total(s.loss, s.n), count = total(s.count, s.n);
+    printf("%s on %s: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
+           "%.4f bits a byte, token accuracy %.4f\n", opt.model, opt.data, s.n,
+           val.examples ? "examples" : "rows", count, loss / count, exp(loss / count),
+           loss / log(2) / total(s.bytes, s.n), total(s.right, s.n) / count);
+    free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
+    return 0;
+}
+
+/* Train; let prepare, if it is there, draw the page of the finished run. */
+int run_train(void)
+{
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
+    if (strcmp(opt.schedule, "cosine") && strcmp(opt.schedule, "linear") &&
+        strcmp(opt.schedule, "constant"))
+        die_usage("--schedule: expected cosine, linear or constant, found '%s'", opt.schedule);
+    int status = train();
+    char *report[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
+    if (status == 0 && access(report[0], X_OK) == 0) run_program(report);
+    free(report[0]);
+    return status;
+}
+
+/* Read a line of standard input, without its end; 0 if there is none. The line ends with a zero
+ * byte, but may contain others. */
+int read_line(char **line, size_t *capacity, size_t *size)
+{
+    ssize_t got = getline(line, capacity, stdin);
+    if (got < 0) return 0;
+    while (got && memchr("\r\n", (*line)[got - 1], 2)) got--;
+    (*line)[*size = got] = 0;
+    return 1;
+}
+
+/* For each line of standard input, `answer` prints one line. */
+int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *, char *, size_t))
+{
+    char *line = NULL;
+    size_t capacity = 0, size;
+    while (!ferror(stdout) && read_line(&line, &capacity, &size)) {
+        answer(m, t, line, size);
+        fflush(stdout);
+    }
+    free(line), tokenizer_free(t), model_free(m);
+    return 0;
+}
+
+/* The prompt of a line of --jsonl, {"prompt": text}, {"messages": [...]} or a JSON string, as count
+ * tokens; NULL and `error` (of size bytes) if it is not one of these. */
+int *line_tokens(Tokenizer *t, const char *line, size_t length, int *count, char *error, size_t size)
+{
+    Json *row = json_parse(line, length, error, size), *list = json_get(row, "messages");
+    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt");
+    int *tokens = NULL;
+    if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
+    else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
+    if (row && !tokens)
+        snprintf(error, size, "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, "
+                              "...]} or text");
+    if (row) json_free(row);
+    return tokens;
+}
+
+/* {"completion": text}, or with several samples {"completions": [text, ...]}. */
+void answer_jsonl(Model *m, Tokenizer *t, char *line, size_t size)
+{
+    char error[256];
+    int count, *prompt = line_tokens(t, line, size, &count, error, sizeof error);
+    putchar('{');
+    if (!prompt) { print_json(stdout, "error", error, "}\n"); return; }
+    Sampling s = sampling(opt.stop ? opt.stop : "\nUser:");
+    Sample *out = allocate(s.samples, sizeof *out);
+    generate(m, t, prompt, count, &s, out, NULL);
+    fputs(s.samples > 1 ? "\"completions\":[" : "\"completion\":", stdout);
+    for (int i = 0; i < s.samples; i++) {
+        if (i) putchar(',');
+        json_write_string(stdout, out[i].text.bytes, out[i].text.size);
+        free(out[i].text.bytes);
+    }
+    puts(s.samples > 1 ? "]}" : "}");
+    free(out), free(prompt);
+}
+
+int run_generate(void)
+{
+    Model *m = model_load(opt.model);
+    Tokenizer *t = tokenizer_load(m);
+    if (opt.jsonl) return each_line(m, t, answer_jsonl);
+    Sampling s = sampling(opt.stop);
+    Sample *out = allocate(s.samples, sizeof *out);
+    int tokens = 0, count, *prompt = prompt_tokens(t, opt.prompt, strlen(opt.prompt), &count);
+    if (s.samples == 1) show_text(stdout, opt.prompt, strlen(opt.prompt));
+    double start = seconds();
+    generate(m, t, prompt, count, &s, out, stdout);
+    for (int i = 0; i < s.samples; i++) {
+        if (s.samples > 1) {
+            printf("--- %d ---\n", i + 1);
+            show_text(stdout, opt.prompt, strlen(opt.prompt));
+            show_text(stdout, out[i].text.bytes, out[i].text.size);
+            printf("\n");
+        }
+        tokens += out[i].tokens;
+        free(out[i].text.bytes);
+    }
+    printf("\n");
+    fprintf(stderr, "%d tokens, %.1f tok/s\n", tokens, tokens / (seconds() - start));
+    free(out), free(prompt), tokenizer_free(t), model_free(m);
+    return 0;
+}
+
+/* A conversation: a line in, an answer out. When it no longer fits the context, the model sees it
+ * without its oldest questions and answers. */
+int run_chat(void)
+{
+    Model *m = model_load(opt.model);
+    Tokenizer *t = tokenizer_load(m);
+    Chat chat = {0};
+    Sampling s = sampling("\nUser:");
+    Sample out;
+    char *line = NULL;
+    size_t capacity = 0, size;
+    int terminal = isatty(0), turn = 0, count;
+    s.tokens = min_int(opt.tokens, m->c.T / 4);
+    if (terminal) printf("type a message; an empty line starts a new conversation, Ctrl-D ends\n");
+    while (!ferror(stdout)) {
+        if (terminal) printf("> "), fflush(stdout);
+        if (!read_line(&line, &capacity, &size)) break;
+        if (size == 0) { chat.from = chat.count; continue; }
+        chat_add(&chat, USER, line, size);
+        int *prompt = chat_prompt(&chat, t, m->c.T - s.tokens, &count);
+        s.key = random_key(sampling(NULL).key, turn++);
+        generate(m, t, prompt, count, &s, &out, stdout);
+        printf("\n");
+        int space = out.text.bytes[0] == ' ';
+        chat_add(&chat, ASSISTANT, out.text.bytes + space, out.text.size - space);
+        free(out.text.bytes), free(prompt);
+    }
+    if (terminal) printf("\n");
+    chat_free(&chat), free(line), tokenizer_free(t), model_free(m);
+    return 0;
+}
+
+/* ---- bench: every figure beside what the machine can do. Clocks and neighbours change from second
+ * to second, so the limit is measured again right before each trial, and medians are shown. ---- */
+
+int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* The median of x(n), which is sorted. */
+double median(double *x, int n)
+{
+    qsort(x, n, sizeof *x, by_value);
+    return x[n / 2];
 }
 
 /* Read all of x on all threads, and do nothing with it. */
@@ -2269,790 +3204,8 @@ double machine_bandwidth(void)
     return best;
 }
 
-/* Flops of a training step on N = B*T tokens, `counted` of which have a loss: 2 for each weight in
- * forward, 4 in backward, and attention's two products over half of T x T. Frozen blocks have no
- * backward; what is computed twice to save memory counts once. */
-double step_flops(Config c, int B, int T, int frozen, double counted)
-{
-    double N = (double)B * T, block = 2 * N * 12 * c.C * c.C + 2 * N * T * c.C;
-    return block * (c.L + 2 * (c.L - frozen)) + 2 * counted * c.C * c.V * (frozen ? 2 : 3);
-}
-
-/* Bytes that training on B rows of T takes: of moments there are twice as many as gradients. */
-typedef struct { double weights, gradients, activations, buffers, all; } Memory;
-
-Memory training_memory(const Model *m, int B, int T)
-{
-    size_t sizes[ACTIVATION_COUNT], strides[ACTIVATION_COUNT], rows = (size_t)B * T, trained = 0;
-    for (int i = 0; i < TENSORS; i++)
-        trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
-    size_t acts = activations_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
-    size_t work = rows * 6 * m->c.C + head_scratch_size(m->c, rows < CHUNK ? (int)rows : CHUNK);
-    size_t all = m->count + 3 * trained + acts + work, n = sizeof(real);
-    return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
-}
-
-/* 1:02:03, 2m03s or 3.2s */
-const char *duration(double s)
-{
-    static char text[4][32];
-    static int turn;
-    char *to = text[turn++ % 4];
-    if (s >= 3600) snprintf(to, 32, "%dh%02dm", (int)(s / 3600), (int)(s / 60) % 60);
-    else if (s >= 60) snprintf(to, 32, "%dm%02ds", (int)(s / 60), (int)s % 60);
-    else snprintf(to, 32, "%.1fs", s);
-    return to;
-}
-
-/* ---- validation ---- */
-
-/* Mean loss over the targets that count, in rows of T, up to `limit` rows (0: all). */
-double validate(Model *m, const Tokens *tokens, int end_of_text, int B, int T, int limit)
-{
-    DataLoader f = loader_new(tokens, T, end_of_text, 0, 0, limit);
-    int rows = f.rows;
-    double sum = 0, count = 0;
-    for (int row = 0; row < rows; row += B) {
-        Batch b = batch_new(min_int(B, rows - row), T);
-        count += loader_batch(&f, &b);
-        sum += model_loss(m, &b, (Dropout){0}, 0, 0);
-        batch_free(&b);
-    }
-    loader_free(&f);
-    return count ? sum / count : NAN;
-}
-
-/* ---- the run ---- */
-
-typedef struct {
-    Model *m;
-    Tokenizer *tokenizer;
-    Tokens train, val;
-    DataLoader feed;
-    Batch *batches;                                           /* one for each accumulation */
-    Progress p;
-    int steps, has_val, T, end_of_text;
-    double peak, flops, rate, smooth, last_val, loss, norm, lr;
-    double curve[2][512];                                     /* step and loss of each validation */
-    int points, rises;
-    FILE *log;
-} Run;
-
-char *out_path(const char *name) { return format("%s/%s", opt.out, name); }
-
-/* One optimizer step: fill all batches first, since the mean is over all their counted targets. */
-void train_step(Run *r)
-{
-    Model *m = r->m;
-    uint64_t key = random_key(random_key(opt.seed, 2), r->p.step);
-    int counted = 0;
-    double loss = 0;
-    for (int i = 0; i < opt.accumulate; i++) {
-        counted += loader_batch(&r->feed, &r->batches[i]);
-        if (opt.noise > 0) batch_noise(&r->batches[i], opt.noise, m->c.V, random_key(key, 2 * i + 1));
-    }
-    for (int i = 0; i < opt.accumulate; i++) {
-        Batch *b = &r->batches[i];
-        for (int n = 0; n < b->B * b->T; n++) b->loss_weight[n] /= max_int(1, counted);
-        Dropout d = {opt.embedding_dropout, opt.attention_dropout, opt.dropout, random_key(key, 2 * i)};
-        loss += model_loss(m, b, d, opt.smoothing, 1);
-    }
-    if (!isfinite(loss)) die("step %d: the loss is %g: lower --lr", (int)r->p.step + 1, loss);
-    r->lr = opt.lr * schedule(opt.schedule, r->p.step, opt.warmup, r->steps, opt.floor);
-    AdamW w = {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip};
-    r->norm = model_update(m, w, r->p.step + 1);
-    r->loss = loss;
-    r->flops =
-        step_flops(m->c, opt.batch, r->T, m->frozen, (double)counted / opt.accumulate) * opt.accumulate;
-    r->p.step++, r->p.epoch = r->feed.epoch, r->p.row = r->feed.row;
-}
-
-/* Loss by step as a small picture of the terminal. */
-void draw_curve(const double (*curve)[512], int points)
-{
-    enum { W = 56, H = 9 };
-    static const char *marks[] = {" ", ".", ":", "'"};
-    char grid[H][W] = {{0}};
-    double low = INFINITY, high = -INFINITY;
-    for (int i = 0; i < points; i++) low = fmin(low, curve[1][i]), high = fmax(high, curve[1][i]);
-    if (points < 3 || high <= low) return;
-    for (int x = 0; x < W; x++) {
-        double at = curve[0][0] + (curve[0][points - 1] - curve[0][0]) * x / (W - 1);
-        int i = 0;
-        while (i < points - 2 && curve[0][i + 1] < at) i++;
-        double part = (at - curve[0][i]) / fmax(1, curve[0][i + 1] - curve[0][i]);
-        double y = curve[1][i] + part * (curve[1][i + 1] - curve[1][i]);
-        int level = (int)((H * 3 - 1) * (high - y) / (high - low) + 0.5);
-        grid[level / 3][x] = 3 - level % 3;
-    }
-    printf("validation loss\n");
-    for (int y = 0; y < H; y++) {
-        printf(y == 0 ? "%8.3f |" : y == H - 1 ? "%8.3f |" : "         |", y ? low : high);
-        for (int x = 0; x < W; x++) fputs(marks[grid[y][x] ? 4 - grid[y][x] : 0], stdout);
-        putchar('\n');
-    }
-    printf("         +%.*s\n          step %d%*s%d\n", W,
-           "------------------------------------------------------------", (int)curve[0][0], W - 6 -
-           (int)snprintf(NULL, 0, "%d", (int)curve[0][0]), "", (int)curve[0][points - 1]);
-}
-
-void log_line(Run *r, double val)
-{
-    fprintf(r->log, "%d,%d,%.0f,", (int)r->p.step, (int)r->p.epoch,
-            (double)r->p.step * opt.batch * opt.accumulate * r->T);
-    if (r->p.step) fprintf(r->log, "%.9g", r->loss);
-    if (isnan(val)) fputc(',', r->log);
-    else fprintf(r->log, ",%.9g", val);
-    fprintf(r->log, ",%.6g,%.6g,%.0f,%.2f\n", r->lr, r->norm, r->rate, r->p.seconds);
-    if (fflush(r->log) != 0) die("%s/log.csv: writing failed: %s", opt.out, strerror(errno));
-}
-
-/* Validate; keep the best model; say when training and validation part ways. Returns 1 when
- * patience is at its end. */
-int validation_due(Run *r)
-{
-    if (!r->has_val) return 0;
-    double val = validate(r->m, &r->val, r->end_of_text, opt.batch, r->T, opt.limit);
-    if (r->points < 512) r->curve[0][r->points] = r->p.step, r->curve[1][r->points++] = val;
-    r->rises = val > r->last_val ? r->rises + 1 : 0;
-    r->last_val = val;
-    int better = r->p.step && val < r->p.best_loss;
-    log_line(r, val);
-    printf("%s%6d  validation loss %.4f%s\n", isatty(1) ? "\r\033[K" : "", (int)r->p.step, val,
-           better ? "  (best so far)" : "");
-    fflush(stdout);
-    if (r->p.step == 0 || better) {
-        r->p.best_loss = val, r->p.best_step = r->p.step, r->p.waited = 0;
-        char *path = out_path("best.bin");
-        model_write(r->m, path, opt.bf16);
-        free(path);
-    } else {
-        r->p.waited++;
-    }
-    if (r->rises == 3)
-        printf("        validation loss has risen three times while training goes on: the model "
-               "begins to\n"
-               "        learn its training data by heart; the best one so far is kept\n");
-    return opt.patience && r->p.waited >= opt.patience;
-}
-
-/* One line, rewritten in a terminal, written now and then elsewhere. */
-void show_progress(const Run *r)
-{
-    int terminal = isatty(1), every = max_int(1, r->steps / 20);
-    if (!terminal && r->p.step % every && r->p.step != r->steps) return;
-    if (terminal) {
-        int width = 20, done = (int)((double)r->p.step / r->steps * width);
-        printf("\r\033[K[");
-        for (int i = 0; i < width; i++) putchar(i < done ? '#' : '.');
-        printf("] ");
-    }
-    printf("%6d/%d  loss %.4f  lr %.2e  norm %.2f  %.0f tok/s  %.0f%% of peak  %s left%s",
-           (int)r->p.step, r->steps, r->smooth, r->lr, r->norm, r->rate,
-           100 * r->flops * r->rate / ((double)opt.batch * opt.accumulate * r->T) / r->peak,
-           duration((r->steps - r->p.step) * (double)opt.batch * opt.accumulate * r->T / r->rate),
-           terminal ? "" : "\n");
-    fflush(stdout);
-}
-
-/* Start the log, or on resuming keep its lines up to the state's step. */
-void open_log(Run *r)
-{
-    char *path = out_path("log.csv"), *line, *text = NULL;
-    size_t size;
-    if (opt.resume && access(path, R_OK) == 0) text = line = read_file(path, &size);
-    Writer *w = writer_open(path);
-    writer_print(w, "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds\n");
-    for (char *save = text, *l; text && (l = strsep(&save, "\n"));) {
-        char *cell = l;
-        double step = *l ? atof(l) : INFINITY;
-        if (step > r->p.step || !strchr("0123456789", *l)) continue;
-        writer_print(w, "%s\n", l);
-        for (int column = 0; cell && column < 4; column++)
-            cell = strchr(cell, ','), cell += cell != NULL;
-        if (cell && *cell != ',' && r->points < 512)
-            r->curve[0][r->points] = step, r->curve[1][r->points++] = atof(cell);
-    }
-    writer_close(w);
-    r->log = fopen(path, "a");
-    if (!r->log) die("%s: cannot be written: %s", path, strerror(errno));
-    free(text), free(path);
-}
-
-void save_state(Run *r)
-{
-    char *path = out_path("state.bin");
-    state_write(r->m, &r->p, path);
-    free(path);
-}
-
-/* Parameters by tensor, memory by kind, expected time. */
-void print_plan(const Run *r)
-{
-    const Model *m = r->m;
-    Config c = m->c;
-    size_t N = (size_t)opt.batch * r->T, trained = 0;
-    printf("\n  parameter        shape              numbers\n");
-    for (int i = 0; i < TENSORS; i++) {
-        const Tensor *t = &m->tensors[i];
-        char shape[64];
-        int n = t->layered ? snprintf(shape, sizeof shape, "%d x ", c.L) : 0;
-        snprintf(shape + n, sizeof shape - n, "%d x %d", t->rows, t->columns);
-        printf("  %-14s %-18s %11zu\n", t->field, shape, tensor_size(m, t));
-        trained += tensor_size(m, t) - trained_from(m, t);
-    }
-    Memory need = training_memory(m, opt.batch, r->T);
-    printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
-    printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
-           "%.1f; %.1f MB in all\n",
-           need.weights / 1e6, need.gradients / 1e6, 2 * need.gradients / 1e6,
-           need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
-    double time = step_flops(c, opt.batch, r->T, opt.freeze, N) * opt.accumulate / (0.7 * r->peak) +
-                  trained * 32.0 / 3e10;
-    printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
-           r->peak / 1e9);
-    printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
-           opt.accumulate, opt.batch, r->T,
-           (double)r->steps * opt.accumulate * opt.batch / r->feed.rows, r->feed.rows,
-           duration(time * (r->steps - r->p.step)));
-}
-
-/* run.txt: what made this run, for the report. */
-void write_run(const Run *r, const char *options_text, int finished)
-{
-    char *path = out_path("run.txt");
-    Writer *w = writer_open(path);
-    Config c = r->m->c;
-    writer_print(w, "command = %s\n%s", opt.command, options_text);
-    writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n",
-                 c.L, c.NH, c.C, c.V, r->m->count);
-    writer_print(w,
-                 "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\nbest_loss = %.6f\n"
-                 "tokens = %.0f\nseconds = %.1f\nfinished = %d\n",
-                 threads(), r->peak / 1e9, (int)r->p.step, (int)r->p.best_step, r->p.best_loss,
-                 (double)r->p.step * opt.batch * opt.accumulate * r->T, r->p.seconds, finished);
-    writer_close(w);
-    free(path);
-}
-
-/* ---- what the model says, before and after ---- */
-
-/* Text on one line. */
-void print_flat(const char *before, const char *text)
-{
-    fputs(before, stdout);
-    for (; *text; text++) putchar(*text == '\n' ? ' ' : *text);
-    putchar('\n');
-}
-
-/* Let `m` answer the first opt.show held-out prompts, greedily; print and record prompt, answer and,
- * for examples, the answer that was wanted. Running text is prompted with its rows' first words. */
-void show_samples(Run *r, Model *m, const char *when)
-{
-    char *path = out_path("samples.jsonl");
-    FILE *file = fopen(path, strcmp(when, "before") ? "a" : "w");
-    int n = 0, text_prompt = max_int(1, min_int(12, r->T / 2));
-    Item *items = r->val.examples ? items_read(&r->val, r->end_of_text, &n) : NULL;
-    if (!file) die("%s: cannot be written: %s", path, strerror(errno));
-    if (!items) n = (int)((r->val.count - 1) / r->T);
-    printf("\n%s training:\n", strcmp(when, "before") ? "after" : "before");
-    for (int i = 0; i < min_int(opt.show, n); i++) {
-        Item item =
-            items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, text_prompt, text_prompt, 1};
-        char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
-        char *wanted = target_text(r->tokenizer, &item);
-        char *said = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
-        print_flat("  ", prompt), print_flat("    -> ", said);
-        fprintf(file, "{\"when\":\"%s\",\"prompt\":", when),
-            json_write_string(file, prompt, strlen(prompt));
-        fputs(",\"text\":", file), json_write_string(file, said, strlen(said));
-        if (items) fputs(",\"wanted\":", file), json_write_string(file, wanted, strlen(wanted));
-        fputs("}\n", file);
-        free(prompt), free(wanted), free(said);
-    }
-    printf("\n");
-    if (fclose(file) != 0) die("%s: writing failed: %s", path, strerror(errno));
-    free(items), free(path);
-}
-
-/* Load what the options name and lay out the run. */
-Run *run_prepare(void)
-{
-    Run *r = allocate(1, sizeof *r);
-    Tokenizer *t = tokenizer_read(opt.tokenizer);
-    make_folder(opt.out);
-    if (opt.model) r->m = model_read(opt.model);
-    else {
-        Config c = {opt.context ? opt.context : 256, t->count, opt.layers, opt.heads, opt.channels,
-                    (t->count + 127) / 128 * 128};
-        config_check(c, "the model to be made");
-        r->m = model_new(c);
-        model_initialize(r->m, opt.seed);
-    }
-    if (t->count != r->m->c.V)
-        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
-            opt.tokenizer, t->count, r->m->c.V);
-    r->end_of_text = t->end_of_text;
-    r->T = opt.context ? opt.context : r->m->c.T;
-    if (r->T > r->m->c.T)
-        die_usage("--context: the model's longest is %d, found %d", r->m->c.T, r->T);
-    if (opt.freeze > r->m->c.L) die_usage("--freeze: the model has %d blocks", r->m->c.L);
-    r->m->frozen = opt.freeze;
-    r->train = tokens_read(opt.data, "train", r->m->c.V);
-    r->has_val = tokens_exist(opt.data, "val") > 0;
-    if (r->has_val) r->val = tokens_read(opt.data, "val", r->m->c.V);
-    r->feed = loader_new(&r->train, r->T, r->end_of_text, 1, opt.seed, 0);
-    r->p.data = loader_id(&r->feed);
-    if (r->feed.truncated)
-        printf("%d of %d examples are longer than %d tokens and lose their beginning\n",
-               r->feed.truncated, r->feed.count, r->T);
-    r->steps = opt.steps ? opt.steps
-                       : max_int(1, (int)ceil(opt.epochs * r->feed.rows / (opt.batch * opt.accumulate)));
-    r->batches = allocate(opt.accumulate, sizeof(Batch));
-    for (int i = 0; i < opt.accumulate; i++) r->batches[i] = batch_new(opt.batch, r->T);
-    r->peak = machine_peak();
-    r->last_val = INFINITY;
-    r->tokenizer = t;
-    return r;
-}
-
-/* Restore the run from its state, if it has one. */
-void run_resume(Run *r, const char *settings)
-{
-    char *path = out_path("state.bin");
-    if (access(path, F_OK) != 0) {
-        printf("%s is not there yet: beginning at the beginning\n", path);
-        opt.resume = 0;
-    } else {
-        state_read(r->m, &r->p, &r->feed, path);
-        loader_seek(&r->feed, r->p.epoch, r->p.row);
-        printf("going on after step %d\n", (int)r->p.step);
-        if (strcmp(settings, r->p.settings))
-            printf("note: the options differ from those the run began with\n");
-    }
-    free(path);
-}
-
-/* Save everything, show what has become of the model, say where it all is. */
-void run_finish(Run *r, const char *settings, int stopped)
-{
-    char *path = out_path("model.bin"), *best = out_path("best.bin");
-    int finished = stopped || r->p.step >= r->steps;
-    save_state(r);
-    write_run(r, settings, finished);
-    model_write(r->m, path, opt.bf16);
-    fclose(r->log);
-    if (!finished) {
-        printf("\nstopped after step %d; the same command with --resume goes on\n", (int)r->p.step);
-    } else {
-        if (isatty(1)) printf("\n");
-        draw_curve((const double(*)[512])r->curve, r->points);
-        if (stopped)
-            printf("stopped early: no better validation loss for %d validations\n", opt.patience);
-        if (r->has_val && opt.show) {
-            Model *m = model_read(best);
-            show_samples(r, m, "after");
-            model_free(m);
-        }
-        if (r->has_val)
-            printf("validation loss %.4f before, %.4f after step %d\n", r->curve[1][0],
-                   r->p.best_loss, (int)r->p.best_step);
-        printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
-               r->has_val ? best : path, path, opt.out, duration(r->p.seconds));
-    }
-    free(path), free(best);
-}
-
-void run_free(Run *r)
-{
-    for (int i = 0; i < opt.accumulate; i++) batch_free(&r->batches[i]);
-    loader_free(&r->feed), tokens_free(&r->train), tokens_free(&r->val);
-    tokenizer_free(r->tokenizer), model_free(r->m);
-    free(r->batches), free(r);
-}
-
-/* The whole run; returns 1 if it was interrupted. `settings` are the options, as text. */
-int train(const char *settings)
-{
-    Run *r = run_prepare();
-    if (opt.show >= 0) print_plan(r);
-    if (opt.resume) {
-        model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
-        run_resume(r, settings);
-    } else if (r->has_val && opt.show > 0) {
-        show_samples(r, r->m, "before");
-    }
-    model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
-    snprintf(r->p.settings, sizeof r->p.settings, "%s", settings);
-    open_log(r);
-    signal(SIGINT, on_interrupt);
-    int stop = opt.resume ? opt.patience && r->p.waited >= opt.patience : validation_due(r);
-    while (r->p.step < r->steps && !stop && !interrupted) {
-        double start = seconds(), spent;
-        train_step(r);
-        spent = seconds() - start;
-        double rate = (double)opt.batch * opt.accumulate * r->T / spent;
-        r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
-        r->smooth = r->smooth ? 0.9 * r->smooth + 0.1 * r->loss : r->loss;
-        r->p.seconds += spent;
-        show_progress(r);
-        int last = r->p.step == r->steps;
-        if (r->p.step % opt.eval_every == 0 || last) stop = validation_due(r);
-        else log_line(r, NAN);
-        if (!stop && !last && opt.save_every && r->p.step % opt.save_every == 0) save_state(r);
-    }
-    run_finish(r, settings, stop);
-    int unfinished = !stop && r->p.step < r->steps;
-    run_free(r);
-    return unfinished;
-}
-
-/* ================================================================================================
- * 12. Command line
- */
-/* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify. */
-#define NUMBERS 1e12
-const Option options[] = {
-    {"model", 's', &opt.model, NULL, 0, 0, "tgcepk",
-     "model file; train without one makes a new model"},
-    {"data", 's', &opt.data, NULL, 0, 0, "tep",
-     "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
-    {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
-    {"out", 's', &opt.out, "out", 0, 0, "tep", "folder for results"},
-    {"layers", 'i', &opt.layers, "6", 1, 1000, "t", "blocks of a new model"},
-    {"heads", 'i', &opt.heads, "6", 1, 1000, "t", "heads of a new model"},
-    {"channels", 'i', &opt.channels, "192", 1, 65536, "t", "channels of a new model"},
-    {"context", 'i', &opt.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the model's longest"},
-    {"batch", 'i', &opt.batch, "4", 1, 65536, "tep", "rows in a batch"},
-    {"accumulate", 'i', &opt.accumulate, "1", 1, 65536, "t", "batches in a step"},
-    {"steps", 'i', &opt.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
-    {"epochs", 'f', &opt.epochs, "3", 0, 1e6, "t", "times through the data"},
-    {"lr", 'f', &opt.lr, "1e-4", 0, 10, "t", "peak learning rate"},
-    {"schedule", 's', &opt.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
-    {"warmup", 'i', &opt.warmup, "10", 0, 1e9, "t", "steps to the peak"},
-    {"floor", 'f', &opt.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
-    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
-    {"l1", 'f', &opt.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
-    {"beta1", 'f', &opt.beta1, "0.9", 0, 0.99999, "t", "AdamW: memory of the gradient"},
-    {"beta2", 'f', &opt.beta2, "0.999", 0, 0.9999999, "t", "AdamW: memory of its square"},
-    {"epsilon", 'f', &opt.epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root"},
-    {"clip", 'f', &opt.clip, "1", 0, NUMBERS, "t", "longest gradient; 0: any"},
-    {"dropout", 'f', &opt.dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream"},
-    {"attention-dropout", 'f', &opt.attention_dropout, "0", 0, 0.99, "t", "on attention"},
-    {"embedding-dropout", 'f', &opt.embedding_dropout, "0", 0, 0.99, "t", "on the embedding"},
-    {"smoothing", 'f', &opt.smoothing, "0", 0, 0.99, "t", "label smoothing"},
-    {"noise", 'f', &opt.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
-    {"freeze", 'i', &opt.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
-    {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
-    {"limit", 'i', &opt.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
-    {"patience", 'i', &opt.patience, "0", 0, 1e9, "t",
-     "validations without progress; 0: no early stop"},
-    {"save-every", 'i', &opt.save_every, "200", 0, 1e9, "t", "steps between saved states"},
-    {"resume", '!', &opt.resume, NULL, 0, 0, "t", "go on from the saved state"},
-    {"bf16", '!', &opt.bf16, NULL, 0, 0, "t", "write models in bf16"},
-    {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
-    {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
-    {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
-    {"labels", 's', &opt.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
-    {"show", 'i', &opt.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
-    {"prompt", 's', &opt.prompt, "", 0, 0, "g", "text to go on from"},
-    {"tokens", 'i', &opt.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
-    {"samples", 'i', &opt.samples, "1", 1, 1024, "g", "continuations of the prompt"},
-    {"temperature", 'f', &opt.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
-    {"top-k", 'i', &opt.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
-    {"top-p", 'f', &opt.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
-    {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
-    {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a JSON prompt a line in, a JSON answer a line out"},
-    {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
-    {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbk", "0: as many as the machine has"},
-    {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
-    {NULL, 0, NULL, NULL, 0, 0, NULL, NULL}};
-
-Model *model_load(const char *path)
-{
-    if (!path) die_usage("--model is missing: a model file, made by ./prepare or by training");
-    return model_read(path);
-}
-
-/* The tokenizer of the options, which must be the model's. */
-Tokenizer *tokenizer_load(const Model *m)
-{
-    Tokenizer *t = tokenizer_read(opt.tokenizer);
-    if (t->count != m->c.V)
-        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
-            opt.tokenizer, t->count, m->c.V);
-    return t;
-}
-
-/* ---- a line in, a line out ---- */
-
-/* A line of --jsonl: {"prompt": text}, {"messages": [...]} or a JSON string, as tokens; NULL and
- * why not. */
-int *line_tokens(Tokenizer *t, const char *line, int *count, char *error, size_t size)
-{
-    Json *row = json_parse(line, strlen(line), error, size);
-    Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt"),
-         *list = json_get(row, "messages");
-    int *tokens = NULL;
-    if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
-    else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
-    if (row && !tokens)
-        snprintf(
-            error, size,
-            "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, ...]} or text");
-    if (row) json_free(row);
-    return tokens;
-}
-
-/* Read lines from standard input until its end; for each, `answer` prints one line. */
-int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *, char *))
-{
-    char *line = NULL;
-    size_t room = 0;
-    ssize_t size;
-    while ((size = getline(&line, &room, stdin)) >= 0) {
-        while (size && strchr("\r\n", line[size - 1])) line[--size] = 0;
-        answer(m, t, line);
-        fflush(stdout);
-    }
-    free(line), tokenizer_free(t), model_free(m);
-    return 0;
-}
-
-void print_json(const char *name, const char *text, const char *end)
-{
-    printf("\"%s\":", name);
-    json_write_string(stdout, text, strlen(text));
-    fputs(end, stdout);
-}
-
-/* ---- the sibling program ----
- *
- * prepare, which includes this file, judges models and draws pages. Its commands can be called here,
- * too, as git calls its commands: they are handed over to the program of that name in the folder in
- * which this one stands.
- */
-
-/* The path of a program beside this one, in new memory. */
-char *sibling(const char *name)
-{
-    char self[4096];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (size < 0) size = snprintf(self, sizeof self, "%s", opt.program);
-    while (size > 0 && self[size - 1] != '/') size--;
-    return format("%.*s%s", (int)size, self, name);
-}
-
-/* Run a program found in PATH; returns its exit status, 127 if there is none, 128 if killed. */
-int run_program(char *const words[])
-{
-    int status;
-    fflush(stdout);
-    pid_t child = fork();
-    if (child < 0) die("%s cannot be started: %s", words[0], strerror(errno));
-    if (child == 0) {
-        execvp(words[0], words);
-        _exit(127);
-    }
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR) die("%s: %s", words[0], strerror(errno));
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
-}
-
-/* A command line as a shell would take it again. */
-char *command_line(int count, char **words)
-{
-    Text line = {0};
-    for (int i = 0; i < count; i++) {
-        int plain = *words[i] != 0;
-        for (const char *c = words[i]; *c; c++) plain &= isalnum((unsigned char)*c) ||
-                                                         strchr("_./=,:+-", *c) != NULL;
-        text_print(&line, plain ? "%s%s" : "%s'", i ? " " : "", words[i]);
-        for (const char *c = words[i]; !plain && *c; c++)
-            text_print(&line, *c == '\'' ? "'\\''" : "%c", *c);
-        if (!plain) text_add(&line, "'", 1);
-    }
-    return line.bytes;
-}
-
-/* Become `./prepare COMMAND words`. */
-int hand_over(const char *command, int count, char **words)
-{
-    char **all = allocate(count + 3, sizeof *all);
-    all[0] = sibling("prepare"), all[1] = (char *)command;
-    for (int i = 0; i < count; i++) all[2 + i] = words[i];
-    fflush(stdout);
-    execv(all[0], all);
-    die("%s, which does `%s`, cannot be started: %s; make builds it", all[0], command,
-        strerror(errno));
-}
-
-/* Does this word of the command line hold a list for a numeric option? It stands after the option,
- * or after "=". Returns where the list begins. */
-char *list_in(char **argv, int i)
-{
-    char *name = argv[i], *value = strncmp(name, "--", 2) ? NULL : strchr(name, '=');
-    if (value) value++;
-    else if (i > 0 && !strncmp(argv[i - 1], "--", 2) && !strchr(argv[i - 1], '='))
-        name = argv[i - 1], value = argv[i];
-    if (!value || !strchr(value, ',')) return NULL;
-    size_t length = strcspn(name + 2, "=");
-    for (const Option *p = options; p->name; p++)
-        if (strlen(p->name) == length && !strncmp(p->name, name + 2, length))
-            return p->kind == 'i' || p->kind == 'f' ? value : NULL;
-    return NULL;
-}
-
-Sampling sampling(const char *stop)
-{
-    return (Sampling){opt.temperature, opt.top_p, opt.top_k, opt.tokens, opt.samples ? opt.samples : 1,
-                      random_key(opt.seed, 3), stop};
-}
-
-char *settings_text(char letter)
-{
-    char *text = format("%s", ""), *longer;
-    for (const Option *p = options; p->name; p++) {
-        if (!strchr(p->commands, letter) || !strcmp(p->name, "resume") ||
-            !strcmp(p->name, "threads"))
-            continue;
-        const char *s = p->kind == 's' ? *(const char **)p->value : NULL;
-        if (p->kind == 'f') longer = format("%s%s = %g\n", text, p->name, *(double *)p->value);
-        else if (p->kind != 's') longer = format("%s%s = %d\n", text, p->name, *(int *)p->value);
-        else longer = format("%s%s = %s\n", text, p->name, s ? s : "");
-        free(text);
-        text = longer;
-    }
-    return text;
-}
-
-/* Loss and accuracy on held-out data. prepare, where it is built, adds intervals and labels. */
-int run_eval(void)
-{
-    Model *m = model_load(opt.model);
-    Tokenizer *t = tokenizer_load(m);
-    if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
-    Tokens val = tokens_read(opt.data, "val", m->c.V);
-    Scores s = score(m, t, &val, opt.batch, opt.context ? opt.context : m->c.T, opt.limit);
-    double loss = 0, count = 0, right = 0, bytes = 0;
-    for (int i = 0; i < s.n; i++)
-        loss += s.loss[i], count += s.count[i], right += s.right[i], bytes += s.bytes[i];
-    printf("%s on %s: %.0f targets\n  loss %.4f nats a token, perplexity %.2f, %.4f bits a byte, "
-           "token accuracy %.4f\n", opt.model, opt.data, count, loss / count, exp(loss / count),
-           loss / log(2) / bytes, right / count);
-    free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
-    return 0;
-}
-
-/* Let prepare draw out/report.html, if it is there. */
-void draw_report(void)
-{
-    char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
-    if (access(words[0], X_OK) == 0) run_program(words);
-    free(words[0]);
-}
-
-int run_train(void)
-{
-    if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
-    if (strcmp(opt.schedule, "cosine") && strcmp(opt.schedule, "linear") &&
-        strcmp(opt.schedule, "constant"))
-        die_usage("--schedule: expected cosine, linear or constant, found '%s'", opt.schedule);
-    char *settings = settings_text('t');
-    int unfinished = train(settings);
-    if (!unfinished) draw_report();
-    free(settings);
-    return unfinished ? 130 : 0;
-}
-
-/* ---- answers ---- */
-
-void answer_jsonl(Model *m, Tokenizer *t, char *line)
-{
-    char error[256];
-    int count, *prompt = line_tokens(t, line, &count, error, sizeof error);
-    putchar('{');
-    if (!prompt) { print_json("error", error, "}\n"); return; }
-    Sampling s = sampling(opt.stop ? opt.stop : "\nUser:");
-    Sample *out = allocate(s.samples, sizeof *out);
-    generate(m, t, prompt, count, &s, out, NULL);
-    for (int i = 0; i < s.samples; i++) {
-        print_json(i ? "another" : "completion", out[i].text.bytes, i + 1 < s.samples ? "," : "}\n");
-        free(out[i].text.bytes);
-    }
-    free(out), free(prompt);
-}
-
-int run_generate(void)
-{
-    Model *m = model_load(opt.model);
-    Tokenizer *t = tokenizer_load(m);
-    if (opt.jsonl) return each_line(m, t, answer_jsonl);
-    Sampling s = sampling(opt.stop);
-    Sample *out = allocate(s.samples, sizeof *out);
-    int count, *prompt = prompt_tokens(t, opt.prompt, strlen(opt.prompt), &count);
-    if (s.samples == 1) fputs(opt.prompt, stdout);
-    double start = seconds();
-    generate(m, t, prompt, count, &s, out, stdout);
-    for (int i = 0; s.samples > 1 && i < s.samples; i++)
-        printf("--- %d ---\n%s%s\n", i + 1, opt.prompt, out[i].text.bytes);
-    printf("\n");
-    fprintf(stderr, "%d tokens, %.1f tok/s\n", out->tokens, out->tokens / (seconds() - start));
-    for (int i = 0; i < s.samples; i++) free(out[i].text.bytes);
-    free(out), free(prompt), tokenizer_free(t), model_free(m);
-    return 0;
-}
-
-/* Talk: a line in, an answer out. What no longer fits the context is forgotten, oldest first. */
-int run_chat(void)
-{
-    Model *m = model_load(opt.model);
-    Tokenizer *t = tokenizer_load(m);
-    Chat chat = {0};
-    int count, longest = min_int(opt.tokens, m->c.T / 4);
-    Sampling s = sampling("\nUser:");
-    uint64_t key = s.key;
-    char *line = NULL;
-    size_t capacity = 0;
-    ssize_t size;
-    s.tokens = longest;
-    if (isatty(0)) printf("say something; an empty line begins a new talk, Ctrl-D ends\n");
-    for (int turn = 0;; turn++) {
-        if (isatty(0)) printf("> "), fflush(stdout);
-        if ((size = getline(&line, &capacity, stdin)) < 0) break;
-        while (size && memchr("\r\n", line[size - 1], 2)) size--;
-        if (!size) { chat.from = chat.count, turn--; continue; }
-        chat_add(&chat, USER, line, size);
-        int *prompt = chat_prompt(&chat, t, m->c.T - longest, &count);
-        Sample out;
-        s.key = random_key(key, turn);
-        generate(m, t, prompt, count, &s, &out, stdout);
-        printf("\n");
-        int space = out.text.bytes[0] == ' ';
-        chat_add(&chat, ASSISTANT, out.text.bytes + space, out.text.size - space);
-        free(out.text.bytes), free(prompt);
-    }
-    if (isatty(0)) printf("\n");
-    chat_free(&chat), free(line), tokenizer_free(t), model_free(m);
-    return 0;
-}
-
-int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-double median(double *x, int n)
-{
-    qsort(x, n, sizeof *x, by_value);
-    return x[n / 2];
-}
-
-/* ---- bench: every figure beside what the machine can do. Clocks and neighbours change from second
- * to second, so the peak is measured again right before each trial, and medians are shown. ---- */
-
-/* One product in one of the arrangements of forward and backward, as GFLOP/s and % of peak. */
+/* Time c(M, N) = a b in one of the arrangements of forward and backward, kind 0: b transposed, 1: as
+ * it is, 2: a transposed; print GFLOP/s and % of peak. */
 void bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N, int K)
 {
     enum { TRIALS = 15 };
@@ -3072,9 +3225,9 @@ void bench_matmuls(void)
 {
     static const int shapes[][3] = {{256, 2304, 768}, {256, 768, 3072}, {256, 3072, 768},
                                     {1024, 3072, 768}, {4096, 3072, 768}, {256, 50257, 768}};
-    real *a = allocate_reals((size_t)50257 * 768), *b = allocate_reals((size_t)50257 * 768);
-    real *c = allocate_reals((size_t)50257 * 768);
-    for (size_t i = 0; i < (size_t)50257 * 768; i++) a[i] = i % 7 - (real)3, b[i] = i % 5 - (real)2;
+    size_t size = (size_t)50257 * 768;
+    real *a = allocate_reals(size), *b = allocate_reals(size), *c = allocate_reals(size);
+    for (size_t i = 0; i < size; i++) a[i] = i % 7 - (real)3, b[i] = i % 5 - (real)2;
     printf("\nmatrix multiply, GFLOP/s and %% of peak    y = x w^T       dx = dy w       dw = dy^T "
            "x\n");
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
@@ -3088,7 +3241,7 @@ void bench_matmuls(void)
     free_reals(a), free_reals(b), free_reals(c);
 }
 
-/* Training steps of a model with random weights: a row of the table. */
+/* Time training steps of a model with random weights, and print a row of the table. */
 void bench_step(Config c, int B, int T)
 {
     enum { TRIALS = 7 };
@@ -3114,32 +3267,21 @@ void bench_step(Config c, int B, int T)
         peak = machine_peak();
         share[at] = 100 * step_flops(c, B, T, 0, B * T) / time[at] / ((before + peak) / 2);
     }
-    double seconds_each = median(time, trials);
+    double each = median(time, trials);
     printf("  L %2d  B %d  T %4d            %8.3f %7.0f      %4.0f%%     %5.3f   %.2f GB\n", c.L, B,
-           T, seconds_each, B * T / seconds_each, median(share, trials), median(update, trials),
+           T, each, B * T / each, median(share, trials), median(update, trials),
            training_memory(m, B, T).all / 1e9);
     fflush(stdout);
-    batch_free(&b);
-    model_free(m);
+    batch_free(&b), model_free(m);
 }
 
-void bench_steps(void)
-{
-    static const int depths[] = {12, 6, 24}, lengths[] = {64, 256, 1024};
-    printf("\ntraining step, C 768           seconds   tok/s   %% of peak   AdamW   memory\n");
-    for (int t = 0; t < (opt.quick ? 1 : 3); t++)
-        for (int l = 0; l < (opt.quick ? 1 : 3); l++)
-            bench_step((Config){1024, 50257, depths[l], 12, 768, 50304}, 4, lengths[t]);
-}
-
-/* One token at a time needs all weights once: so the limit is the time of reading them. */
-void bench_generation(void)
+/* A new token needs every weight once, so the limit of generation is the time of reading them. */
+void bench_generation(Config c)
 {
     enum { TOKENS = 64 };
-    Config c = {1024, 50257, 12, 12, 768, 50304};
-    Model *m = model_new(c);
     double time[TOKENS], share[TOKENS];
     int token = 1;
+    Model *m = model_new(c);
     real *logits = allocate_reals(c.Vp), *weights = m->w.wpe + (size_t)c.T * c.C;
     model_initialize(m, 1);
     model_prepare(m, INFERENCE, 1, c.T, 0);
@@ -3152,76 +3294,83 @@ void bench_generation(void)
         matmul(logits, c.V, NULL, 0, view(m->a.ln, c.C), transposed(m->w.wte, c.C), 1, c.V, c.C);
         time[i] = seconds() - start, share[i] = 100 * limit / time[i];
     }
-    double seconds_each = median(time, TOKENS);
+    double each = median(time, TOKENS);
     printf("\ngeneration, L 12, C 768: %.1f ms a token, %.1f tok/s, %.0f%% of what reading the "
-           "weights once allows\n",
-           1e3 * seconds_each, 1 / seconds_each, median(share, TOKENS));
-    free_reals(logits);
-    model_free(m);
+           "weights once allows\n", 1e3 * each, 1 / each, median(share, TOKENS));
+    free_reals(logits), model_free(m);
 }
 
 int run_bench(void)
 {
+    static const int depths[] = {12, 6, 24}, lengths[] = {64, 256, 1024};
+    Config c = {1024, 50257, 12, 12, 768, 50304};
     printf("machine: %d threads, %d-byte vectors, %.0f GFLOP/s, reads %.1f GB/s\n", threads(),
            VECTOR, machine_peak() / 1e9, machine_bandwidth() / 1e9);
     bench_matmuls();
-    bench_steps();
-    bench_generation();
+    printf("\ntraining step, C 768           seconds   tok/s   %% of peak   AdamW   memory\n");
+    for (int i = 0; i < (opt.quick ? 1 : 9); i++)
+        c.L = depths[i % 3], bench_step(c, 4, lengths[i / 3]);
+    c.L = 12;
+    bench_generation(c);
     printf("\nmachine after: %.0f GFLOP/s, %.1f GB/s\n", machine_peak() / 1e9,
            machine_bandwidth() / 1e9);
     return 0;
 }
 
-#ifndef NO_MAIN_TRAIN_GPT
-/* With no option at all: a customer service learns its trade. */
-#define DEMO "--model", "data/mini.bin", "--tokenizer", "data/mini_tokenizer.bin", "--data", \
-             "data/support", "--batch", "4", "--epochs", "12", "--lr", "3e-4", "--dropout", "0.1", \
-             "--embedding-dropout", "0.1", "--eval-every", "20", "--patience", "3"
-static const char *demo_intro =
-    "A small GPT-2, pretrained on stories for children, is fine-tuned on conversations of an "
-    "online\n"
-    "shop. First, three customers whom it will not see in training ask the untrained model; then "
-    "it\n"
-    "learns; then the same three ask again. Everything is in out/ afterwards.";
-static const char *demo_end =
-    "\nNext:\n"
-    "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin\n"
-    "  ./train_gpt generate --model data/mini.bin --tokenizer data/mini_tokenizer.bin --prompt "
-    "\"Once\"\n"
-    "  ./train_gpt bench";
+/* ---- main ---- */
 
-int main(int argc, char **argv)
+static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
+    {"train", 't', run_train}, {"generate", 'g', run_generate}, {"chat", 'c', run_chat},
+    {"bench", 'b', run_bench}, {"eval", 'e', run_eval},
+    {"compare", 0, NULL}, {"classify", 0, NULL}, {NULL, 0, NULL}};      /* letter 0: of prepare */
+
+/* Run the command of a command line, `train` if it names none; returns the exit status. */
+int run_command(int argc, char **argv)
 {
-    static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
-        {"train", 't', run_train}, {"generate", 'g', run_generate}, {"chat", 'c', run_chat},
-        {"bench", 'b', run_bench}, {"eval", 'e', run_eval},
-        {"compare", 0, NULL}, {"classify", 0, NULL}};         /* of prepare */
-    enum { COMMANDS = sizeof commands / sizeof *commands };
-    const char *usage =
+    static const char usage[] =
         "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
-    char *demo_words[] = {argv[0], DEMO};
-    int demo = argc == 1, which = 0, named = argc > 1 && argv[1][0] != '-';
-    opt.program = argv[0];
-    while (named && which < COMMANDS && strcmp(argv[1], commands[which].name)) which++;
-    if (which == COMMANDS) die_usage("unknown command '%s'; %s", argv[1], usage);
-    if (demo) argv = demo_words, argc = sizeof demo_words / sizeof *demo_words;
-    char letter = commands[which].letter, **words = argv + 1 + named;
-    int count = argc - 1 - named;
-    char *judge = sibling("prepare");
-    if (!letter || (letter == 'e' && access(judge, X_OK) == 0))
-        return hand_over(commands[which].name, count, words);
-    for (int i = 0; letter == 't' && i < count; i++)
+    int named = argc > 1 && argv[1][0] != '-', c = 0, count = argc - 1 - named;
+    char **words = argv + 1 + named, *judge = sibling("prepare");
+    while (named && commands[c].name && strcmp(argv[1], commands[c].name)) c++;
+    if (!commands[c].name) die_usage("unknown command '%s'; %s", argv[1], usage);
+    if (!commands[c].letter || (commands[c].letter == 'e' && access(judge, X_OK) == 0))
+        return hand_over(commands[c].name, count, words);
+    for (int i = 0; commands[c].letter == 't' && i < count; i++)
         if (list_in(words, i)) return hand_over("search", count, words);
     opt.command = command_line(argc, argv);
-    if (options_parse(options, letter, usage, count, words))
+    if (options_parse(options, commands[c].letter, usage, count, words))
         die_usage("unexpected '%s'; options begin with --", words[0]);
     if (opt.threads) use_threads(opt.threads);
-    if (demo && access("data/support_train.bin", R_OK) != 0)
+    free(judge);
+    return commands[c].run();
+}
+
+/* What `./train_gpt` without a command line does. */
+int run_demo(char *program)
+{
+    char *words[] = {program, "--model", "data/mini.bin", "--tokenizer", "data/mini_tokenizer.bin",
+                     "--data", "data/support", "--batch", "4", "--epochs", "12", "--lr", "3e-4",
+                     "--dropout", "0.1", "--embedding-dropout", "0.1", "--eval-every", "20",
+                     "--patience", "3"};
+    if (access("data/support_train.bin", R_OK) != 0)
         die("data/support_train.bin is missing: run make here, which prepares it");
-    if (demo) puts(demo_intro);
-    int status = commands[which].run();
-    if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
-    if (demo && status == 0) puts(demo_end);
+    puts("A small GPT-2, pretrained on stories for children, is fine-tuned on conversations of an\n"
+         "online shop. First, three customers whom it will not see in training ask the untrained\n"
+         "model; then it learns; then the same three ask again. Everything is in out/ afterwards.");
+    int status = run_command(sizeof words / sizeof *words, words);
+    if (status == 0)
+        puts("\nNext:\n"
+             "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin\n"
+             "  ./train_gpt generate --model data/mini.bin --tokenizer data/mini_tokenizer.bin "
+             "--prompt \"Once\"\n"
+             "  ./train_gpt bench");
     return status;
+}
+
+#ifndef NO_MAIN_TRAIN_GPT
+int main(int argc, char **argv)
+{
+    opt.program = argv[0];
+    return finish_output(argc > 1 ? run_command(argc, argv) : run_demo(argv[0]));
 }
 #endif
