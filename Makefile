@@ -2,7 +2,8 @@
 # make test     proofs: gradients, parity with PyTorch, round trips, bad input
 # make bench    speed and memory, beside what the machine can do
 # make demo-sentiment ... a use case from examples to decision
-# make debug    the programs with sanitizers;  make clean
+# make debug    the programs again, with sanitizers
+# make clean    remove what make has made, and nothing else
 #
 # Everything can be set from outside: make CC=clang, make OPENMP= (one thread), make ARCH=
 
@@ -26,6 +27,7 @@ MATH     = -ffp-contract=fast -fno-math-errno -fno-trapping-math \
 CFLAGS  ?= $(OPT) $(ARCH) $(WARN)
 BUILD   := $(CC) $(CFLAGS) $(MATH)
 DEMO     = data/support_train.bin
+PROGRAMS = train_gpt tokenizer prepare test_gpt test_gpt_double
 
 all: train_gpt tokenizer prepare $(DEMO)
 	@echo "$(if $(OPENMP),OpenMP found: all cores are used,OpenMP not found: one thread only)"
@@ -67,10 +69,8 @@ test: all test_gpt test_gpt_double
 bench: train_gpt
 	./train_gpt bench
 debug:
-	$(MAKE) clean
-	$(MAKE) all test_gpt test_gpt_double OPT="-O1 -g -fsanitize=address,undefined"
+	$(MAKE) --always-make $(PROGRAMS) OPT="-O1 -g -fsanitize=address,undefined"
 clean:
-	rm -rf train_gpt tokenizer prepare test_gpt test_gpt_double data/*_train.bin data/*_val.bin \
-	       data/*_report.* out
+	rm -f $(PROGRAMS) $(addprefix data/support_,train.bin val.bin report.txt report.jsonl)
 
 .PHONY: all test bench debug clean

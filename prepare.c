@@ -1,32 +1,33 @@
-/* prepare.c - the practice around the model: other people's formats, examples, judgement, reports.
+/* prepare.c - data in, models in and out, and judgement: all that surrounds training.
  *
  *     make prepare          or          cc -O3 -march=native -o prepare prepare.c -lm
- *     ./prepare text FILE... --out data/NAME      text to data/NAME_train.bin and data/NAME_val.bin
- *     ./prepare import FILE|FOLDER --out M.bin    Hugging Face's model, or llm.c's, to ours
+ *     ./prepare text FILE... --out data/NAME      text to data/NAME_train.bin and NAME_val.bin
+ *     ./prepare import FILE|FOLDER --out M.bin    a model of Hugging Face or llm.c to ours
  *     ./prepare export M.bin --out FOLDER         ours to a folder for from_pretrained
- *     ./prepare gpt2 [small|medium|large|xl]      fetch a published model and import it
- *     ./prepare examples FILE... --out data/NAME  rows to learn from, judged, cleaned and packed
+ *     ./prepare gpt2 [small|medium|large|xl]      download a published model and import it
+ *     ./prepare examples FILE... --out data/NAME  examples to learn from: checked, cleaned, packed
  *     ./prepare report FOLDER                     a page of what a run has recorded
  *
  * Chapters   1 text   2 vocabularies   3 safetensors   4 import   5 export   6 download
  *            7 evaluation: statistics, tables, `train_gpt eval`, `compare`, `classify`
- *            8 examples: what to learn from, read, judged, cleaned, split, counted
+ *            8 examples: what to learn from, read, checked, cleaned, split, counted
  *            9 report: a page from a run's records   10 search   11 command line
  *
- * It includes train_gpt.c, whose table of tensors holds the names of others, too; and the program
- * train_gpt includes it, for chapters 7, 9 and 10.
+ * It includes train_gpt.c, whose table of parameters also has their names in Hugging Face's files.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
  *          [RFC 4180] CSV   [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
  */
 #define NO_MAIN_TRAIN_GPT
 #include "train_gpt.c"
 
-/* What the command line asked for; the table in the last chapter fills it. */
+/* The options of this file's own commands; one table in the last chapter describes and fills them.
+ * The judging commands of chapter 7 use `opt`, the options of train_gpt.c. */
 struct {
-    const char *out, *tokenizer, *url;
-    double val;
-    int seed, bf16;
-} given;
+    const char *out, *tokenizer, *url, *model;
+    double val, augment[3];      /* shares: validation; changed copies by case, typos, drops */
+    int seed, context, shots, bf16;
+    int drop[6];                 /* by group of findings (chapter 8): leave such rows out */
+} prep;
 
 int is_folder(const char *path)
 {
@@ -40,7 +41,7 @@ int ends_with(const char *text, const char *end)
     return n >= m && !strcmp(text + n - m, end);
 }
 
-/* "name" in a folder, or beside a file; NULL if it is not there. */
+/* The path, in new memory, of `name` in a folder or beside a file; NULL if it is not there. */
 char *file_beside(const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
@@ -60,7 +61,8 @@ Writer *writer_in(const char *folder, const char *name)
     return w;
 }
 
-/* A name out of a file, fit for a message of one line. */
+/* Replace, in place, the control characters of a name that was read from a file, which would break
+ * the single line of a message or command the terminal. Returns the name. */
 const char *shown(char *name)
 {
     for (char *c = name; *c; c++)
@@ -68,14 +70,13 @@ const char *shown(char *name)
     return name;
 }
 
-enum { JSON_MOST = 8 << 20 };    /* a hostile file must not fill the memory; GPT-2's need 1 MB */
-
-/* The object that the next `size` bytes of a file are, in JSON. */
+/* Read the next `size` bytes of a file, which must be a JSON object; json_free releases it. At most
+ * 8 MB are accepted (GPT-2's files need 1 MB), so that no file can claim all memory. */
 Json *json_read(Reader *r, size_t size)
 {
+    enum { LIMIT = 8 << 20 };
     char error[200];
-    if (size > JSON_MOST)
-        die("%s: expected at most %d bytes of JSON, found %zu", r->path, JSON_MOST, size);
+    if (size > LIMIT) die("%s: expected at most %d bytes of JSON, found %zu", r->path, LIMIT, size);
     char *text = allocate(size, 1);
     reader_get(r, text, size);
     Json *json = json_parse(text, size, error, sizeof error);
@@ -93,7 +94,8 @@ Json *json_file(const char *path)
     return json;
 }
 
-/* A size, an offset or an id. JSON's numbers are doubles: beyond 2^53 they are not exact. */
+/* A size, an offset or an id: dies unless value is a whole number of at least 0. Numbers in JSON
+ * are doubles, which are exact up to 2^53. */
 size_t json_whole(const Json *value, const char *path, const char *what)
 {
     if (!value || value->type != '0' || !(value->number >= 0 && value->number < 0x1p53) ||
@@ -106,72 +108,66 @@ size_t json_whole(const Json *value, const char *path, const char *what)
 /* ================================================================================================
  * 1. Text
  *
- * A validation loss is worth something only if nothing of what it is measured on was learned. Cut
- * at a character position, the end of one story would be validated by its beginning, so whole
- * documents go to one side or the other, chosen by a seed.
+ * A validation loss means something only if none of the text it is measured on was learned. If a
+ * text were cut at an arbitrary character, the end of a story would be validated by a model that
+ * has learned its beginning. So whole documents go to training or to validation, drawn at random.
  *
  * Documents are separated by lines <|endoftext|>. A file without such a line is cut into parts: at
- * the first blank line after 8 KB (or after a tenth of all input, if that is less), or at the
- * first line of any kind after twice as much. Rejected: one file, one document; a book could then
- * not be divided at all.
+ * the first empty line after 8 KB (or after a tenth of all input, if that is less), or at the
+ * first line of any kind after twice as much. Rejected: each file is one document; then a book
+ * could not be divided at all.
  */
 
 enum { PART = 8192 };
 
-typedef struct { const char *text; size_t size; } Document;
+typedef struct { const char *text; size_t size; int validation; } Document;
 typedef struct { Document *document; size_t count; } Documents;
 
-/* Enter a document without the white space around it, unless nothing is left. */
-void documents_add(Documents *d, const char *text, size_t size)
+/* Append the text from begin to end, without the white space around it, unless it is empty. */
+void documents_add(Documents *d, const char *begin, const char *end)
 {
-    while (size > 0 && isspace((unsigned char)text[size - 1])) size--;
-    while (size > 0 && isspace((unsigned char)*text)) text++, size--;
+    size_t size = begin < end ? (size_t)(end - begin) : 0;
+    trim(&begin, &size);
     if (size == 0) return;
-    if ((d->count & (d->count - 1)) == 0)              /* room doubles at powers of two */
-        d->document = reallocate(d->document, 2 * d->count + 1, sizeof *d->document);
-    d->document[d->count++] = (Document){text, size};
+    d->document = grow(d->document, d->count, sizeof *d->document);
+    d->document[d->count++] = (Document){begin, size, 0};
 }
 
-/* Enter the documents of a text: those between separators (part 0), or parts of that size. Returns
- * the number of cuts. */
-int documents_split(Documents *d, const char *text, size_t size, size_t part)
+/* Append the documents of a text, which must stay in memory: if part is 0, those between lines
+ * <|endoftext|>, otherwise parts of about that many bytes. Returns the number of cuts. */
+int documents_cut(Documents *d, const char *text, size_t size, size_t part)
 {
-    const char *end = text + size, *begin = text;
+    Lines l = {.at = text, .end = text + size};
+    const char *begin = text;
     int cuts = 0;
-    for (const char *line = text, *next; line < end; line = next) {
-        const char *newline = memchr(line, '\n', (size_t)(end - line));
-        next = newline ? newline + 1 : end;
-        size_t length = (size_t)(next - line), so_far = (size_t)(line - begin);
-        while (length > 0 && isspace((unsigned char)line[length - 1])) length--;
-        int cut = part ? so_far >= part && (length == 0 || so_far >= 2 * part)
+    while (next_line(&l)) {
+        const char *line = l.text;
+        size_t length = l.size, before = (size_t)(l.text - begin);
+        trim(&line, &length);
+        int cut = part ? before >= part && (length == 0 || before >= 2 * part)
                 : length == END_OF_TEXT_SIZE && !memcmp(line, END_OF_TEXT, length);
         if (!cut) continue;
-        documents_add(d, begin, so_far);
-        begin = part ? line : next;
+        documents_add(d, begin, l.text);
+        begin = part ? l.text : l.at;                 /* a separator belongs to no document */
         cuts++;
     }
-    documents_add(d, begin, (size_t)(end - begin));
+    documents_add(d, begin, l.end);
     return cuts;
 }
 
-/* Choose round(share * count) documents, at least one and not all: 1 for each that was chosen. */
-char *documents_choose(size_t count, double share, int seed)
+/* Draw round(share * count) documents for validation, at least one and not all; none if share is
+ * 0. There must be two documents unless share is 0. */
+void documents_split(Documents *d, double share, int seed)
 {
-    size_t *order = allocate(count, sizeof *order), wanted = (size_t)(share * (double)count + 0.5);
-    char *chosen = allocate(count, 1);
-    wanted = wanted < 1 ? 1 : wanted > count - 1 ? count - 1 : wanted;
-    for (size_t i = 0; i < count; i++) order[i] = i;
-    for (size_t i = 0; i < wanted; i++) {              /* the first steps of a shuffle */
-        double random = random_uniform(random_key((uint64_t)seed, i), 0);
-        size_t j = i + (size_t)(random * (double)(count - i));
-        chosen[order[j]] = 1;
-        order[j] = order[i];
-    }
+    int n = (int)d->count, chosen = (int)(share * n + 0.5);
+    int *order = shuffled(n, random_key((uint64_t)seed, 0));
+    chosen = share == 0 ? 0 : chosen < 1 ? 1 : min_int(chosen, n - 1);
+    for (int i = 0; i < chosen; i++) d->document[order[i]].validation = 1;
     free(order);
-    return chosen;
 }
 
-/* Write a token file: version 2 if t->loss_mask says which targets count, else version 1. */
+/* Write the token file t->path: version 2 if t->loss_mask says which targets count, otherwise
+ * version 1. */
 void tokens_write(const Tokens *t)
 {
     if (t->count > INT32_MAX)
@@ -184,7 +180,7 @@ void tokens_write(const Tokens *t)
     writer_close(w);
 }
 
-/* A vocabulary whose ids fit into a token file's 16 bits. */
+/* Read a vocabulary whose ids fit into the 16 bits of a token file. */
 Tokenizer *tokenizer_for_tokens(const char *path)
 {
     Tokenizer *t = tokenizer_read(path);
@@ -193,28 +189,24 @@ Tokenizer *tokenizer_for_tokens(const char *path)
     return t;
 }
 
-/* Write the documents whose mark is `side`, each as <|endoftext|> and its tokens. */
-void documents_write(const Documents *d, const char *chosen, int side, Tokenizer *t)
+/* Write the documents of one side, each as <|endoftext|> and its tokens, to the file at path. */
+void documents_write(const Documents *d, int validation, const char *path, Tokenizer *t)
 {
-    char *path = format("%s_%s.bin", given.out, side ? "val" : "train");
     Tokens tokens = {.path = path};
-    size_t documents = 0, bytes = 0, room = 0, count;
-    for (size_t i = 0; i < d->count; i++) {
-        if (chosen[i] != side) continue;
-        int32_t *ids = tokenizer_encode(t, d->document[i].text, d->document[i].size, 0, &count);
-        if (tokens.count + count + 1 > room) {
-            room = 2 * room + count + 1;
-            tokens.ids = reallocate(tokens.ids, room, sizeof *tokens.ids);
-        }
+    size_t documents = 0, bytes = 0, count;
+    for (const Document *e = d->document; e < d->document + d->count; e++)
+        if (e->validation == validation) documents++, bytes += e->size;
+    tokens.ids = allocate(documents + bytes, sizeof *tokens.ids);     /* a token has >= 1 byte */
+    for (const Document *e = d->document; e < d->document + d->count; e++) {
+        if (e->validation != validation) continue;
+        int32_t *ids = tokenizer_encode(t, e->text, e->size, 0, &count);
         tokens.ids[tokens.count++] = (uint16_t)t->end_of_text;
-        for (size_t k = 0; k < count; k++) tokens.ids[tokens.count++] = (uint16_t)ids[k];
-        documents++, bytes += d->document[i].size;
+        for (size_t i = 0; i < count; i++) tokens.ids[tokens.count++] = (uint16_t)ids[i];
         free(ids);
     }
     tokens_write(&tokens);
     printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
     tokens_free(&tokens);
-    free(path);
 }
 
 int command_text(int words, char **word)
@@ -223,27 +215,31 @@ int command_text(int words, char **word)
     size_t *sizes = allocate((size_t)words, sizeof *sizes), total = 0;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
-    if (!given.out) die_usage("text: expected --out data/NAME");
-    Tokenizer *t = tokenizer_for_tokens(given.tokenizer);
+    if (!prep.out) die_usage("text: expected --out data/NAME");
+    Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     for (int i = 0; i < words; i++) {
         texts[i] = read_file(word[i], &sizes[i]);
         total += sizes[i];
     }
-    size_t part = total / 10 < PART ? total / 10 + 1 : PART;
     for (int i = 0; i < words; i++) {
         size_t before = d.count;
-        if (documents_split(&d, texts[i], sizes[i], 0) > 0) continue;
-        d.count = before;
-        documents_split(&d, texts[i], sizes[i], part);
+        if (documents_cut(&d, texts[i], sizes[i], 0)) continue;
+        d.count = before;                             /* no separator: divide the one document */
+        documents_cut(&d, texts[i], sizes[i], total / 10 < PART ? total / 10 + 1 : PART);
     }
     if (d.count == 0) die("%s: there is no text%s", word[0], words > 1 ? ", nor in others" : "");
-    if (d.count == 1)
+    if (d.count == 1 && prep.val > 0)
         die("%s: one document cannot be divided into training and validation; put lines %s between "
-            "documents", word[0], END_OF_TEXT);
-    char *chosen = documents_choose(d.count, given.val, given.seed);
-    for (int side = 0; side < 2; side++) documents_write(&d, chosen, side, t);
+            "documents, or give --val 0 to validate on nothing", word[0], END_OF_TEXT);
+    documents_split(&d, prep.val, prep.seed);
+    char *train = format("%s_train.bin", prep.out), *val = format("%s_val.bin", prep.out);
+    writers_begin();
+    if (prep.val > 0) documents_write(&d, 1, val, t);
+    documents_write(&d, 0, train, t);
+    if (prep.val == 0) unlink(val);                   /* it belongs to the old training data */
+    writers_commit();
     for (int i = 0; i < words; i++) free(texts[i]);
-    free(texts), free(sizes), free(d.document), free(chosen);
+    free(texts), free(sizes), free(d.document), free(train), free(val);
     tokenizer_free(t);
     return 0;
 }
@@ -251,15 +247,15 @@ int command_text(int words, char **word)
 /* ================================================================================================
  * 2. Vocabularies
  *
- * Others keep a vocabulary in two files: vocab.json gives each token its id, merges.txt lists the
- * pairs in the order in which they are merged. Both write bytes as the characters of
- * tokenizer_byte_code_point. We keep only the spellings in order of id, which says the same: the
- * merge that comes first is that of the lowest id. When reading, this is checked for every token.
+ * Hugging Face keeps a vocabulary in two files: vocab.json gives each token its id, merges.txt
+ * lists the pairs of tokens in the order in which they are merged. Both write a byte as a character
+ * (tokenizer_byte_code_point). We keep only the spellings in the order of ids, which say the same:
+ * the earlier merge makes the lower id. This is checked for every merge that is read.
  */
 
-enum { WORD = 2 * TOKEN_BYTES + 1 };                   /* a token as others write it, and a zero */
+enum { WORD = 2 * TOKEN_BYTES + 1 };                   /* a token in such characters, and a zero */
 
-/* Write a token as a word of characters; returns its length. */
+/* Write token id as a word of such characters; returns its length in bytes. */
 size_t word_from_token(char word[WORD], const Tokenizer *t, int id)
 {
     int size;
@@ -272,8 +268,8 @@ size_t word_from_token(char word[WORD], const Tokenizer *t, int id)
     return length;
 }
 
-/* The bytes that a word stands for; their number, or 0 if it has none, too many, or a character
- * that stands for no byte. */
+/* The bytes that a word stands for. Returns their number, or 0 if it has none, more than
+ * TOKEN_BYTES, or a character that stands for no byte. */
 size_t bytes_from_word(char bytes[TOKEN_BYTES], const char *word, size_t size)
 {
     static short byte_of[0x200];                       /* by code point: byte + 1 */
@@ -288,45 +284,38 @@ size_t bytes_from_word(char bytes[TOKEN_BYTES], const char *word, size_t size)
     return count;
 }
 
-/* The id of a word of merges.txt or of two together; -1 if it is no token. */
-int id_of_words(const Tokenizer *t, const char *first, size_t m, const char *second, size_t n)
+/* The line of merges.txt that makes token id; 0 if it is not made by a merge. */
+int merge_line(char line[2 * WORD], const Tokenizer *t, int id)
 {
-    char bytes[2 * TOKEN_BYTES];
-    size_t left = bytes_from_word(bytes, first, m);
-    size_t right = n ? bytes_from_word(bytes + left, second, n) : 0;
-    if (left == 0 || (n && right == 0)) return -1;
-    return (int)map_find(&t->ids, bytes, left + right)->value - 1;
+    int left, right;
+    if (!tokenizer_merge(t, id, &left, &right)) return 0;
+    size_t length = word_from_token(line, t, left);
+    line[length++] = ' ';
+    word_from_token(line + length, t, right);
+    return 1;
 }
 
-/* Die unless merges.txt, line by line, is what the order of the ids implies. */
+/* Die unless the merges in the file are those that the order of the ids implies, in their order. */
 void merges_check(const Tokenizer *t, const char *path)
 {
     size_t size;
-    char *text = read_file(path, &size), *end = text + size;
-    int number = 1, last = -1, merges = 0, left, right;
-    for (char *line = text, *next; line < end; line = next + 1, number++) {
-        if (!(next = memchr(line, '\n', (size_t)(end - line)))) next = end;
-        size_t length = (size_t)(next - line);
-        if (length > 0 && line[length - 1] == '\r') length--;
-        if (length == 0 || (number == 1 && line[0] == '#')) continue;
-        char *space = memchr(line, ' ', length);
-        size_t m = space ? (size_t)(space - line) : length, n = space ? length - m - 1 : 0;
-        int id = space ? id_of_words(t, line, m, space + 1, n) : -1;
-        if (id <= last || !tokenizer_merge(t, id, &left, &right) || n == 0 ||
-            left != id_of_words(t, line, m, NULL, 0) ||
-            right != id_of_words(t, space + 1, n, NULL, 0))
-            die("%s: line %d: is not the merge that the ids in vocab.json imply; only vocabularies "
-                "of GPT-2's kind can be imported", path, number);
-        last = id;
-        merges++;
+    char *text = read_file(path, &size), expected[2 * WORD];
+    Lines l = {.at = text, .end = text + size};
+    for (int id = 0, more; id <= t->count; id++) {     /* after the last id, the file must end */
+        if (id == t->count) *expected = 0;
+        else if (!merge_line(expected, t, id)) continue;
+        do more = next_line(&l);
+        while (more && (l.size == 0 || (l.number == 1 && *l.text == '#')));
+        if (!more) l.text = "", l.size = 0;
+        if (l.size != strlen(expected) || memcmp(l.text, expected, l.size))
+            die("%s: line %d: the ids in vocab.json imply the merge '%s' here, found '%.*s'; only "
+                "vocabularies of GPT-2's kind can be imported", path, l.number, expected,
+                (int)(l.size < 40 ? l.size : 40), l.text);
     }
-    for (int id = 0; id < t->count; id++) merges -= tokenizer_merge(t, id, &left, &right);
-    if (merges != 0)
-        die("%s: lacks %d merges that the ids in vocab.json imply", path, -merges);
     free(text);
 }
 
-/* Read a vocabulary as Hugging Face keeps it. */
+/* Read a vocabulary from Hugging Face's two files. */
 Tokenizer *vocabulary_read(const char *vocab, const char *merges)
 {
     Json *json = json_file(vocab), *end = json_get(json, END_OF_TEXT);
@@ -357,47 +346,42 @@ Tokenizer *vocabulary_read(const char *vocab, const char *merges)
     return t;
 }
 
+/* Write vocab.json and merges.txt. Dies if two tokens are spelled alike. */
 void vocabulary_write(const Tokenizer *t, const char *folder)
 {
-    char word[WORD];
-    int left, right;
+    char line[2 * WORD];
     Writer *w = writer_in(folder, "vocab.json");
     for (int id = 0; id < t->count; id++) {
-        size_t size = word_from_token(word, t, id), bytes = token_size(t, id);
-        int64_t other = map_find(&t->ids, t->bytes + t->start[id], bytes)->value - 1;
-        if (other >= 0 && other != id)
+        size_t size = word_from_token(line, t, id);
+        int64_t first = map_find(&t->ids, t->bytes + t->start[id], token_size(t, id))->value - 1;
+        if (first >= 0 && first != id)
             die("%s: tokens %d and %d are spelled alike; a vocab.json cannot hold both", w->path,
-                (int)other, id);
+                (int)first, id);
         fputs(id ? ", " : "{", w->file);
-        json_write_string(w->file, word, size);
+        json_write_string(w->file, line, size);
         writer_print(w, ": %d", id);
     }
     writer_print(w, "}\n");
     writer_close(w);
     w = writer_in(folder, "merges.txt");
     writer_print(w, "#version: 0.2\n");
-    for (int id = 0; id < t->count; id++) {
-        if (!tokenizer_merge(t, id, &left, &right)) continue;
-        word_from_token(word, t, left);
-        writer_print(w, "%s ", word);
-        word_from_token(word, t, right);
-        writer_print(w, "%s\n", word);
-    }
+    for (int id = 0; id < t->count; id++)
+        if (merge_line(line, t, id)) writer_print(w, "%s\n", line);
     writer_close(w);
 }
 
 /* ================================================================================================
  * 3. Safetensors
  *
- * Eight bytes give the length of a header; the header is JSON: for each tensor its type, shape and
- * first and last byte among the data that follow. Whoever wrote the file may have been careless or
- * hostile, so it is believed only when all of this holds: every length fits into the file; the
- * bytes of a tensor are as many as type and shape need; tensors neither overlap nor leave a gap;
- * every tensor of the model is there once and in its shape; no tensor is unknown.
+ * Eight bytes give the length of a header; the header is JSON: for each tensor its type, its shape
+ * and its first and last byte within the data that follow. The file may be damaged or hostile, so
+ * it is used only if all of this holds: every length fits into the file; a tensor has as many bytes
+ * as its type and shape need; tensors neither overlap nor leave a gap; every tensor of the model is
+ * there once and in its shape; there is no unknown tensor.
  *
- * Names may begin with "transformer.". Old files hold masks of attention ("attn.bias"), which are
- * no parameters, and some a head: GPT-2's is wte itself, so it must be equal. Data need not be
- * aligned: the published gpt2 has a header of 14,283 bytes.
+ * Names may begin with "transformer.". Old files also hold the masks of attention ("attn.bias"),
+ * which are no parameters, and some hold the head, which in GPT-2 is wte itself, so the two must be
+ * equal. Data need not be aligned: the header of the published gpt2 has 14,283 bytes.
  */
 
 enum { F32, F16, BF16, READABLE };
@@ -407,22 +391,16 @@ const struct { const char *name; size_t bytes; } number_types[] = {
     {"U8", 1}, {"BOOL", 1}, {NULL, 0}
 };
 
-typedef struct {
-    Reader *file;                /* NULL: not there */
-    int type, dims;
-    size_t shape[2];             /* the first two */
-    size_t from, to;             /* bytes of the file */
+typedef struct {                 /* a tensor in a safetensors file */
+    char *name;                  /* without "transformer." */
+    int type;                    /* in number_types */
+    char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
+    size_t count, from, to;      /* how many numbers; the bytes where they stand */
+    Reader *file;
+    int tensor, layer;           /* which of the model's it is; tensor -1: none */
 } Stored;
 
-enum { WTE, WPE, HEAD = TENSORS, MOST_LAYERS = 1000 };   /* rows of the table; a head comes after */
-
-typedef struct {
-    Config c;
-    Tensor tensors[TENSORS];                           /* as stored: the vocabulary not padded */
-    Stored (*stored)[MOST_LAYERS];                     /* [row of the table][layer] */
-    Reader *files;
-    int count;
-} Weights;
+typedef struct { Stored *entry; int count; } StoredList;
 
 /* Linear layers are stored as (in, out), ours as (out, in). */
 int stored_transposed(const Tensor *t)
@@ -430,27 +408,41 @@ int stored_transposed(const Tensor *t)
     return t->first_value == LINEAR || t->first_value == RESIDUAL;
 }
 
-/* The shape of a tensor as it is stored: one dimension (and shape[1] = 0), or two. */
-int stored_shape(const Tensor *t, size_t shape[2])
+/* All tensors of a model of shape c, with c.Vp = c.V, as a file holds them in that type of number,
+ * one after the other from byte 0 of the data. */
+StoredList stored_expected(Config c, int type)
 {
-    int dims = t->first_value == ONES || t->first_value == ZEROS ? 1 : 2;
-    int turned = dims == 1 || stored_transposed(t);
-    shape[0] = (size_t)(turned ? t->columns : t->rows);
-    shape[1] = dims == 1 ? 0 : (size_t)(turned ? t->rows : t->columns);
-    return dims;
+    StoredList list = {allocate(TENSORS * (size_t)c.L, sizeof *list.entry), 0};
+    Tensor tensors[TENSORS], *t = tensors;
+    size_t at = 0;
+    tensors_describe(c, tensors);
+    for (int i = 0; i < TENSORS; i++, t++)
+        for (int l = 0; l < (t->layered ? c.L : 1); l++) {
+            Stored s = {.name = format(t->name, l), .type = type, .count = t->size, .from = at,
+                        .tensor = i, .layer = l};
+            s.to = at += t->size * number_types[type].bytes;
+            if (t->first_value == ONES || t->first_value == ZEROS)
+                snprintf(s.shape, sizeof s.shape, "%d", t->columns);
+            else if (stored_transposed(t))
+                snprintf(s.shape, sizeof s.shape, "%d,%d", t->columns, t->rows);
+            else snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
+            list.entry[list.count++] = s;
+        }
+    return list;
 }
 
-/* With %d for the layer, if there is one for each. */
-const char *stored_name(const Weights *w, int i)
+void stored_free(StoredList *list)
 {
-    return i == HEAD ? "lm_head.weight" : w->tensors[i].name;
+    for (int i = 0; i < list->count; i++) free(list->entry[i].name);
+    free(list->entry);
 }
 
-/* One entry of a header: check it by itself. Data begin at byte `data` of the file. */
+/* Read one entry of a header and check it by itself. The data begin at byte `data` of the file. */
 Stored stored_read(Reader *r, Json *entry, size_t data)
 {
-    Stored s = {.file = r};
     const char *name = shown(entry->key);
+    Stored s = {.name = format("%s", name + (strncmp(name, "transformer.", 12) ? 0 : 12)),
+                .file = r, .tensor = -1};
     const Json *type = json_get(entry, "dtype"), *shape = json_get(entry, "shape");
     const Json *offsets = json_get(entry, "data_offsets");
     if (!type || type->type != '"' || !shape || shape->type != '[' || !offsets ||
@@ -459,60 +451,59 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     while (number_types[s.type].name && strcmp(number_types[s.type].name, type->text)) s.type++;
     if (!number_types[s.type].name)
         die("%s: tensor '%.60s': the type '%.20s' is unknown", r->path, name, shown(type->text));
-    size_t bytes = number_types[s.type].bytes, most = r->size - data;
-    for (const Json *d = shape->child; d; d = d->next, s.dims++) {
-        size_t n = json_whole(d, r->path, "a shape");
-        if (s.dims < 2) s.shape[s.dims] = n;
-        if (__builtin_mul_overflow(bytes, n, &bytes))
+    size_t each = number_types[s.type].bytes, bytes = each, most = r->size - data;
+    for (const Json *d = shape->child; d; d = d->next) {
+        size_t n = json_whole(d, r->path, "a shape"), used = strlen(s.shape);
+        snprintf(s.shape + used, sizeof s.shape - used, used ? ",%zu" : "%zu", n);
+        if (n > INT32_MAX || __builtin_mul_overflow(bytes, n, &bytes))
             die("%s: tensor '%.60s': the shape is too large for any file", r->path, name);
     }
     s.from = json_whole(offsets->child, r->path, "data_offsets");
     s.to = json_whole(offsets->child->next, r->path, "data_offsets");
-    if (s.from > s.to || s.to > most)
-        die("%s: tensor '%.60s' is at bytes %zu to %zu of the data, which have %zu: it is damaged "
-            "or truncated", r->path, name, s.from, s.to, most);
-    if (s.to - s.from != bytes)
-        die("%s: tensor '%.60s': its shape needs %zu bytes, it has %zu", r->path, name, bytes,
-            s.to - s.from);
-    s.from += data;
-    s.to += data;
+    if (s.from > s.to || s.to > most || s.to - s.from != bytes)
+        die("%s: tensor '%.60s' is at bytes %zu to %zu of the data, which have %zu, and its shape "
+            "needs %zu: it is damaged or truncated", r->path, name, s.from, s.to, most, bytes);
+    s.from += data, s.to += data, s.count = bytes / each;
     return s;
 }
 
-/* Keep a tensor in the place that its name gives it. */
-void stored_place(Weights *w, const Stored *s, Json *entry)
+/* Die unless a tensor has numbers that can be read, and the shape that is expected. */
+void stored_check(const Stored *s, const Stored *expected, const char *path)
 {
-    const char *path = s->file->path, *name = shown(entry->key);
-    char known[100];
-    if (!strncmp(name, "transformer.", 12)) name += 12;
-    long layer = strncmp(name, "h.", 2) ? 0 : strtol(name + 2, NULL, 10);
-    for (int mask = 0; mask < 2; mask++) {
-        snprintf(known, sizeof known, mask ? "h.%ld.attn.masked_bias" : "h.%ld.attn.bias", layer);
-        if (!strcmp(known, name)) return;
-    }
-    for (int i = 0; i <= HEAD; i++) {
-        snprintf(known, sizeof known, stored_name(w, i), (int)layer);
-        if (strcmp(known, name)) continue;
-        if (layer < 0 || layer >= MOST_LAYERS) die("%s: layer %ld is impossible", path, layer);
-        if (w->stored[i][layer].file) die("%s: tensor '%s' is there twice", path, known);
-        w->stored[i][layer] = *s;
-        if (layer >= w->c.L) w->c.L = (int)layer + 1;
-        return;
-    }
-    die("%s: GPT-2 has no tensor '%.60s'", path, name);
+    if (s->type >= READABLE)
+        die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, s->name,
+            number_types[s->type].name);
+    if (strcmp(s->shape, expected->shape))
+        die("%s: tensor %s: expected the shape [%s], found [%s]", path, s->name, expected->shape,
+            s->shape);
 }
 
+/* By position: the sum of both ends orders all that do not overlap, the empty ones, too. */
 int stored_order(const void *a, const void *b)
 {
     const Stored *s = a, *t = b;
-    return s->from != t->from ? (s->from > t->from) - (s->from < t->from)
-                              : (s->to > t->to) - (s->to < t->to);
+    return (s->from + s->to > t->from + t->to) - (s->from + s->to < t->from + t->to);
 }
 
-/* Enter all tensors of one more file; its path is the table's to free. */
+typedef struct {                 /* the weights of a model, in one file or several */
+    Config c;                    /* the shape; no tensor tells NH, and Vp = V */
+    Reader *files;
+    int count;                   /* of files */
+    StoredList found;
+    Map names;                   /* position in `found`, plus 1, by name */
+} Weights;
+
+Stored *stored_find(const Weights *w, const char *name)
+{
+    int64_t number = w->names.count ? map_find(&w->names, name, strlen(name))->value : 0;
+    return number ? &w->found.entry[number - 1] : NULL;
+}
+
+/* Add all tensors of another file, whose data they must cover exactly; weights_close frees path. */
 void weights_add(Weights *w, char *path)
 {
     Reader *r = &w->files[w->count++];
+    StoredList *f = &w->found;
     uint64_t header;
     *r = reader_open(path);
     reader_get(r, &header, sizeof header);
@@ -520,64 +511,72 @@ void weights_add(Weights *w, char *path)
         die("%s: expected a safetensors file, found one that is damaged or something else: its "
             "header would have %" PRIu64 " bytes, %zu follow", path, header, r->size - r->at);
     Json *json = json_read(r, (size_t)header);
-    Stored *all = allocate(json->count, sizeof *all);
-    size_t at = r->at, n = 0;
+    size_t at = r->at;
+    int first = f->count;
     for (Json *entry = json->child; entry; entry = entry->next) {
         if (!strcmp(entry->key, "__metadata__")) continue;
-        all[n] = stored_read(r, entry, at);
-        stored_place(w, &all[n++], entry);
+        f->entry = grow(f->entry, (size_t)f->count, sizeof *f->entry);
+        f->entry[f->count++] = stored_read(r, entry, at);
     }
-    qsort(all, n, sizeof *all, stored_order);
-    for (size_t i = 0; i < n; at = all[i++].to)
-        if (all[i].from != at)
-            die("%s: the bytes before %zu belong to %s", path, all[i].from > at ? all[i].from : at,
-                all[i].from > at ? "no tensor" : "two tensors");
-    if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
-    free(all);
     json_free(json);
+    if (f->count > first)
+        qsort(f->entry + first, (size_t)(f->count - first), sizeof *f->entry, stored_order);
+    for (int i = first; i < f->count; i++) {
+        const Stored *s = &f->entry[i];
+        if (s->from != at)
+            die("%s: the bytes before %zu belong to %s", path, s->from > at ? s->from : at,
+                s->from > at ? "no tensor" : "two tensors");
+        MapEntry *e = map_enter(&w->names, s->name, strlen(s->name));
+        if (e->value) die("%s: tensor '%.60s' is there twice", path, s->name);
+        e->value = i + 1;
+        at = s->to;
+    }
+    if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
 }
 
-/* Check tensor i of layer l against the shape of the model; HEAD may be missing. */
-void stored_check(const Weights *w, int i, int l, const char *path)
-{
-    const Stored *s = &w->stored[i][l];
-    size_t shape[2] = {0};
-    int dims = stored_shape(&w->tensors[i == HEAD ? WTE : i], shape);
-    char name[100];
-    snprintf(name, sizeof name, stored_name(w, i), l);
-    if (!s->file && i == HEAD) return;
-    if (!s->file) die("%s: tensor %s is missing", path, name);
-    if (s->type >= READABLE)
-        die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, name,
-            number_types[s->type].name);
-    if (s->dims != dims || memcmp(s->shape, shape, sizeof shape))
-        die("%s: tensor %s: expected %d dimensions, %zu and %zu, found %d, %zu and %zu", path, name,
-            dims, shape[0], shape[1], s->dims, s->shape[0], s->shape[1]);
-}
-
-/* Find the model's shape in those of its tensors, and check that all agree. */
+/* Find the model's shape in those of its tensors. */
 void weights_shape(Weights *w, const char *path)
 {
-    const Stored *wte = w->stored[WTE], *wpe = w->stored[WPE];
-    const size_t most = 1 << 30;                       /* config_check refuses this, too */
-    if (!wte->file || !wpe->file || wte->dims != 2 || wpe->dims != 2)
+    const Stored *wte = stored_find(w, "wte.weight"), *wpe = stored_find(w, "wpe.weight");
+    Config *c = &w->c;
+    if (!wte || !wpe || sscanf(wte->shape, "%d,%d", &c->V, &c->C) != 2 ||
+        sscanf(wpe->shape, "%d,%*d", &c->T) != 1)
         die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2", path);
-    w->c.V = w->c.Vp = (int)(wte->shape[0] < most ? wte->shape[0] : most);
-    w->c.C = (int)(wte->shape[1] < most ? wte->shape[1] : most);
-    w->c.T = (int)(wpe->shape[0] < most ? wpe->shape[0] : most);
-    w->c.NH = 1;                                       /* no tensor tells */
+    c->Vp = c->V, c->NH = 1;
+    for (const Stored *s = w->found.entry; s < w->found.entry + w->found.count; s++) {
+        int layer = -1;
+        sscanf(s->name, "h.%5d.", &layer);             /* 5 digits are enough to be refused */
+        if (layer >= c->L) c->L = layer + 1;
+    }
     config_check(w->c, path);
-    tensors_describe(w->c, w->tensors);
-    for (int i = 0; i <= HEAD; i++)
-        for (int l = 0; l < (i < HEAD && w->tensors[i].layered ? w->c.L : 1); l++)
-            stored_check(w, i, l, path);
+}
+
+/* Say of every tensor which of the model's it is. Dies unless all of these are there in their
+ * shapes, and nothing else but masks and a head. */
+void weights_match(Weights *w, const char *path)
+{
+    StoredList model = stored_expected(w->c, F32);
+    const char *missing = NULL;
+    for (const Stored *e = model.entry; e < model.entry + model.count; e++) {
+        Stored *s = stored_find(w, e->name);
+        if (!s) { missing = missing ? missing : e->name; continue; }
+        stored_check(s, e, path);
+        s->tensor = e->tensor, s->layer = e->layer;
+    }
+    Stored *head = stored_find(w, "lm_head.weight");
+    if (head) stored_check(head, &model.entry[0], path);              /* as wte */
+    for (const Stored *s = w->found.entry; s < w->found.entry + w->found.count; s++)
+        if (s->tensor < 0 && s != head && !ends_with(s->name, ".attn.bias") &&
+            !ends_with(s->name, ".attn.masked_bias"))
+            die("%s: GPT-2 has no tensor '%.60s'", s->file->path, s->name);
+    if (missing) die("%s: tensor %s is missing", path, missing);
+    stored_free(&model);
 }
 
 /* Open a model in one safetensors file, or in the several that an index names. */
 Weights weights_open(const char *path)
 {
-    Weights w = {.stored = allocate(HEAD + 1, sizeof *w.stored)};
-    tensors_describe(w.c, w.tensors);                  /* for the names */
+    Weights w = {0};
     if (!ends_with(path, ".json")) {
         w.files = allocate(1, sizeof *w.files);
         weights_add(&w, format("%s", path));
@@ -598,6 +597,7 @@ Weights weights_open(const char *path)
         json_free(index);
     }
     weights_shape(&w, path);
+    weights_match(&w, path);
     return w;
 }
 
@@ -607,18 +607,20 @@ void weights_close(Weights *w)
         reader_close(&w->files[i]);
         free((char *)w->files[i].path);
     }
-    free(w->files), free(w->stored);
+    stored_free(&w->found);
+    free(w->files), free(w->names.entry);
 }
 
 /* ================================================================================================
  * 4. Import
  *
- * Tensors are read one by one, straight into the model. Hugging Face's linear layers are (in, out),
- * ours (out, in): they pass through a buffer. llm.c's files are ours already.
+ * Tensors are read one by one; those of linear layers are transposed on their way into the model.
+ * A model file of llm.c is one of ours already.
  */
 
-/* IEEE half precision: 5 bits of exponent, 10 of fraction. Moved into place, they are a float that
- * is too small by 2^112, also if it is subnormal; what had the highest exponent is not finite. */
+/* IEEE half precision: a sign, 5 bits of exponent, 10 of fraction. Exponent and fraction, moved to
+ * where a float has them, make a number that is too small by 2^112, since the exponents' biases are
+ * 15 and 127; this holds for subnormal numbers, too. The highest exponent means infinity or NaN. */
 static inline float f16_to(uint16_t x)
 {
     union { uint32_t i; float f; } u = {(x & 0x7fffu) << 13};
@@ -628,22 +630,22 @@ static inline float f16_to(uint16_t x)
     return u.f;
 }
 
-/* Read the `count` numbers of a tensor into x. */
-void stored_numbers(const Stored *s, real *x, size_t count)
+/* All numbers of a tensor in the order of the file, in new memory that free_reals releases. */
+real *stored_numbers(const Stored *s)
 {
+    real *x = allocate_reals(s->count);
     reader_seek(s->file, s->from);
-    if (s->type != F16) {
-        read_reals(s->file, x, count, s->type == BF16);
-        return;
-    }
-    uint16_t *half = reallocate(NULL, count, sizeof *half);
-    reader_get(s->file, half, count * sizeof *half);
-    for (size_t i = 0; i < count; i++) x[i] = f16_to(half[i]);
-    free(half);
+    if (s->type == F16) {
+        uint16_t *half = reallocate(NULL, s->count, sizeof *half);
+        reader_get(s->file, half, s->count * sizeof *half);
+        for (size_t i = 0; i < s->count; i++) x[i] = f16_to(half[i]);
+        free(half);
+    } else read_reals(s->file, x, s->count, s->type == BF16);
+    return x;
 }
 
-/* y(columns, rows) = x(rows, columns) transposed, in squares that the cache holds. */
-void matrix_turn(real *y, const real *x, size_t rows, size_t columns)
+/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. */
+void matrix_transpose(real *y, const real *x, size_t rows, size_t columns)
 {
     enum { SIDE = 32 };
     for (size_t i0 = 0; i0 < rows; i0 += SIDE)
@@ -653,21 +655,14 @@ void matrix_turn(real *y, const real *x, size_t rows, size_t columns)
                     y[j * rows + i] = x[i * columns + j];
 }
 
-/* Read one layer of a tensor to where the model has it. */
-void stored_load(const Stored *s, const Tensor *t, real *to)
+/* The first parameter of a tensor in the model. (Behind those of wte, padding may follow.) */
+real *stored_parameters(const Model *m, const Stored *s)
 {
-    if (!stored_transposed(t)) {
-        stored_numbers(s, to, t->size);
-        return;
-    }
-    real *turned = allocate_reals(t->size);
-    stored_numbers(s, turned, t->size);
-    matrix_turn(to, turned, (size_t)t->columns, (size_t)t->rows);
-    free_reals(turned);
+    return (&m->w.wte)[s->tensor] + (size_t)s->layer * m->tensors[s->tensor].size;
 }
 
 /* Check config.json against the shapes found in the weights, and take the number of heads from it,
- * which no shape tells. What is not mentioned is as in GPT-2. */
+ * which no shape tells. What it does not mention is as in GPT-2. */
 void config_read(Config *c, const char *path)
 {
     const struct { const char *key; char type; double number; const char *text; } must[] = {
@@ -698,172 +693,154 @@ void config_read(Config *c, const char *path)
     json_free(json);
 }
 
-/* The shape of a model in safetensors, padded as llm.c does: V to a multiple of 128. */
-Config config_complete(const Weights *w, const char *path)
+/* The shape of our model: that of the weights at path, with the number of heads, and padded as
+ * llm.c does, V to a multiple of 128. */
+Config config_complete(Config c, const char *path)
 {
-    Config c = w->c;
     char *config = file_beside(path, "config.json");
+    c.NH = c.C / 64;
     if (config) config_read(&c, config);
-    else if (c.C % 64) die("%s: config.json is not beside it, and with %d channels there is no "
-                           "telling the number of heads", path, c.C);
-    else {
-        c.NH = c.C / 64;
+    else if (c.C % 64 == 0)
         printf("%s: no config.json: taking heads of 64 channels, as in GPT-2: %d\n", path, c.NH);
-    }
+    else die("%s: no config.json is beside it to tell the number of heads, and %d channels are no "
+             "multiple of 64, the size of GPT-2's heads", path, c.C);
     c.Vp = (c.V + 127) / 128 * 128;
     config_check(c, config ? config : path);
     free(config);
     return c;
 }
 
-/* Die unless a head, if there is one, equals wte. */
-void head_check(const Weights *w, const real *wte, const char *path)
-{
-    size_t count = w->tensors[WTE].size;
-    if (!w->stored[HEAD][0].file) return;
-    real *head = allocate_reals(count);
-    stored_numbers(w->stored[HEAD], head, count);
-    for (size_t i = 0; i < count; i++)
-        if (head[i] != wte[i])
-            die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
-                "tensor for both", path, i, (double)head[i], (double)wte[i]);
-    free_reals(head);
-}
-
-/* Read a model from safetensors. */
+/* Read a model from safetensors. Dies if there is a head that differs from wte. */
 Model *safetensors_read(const char *path)
 {
     Weights w = weights_open(path);
-    Model *m = model_new(config_complete(&w, path));
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (w.tensors[i].layered ? w.c.L : 1); l++)
-            stored_load(&w.stored[i][l], &w.tensors[i], (&m->w.wte)[i] + l * w.tensors[i].size);
+    Model *m = model_new(config_complete(w.c, path));
+    for (const Stored *s = w.found.entry; s < w.found.entry + w.found.count; s++) {
+        if (s->tensor < 0) continue;                   /* a mask or a head */
+        const Tensor *t = &m->tensors[s->tensor];
+        real *x = stored_numbers(s), *to = stored_parameters(m, s);
+        if (stored_transposed(t)) matrix_transpose(to, x, (size_t)t->columns, (size_t)t->rows);
+        else memcpy(to, x, s->count * sizeof *x);
+        free_reals(x);
+    }
     params_check(m, path);
-    head_check(&w, m->w.wte, path);
+    const Stored *head = stored_find(&w, "lm_head.weight");
+    real *x = head ? stored_numbers(head) : NULL;
+    for (size_t i = 0; head && i < head->count; i++)
+        if (x[i] != m->w.wte[i])
+            die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
+                "tensor for both", path, i, (double)x[i], (double)m->w.wte[i]);
+    if (head) free_reals(x);
     weights_close(&w);
     return m;
 }
 
-int is_model_file(const char *path)
+/* Read a model from a file of safetensors, of llm.c or ours, or from a folder with safetensors. */
+Model *model_import(const char *path)
 {
     int32_t magic = 0;
-    Reader r = reader_open(path);
-    if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
-    reader_close(&r);
-    return magic == MODEL_MAGIC;
-}
-
-void vocabulary_import(const char *vocab, const char *merges, const char *out)
-{
-    Tokenizer *t = vocabulary_read(vocab, merges);
-    tokenizer_write(t, out);
-    printf("%s: %d tokens, end of text %d\n", out, t->count, t->end_of_text);
-    tokenizer_free(t);
-}
-
-/* Import a model: a file, or a folder's; also its vocabulary, if the folder has one. */
-void model_import(const char *path, const char *out)
-{
-    int folder = is_folder(path);
-    char *file = folder ? file_beside(path, "model.safetensors") : format("%s", path);
+    char *file = is_folder(path) ? file_beside(path, "model.safetensors") : format("%s", path);
     if (!file) file = file_beside(path, "model.safetensors.index.json");
     if (!file)
         die("%s: has neither model.safetensors nor model.safetensors.index.json; other formats "
             "must first be saved as these", path);
-    Model *m = is_model_file(file) ? model_read(file) : safetensors_read(file);
-    Config c = m->c;
-    model_write(m, out, given.bf16);
-    printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, vocabulary "
-           "%d, %s\n", out, (double)(m->count - (size_t)(c.Vp - c.V) * c.C) / 1e6, c.L, c.NH, c.C,
-           c.T, c.V, given.bf16 ? "bf16" : "fp32");
-    char *vocab = folder ? file_beside(path, "vocab.json") : NULL;
-    char *merges = folder ? file_beside(path, "merges.txt") : NULL;
-    if (vocab && merges) {
-        int length = (int)strlen(out) - (ends_with(out, ".bin") ? 4 : 0);
-        char *tokenizer = format("%.*s_tokenizer.bin", length, out);
-        vocabulary_import(vocab, merges, tokenizer);
-        free(tokenizer);
-    }
-    free(file), free(vocab), free(merges);
-    model_free(m);
+    Reader r = reader_open(file);
+    if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
+    reader_close(&r);
+    Model *m = magic == MODEL_MAGIC ? model_read(file) : safetensors_read(file);
+    free(file);
+    return m;
 }
 
+/* The vocabulary in a model's folder; NULL, and a line that says what to do, if there is none. */
+Tokenizer *folder_vocabulary(const char *folder)
+{
+    char *vocab = file_beside(folder, "vocab.json"), *merges = file_beside(folder, "merges.txt");
+    Tokenizer *t = vocab && merges ? vocabulary_read(vocab, merges) : NULL;
+    if (!t)
+        printf("%s: no vocabulary is imported, vocab.json and merges.txt are not both there. If "
+               "the model's is GPT-2's own, use data/gpt2_tokenizer.bin. Else AutoTokenizer"
+               ".from_pretrained(FOLDER).backend_tokenizer.model.save(FOLDER) in Python makes the "
+               "two of tokenizer.json\n", folder);
+    free(vocab), free(merges);
+    return t;
+}
+
+/* Import two files of a vocabulary; or a model, and the vocabulary if that is in its folder. */
 int command_import(int words, char **word)
 {
     if (words < 1 || words > 2)
         die_usage("import: expected a file or folder, or vocab.json and merges.txt");
-    if (!given.out) die_usage("import: expected --out, the file to write");
-    if (words == 2) vocabulary_import(word[0], word[1], given.out);
-    else model_import(word[0], given.out);
+    if (!prep.out) die_usage("import: expected --out, the file to write");
+    Model *m = words == 1 ? model_import(word[0]) : NULL;
+    Tokenizer *t = !m ? vocabulary_read(word[0], word[1])
+                 : is_folder(word[0]) ? folder_vocabulary(word[0]) : NULL;
+    int length = (int)strlen(prep.out) - (m && ends_with(prep.out, ".bin") ? 4 : 0);
+    char *path = format("%.*s%s", length, prep.out, m ? "_tokenizer.bin" : "");
+    writers_begin();
+    if (t) {
+        tokenizer_write(t, path);
+        printf("%s: %d tokens, end of text %d\n", path, t->count, t->end_of_text);
+    }
+    if (m) {
+        Config c = m->c;
+        double millions = (double)(m->count - (size_t)(c.Vp - c.V) * c.C) / 1e6;
+        model_write(m, prep.out, prep.bf16);
+        printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, "
+               "vocabulary %d, %s\n", prep.out, millions, c.L, c.NH, c.C, c.T, c.V,
+               prep.bf16 ? "bf16" : "fp32");
+        if (t && t->count != c.V)
+            printf("these cannot be used together: %d tokens, vocabulary %d\n", t->count, c.V);
+        model_free(m);
+    }
+    writers_commit();
+    if (t) tokenizer_free(t);
+    free(path);
     return 0;
 }
 
 /* ================================================================================================
  * 5. Export
  *
- * A folder as transformers writes it. The header is put together first, with the same loops that
- * then write the data, and filled with blanks to a multiple of 8 bytes.
+ * A folder as transformers writes it. The list of tensors that is printed as the header of
+ * model.safetensors then also directs the writing of the data.
  */
 
-/* The header of a safetensors file, in new memory. */
-char *safetensors_header(const Tensor tensors[TENSORS], int layers, int bf16, size_t *size)
-{
-    char *text;
-    size_t at = 0, shape[2];
-    FILE *file = open_memstream(&text, size);
-    if (!file) die("out of memory");
-    fprintf(file, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (tensors[i].layered ? layers : 1); l++) {
-            size_t end = at + tensors[i].size * (bf16 ? 2 : 4);
-            int dims = stored_shape(&tensors[i], shape);
-            fprintf(file, ",\"transformer.");
-            fprintf(file, tensors[i].name, l);
-            fprintf(file, "\":{\"dtype\":\"%s\",\"shape\":[%zu", bf16 ? "BF16" : "F32", shape[0]);
-            if (dims == 2) fprintf(file, ",%zu", shape[1]);
-            fprintf(file, "],\"data_offsets\":[%zu,%zu]}", at, end);
-            at = end;
-        }
-    fputc('}', file);
-    while (ftell(file) % 8) fputc(' ', file);
-    if (fclose(file) != 0) die("out of memory");
-    return text;
-}
-
-/* Write one layer of a tensor. */
-void stored_save(Writer *w, const Tensor *t, const real *from, int bf16)
-{
-    if (!stored_transposed(t)) {
-        write_reals(w, from, t->size, bf16);
-        return;
-    }
-    real *turned = allocate_reals(t->size);
-    matrix_turn(turned, from, (size_t)t->rows, (size_t)t->columns);
-    write_reals(w, turned, t->size, bf16);
-    free_reals(turned);
-}
-
+/* Write model.safetensors; spaces fill its header up to a multiple of 8 bytes. */
 void safetensors_write(const Model *m, const char *folder, int bf16)
 {
     Config c = m->c;
-    Tensor tensors[TENSORS];
-    size_t size;
-    c.Vp = c.V;                                        /* the padding is not theirs */
-    tensors_describe(c, tensors);
-    char *header = safetensors_header(tensors, c.L, bf16, &size);
+    Text header = {0};
+    c.Vp = c.V;                                        /* the file has no padding */
+    StoredList list = stored_expected(c, bf16 ? BF16 : F32);
+    text_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
+    for (const Stored *s = list.entry; s < list.entry + list.count; s++)
+        text_print(&header, ",\"transformer.%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
+                   "\"data_offsets\":[%zu,%zu]}", s->name, number_types[s->type].name, s->shape,
+                   s->from, s->to);
+    text_add(&header, "}       ", 1 + (7 - header.size % 8));
     Writer *w = writer_in(folder, "model.safetensors");
-    writer_put(w, &(uint64_t){size}, 8);
-    writer_put(w, header, size);
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (tensors[i].layered ? c.L : 1); l++)
-            stored_save(w, &tensors[i], (&m->w.wte)[i] + l * tensors[i].size, bf16);
+    writer_put(w, &(uint64_t){header.size}, 8);
+    writer_put(w, header.bytes, header.size);
+    for (const Stored *s = list.entry; s < list.entry + list.count; s++) {
+        const Tensor *t = &m->tensors[s->tensor];
+        real *x = stored_parameters(m, s), *transposed = NULL;
+        if (stored_transposed(t)) {
+            transposed = allocate_reals(s->count);
+            matrix_transpose(transposed, x, (size_t)t->rows, (size_t)t->columns);
+        }
+        write_reals(w, transposed ? transposed : x, s->count, bf16);
+        if (transposed) free_reals(transposed);
+    }
     writer_close(w);
-    free(header);
+    free(header.bytes);
+    stored_free(&list);
 }
 
-/* The small files that tell transformers what the large ones are. */
+/* Write the small files that tell transformers what the large ones are. */
 void configs_write(const Config *c, const Tokenizer *t, const char *folder, int bf16)
 {
+    static const char *const special[] = {"bos_token", "eos_token", "unk_token"};
     int end = t->end_of_text;
     char word[WORD];
     size_t size = word_from_token(word, t, end);
@@ -881,7 +858,7 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
     w = writer_in(folder, "tokenizer_config.json");
     writer_print(w, "{\"tokenizer_class\": \"GPT2Tokenizer\", \"model_max_length\": %d", c->T);
     for (int i = 0; i < 3; i++) {
-        writer_print(w, ", \"%s_token\": ", i == 0 ? "bos" : i == 1 ? "eos" : "unk");
+        writer_print(w, ", \"%s\": ", special[i]);
         json_write_string(w->file, word, size);
     }
     writer_print(w, ", \"add_prefix_space\": false}\n");
@@ -891,18 +868,20 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
 int command_export(int words, char **word)
 {
     if (words != 1) die_usage("export: expected one model file");
-    if (!given.out) die_usage("export: expected --out, the folder to write");
-    Tokenizer *t = tokenizer_read(given.tokenizer);
+    if (!prep.out) die_usage("export: expected --out, the folder to write");
+    Tokenizer *t = tokenizer_read(prep.tokenizer);
     Model *m = model_read(word[0]);
     if (t->count != m->c.V)
-        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", given.tokenizer,
+        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", prep.tokenizer,
             t->count, word[0], m->c.V);
-    make_folder(given.out);
-    configs_write(&m->c, t, given.out, given.bf16);
-    vocabulary_write(t, given.out);
-    safetensors_write(m, given.out, given.bf16);
+    make_folder(prep.out);
+    writers_begin();
+    configs_write(&m->c, t, prep.out, prep.bf16);
+    vocabulary_write(t, prep.out);
+    safetensors_write(m, prep.out, prep.bf16);
+    writers_commit();
     printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
-           "merges.txt, tokenizer_config.json\n", given.out, given.bf16 ? "BF16" : "F32");
+           "merges.txt, tokenizer_config.json\n", prep.out, prep.bf16 ? "BF16" : "F32");
     tokenizer_free(t);
     model_free(m);
     return 0;
@@ -911,99 +890,65 @@ int command_export(int words, char **word)
 /* ================================================================================================
  * 6. Download
  *
- * The user's own curl fetches a file under a temporary name; what has arrived stays there if the
- * connection breaks, and the next try goes on from it. A file gets its name when it is checked: a
- * safetensors file tells its own size, and a model must have the shape that was asked for.
+ * The user's own curl fetches one file, under a temporary name until it is complete. When the
+ * connection breaks, the next try, or the next run of this command, goes on from what has arrived.
+ * The file is then imported like any other and removed.
  */
 
-typedef struct { const char *name, *folder, *size; Config c; int megabytes; } Published;
-
-const Published published[] = {
-    /* name    at the address  ours     T     V      L  NH     C  Vp    MB */
-    {"small",  "gpt2",         "124M",  {1024, 50257, 12, 12,  768, 50257},  548},
-    {"medium", "gpt2-medium",  "355M",  {1024, 50257, 24, 16, 1024, 50257}, 1520},
-    {"large",  "gpt2-large",   "774M",  {1024, 50257, 36, 20, 1280, 50257}, 3247},
-    {"xl",     "gpt2-xl",      "1558M", {1024, 50257, 48, 25, 1600, 50257}, 6432},
-    {0}
+const struct { const char *name, *address, *size; int layers, megabytes; } published[] = {
+    {"small", "gpt2", "124M", 12, 548},         {"medium", "gpt2-medium", "355M", 24, 1520},
+    {"large", "gpt2-large", "774M", 36, 3247},  {"xl", "gpt2-xl", "1558M", 48, 6432}
 };
 
-off_t file_size(const char *path)
-{
-    struct stat status;
-    return stat(path, &status) == 0 ? status.st_size : 0;
-}
-
-/* Let curl fetch url to path, from where an earlier try ended, as long as each try gets further. */
+/* Fetch url to the file at path, going on from what is there. Only https and the protocol that the
+ * url names are allowed, also where the server sends us elsewhere. Rejected: curl's --retry, which
+ * begins each try where the first one began and so throws away what has arrived in between. */
 void curl(const char *url, const char *path)
 {
-    enum { CANNOT_RESUME = 33, NO_PROGRAM = 127, ENDED = 128 };   /* 33 is curl's, then ours */
-    char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--retry", "3",
-                     "--connect-timeout", "30", "--speed-limit", "1", "--speed-time", "60",
-                     "--continue-at", "-", "--output", (char *)path, "--url", (char *)url, NULL};
-    off_t before = file_size(path), now;
-    for (int status, anew = 0; (status = run_program(words)) != 0; before = now) {
-        now = file_size(path);
+    enum { TRIES = 5, REFUSED = 22, CANNOT_RESUME = 33, NO_PROGRAM = 127, KILLED = 128 };
+    char *protocols = format("=https,%.*s", (int)strcspn(url, ":"), url);
+    char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--create-dirs", "--proto",
+                     protocols, "--connect-timeout", "30", "--speed-limit", "1",
+                     "--speed-time", "60", "--continue-at", "-",
+                     "--output", (char *)path, "--url", (char *)url, NULL};
+    for (int status, tries = 1; (status = run_program(words)) != 0; tries++) {
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);
-        if (status == CANNOT_RESUME && !anew++) unlink(path), now = 0;
-        else if (now <= before || status == ENDED)
+        if (status == CANNOT_RESUME) unlink(path);
+        if (status == REFUSED || status == KILLED || tries == TRIES)
             die("%s: curl ended with status %d; run this again to go on with what has arrived in "
                 "%s, or remove that to begin anew", url, status, path);
         fprintf(stderr, "curl ended with status %d, trying again\n", status);
         sleep(1);
     }
-}
-
-/* Fetch url to path unless it is there. If the check, which dies, finds something else, it is
- * removed like any unfinished file. */
-void fetch(const char *url, const char *path, const Published *p)
-{
-    Writer arrived = {.path = (char *)path, .temporary = format("%s.partial", path)};
-    if (access(path, F_OK) != 0) {
-        printf("%s\n", url);
-        curl(url, arrived.temporary);
-        arrived.next = open_writers;
-        open_writers = &arrived;
-        if (ends_with(path, ".json")) json_free(json_file(arrived.temporary));
-        else {
-            Weights w = weights_open(arrived.temporary);
-            if (w.c.V != p->c.V || w.c.T != p->c.T || w.c.L != p->c.L || w.c.C != p->c.C)
-                die("%s: expected GPT-2 %s, %d layers of %d channels, found another model", url,
-                    p->name, p->c.L, p->c.C);
-            weights_close(&w);
-        }
-        open_writers = arrived.next;
-        if (rename(arrived.temporary, path) != 0) die("%s: %s", path, strerror(errno));
-    }
-    free(arrived.temporary);
+    free(protocols);
 }
 
 int command_gpt2(int words, char **word)
 {
-    static const char *const names[] = {"config.json", "model.safetensors"};
     const char *name = words ? word[0] : "small";
-    const Published *p = published;
-    while (p->name && strcmp(p->name, name)) p++;
-    if (words > 1 || !p->name) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
-                                         words > 1 ? word[1] : name);
-    char *out = given.out ? format("%s", given.out) : format("data/gpt2_%s.bin", p->size);
+    size_t i = 0, most = sizeof published / sizeof *published;
+    while (i < most && strcmp(published[i].name, name)) i++;
+    if (words > 1 || i == most) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
+                                          words > 1 ? word[1] : name);
+    char *out = prep.out ? format("%s", prep.out) : format("data/gpt2_%s.bin", published[i].size);
+    char *file = format("%s.safetensors", out), *partial = format("%s.partial", file);
+    char *url = format("%s/%s/resolve/main/model.safetensors", prep.url, published[i].address);
     if (access(out, F_OK) == 0) die("%s is there already; remove it to fetch it again", out);
-    char *folder = format("%s.download", out), *path[2];
-    make_folder(folder);
-    printf("GPT-2 %s: %d MB to fetch, by way of %s\n", p->name, p->megabytes, folder);
-    for (int i = 0; i < 2; i++) {
-        char *url = format("%s/%s/resolve/main/%s", given.url, p->folder, names[i]);
-        path[i] = format("%s/%s", folder, names[i]);
-        fetch(url, path[i], p);
-        free(url);
+    if (access(file, F_OK) != 0) {
+        printf("%s: %d MB to fetch\n", url, published[i].megabytes);
+        curl(url, partial);
+        if (rename(partial, file) != 0) die("%s: %s", file, strerror(errno));
     }
-    model_import(folder, out);
-    for (int i = 0; i < 2; i++) {
-        unlink(path[i]);
-        free(path[i]);
-    }
-    rmdir(folder);
-    free(folder), free(out);
+    printf("%s has arrived; if it is refused, remove it\n", file);
+    Weights w = weights_open(file);
+    if (w.c.L != published[i].layers)
+        die("%s: expected %d layers, found %d", file, published[i].layers, w.c.L);
+    weights_close(&w);
+    prep.out = out;
+    command_import(1, &file);
+    unlink(file);
+    free(out), free(file), free(partial), free(url);
     return 0;
 }
 
@@ -1443,7 +1388,7 @@ typedef struct { double *loss, *count, *right, *exact, tokens, time; } Answers;
 
 void answers_free(Answers *a) { free(a->loss), free(a->right), free(a->exact); }
 
-/* Ask model m for the n examples, behind `shots` if given. */
+/* Ask model m for the n examples, behind `shots` if prep. */
 Answers answers_of(Model *m, Tokenizer *t, const Item *d, int n, const Tokens *shots, int T)
 {
     Labelled l = labels_find(d, n);
@@ -1680,22 +1625,20 @@ int command_classify(int words, char **word)
 /* ================================================================================================
  * 8. Examples
  *
- * Fine-tuning learns from examples: what is said to a model, and what it should answer. They come
- * a row a line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table
- * with a header (CSV, TSV). What they are worth decides more than any setting of the training. So
- * nothing is written before all rows have been read and a report printed: what is wrong on which
- * line, what repeats, what contradicts itself, how long it all is and what it will cost.
+ * Fine-tuning learns from examples: what a model is told, and what it should answer. They come one
+ * per line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table with
+ * a header (CSV, TSV). Their quality matters more than any setting of the training. Therefore all
+ * rows are read and checked, and a report is printed, before anything is written: errors and their
+ * lines, duplicates, contradictions, lengths, and what training will cost.
  *
- * Whatever its format, a row becomes a list of turns, and these become tokens by the template in
- * train_gpt.c, chapter 7. From there on an example is its tokens: equal tokens, equal examples.
+ * Whatever its format, a row becomes a list of turns, and the template in train_gpt.c makes tokens
+ * of them. Two examples are called equal if their tokens are equal.
  */
 
-/* ---- findings: what the report has to say about single rows ---- */
+/* ---- findings: what is reported about single rows ---- */
 
-enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };
-const char *const drop_names[] = {"--drop-errors", "--drop-duplicates", "--drop-near",
-                                  "--drop-conflicts", "--drop-long"};
-int drops[NOTES + 1];            /* set by those options: leave such rows out */
+enum { ERRORS, DUPLICATES, NEAR, CONFLICTS, LONG, NOTES };     /* kinds; notes drop no row */
+const char *const kind_names[] = {"errors", "duplicates", "near", "conflicts", "long", ""};
 
 #define FINDINGS(X)                                                                              \
     X(NOT_UTF8,     ERRORS,     "not UTF-8")                                                     \
@@ -1713,56 +1656,58 @@ int drops[NOTES + 1];            /* set by those options: leave such rows out */
     X(TOO_LONG,     LONG,       "longer than the context")                                       \
     X(IGNORED_KEY,  NOTES,      "ignored key")                                                   \
     X(HEADER_IN,    NOTES,      "turn header in a text")                                         \
-    X(NO_BLANK,     NOTES,      "no blank before the answer")
+    X(NO_SPACE,     NOTES,      "no space before the answer")
 
-enum { FIRST = 3 };              /* places of each that are shown */
-#define KIND(name, ...) name,
-#define FINDING(name, group, what) {what, group, 0, {0}},
-enum { FINDINGS(KIND) KINDS };
-struct { const char *what; int group, count; char *first[FIRST]; }
-    findings[] = {FINDINGS(FINDING)};
+enum { SHOWN = 3 };              /* rows that the report names for each finding */
+#define FINDING_NAME(name, ...) name,
+#define FINDING_ROW(name, kind, what) {what, kind, 0, {0}},
+enum { FINDINGS(FINDING_NAME) FINDING_COUNT };
+struct { const char *what; int kind, count; char *shown[SHOWN]; }
+    findings[] = {FINDINGS(FINDING_ROW)};
 
 typedef struct {
     const char *path;
-    int line, count;             /* where the row begins; of turns */
+    int line, count;             /* where the row begins; number of turns */
     Turn *turns;
     Encoded tokens;
-    int equal, group, label;     /* first equal row; one that says the same; number of the answer */
-    int dropped, validation;
+    int group, label;            /* see group_of; first row with the same last answer, or 0 */
+    int near, dropped, validation;     /* flags: a near duplicate; not written; held out */
 } Example;
 
+/* Rows with a label; the first of them; how many are to be held out, and are. */
+typedef struct { int rows, first, quota, held; } Label;
+
 typedef struct {
-    Example *row;
-    int count, lines, labels;    /* lines: rows with errors, too; labels: 0 if answers are free */
-    size_t prefix, suffix;       /* bytes with which all prompts begin and end */
+    Example *row;                /* [count], rows with errors left out */
+    Label *label;                /* [count], see find_labels */
+    int count, copies, errors;   /* rows without errors; copies among them; rows with errors */
+    int kept, held, moved;       /* rows that are not dropped; held out of them; split_examples */
+    int labels;                  /* number of different answers, 0 if answers are free text */
+    size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
 
-/* Record something about a row; always 0, with which reading functions say that they failed. */
+/* Record a finding about a row; `column` is a byte of its line, or 0. The row is dropped if the
+ * user wants that. Always returns 0, so that functions can fail with `return finding_add(...)`. */
 __attribute__((format(printf, 4, 5)))
-int finding_add(Example *e, int kind, int column, const char *form, ...)
+int finding_add(Example *e, int finding, int column, const char *form, ...)
 {
     va_list args;
-    int n = findings[kind].count++;
-    e->dropped |= drops[findings[kind].group];
-    if (n >= FIRST) return 0;
-    Text text = {0};
-    char *what;
+    int kind = findings[finding].kind, n = findings[finding].count++;
+    char *message, where[32] = "";
+    e->dropped |= prep.drop[kind];
+    if (n >= SHOWN) return 0;
     va_start(args, form);
-    if (vasprintf(&what, form, args) < 0) die("out of memory");
+    if (vasprintf(&message, form, args) < 0) die("out of memory");
     va_end(args);
-    text_print(&text, "%s, line %d", e->path, e->line);
-    if (column) text_print(&text, ", column %d", column);
-    text_print(&text, ": %s", what);
-    shown(findings[kind].first[n] = text.bytes);
-    free(what);
+    if (column) snprintf(where, sizeof where, ", column %d", column);
+    findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, e->line, where, message);
+    free(message);
     return 0;
 }
 
-/* ---- rows in JSON: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation" ---- */
-
 int is_blank(const char *text, size_t size)
 {
-    while (size && memchr(" \t\r\n", text[size - 1], 4)) size--;
+    trim(&text, &size);
     return size == 0;
 }
 
@@ -1771,103 +1716,16 @@ int is_utf8(Example *e, const char *text, size_t size)
 {
     for (size_t i = 0, length; i < size; i += length)
         if (!(length = utf8_length(text + i, size - i)))
-            return finding_add(e, NOT_UTF8, (int)i + 1, "no character begins so; save the file as UTF-8");
+            return finding_add(e, NOT_UTF8, (int)i + 1, "no character; save the file as UTF-8");
     return 1;
 }
 
-/* Add a turn, which takes over the text. */
-void turn_add(Example *e, int role, int counts, char *text, size_t size)
+/* Append a copy of a text as a turn. */
+void turn_add(Example *e, int role, int is_target, const char *text, size_t size)
 {
-    e->turns = reallocate(e->turns, (size_t)e->count + 1, sizeof *e->turns);
-    e->turns[e->count++] = (Turn){role, counts, text, size};
-}
-
-/* A member that a row must have; NULL if something is wrong with it. */
-Json *need(Example *e, const Json *object, const char *key, char type)
-{
-    Json *m = json_get(object, key);
-    const char *expected = type == '"' ? "a string" : "an array";
-    if (!m) finding_add(e, MISSING_KEY, object->column, "there is no \"%s\"", key);
-    else if (m->type == 'n') finding_add(e, NO_CONTENT, m->column, "\"%s\" is null", key);
-    else if (m->type != type) finding_add(e, WRONG_TYPE, m->column, "\"%s\" is not %s", key, expected);
-    else return m;
-    return NULL;
-}
-
-int read_message(Example *e, const Json *message)
-{
-    static const char *const roles[] = {"system", "user", "assistant"};
-    const Json *name = json_get(message, "name"), *weight = json_get(message, "weight"), *role;
-    Json *text;
-    int r = 0, column = message->column;
-    if (message->type != '{') return finding_add(e, WRONG_TYPE, column, "a message is not an object");
-    if (!(role = need(e, message, "role", '"')) || !(text = need(e, message, "content", '"')))
-        return 0;
-    for (const Json *m = message->child; m; m = m->next)
-        if (m != role && m != text && m != name && m != weight)
-            return finding_add(e, UNKNOWN_KEY, m->column, "\"%s\" in a message", m->key);
-    while (r < 3 && strcmp(role->text, roles[r])) r++;
-    if (r == 3)
-        return finding_add(e, UNKNOWN_ROLE, role->column, "\"%s\" is not system, user or assistant",
-                     role->text);
-    if (is_blank(text->text, text->size))
-        return finding_add(e, NO_CONTENT, text->column, "the content of a message is empty");
-    if (weight && r != ASSISTANT)
-        return finding_add(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
-    if (weight && (weight->type != '0' || weight->number * (weight->number - 1) != 0))
-        return finding_add(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
-    if (memmem(text->text, text->size, "\nUser:", 6))
-        finding_add(e, HEADER_IN, text->column, "\"User:\" at the start of a line ends an answer");
-    Text copy = {0};
-    text_add(&copy, text->text, text->size);
-    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), copy.bytes, copy.size);
-    return 1;
-}
-
-int read_messages(Example *e, const Json *messages)
-{
-    int counts = 0;
-    for (const Json *m = messages->child; m; m = m->next)
-        if (!read_message(e, m)) return 0;
-    while (e->count && !is_answer(e->turns[e->count - 1].role))    /* nobody answers these */
-        free(e->turns[--e->count].text);
-    for (int i = 0; i < e->count; i++) counts |= e->turns[i].is_target;
-    return counts || finding_add(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
-                           e->count ? ": every weight is 0" : "");
-}
-
-/* A prompt and its completion, which the example takes over. */
-int read_pair(Example *e, Text prompt, Text answer)
-{
-    turn_add(e, PROMPT, 0, prompt.bytes, prompt.size);
-    turn_add(e, COMPLETION, 1, answer.bytes, answer.size);
-    if (is_blank(answer.bytes, answer.size)) return finding_add(e, NO_CONTENT, 0, "no completion");
-    if (!isspace((unsigned char)*answer.bytes))
-        finding_add(e, NO_BLANK, 0, "\"%.20s\": GPT-2's tokens begin with the blank before a word",
-              answer.bytes);
-    return 1;
-}
-
-int read_json(Example *e, const Json *row)
-{
-    static const char *const keys[] = {"messages", "prompt", "completion", "label"};
-    Json *member[4];
-    Text text[3] = {{0}};
-    if (row->type != '{') return finding_add(e, WRONG_TYPE, row->column, "the row is not an object");
-    for (int k = 0; k < 4; k++) member[k] = json_get(row, keys[k]);
-    int first = member[0] ? 0 : 1, last = member[0] ? 0 : 2;
-    if (!member[0] && !member[1] && !member[2])
-        return finding_add(e, MISSING_KEY, row->column, "there is no \"messages\" and no \"prompt\"");
-    for (int k = first; k <= last; k++)
-        if (!need(e, row, keys[k], k == 0 ? '[' : '"')) return 0;
-    for (const Json *m = row->child; m; m = m->next) {
-        int known = m == member[3];
-        for (int k = first; k <= last; k++) known |= m == member[k];
-        if (!known) finding_add(e, IGNORED_KEY, m->column, "\"%s\" is not looked at", m->key);
-    }
-    if (member[0]) return read_messages(e, member[0]);
-    for (int k = 1; k < 3; k++) text_add(&text[k], member[k]->text, member[k]->size);
-    return read_pair(e, text[1], text[2]);
+    char *copied = memcpy(allocate(size + 1, 1), text, size);
+    e->turns = grow(e->turns, (size_t)e->count, sizeof *e->turns);
+    e->turns[e->count++] = (Turn){role, is_target, copied, size};
 }
 
 void example_free(Example *e)
@@ -1876,199 +1734,302 @@ void example_free(Example *e)
     free(e->turns), free(e->tokens.ids), free(e->tokens.loss_mask);
 }
 
-/* Keep a row that was read without errors. */
+/* Take over a row, or free it if it could not be read. */
 void examples_add(Examples *x, Example *e, int good)
 {
-    x->lines++;
-    if (!good) { example_free(e); return; }
-    if ((x->count & (x->count - 1)) == 0)
-        x->row = reallocate(x->row, 2 * (size_t)x->count + 1, sizeof *x->row);
+    if (!good) { x->errors++, example_free(e); return; }
+    x->row = grow(x->row, (size_t)x->count, sizeof *x->row);
     e->group = x->count;
     x->row[x->count++] = *e;
 }
 
+void examples_free(Examples *x)
+{
+    for (int i = 0; i < x->count; i++) example_free(&x->row[i]);
+    free(x->row), free(x->label);
+}
+
+/* ---- rows in JSON: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation" ---- */
+
+typedef struct { const char *name; char type; } Key;     /* type 0: optional, of any type */
+enum { KEYS = 4 };
+
+/* Look up the keys of an object; value[k] becomes the value of keys[k], or NULL. Keys that are not
+ * in the list are recorded as `unknown`. Returns 1 if all that is required is there. */
+int read_keys(Example *e, const Json *object, const Key *keys, Json *value[KEYS], int unknown)
+{
+    int column = object->column;
+    if (object->type != '{') return finding_add(e, WRONG_TYPE, column, "this is not an object");
+    for (int k = 0; keys[k].name; k++) {
+        const Json *v = value[k] = json_get(object, keys[k].name);
+        const char *name = keys[k].name, *type = keys[k].type == '"' ? "a string" : "an array";
+        if (!keys[k].type) continue;
+        if (!v) return finding_add(e, MISSING_KEY, column, "there is no \"%s\"", name);
+        if (v->type == 'n') return finding_add(e, NO_CONTENT, v->column, "\"%s\" is null", name);
+        if (v->type != keys[k].type)
+            return finding_add(e, WRONG_TYPE, v->column, "\"%s\" is not %s", name, type);
+    }
+    for (const Json *m = object->child; m; m = m->next) {
+        int k = 0;
+        while (keys[k].name && value[k] != m) k++;
+        if (keys[k].name) continue;
+        finding_add(e, unknown, m->column, "\"%s\" is not a key that is used here", m->key);
+        if (findings[unknown].kind == ERRORS) return 0;
+    }
+    return 1;
+}
+
+/* Append one message of a conversation to the turns. */
+int read_message(Example *e, const Json *message)
+{
+    static const Key keys[] = {{"role", '"'}, {"content", '"'}, {"weight", 0}, {"name", 0}, {0}};
+    static const char *const roles[] = {"system", "user", "assistant"};
+    Json *value[KEYS];
+    int r = SYSTEM;
+    if (!read_keys(e, message, keys, value, UNKNOWN_KEY)) return 0;
+    const Json *role = value[0], *text = value[1], *weight = value[2];
+    while (r <= ASSISTANT && strcmp(role->text, roles[r])) r++;
+    if (r > ASSISTANT)
+        return finding_add(e, UNKNOWN_ROLE, role->column,
+                           "\"%s\" is not system, user or assistant", role->text);
+    if (is_blank(text->text, text->size))
+        return finding_add(e, NO_CONTENT, text->column, "the content of a message is empty");
+    if (weight && r != ASSISTANT)
+        return finding_add(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
+    if (weight && (weight->type != '0' || (weight->number != 0 && weight->number != 1)))
+        return finding_add(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
+    if (memmem(text->text, text->size, "\nUser:", 6))
+        finding_add(e, HEADER_IN, text->column, "a line that begins with \"User:\" ends an answer");
+    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), text->text, text->size);
+    return 1;
+}
+
+/* Read a conversation. Turns after the last answer are left out: nothing replies to them. */
+int read_messages(Example *e, const Json *messages)
+{
+    int targets = 0;
+    for (const Json *m = messages->child; m; m = m->next)
+        if (!read_message(e, m)) return 0;
+    while (e->count && !is_answer(e->turns[e->count - 1].role)) free(e->turns[--e->count].text);
+    for (int i = 0; i < e->count; i++) targets += e->turns[i].is_target;
+    return targets || finding_add(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
+                                  e->count ? ": every weight is 0" : "");
+}
+
+/* Read a prompt and its completion. */
+int read_pair(Example *e, const char *prompt, size_t prompt_size, const char *answer, size_t size)
+{
+    if (is_blank(answer, size)) return finding_add(e, NO_CONTENT, 0, "the answer is empty");
+    if (!isspace((unsigned char)*answer))
+        finding_add(e, NO_SPACE, 0, "most of GPT-2's tokens for words begin with a space");
+    turn_add(e, PROMPT, 0, prompt, prompt_size);
+    turn_add(e, COMPLETION, 1, answer, size);
+    return 1;
+}
+
+int read_json(Example *e, const Json *row)
+{
+    static const Key chat[] = {{"messages", '['}, {"label", 0}, {0}};
+    static const Key pair[] = {{"prompt", '"'}, {"completion", '"'}, {"label", 0}, {0}};
+    Json *value[KEYS];                           /* what is neither is taken for a pair */
+    if (json_get(row, "messages"))
+        return read_keys(e, row, chat, value, IGNORED_KEY) && read_messages(e, value[0]);
+    return read_keys(e, row, pair, value, IGNORED_KEY) &&
+           read_pair(e, value[0]->text, value[0]->size, value[1]->text, value[1]->size);
+}
+
+/* Read a text with one JSON object per line. */
 void read_jsonl(Examples *x, const char *path, const char *text, size_t size)
 {
-    const char *end = text + size, *next;
-    char error[200];
-    for (int line = 1; text < end; line++, text = next + 1) {
-        Example e = {.path = path, .line = line};
-        Json *json = NULL;
-        if (!(next = memchr(text, '\n', (size_t)(end - text)))) next = end;
-        size_t length = (size_t)(next - text);
-        if (is_blank(text, length)) continue;
-        int good = is_utf8(&e, text, length);
-        if (good && !(json = json_parse(text, length, error, sizeof error)))
-            good = finding_add(&e, NOT_JSON, atoi(strstr(error, "column ") + 7), "%s",
-                         strstr(error, ": ") + 2);
-        examples_add(x, &e, good && read_json(&e, json));
+    Lines l = {.at = text, .end = text + size};
+    while (next_line(&l)) {
+        char error[200];
+        int column = 0, at = 0;
+        Example e = {.path = path, .line = l.number};
+        if (is_blank(l.text, l.size)) continue;
+        int good = is_utf8(&e, l.text, l.size);
+        Json *json = good ? json_parse(l.text, l.size, error, sizeof error) : NULL;
+        if (good && !json) {
+            sscanf(error, "line 1, column %d: %n", &column, &at);
+            finding_add(&e, NOT_JSON, column, "%s", error + at);
+        }
+        examples_add(x, &e, json && read_json(&e, json));
         json_free(json);
     }
 }
 
-/* ---- rows of a table [RFC 4180]: a field is plain, or in quotes and may hold anything ---- */
+/* ---- rows of a table ----
+ *
+ * CSV [RFC 4180]: a field is plain text, or it is enclosed in quotes and may then contain
+ * separators, line ends, and quotes, each written twice. TSV [IANA, text/tab-separated-values] has
+ * no such rule: a quote is an ordinary character there.
+ */
 
 enum { COLUMNS = 64 };
-typedef struct { const char *at, *end, *error; char separator; } Csv;
+typedef struct {
+    char separator, quote;       /* quote: what encloses fields, or 0 */
+    const char *row, *at, *end;  /* where the last row begins; what is still to be read */
+    int line;                    /* of the row, from 1 */
+    const char *error;           /* what is wrong with the row, or NULL */
+} Csv;
 
-/* Take a field, up to the separator or the end of the line; its text goes to `to`. */
-void csv_field(Csv *c, Text *to)
+/* Read a field and the separator or line end after it. Returns 1 after a separator. */
+int csv_field(Csv *c, Text *field)
 {
-    const char *begin;
-    int quoted = c->at < c->end && *c->at == '"', more = quoted;
-    to->size = 0;
-    text_add(to, "", 0);
-    while (more) {                                 /* from a quote to the next; "" means one */
-        c->at++;
-        const char *close = memchr(c->at, '"', (size_t)(c->end - c->at));
-        if (!close) {
-            c->error = "a quote is opened and never closed";
-            c->at = c->end;
-            return;
-        }
-        text_add(to, c->at, (size_t)(close - c->at));
-        c->at = close + 1;
-        if ((more = c->at < c->end && *c->at == '"')) text_add(to, "\"", 1);
+    int quoted = c->quote && c->at < c->end && *c->at == c->quote, open = quoted;
+    field->size = 0;
+    text_add(field, "", 0);
+    for (c->at += quoted; c->at < c->end; c->at++) {
+        int quote = c->quote && *c->at == c->quote;
+        int twice = quote && c->at + 1 < c->end && c->at[1] == c->quote;
+        if (open && quote && !twice) open = 0;
+        else if (open) text_add(field, c->at, 1), c->at += twice;
+        else if (*c->at == c->separator || *c->at == '\n') break;
+        else if (!quoted && !quote) text_add(field, c->at, 1);
+        else if (!quoted) c->error = "there is a quote, but not around the whole field";
+        else if (*c->at != '\r') c->error = "there is text after a closing quote";
     }
-    for (begin = c->at; c->at < c->end && *c->at != c->separator && *c->at != '\n'; c->at++)
-        if (quoted && *c->at != '\r') c->error = "there is text after a closing quote";
-        else if (*c->at == '"') c->error = "there is a quote, but not around the whole field";
-    size_t size = (size_t)(c->at - begin);
-    if (!quoted) text_add(to, begin, size - (size && begin[size - 1] == '\r'));
+    if (open) c->error = "a quote is opened and never closed";
+    if (!quoted && field->size && field->bytes[field->size - 1] == '\r')
+        field->bytes[--field->size] = 0;
+    return c->at < c->end && *c->at++ == c->separator;
 }
 
-/* Take a row; returns how many fields it has. After an error it goes on with the next line. */
+/* Read a row; returns how many fields it has. A wrong quote may have joined many rows, so after an
+ * error reading goes on with the second line of this row. */
 int csv_row(Csv *c, Text fields[COLUMNS])
 {
     int count = 0;
-    for (c->error = NULL; count < COLUMNS && !c->error; c->at++) {
-        csv_field(c, &fields[count++]);
-        if (c->at == c->end || *c->at != c->separator) break;
-    }
-    while (c->at < c->end && *c->at != '\n') c->at++;
-    if (c->at < c->end) c->at++;
+    for (; c->row < c->at; c->row++) c->line += *c->row == '\n';
+    c->error = NULL;
+    while (csv_field(c, &fields[count++]) && !c->error)
+        if (count == COLUMNS) c->error = "there are too many fields";
+    if (!c->error) return count;
+    c->at = memchr(c->row, '\n', (size_t)(c->end - c->row));
+    c->at = c->at ? c->at + 1 : c->end;
     return count;
 }
 
-/* Columns prompt and completion, or text and label: then a blank is put before the label. */
+/* Read a table with columns prompt and completion, or text and label. A label is an answer in one
+ * word, and gets the space that GPT-2's tokens of words begin with. */
 void read_csv(Examples *x, const char *path, const char *text, size_t size, char separator)
 {
     static const char *const names[] = {"prompt", "completion", "text", "label"};
-    Csv c = {text, text + size, NULL, separator};
-    Text fields[COLUMNS] = {{0}};
-    int at[4] = {-1, -1, -1, -1}, columns = csv_row(&c, fields), line = 1;
-    for (int i = 0; i < columns; i++)
-        for (int k = 0; k < 4; k++) if (!strcasecmp(fields[i].bytes, names[k])) at[k] = i;
-    int first = at[0] >= 0 && at[1] >= 0 ? 0 : 2;
+    Csv c = {separator, separator == ',' ? '"' : 0, text, text, text + size, 1, NULL};
+    Text fields[COLUMNS] = {{0}}, answer = {0};
+    int column[4], columns = csv_row(&c, fields);
+    for (int k = 0; k < 4; k++)
+        for (column[k] = columns; column[k]-- > 0;)
+            if (!strcasecmp(fields[column[k]].bytes, names[k])) break;
+    int labels = column[0] < 0 || column[1] < 0;
     if (c.error) die("%s, line 1: %s", path, c.error);
-    if (at[first] < 0 || at[first + 1] < 0)
+    if (labels && (column[2] < 0 || column[3] < 0))
         die("%s, line 1: expected columns named prompt and completion, or text and label", path);
-    for (const char *row = text; c.at < c.end;) {
-        for (; row < c.at; row++) line += *row == '\n';
-        Example e = {.path = path, .line = line};
-        int count = csv_row(&c, fields), good = 1;
-        Text pair[2] = {{0}};
-        if (is_blank(row, (size_t)(c.at - row))) continue;
-        if (c.error) good = finding_add(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
+    const Text *prompt = &fields[column[2 * labels]], *last = &fields[column[2 * labels + 1]];
+    while (c.at < c.end) {
+        int count = csv_row(&c, fields), good = 0;
+        Example e = {.path = path, .line = c.line};
+        size_t length = (size_t)(c.at - c.row);
+        if (is_blank(c.row, length)) continue;
+        if (c.error) finding_add(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
         else if (count != columns)
-            good = finding_add(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
-        good = good && is_utf8(&e, row, (size_t)(c.at - row));
-        for (int k = 0; k < 2 && good; k++) {
-            const Text *f = &fields[at[first + k]];
-            text_add(&pair[k], " ", first == 2 && k == 1 && f->size);
-            text_add(&pair[k], f->bytes, f->size);
+            finding_add(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
+        else if (is_utf8(&e, c.row, length)) {
+            answer.size = 0;
+            text_add(&answer, " ", labels && last->size);
+            text_add(&answer, last->bytes, last->size);
+            good = read_pair(&e, prompt->bytes, prompt->size, answer.bytes, answer.size);
         }
-        examples_add(x, &e, good && read_pair(&e, pair[0], pair[1]));
+        examples_add(x, &e, good);
     }
     for (int i = 0; i < COLUMNS; i++) free(fields[i].bytes);
+    free(answer.bytes);
 }
 
 void read_examples(Examples *x, const char *path)
 {
-    size_t size, mark;
+    size_t size;
     char *text = read_file(path, &size);
-    const char *kind = strrchr(path, '.') ? strrchr(path, '.') : "";
-    mark = size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0;       /* a byte order mark */
-    if (!strcmp(kind, ".jsonl")) read_jsonl(x, path, text + mark, size - mark);
-    else if (!strcmp(kind, ".csv")) read_csv(x, path, text + mark, size - mark, ',');
-    else if (!strcmp(kind, ".tsv")) read_csv(x, path, text + mark, size - mark, '\t');
+    size_t mark = size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0;    /* a byte order mark */
+    if (ends_with(path, ".jsonl")) read_jsonl(x, path, text + mark, size - mark);
+    else if (ends_with(path, ".csv")) read_csv(x, path, text + mark, size - mark, ',');
+    else if (ends_with(path, ".tsv")) read_csv(x, path, text + mark, size - mark, '\t');
     else die("%s: expected a file named .jsonl, .csv or .tsv", path);
     free(text);
 }
 
-/* ---- copies and contradictions ----
+/* ---- groups of rows that say the same, and contradictions ----
  *
- * Rows that say the same are one group: each points to an earlier row, the first to itself. If one
- * were trained on and another validated, validation would ask for what training has told. Equal
- * prompts with other answers tell nothing, but contradict each other: they are only pointed out.
+ * If one of two equal rows were trained on and the other validated, the validation loss would
+ * measure memory, not what the model makes of new rows. Therefore duplicates and near duplicates
+ * form groups, which the split keeps together. A group is a tree [union-find, Galler & Fischer
+ * 1964]: each row points to an earlier row of its group, and the first row to itself.
  */
 
+/* The first row of the group of row i. Shortens the path to it on the way. */
 int group_of(Examples *x, int i)
 {
     while (x->row[i].group != i) i = x->row[i].group = x->row[x->row[i].group].group;
     return i;
 }
 
+/* Make one group of those of rows i and j. */
 void group_join(Examples *x, int i, int j)
 {
     int a = group_of(x, i), b = group_of(x, j);
     x->row[a > b ? a : b].group = a < b ? a : b;
 }
 
-/* Enter row i under its first tokens; returns the first row entered under the same. */
-int first_with(Map *map, Examples *x, int i, size_t tokens)
+/* Enter row i in a map under its tokens from `begin` to `end`; returns the first row there. */
+int first_with(Map *map, const Examples *x, int i, size_t begin, size_t end)
 {
-    MapEntry *entry = map_enter(map, (const char *)x->row[i].tokens.ids, tokens * sizeof(int32_t));
+    const int32_t *ids = x->row[i].tokens.ids + begin;
+    MapEntry *entry = map_enter(map, (const char *)ids, (end - begin) * sizeof *ids);
     if (!entry->value) entry->value = i + 1;
     return (int)entry->value - 1;
 }
 
-/* "line 7", with the file if it is another. */
-const char *line_of(const Example *e, const Example *seen_from)
-{
-    static char text[300];
-    const char *path = e->path != seen_from->path ? e->path : "";
-    snprintf(text, sizeof text, "%.250s%sline %d", path, *path ? ", " : "", e->line);
-    return text;
-}
-
-/* Equal rows; and rows equal but for the last answer. */
+/* Find equal rows, which become groups, and conflicts: rows that differ only in the last answer. */
 void find_repeated(Examples *x)
 {
-    Map all = {0}, prompts = {0};
-    int *asks = allocate((size_t)x->count, sizeof *asks);      /* first row with that prompt */
-    char *differ = allocate((size_t)x->count, 1);              /* do the answers to it differ? */
+    Map rows = {0}, prompts = {0};
+    int *asker = allocate((size_t)x->count, sizeof *asker);    /* first row with the same prompt */
+    char *differ = allocate((size_t)x->count, 1);              /* [asker]: do answers differ? */
     for (int i = 0; i < x->count; i++) {
-        Example *e = &x->row[i];
-        e->equal = first_with(&all, x, i, e->tokens.size);
-        asks[i] = e->tokens.answer ? first_with(&prompts, x, i, e->tokens.answer) : e->equal;
-        differ[asks[i]] |= e->equal != asks[i];
-        group_join(x, i, e->equal);
-        if (e->equal != i) finding_add(e, REPEATED, 0, "as %s", line_of(&x->row[e->equal], e));
+        const Encoded *t = &x->row[i].tokens;
+        int equal = first_with(&rows, x, i, 0, t->size);
+        asker[i] = t->answer ? first_with(&prompts, x, i, 0, t->answer) : equal;
+        differ[asker[i]] |= equal != asker[i];
+        if (equal == i) continue;
+        group_join(x, i, equal);
+        finding_add(&x->row[i], REPEATED, 0, "of %s, line %d", x->row[equal].path,
+                    x->row[equal].line);
     }
     for (int i = 0; i < x->count; i++) {
-        Example *e = &x->row[i];
-        if (differ[asks[i]] && asks[i] == i) finding_add(e, CONFLICT, 0, "other rows ask the same");
-        else if (differ[asks[i]])
-            finding_add(e, CONFLICT, 0, "asks the same as %s", line_of(&x->row[asks[i]], e));
+        const Example *first = &x->row[asker[i]];
+        if (!differ[asker[i]]) continue;
+        if (asker[i] == i) finding_add(&x->row[i], CONFLICT, 0, "the prompt of a later row");
+        else finding_add(&x->row[i], CONFLICT, 0, "the prompt of %s, line %d", first->path,
+                         first->line);
     }
-    free(all.entry), free(prompts.entry), free(asks), free(differ);
+    free(rows.entry), free(prompts.entry), free(asker), free(differ);
 }
 
-/* All prompts may begin and end alike ("Review: ", "\nSentiment:"). This frame says nothing about
- * one of them, and augmentation leaves it alone. It ends, and begins again, at white space. */
+/* Find the frame: the text with which all prompts begin ("Review: ") and end ("\nSentiment:"). It
+ * says nothing about a single row, so near duplicates and augmentation do not look at it. The
+ * prefix ends in white space, the suffix begins with it, so that no word is divided. */
 void find_frame(Examples *x)
 {
     const Turn *first = x->row[0].turns;
     size_t prefix = x->count > 1 ? first->size : 0, suffix = prefix, shortest = first->size;
     for (int i = 0; i < x->count; i++) {
         const Turn *t = x->row[i].turns;
+        const char *end = t->text + t->size, *first_end = first->text + first->size;
         size_t p = 0, s = 0;
         if (t->role != PROMPT) return;
         if (t->size < shortest) shortest = t->size;
         while (p < prefix && p < t->size && t->text[p] == first->text[p]) p++;
-        const char *a = t->text + t->size, *b = first->text + first->size;
-        while (s < suffix && s < t->size && a[-1] == b[-1]) a--, b--, s++;
+        while (s < suffix && s < t->size && end[-1 - (long)s] == first_end[-1 - (long)s]) s++;
         prefix = p, suffix = s;
     }
     while (prefix && !isspace((unsigned char)first->text[prefix - 1])) prefix--;
@@ -2077,7 +2038,7 @@ void find_frame(Examples *x)
     x->suffix = prefix + suffix <= shortest ? suffix : 0;
 }
 
-/* What is a turn's own, without the frame: from *begin to *end. */
+/* The bytes *begin to *end of a turn are its own, without the frame. */
 void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
 {
     *begin = t->role == PROMPT ? x->prefix : 0;
@@ -2086,30 +2047,39 @@ void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
 
 /* ---- near duplicates ----
  *
- * Of each row, take the set of its shingles, three words in a row. Two rows are near duplicates if
- * Jaccard's |A and B| / |A or B| is at least 0.8. To compare all pairs would take hours. So sort
- * each set, rare shingles first: sets that overlap so far share one of their first n - ceil(0.8 n)
- * + 1, for else too few are left to share [Bayardo et al. 2007]. Only these are entered in lists,
- * and only rows that meet in a list are compared. The order need not be exact, only the same for
- * all: shingles are counted in a table that takes a few of them for one.
+ * The shingles of a row are its runs of three words: "a b c d" has "a b c" and "b c d". Two rows
+ * with sets A and B of shingles are near duplicates if |A and B| / |A or B|, Jaccard's similarity,
+ * is at least 0.8. To compare all pairs would take hours for a hundred thousand rows.
  *
- * Of a long list, LATEST entries are tried: a shingle that is among the rarest of so many rows
- * comes from a form letter. But for this, nothing is missed. Rejected: MinHash, as long as this,
- * which misses by chance.
+ * Prefix filtering [Bayardo et al. 2007] finds the few pairs that need to be compared. Sort every
+ * set in one order that is the same for all rows. Say A has 10 shingles. A near duplicate B shares
+ * at least 8 of them, for |A and B| >= 0.8 |A or B| >= 0.8 * 10. Take the first shingle that is
+ * shared: it and at least 7 others of A, which come later, are shared, so it is one of the first 3
+ * of A. In general it is one of the first n - ceil(0.8 n) + 1 of n, this is the prefix of a set;
+ * and so it is in B's prefix, too. Hence near duplicates have a shingle in common in their
+ * prefixes. An index lists for each shingle the rows that have it in their prefix, and each row is
+ * compared only with those it meets there.
+ *
+ * The order is rare shingles first, so that lists are short. Counts and lists are kept by the
+ * shingle's hash modulo BUCKETS: two shingles that fall together cost a comparison, never a result.
+ * Only in lists longer than LATEST, as form letters make them, the older rows are not tried.
+ * Rejected: MinHash, which is not shorter and misses pairs at random.
  */
 enum { BUCKETS = 1 << 20, LATEST = 1000 };
 
-typedef struct { uint64_t *hash; size_t size, *start; } Shingles;   /* row i: from start[i] on */
+/* The shingles of row i: hash[start[i]] ... hash[start[i + 1] - 1]; 48 bits, above them a count. */
+typedef struct { uint64_t *hash; size_t size, *start; } Shingles;
 
+/* Append the shingle of three words, given by their hashes. */
 void shingle_add(Shingles *s, const uint64_t word[3])
 {
     uint64_t odd = 0x9E3779B97F4A7C15, h = ((word[0] * odd ^ word[1]) * odd ^ word[2]) * odd;
-    if ((s->size & (s->size - 1)) == 0)
-        s->hash = reallocate(s->hash, 2 * s->size + 1, sizeof *s->hash);
-    s->hash[s->size++] = (h ^ h >> 32) & 0xFFFFFFFFFFFF;       /* 48 bits; above them, the count */
+    s->hash = grow(s->hash, s->size, sizeof *s->hash);
+    s->hash[s->size++] = (h ^ h >> 32) & 0xFFFFFFFFFFFF;
 }
 
-/* Words are letters and digits, in any case. What the system says is left out, like the frame. */
+/* Append the shingles of a row. A word is a run of letters and digits, in upper or lower case; one
+ * or two words are one shingle. What the system says, and the frame, is left out. */
 void shingles_of(Shingles *s, const Examples *x, const Example *e)
 {
     uint64_t word[3] = {0}, hash = 0;
@@ -2133,7 +2103,7 @@ int shingle_order(const void *a, const void *b)
     return (p > q) - (p < q);
 }
 
-/* The sets of all rows, sorted. */
+/* The sets of all rows, each sorted, rare shingles first. */
 Shingles shingles_new(const Examples *x)
 {
     Shingles s = {NULL, 0, allocate((size_t)x->count + 1, sizeof(size_t))};
@@ -2148,11 +2118,11 @@ Shingles shingles_new(const Examples *x)
         uint64_t n = occurs[s.hash[k] % BUCKETS];
         s.hash[k] |= (n < 0xFFFF ? n : 0xFFFF) << 48;
     }
-    for (int i = 0; i < x->count; i++) {
-        size_t from = s.start[i], size = s.start[i + 1] - from;
+    for (int i = 0; i < x->count; i++) {                       /* sort; keep one of equal ones */
+        size_t from = s.start[i], end = s.start[i + 1];
         s.start[i] = kept;
-        if (size) qsort(s.hash + from, size, sizeof *s.hash, shingle_order);
-        for (size_t k = from; k < from + size; k++)
+        if (end > from) qsort(s.hash + from, end - from, sizeof *s.hash, shingle_order);
+        for (size_t k = from; k < end; k++)
             if (k == from || s.hash[k] != s.hash[k - 1]) s.hash[kept++] = s.hash[k];
     }
     s.start[x->count] = kept;
@@ -2160,143 +2130,142 @@ Shingles shingles_new(const Examples *x)
     return s;
 }
 
-double jaccard(const Shingles *s, int i, int j)
+/* Compare row i with an earlier row. If they are near duplicates, join their groups and, the first
+ * time for i, record it. Sets whose sizes differ too much need no comparison. */
+void compare_rows(Examples *x, const Shingles *s, int i, int earlier)
 {
-    size_t a = s->start[i], b = s->start[j], n = s->start[i + 1], m = s->start[j + 1], common = 0;
-    size_t sizes = n - a + m - b;
-    while (a < n && b < m) {
-        uint64_t p = s->hash[a], q = s->hash[b];
+    Example *e = &x->row[i], *other = &x->row[earlier];
+    const uint64_t *a = s->hash + s->start[i], *a_end = s->hash + s->start[i + 1];
+    const uint64_t *b = s->hash + s->start[earlier], *b_end = s->hash + s->start[earlier + 1];
+    long n = a_end - a, m = b_end - b, common = 0;
+    if (5 * m < 4 * n || 5 * n < 4 * m) return;
+    if (e->near && group_of(x, i) == group_of(x, earlier)) return;
+    while (a < a_end && b < b_end) {
+        uint64_t p = *a, q = *b;
         common += p == q, a += p <= q, b += q <= p;
     }
-    return (double)common / (double)(sizes - common);
+    double similarity = (double)common / (double)(n + m - common);
+    if (similarity < 0.8) return;
+    if (!e->near) finding_add(e, SIMILAR, 0, "%.0f%% the same as %s, line %d", 100 * similarity,
+                              other->path, other->line);
+    e->near = 1;
+    group_join(x, i, earlier);
 }
 
-/* Compare row i with row j, which it met; `near`: is i known to be like another? Returns the same
- * for the next. */
-int compare_shingles(Examples *x, const Shingles *s, int i, int j, int near)
-{
-    size_t n = s->start[i + 1] - s->start[i], m = s->start[j + 1] - s->start[j];
-    if (5 * m < 4 * n || 5 * n < 4 * m) return near;
-    if (near && group_of(x, i) == group_of(x, j)) return near;
-    double alike = jaccard(s, i, j);
-    if (i == j || alike < 0.8) return near;
-    if (!near) finding_add(&x->row[i], SIMILAR, 0, "%.0f%% as %s", 100 * alike,
-                     line_of(&x->row[j], &x->row[i]));
-    group_join(x, i, j);
-    return 1;
-}
-
+/* Find near duplicates among rows that are not equal, and join them into groups. */
 void find_similar(Examples *x)
 {
     Shingles s = shingles_new(x);
     struct { int row, next; } *entry = allocate(s.start[x->count] + 1, sizeof *entry);
-    int *list = allocate(BUCKETS, sizeof *list), *met = allocate((size_t)x->count, sizeof *met);
-    int entries = 0, near;                                     /* entries from 1: 0 ends a list */
-    for (int i = near = 0; i < x->count; i++, near = 0) {
-        size_t from = s.start[i], n = s.start[i + 1] - from, few = n ? n - (4 * n + 4) / 5 + 1 : 0;
-        if (x->row[i].equal != i) continue;
-        for (size_t k = from; k < from + few; k++) {
-            int *first = &list[s.hash[k] % BUCKETS], steps = 0;
-            for (int e = *first; e && steps < LATEST; e = entry[e].next, steps++) {
-                if (met[entry[e].row] == i) continue;
-                met[entry[e].row] = i;
-                near = compare_shingles(x, &s, i, entry[e].row, near);
+    int *newest = allocate(BUCKETS, sizeof *newest);           /* entry of each list; 0: none */
+    int *met = allocate((size_t)x->count, sizeof *met), entries = 0;   /* last row that met it */
+    for (int i = 0; i < x->count; i++) {
+        size_t from = s.start[i], n = s.start[i + 1] - from;
+        size_t prefix = n ? n - (4 * n + 4) / 5 + 1 : 0;       /* ceil(0.8 n) = (4n + 4) / 5 */
+        if (x->row[i].group != i) continue;                    /* it is equal to an earlier one */
+        met[i] = i;
+        for (size_t k = from; k < from + prefix; k++) {
+            int *list = &newest[s.hash[k] % BUCKETS], steps = 0;
+            for (int at = *list; at && steps < LATEST; at = entry[at].next, steps++) {
+                if (met[entry[at].row] == i) continue;
+                met[entry[at].row] = i;
+                compare_rows(x, &s, i, entry[at].row);
             }
             entry[++entries].row = i;
-            entry[entries].next = *first;
-            *first = entries;
+            entry[entries].next = *list;
+            *list = entries;
         }
     }
-    free(s.hash), free(s.start), free(entry), free(list), free(met);
+    free(s.hash), free(s.start), free(entry), free(newest), free(met);
 }
 
 /* ---- the split ---- */
 
-/* Answers are labels if there are few of them, each four times or more in the mean. */
+/* Answers are labels if each of them occurs four times or more on average. The label of a row is the
+ * index of the first row with its answer; x->label there counts the rows that are kept. If answers
+ * are free text, all rows have label 0. */
 void find_labels(Examples *x)
 {
     Map answers = {0};
+    x->label = allocate((size_t)x->count, sizeof *x->label);
     for (int i = 0; i < x->count; i++) {
-        const Encoded *e = &x->row[i].tokens;
-        MapEntry *entry = map_enter(&answers, (const char *)(e->ids + e->answer),
-                                    (e->size - e->answer) * sizeof *e->ids);
-        if (!entry->value) entry->value = (int64_t)answers.count;
-        x->row[i].label = (int)entry->value - 1;
+        const Encoded *t = &x->row[i].tokens;
+        x->row[i].label = first_with(&answers, x, i, t->answer, t->size);
     }
     x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
-    for (int i = 0; !x->labels && i < x->count; i++) x->row[i].label = 0;
+    for (int i = 0; i < x->count; i++) {
+        Label *l = &x->label[x->labels ? x->row[i].label : (x->row[i].label = 0)];
+        if (x->row[i].dropped) continue;
+        if (l->rows++ == 0) l->first = i;
+        x->kept++;
+    }
     free(answers.entry);
 }
 
-/* Draw a share of each label's rows for validation, at random; shares are rounded so that their sum
- * is right. A row with a copy stays in training, and another is drawn. Returns how many did. */
-int split_examples(Examples *x, double share, uint64_t key)
+/* Hold out `share` of each label's rows for validation, at random. A row that has a duplicate or
+ * near duplicate stays in training, x->moved counts these, and another row is drawn for it. */
+void split_examples(Examples *x, double share, uint64_t key)
 {
-    int *order = allocate((size_t)x->count, sizeof *order), n = 0, moved = 0;
-    int *size = allocate((size_t)x->count, sizeof *size);      /* of groups */
-    double *want = allocate((size_t)x->labels + 1, sizeof *want), rows = 0;
-    for (int i = 0; i < x->count; i++) {
-        if (x->row[i].dropped) continue;
-        order[n++] = i;
-        want[x->row[i].label]++;
-        size[group_of(x, i)]++;
-    }
-    double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0;
-    for (int k = 0; k <= x->labels; k++) {                     /* round the sums, not each */
+    int *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
+    int *size = allocate((size_t)x->count, sizeof *size);      /* [group_of] */
+    for (int i = 0; i < x->count; i++)
+        if (!x->row[i].dropped) kept[n++] = i, size[group_of(x, i)]++;
+    double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0, rows = 0;
+    for (Label *l = x->label; l < x->label + x->count; l++) {  /* the quotas' sum is rounded, too */
         double before = round(rows * ratio);
-        rows += want[k];
-        want[k] = round(rows * ratio) - before;
+        l->quota = (int)(round((rows += l->rows) * ratio) - before);
     }
-    for (int i = n - 1; i >= 0; i--) {                         /* [Fisher & Yates 1938] */
-        int j = (int)(random_bits(key, (uint32_t)i) % (uint32_t)(i + 1));
-        Example *e = &x->row[order[j]];
-        int copies = size[group_of(x, order[j])] > 1;
-        order[j] = order[i];
-        if (want[e->label] < 1) continue;
-        if (copies) { moved++; continue; }
-        want[e->label]--;
-        e->validation = 1;
+    int *order = shuffled(n, key);
+    for (int k = n - 1; k >= 0; k--) {
+        Example *e = &x->row[kept[order[k]]];
+        Label *l = &x->label[e->label];
+        if (l->held == l->quota) continue;
+        if (size[group_of(x, kept[order[k]])] > 1) { x->moved++; continue; }
+        e->validation = 1, l->held++, x->held++;
     }
-    free(order), free(size), free(want);
-    return moved;
+    free(kept), free(size), free(order);
 }
 
-/* ---- augmentation: a copy with the same answers, and what the user says changed ---- */
+/* ---- augmentation: copies of training rows with what the user says changed ---- */
 
 enum { CASE, TYPOS, DROP };
 
-/* All letters small, or all capitals; or one in twenty lost, doubled or exchanged with the next; or
- * one word in eight lost. */
+/* Append a changed copy of s. CASE: all letters small, or all capitals. TYPOS: of letters that a
+ * letter follows, one in twenty is lost, doubled or exchanged with the next. DROP: one word in
+ * eight is lost, with the space before it. */
 void augment_text(Text *to, int how, const char *s, size_t size, uint64_t key)
 {
+    enum { LOSE, REPEAT, EXCHANGE, NONE };
     int upper = random_bits(key, 0) % 2, lost = 0;
     for (size_t i = 0; i < size; i++) {
-        int c = (unsigned char)s[i], next = i + 1 < size ? (unsigned char)s[i + 1] : 0, typo = 3;
+        int c = (unsigned char)s[i], next = i + 1 < size ? (unsigned char)s[i + 1] : 0, typo = NONE;
         double u = random_uniform(key, (uint32_t)i + 1);
         if (how == CASE) c = upper ? toupper(c) : tolower(c);
-        if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(u * 60);
+        if (how == TYPOS && isalpha(c) && isalpha(next)) typo = (int)(60 * u);
         if (how == DROP && (i == 0 || isspace(c))) lost = u < 1. / 8;
-        if (typo == 0 || lost) continue;
-        if (typo == 1) text_add(to, &s[i], 1);
-        if (typo == 2) text_add(to, &s[++i], 1);
+        if (lost || typo == LOSE) continue;
+        if (typo == REPEAT) text_add(to, &s[i], 1);
+        if (typo == EXCHANGE) text_add(to, &s[++i], 1);
         text_add(to, &(char){(char)c}, 1);
     }
 }
 
-/* Make such a copy of e; 0 if nothing changes. */
+/* Make a changed copy of e; returns 0, and makes none, if nothing would change. A text of which
+ * nothing would be left stays as it is. */
 int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_t key)
 {
     int changed = 0;
-    size_t begin, end;
+    Text to = {0};
     *copy = (Example){.path = e->path, .line = e->line, .label = e->label};
     for (int i = 0; i < e->count; i++) {
         const Turn *t = &e->turns[i];
-        Text to = {0};
+        size_t begin, end;
         turn_own(x, t, &begin, &end);
         if (t->role != USER && t->role != PROMPT) begin = end;
+        to.size = 0;
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
-        if (is_blank(to.bytes + begin, to.size - begin)) {     /* nothing is left: as it was */
+        if (is_blank(to.bytes + begin, to.size - begin)) {
             to.size = begin;
             text_add(&to, t->text + begin, end - begin);
         }
@@ -2304,26 +2273,38 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
         turn_add(copy, t->role, t->is_target, to.bytes, to.size);
     }
+    free(to.bytes);
     if (!changed) example_free(copy);
     return changed;
 }
 
+/* Append changed copies of training rows, a share prep.augment[how] of them. */
+void augment_examples(Examples *x, Tokenizer *t)
+{
+    int originals = x->count;
+    for (int how = CASE; how <= DROP; how++)
+        for (int i = 0; i < originals; i++) {
+            Example copy, e = x->row[i];
+            uint64_t key = random_key(random_key((uint64_t)prep.seed, how + 1u), (uint64_t)i);
+            if (e.dropped || e.validation || random_uniform(key, 0) >= prep.augment[how]) continue;
+            if (!augment(&copy, &e, x, how, key)) continue;
+            copy.tokens = turns_encode(t, copy.turns, copy.count);
+            examples_add(x, &copy, 1);
+            x->copies++, x->kept++, x->label[e.label].rows++;
+        }
+}
+
 /* ---- the report ---- */
 
-struct {
-    const char *out, *tokenizer, *model;
-    double val, augment[3];
-    int seed, context, shots;
-} wish;
-
-/* The token file of one side: <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
+/* The tokens of the training (0) or validation (1) set as its file holds them:
+ * <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
 Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 {
-    Tokens t = {.path = format("%s_%s.bin", wish.out, validation ? "val" : "train"), .examples = 1};
-    size_t room = 1;
-    for (const Example *e = x->row; e < x->row + x->count; e++) room += e->tokens.size + 1;
-    t.ids = allocate(room, sizeof *t.ids);
-    t.loss_mask = allocate(room, 1);
+    Tokens t = {.path = format("%s_%s.bin", prep.out, validation ? "val" : "train"), .examples = 1};
+    size_t capacity = 1;
+    for (int i = 0; i < x->count; i++) capacity += x->row[i].tokens.size + 1;
+    t.ids = allocate(capacity, sizeof *t.ids);
+    t.loss_mask = allocate(capacity, 1);
     t.ids[t.count++] = (uint16_t)end_of_text;
     for (const Example *e = x->row; e < x->row + x->count; e++) {
         if (e->dropped || e->validation != validation) continue;
@@ -2339,309 +2320,248 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 
 void report_findings(Writer *records)
 {
-    Table all = {.title = "Findings"}, places = {.title = "Where"};
-    for (int k = 0; k < KINDS; k++) {
-        int group = findings[k].group, drop = drops[group];
-        if (!findings[k].count) continue;
-        if (!all.rows) table_row(&all, "finding\trows\twhat was done");
-        if (!places.rows) table_row(&places, "the first of each");
-        table_row(&all, "%s\t%d\t%s%s", findings[k].what, findings[k].count,
-                  group == NOTES ? "noted" : drop ? "left out"
-                  : group == ERRORS ? "nothing is written without " : "kept; left out by ",
-                  group == NOTES || drop ? "" : drop_names[group]);
-        for (int n = 0; n < FIRST && findings[k].first[n]; n++)
-            table_row(&places, "%s: %s", findings[k].what, findings[k].first[n]);
+    Table all = {.title = "Findings"}, rows = {.title = "Where"};
+    table_row(&all, "finding\trows\twhat was done");
+    table_row(&rows, "the first of each");
+    for (int f = 0; f < FINDING_COUNT; f++) {
+        int kind = findings[f].kind, drop = prep.drop[kind];
+        if (!findings[f].count) continue;
+        table_row(&all, "%s\t%d\t%s%s", findings[f].what, findings[f].count,
+                  kind == NOTES ? "noted" : drop ? "left out"
+                  : kind == ERRORS ? "nothing is written without --drop-"
+                  : "kept; left out by --drop-", drop ? "" : kind_names[kind]);
+        for (int n = 0; n < SHOWN && findings[f].shown[n]; n++)
+            table_row(&rows, "%s: %s", findings[f].what, findings[f].shown[n]);
     }
-    if (all.rows) table_done(&all, records), table_done(&places, records);
+    if (all.rows > 1) table_done(&all, records), table_done(&rows, records);
 }
 
-void report_examples(const Examples *x, const Tokens *side, int copies, int moved, Writer *records)
+void report_examples(const Examples *x, const Tokens set[2], Writer *records)
 {
     Table t = {.title = "Examples"};
-    int errors = x->lines - (x->count - copies), count[3] = {0};
     Text note = {0};
-    for (int i = 0; i < x->count; i++) count[x->row[i].dropped ? 2 : x->row[i].validation]++;
     table_row(&t, "\texamples\ttokens\ttargets that count");
     for (int s = 0; s < 2; s++) {
         size_t targets = 0;
-        for (size_t i = 0; i < side[s].count; i++) targets += side[s].loss_mask[i];
-        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training", count[s], side[s].count,
-                  targets);
+        for (size_t i = 0; i < set[s].count; i++) targets += set[s].loss_mask[i];
+        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training",
+                  s ? x->held : x->kept - x->held, set[s].count, targets);
     }
-    text_print(&note, "%d rows read, %d with errors, %d left out.", x->lines, errors, count[2]);
-    if (copies) text_print(&note, " %d changed copies were added to training.", copies);
-    if (moved) text_print(&note, " %d rows drawn for validation went to training, where copies of "
-                          "them are.", moved);
-    if (count[0] + count[1] < 10) text_print(&note, " Fewer than 10 examples teach little.");
+    text_print(&note, "%d rows read, %d with errors, %d left out.",
+               x->count - x->copies + x->errors, x->errors, x->count - x->kept);
+    if (x->copies) text_print(&note, " %d changed copies were added to training.", x->copies);
+    if (x->moved) text_print(&note, " %d rows drawn for validation stayed in training, because "
+                             "duplicates of them are there.", x->moved);
+    if (x->kept < 10) text_print(&note, " Fewer than 10 examples are very few.");
     t.note = note.bytes;
     table_done(&t, records);
     free(note.bytes);
 }
 
-typedef struct { int first, rows, side[2]; } Balance;          /* of a label */
-
-int balance_order(const void *a, const void *b)
+/* The beginning of a text, without white space around it: at most `most` bytes, whole characters.
+ * In new memory. */
+char *excerpt(const char *text, size_t size, size_t most)
 {
-    const Balance *p = a, *q = b;
+    trim(&text, &size);
+    if (size > most)
+        for (size = most; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
+    return format("%.*s", (int)size, text);
+}
+
+int label_order(const void *a, const void *b)             /* most frequent first */
+{
+    const Label *p = a, *q = b;
     return p->rows != q->rows ? (p->rows < q->rows) - (p->rows > q->rows) : p->first - q->first;
 }
 
-void report_answers(const Examples *x, Writer *records)
+/* The balance of the labels. Sorts x->label by frequency. */
+void report_answers(Examples *x, Writer *records)
 {
-    Balance *b = allocate((size_t)x->labels, sizeof *b);
-    int kept = 0, labels = 0;
-    for (int i = x->count - 1; i >= 0; i--) {
-        const Example *e = &x->row[i];
-        if (e->dropped) continue;
-        b[e->label].first = i;
-        b[e->label].side[e->validation]++;
-        labels += b[e->label].rows++ == 0;
-        kept++;
-    }
-    qsort(b, (size_t)x->labels, sizeof *b, balance_order);
+    enum { MOST = 20 };                                   /* rows of the table */
     Table t = {.title = "Answers", .kind = "bars"};
-    Text text = {0};
+    Text note = {0};
+    Label *label = x->label;
+    int labels = 0;
+    qsort(label, (size_t)x->count - x->copies, sizeof *label, label_order);
     table_row(&t, "answer\texamples\tshare\ttraining\tvalidation");
-    for (int k = 0; k < labels && k < 20; k++) {
-        const Example *e = &x->row[b[k].first];
-        const char *answer = e->turns[e->count - 1].text;
-        char *name = format("%.40s", answer + strspn(answer, " \t\r\n"));
-        table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", shown(name), b[k].rows, 100. * b[k].rows / kept,
-                  b[k].side[0], b[k].side[1]);
+    for (Label *l = label; labels < x->labels && l->rows; l++, labels++) {
+        const Example *e = &x->row[l->first];
+        char *name = excerpt(e->turns[e->count - 1].text, e->turns[e->count - 1].size, 40);
+        if (labels < MOST)
+            table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, l->rows, 100. * l->rows / x->kept,
+                      l->rows - l->held, l->held);
         free(name);
     }
-    text_print(&text, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
-               labels > 20 ? ", here the most frequent" : "", 100. * b[0].rows / kept);
-    if (b[0].rows > 3 * b[labels - 1].rows)
-        text_print(&text, " They are out of balance: look at macro-F1, not at accuracy.");
-    t.note = text.bytes;
+    text_print(&note, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
+               labels > MOST ? ", here the most frequent" : "", 100. * label[0].rows / x->kept);
+    if (label[0].rows > 3 * label[labels - 1].rows)
+        text_print(&note, " They are out of balance: look at macro-F1, not at accuracy.");
+    t.note = note.bytes;
     table_done(&t, records);
-    free(b), free(text.bytes);
+    free(note.bytes);
 }
 
-int int_order(const void *a, const void *b)
-{
-    return (*(const int *)a > *(const int *)b) - (*(const int *)a < *(const int *)b);
-}
-
+/* Quantiles of the lengths in tokens, and a histogram of the lengths of whole examples. */
 void report_lengths(const Examples *x, Writer *records)
 {
     static const char *const names[] = {"before the last answer", "last answer", "example"};
-    int *length = allocate((size_t)x->count, sizeof *length), bins[12] = {0}, width = 1, n = 0;
+    double *length = allocate((size_t)x->count, sizeof *length);
+    int bins[12] = {0}, width = 1, last = 0;
     Table t = {.title = "Tokens"}, bars = {.title = "Lengths", .kind = "bars"};
     table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
     for (int k = 0; k < 3; k++) {
-        double sum = n = 0;
+        double sum = 0;
+        int n = 0;
         for (const Example *e = x->row; e < x->row + x->count; e++) {
-            int before = (int)e->tokens.answer, all = (int)e->tokens.size;
+            size_t before = e->tokens.answer, all = e->tokens.size;
             if (!e->dropped) sum += length[n++] = k == 0 ? before : k == 1 ? all - before : all;
         }
-        qsort(length, (size_t)n, sizeof *length, int_order);
-        int last = n - 1;
-        table_row(&t, "%s\t%.1f\t%d\t%d\t%d\t%d\t%d\t%d\t%d", names[k], sum / n, length[0],
-                  length[last / 20], length[last / 4], length[last / 2], length[last - last / 4],
-                  length[last - last / 20], length[last]);
+        qsort(length, (size_t)n, sizeof *length, by_value);
+        last = n - 1;
+        table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k], sum / n,
+                  length[0], length[last / 20], length[last / 4], length[last / 2],
+                  length[last - last / 4], length[last - last / 20], length[last]);
     }
     table_done(&t, records);
-    for (int k = 0; length[n - 1] / width >= 12; k++)          /* 1, 2, 5, 10, 20, 50, ... */
+    for (int k = 0; length[last] >= 12 * width; k++)      /* 1, 2, 5, 10, 20, 50, ... */
         width = k % 3 == 1 ? width / 2 * 5 : width * 2;
-    for (int i = 0; i < n; i++) bins[length[i] / width]++;
+    for (int i = 0; i <= last; i++) bins[(int)length[i] / width]++;
     table_row(&bars, "tokens\texamples");
-    for (int k = length[0] / width; k <= length[n - 1] / width; k++)
+    for (int k = (int)length[0] / width; k <= (int)length[last] / width; k++)
         table_row(&bars, "%d to %d\t%d", k * width, (k + 1) * width - 1, bins[k]);
     table_done(&bars, records);
     free(length);
 }
 
-/* The places in rows of a batch that an epoch takes, if every example is padded, and packed. */
-void report_packing(const Tokens *train, int end_of_text, Writer *records)
+/* Add to the table of costs how many positions, rows times their length, an epoch takes if every
+ * example is padded to the context or to the longest, and if they are packed. */
+void report_packing(Table *t, const Tokens *train, int end_of_text)
 {
-    DataLoader feed = loader_new(train, wish.context, end_of_text, 0, 0, 0);
-    double tokens = 0, longest = 0, n = feed.count, T = wish.context;
-    for (int i = 0; i < feed.count; i++) {
-        tokens += feed.file_order[i].length;
-        longest = fmax(longest, feed.file_order[i].length);
-    }
+    DataLoader loader = loader_new(train, prep.context, end_of_text, 0, 0, 0);
+    double tokens = 0, longest = 0, n = loader.count, T = prep.context;
+    for (const Segment *d = loader.file_order; d < loader.file_order + loader.count; d++)
+        tokens += d->length, longest = fmax(longest, d->length);
     const char *names[] = {"padded to the context", "padded to the longest", "packed"};
-    double places[] = {n * T, n * longest, feed.rows * T};
-    Table t = {.title = "Places in an epoch"};
-    table_row(&t, "examples are\tplaces\tused");
+    double positions[] = {n * T, n * longest, loader.rows * T};
     for (int k = 0; k < 3; k++)
-        table_row(&t, "%s\t%.0f\t%.1f%%", names[k], places[k], 100 * tokens / places[k]);
-    table_done(&t, records);
-    loader_free(&feed);
+        table_row(t, "positions, if examples are %s\t%.0f, %.1f%% used", names[k], positions[k],
+                  100 * tokens / positions[k]);
+    loader_free(&loader);
 }
 
-/* Seconds of a training step of `batch` rows of T on this machine: the second of two. */
-double measured_step(Model *m, const Tokens *train, int end_of_text, int batch, int T)
+/* Add rows to the table of costs: what training prep.model takes on this machine. Two steps are
+ * made and the second is measured: the first one also gets its memory from the system. */
+void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
-    DataLoader feed = loader_new(train, T, end_of_text, 1, 0, 0);
-    Batch b = batch_new(batch, T);
-    double start = 0;
-    model_prepare(m, TRAINING, batch, T, 0);
+    enum { B = 4 };
+    Model *m = model_read(prep.model);
+    int T = min_int(prep.context, m->c.T);
+    if (m->c.V != tokenizer->count)
+        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", prep.model,
+            m->c.V, prep.tokenizer, tokenizer->count);
+    DataLoader loader = loader_new(train, T, tokenizer->end_of_text, 1, 0, 0);
+    Batch b = batch_new(B, T);
+    double steps = ceil((double)loader.rows / B), start = 0;
+    model_prepare(m, TRAINING, B, T, 0);
     for (int step = 1; step <= 2; step++) {
         start = seconds();
-        int counted = loader_batch(&feed, &b);
-        for (int n = 0; n < batch * T; n++) b.loss_weight[n] /= max_int(1, counted);
+        int targets = loader_batch(&loader, &b);
+        for (int n = 0; n < B * T; n++) b.loss_weight[n] /= max_int(1, targets);
         model_loss(m, &b, (Dropout){0}, 0, 1);
         model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
     }
-    start = seconds() - start;
-    batch_free(&b), loader_free(&feed);
-    return start;
-}
-
-/* What a model's training would take, by its size and by two steps of it. */
-void report_model_cost(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
-{
-    enum { BATCH = 4 };
-    Model *m = model_read(wish.model);
-    int T = min_int(wish.context, m->c.T);
-    if (m->c.V != tokenizer->count)
-        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", wish.model,
-            m->c.V, wish.tokenizer, tokenizer->count);
-    DataLoader feed = loader_new(train, T, tokenizer->end_of_text, 0, 0, 0);
-    double step = measured_step(m, train, tokenizer->end_of_text, BATCH, T);
-    double steps = ceil((double)feed.rows / BATCH);
+    double each = seconds() - start;
     table_row(t, "parameters of the model\t%zu", m->count);
     table_row(t, "flops in an epoch\t%.3g", 6.0 * m->count * train->count);
-    table_row(t, "memory, batches of %d x %d\t%.2f GB", BATCH, T,
-              training_memory(m, BATCH, T).all / 1e9);
-    table_row(t, "a step, measured here\t%.3g s", step);
-    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * step / 60);
-    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * step / 60);
-    loader_free(&feed), model_free(m);
+    table_row(t, "memory, batches of %d x %d\t%.2f GB", B, T, training_memory(m, B, T).all / 1e9);
+    table_row(t, "a step, measured here\t%.3g s", each);
+    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * each / 60);
+    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * each / 60);
+    batch_free(&b), loader_free(&loader), model_free(m);
 }
 
-/* An epoch takes 6 flops for each parameter and token [Kaplan et al. 2020]: 2 forward, 4 backward.
- * The other way to show a model examples is to put some before each question: 2 flops for each
- * parameter and token of theirs at every question, so parameters cancel in the comparison.
- * Epochs to begin with are OpenAI's: 3, but 100 to 25,000 examples in all, at most 25 times. */
+/* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
+ * The alternative is to put examples into every prompt, which takes 2 flops per parameter and token
+ * of these. Hence the number of prompts at which both cost the same depends on no model:
+ * 6 tokens epochs / (2 added), where `added` tokens enter each prompt. Epochs to begin with are
+ * OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. */
 void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokenizer,
                  Writer *records)
 {
-    int n = 0;
-    for (int i = 0; i < x->count; i++) n += !x->row[i].dropped && !x->row[i].validation;
+    int n = x->kept - x->held;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
-    double tokens = (double)train->count, shots = wish.shots * tokens / n;
-    Table t = {.title = "Cost", .note = wish.model ? NULL : "--model FILE adds memory and minutes"};
+    double tokens = (double)train->count, added = prep.shots * tokens / n;
+    Table t = {.title = "Cost", .note = prep.model ? NULL : "--model FILE adds memory and minutes"};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
+    report_packing(&t, train, tokenizer->end_of_text);
     table_row(&t, "epochs to begin with\t%d", epochs);
-    if (wish.model) report_model_cost(&t, train, tokenizer, epochs);
-    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", wish.shots, shots);
+    if (prep.model) report_model(&t, train, tokenizer, epochs);
+    table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, added);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
-              ceil(3 * tokens * epochs / shots));
+              ceil(3 * tokens * epochs / added));
     table_done(&t, records);
 }
 
 /* ---- the command ---- */
 
-const char examples_usage[] =
-    "usage: ./prepare examples FILE... --out data/NAME\n"
-    "FILE is .jsonl, each line {\"messages\": [{\"role\", \"content\"}, ...]} or {\"prompt\",\n"
-    "\"completion\"}; or .csv or .tsv with columns prompt and completion, or text and label.";
-
-const Option examples_options[] = {
-    /* name             kind value               initial, min, max, command, help */
-    {"out",             's', &wish.out,          NULL, 0, 0, "e", "beginning of the files' names"},
-    {"tokenizer",       's', &wish.tokenizer,    "data/gpt2_tokenizer.bin", 0, 0, "e", "its file"},
-    {"val",             'f', &wish.val,          "0.1", 0, 0.9, "e", "share for validation"},
-    {"seed",            'i', &wish.seed,         "1", 0, 1e9, "e", "of all that is random"},
-    {"context",         'i', &wish.context,      "1024", 2, 1e6, "e", "tokens a model can see"},
-    {"model",           's', &wish.model,        NULL, 0, 0, "e", "whose cost is measured"},
-    {"shots",           'i', &wish.shots,        "4", 1, 1e3, "e", "examples in a prompt instead"},
-    {"drop-errors",     '!', &drops[ERRORS],     NULL, 0, 0, "e", "leave rows with errors out"},
-    {"drop-duplicates", '!', &drops[DUPLICATES], NULL, 0, 0, "e", "keep the first of equal rows"},
-    {"drop-near",       '!', &drops[NEAR],       NULL, 0, 0, "e", "keep the first of similar rows"},
-    {"drop-conflicts",  '!', &drops[CONFLICTS],  NULL, 0, 0, "e", "no prompt with two answers"},
-    {"drop-long",       '!', &drops[LONG],       NULL, 0, 0, "e", "no row beyond the context"},
-    {"augment-case",    'f', &wish.augment[CASE], "0", 0, 1, "e",
-     "share of training rows to repeat, what the user says in small letters or capitals"},
-    {"augment-typos",   'f', &wish.augment[TYPOS], "0", 0, 1, "e", "... with typing errors"},
-    {"augment-drop",    'f', &wish.augment[DROP], "0", 0, 1, "e", "... with words left out"},
-    {0}
-};
-
-/* Encode the rows and find what can be found before the split; returns how many are kept. */
-int examine(Examples *x, Tokenizer *t)
+/* Encode the rows, and find all that can be found before the split. */
+void examine(Examples *x, Tokenizer *t)
 {
-    int kept = 0;
     for (Example *e = x->row; e < x->row + x->count; e++) {
         e->tokens = turns_encode(t, e->turns, e->count);
-        int inputs = (int)e->tokens.size + 1;                  /* with the end of text before it */
-        if (inputs > wish.context)
-            finding_add(e, TOO_LONG, 0, "%d tokens, the first %d of which are never seen", inputs,
-                  inputs - wish.context);
+        int inputs = (int)e->tokens.size + 1;             /* with <|endoftext|> before it */
+        if (inputs > prep.context)
+            finding_add(e, TOO_LONG, 0, "%d tokens, of which training never sees the first %d",
+                        inputs, inputs - prep.context);
     }
     if (x->count) find_frame(x);
     find_repeated(x);
     find_similar(x);
     find_labels(x);
-    for (int i = 0; i < x->count; i++) kept += !x->row[i].dropped;
-    return kept;
 }
 
-/* Add changed copies of rows in training; returns how many. */
-int augment_examples(Examples *x, Tokenizer *t)
+/* Split, add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
+void make_sets(Examples *x, Tokens set[2], Tokenizer *t, Writer *records)
 {
-    int originals = x->count, lines = x->lines;
-    for (int how = CASE; how <= DROP; how++)
-        for (int i = 0; i < originals; i++) {
-            Example copy, e = x->row[i];
-            uint64_t key = random_key(random_key((uint64_t)wish.seed, how + 1u), (uint64_t)i);
-            if (e.dropped || e.validation || random_uniform(key, 0) >= wish.augment[how]) continue;
-            if (!augment(&copy, &e, x, how, key)) continue;
-            copy.tokens = turns_encode(t, copy.turns, copy.count);
-            examples_add(x, &copy, 1);
-        }
-    x->lines = lines;
-    return x->count - originals;
-}
-
-/* Split, add changed copies, and say what there is. */
-void report_all(Examples *x, Tokens side[2], Tokenizer *t, Writer *records)
-{
-    int moved = split_examples(x, wish.val, random_key((uint64_t)wish.seed, 0));
-    int copies = augment_examples(x, t);
-    for (int s = 0; s < 2; s++) side[s] = tokens_of(x, s, t->end_of_text);
-    report_examples(x, side, copies, moved, records);
+    split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
+    augment_examples(x, t);
+    for (int s = 0; s < 2; s++) set[s] = tokens_of(x, s, t->end_of_text);
+    report_examples(x, set, records);
     if (x->labels) report_answers(x, records);
     report_lengths(x, records);
-    report_packing(&side[0], t->end_of_text, records);
-    report_cost(&side[0], x, t, records);
+    report_cost(&set[0], x, t, records);
 }
 
-int command_examples(int argc, char **argv)
+int command_examples(int words, char **word)
 {
-    int files = options_parse(examples_options, 'e', examples_usage, argc, argv);
     Examples x = {0};
-    Tokens side[2] = {{0}};
-    if (files == 0) die_usage("examples: expected the files to read");
-    if (!wish.out) die_usage("examples: expected --out data/NAME");
-    Tokenizer *t = tokenizer_for_tokens(wish.tokenizer);
-    char *path = format("%s_report.jsonl", wish.out);
-    Writer *records = writer_open(path);           /* until it is closed, nothing is written */
-    for (int i = 0; i < files; i++) read_examples(&x, argv[i]);
-    int errors = x.lines - x.count, kept = examine(&x, t);
-    if (kept) report_all(&x, side, t, records);
+    Tokens set[2] = {{0}};
+    if (words == 0) die_usage("examples: expected the files to read");
+    if (!prep.out) die_usage("examples: expected --out data/NAME");
+    Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
+    char *path = format("%s_report.jsonl", prep.out);
+    Writer *records = writer_open(path);
+    for (int i = 0; i < words; i++) read_examples(&x, word[i]);
+    examine(&x, t);
+    if (x.kept) make_sets(&x, set, t, records);
     report_findings(records);
-    if (errors && !drops[ERRORS])
-        die("%d of %d rows have errors, and nothing is written; mend them, or leave them out with "
-            "--drop-errors", errors, x.lines);
-    if (!kept) die("%s: no examples are left, and nothing is written", argv[0]);
-    if (wish.val > 0 && side[1].count == 1)
-        die("no row can be validated: there are too few, or all have copies (--drop-duplicates, "
-            "--drop-near); to do without, --val 0");
-    if (wish.val > 0) tokens_write(&side[1]);
-    else unlink(side[1].path);                     /* of other data, it would mislead */
-    tokens_write(&side[0]);
+    if (x.errors && !prep.drop[ERRORS])
+        die("%d of %d rows have errors, and nothing is written; correct them, or leave them out "
+            "with --drop-errors", x.errors, x.errors + x.count - x.copies);
+    if (!x.kept) die("%s: no examples are left, and nothing is written", word[0]);
+    if (prep.val > 0 && !x.held)
+        die("no row is left for validation: there are too few, or all have duplicates "
+            "(--drop-duplicates, --drop-near); --val 0 does without");
+    writers_begin();
     writer_close(records);
-    printf("\n%s, %s_val.bin and %s are written\n", side[0].path, wish.out, path);
-    for (int s = 0; s < 2; s++) tokens_free(&side[s]), free((char *)side[s].path);
-    for (int i = 0; i < x.count; i++) example_free(&x.row[i]);
-    free(x.row), free(path);
-    tokenizer_free(t);
+    if (prep.val > 0) tokens_write(&set[1]);
+    tokens_write(&set[0]);
+    if (prep.val == 0) unlink(set[1].path);               /* an old one would be of other data */
+    writers_commit();
+    printf("\n%s, %s_val.bin and %s are written\n", set[0].path, prep.out, path);
+    for (int s = 0; s < 2; s++) tokens_free(&set[s]), free((char *)set[s].path);
+    examples_free(&x), free(path), tokenizer_free(t);
     return 0;
 }
 
@@ -2766,7 +2686,7 @@ Log log_read(const char *folder)
     int at[COLUMNS];
     char *text = record_read(folder, "log.csv", &size), *end;
     if (!text) return log;
-    Csv csv = {text, text + size, NULL, ','};
+    Csv csv = {',', 0, text, text, text + size, 1, NULL};
     int columns = csv_row(&csv, fields);
     for (int c = 0; c < columns; c++) {
         at[c] = LOG_COLUMNS - 1;
@@ -3367,23 +3287,35 @@ int command_search(int count, char **words)
  * 11. Command line
  */
 
+/* Commands by letter: t text, i import, e export, g gpt2, x examples, r report. */
 const Option prepare_options[] = {
-    /* name      kind value              initial  min  max        commands  help */
-    {"out",       's', &given.out,       NULL,    0,   0,         "tieg", "what to write"},
-    {"tokenizer", 's', &given.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "te", "vocabulary"},
-    {"val",       'f', &given.val,       "0.1",   0,   1,         "t", "share for validation"},
-    {"seed",      'i', &given.seed,      "1",     0,   INT32_MAX, "t", "what chooses that share"},
-    {"bf16",      '!', &given.bf16,      NULL,    0,   0,         "ieg", "2 bytes a number, not 4"},
-    {"url",       's', &given.url, "https://huggingface.co/openai-community", 0, 0, "g",
+    {"out", 's', &prep.out, NULL, 0, 0, "tiegx", "what to write: data/NAME, a file or a folder"},
+    {"tokenizer", 's', &prep.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tex", "vocabulary"},
+    {"val", 'f', &prep.val, "0.1", 0, 1, "tx", "share for validation"},
+    {"seed", 'i', &prep.seed, "1", 0, INT32_MAX, "tx", "of everything random"},
+    {"bf16", '!', &prep.bf16, NULL, 0, 0, "ieg", "2 bytes a number, not 4"},
+    {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
+    {"context", 'i', &prep.context, "1024", 2, 1e6, "x", "tokens a model can see"},
+    {"model", 's', &prep.model, NULL, 0, 0, "x", "model file whose cost is measured"},
+    {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
+    {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
+    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x", "keep the first of equal rows"},
+    {"drop-near", '!', &prep.drop[NEAR], NULL, 0, 0, "x", "keep the first of similar rows"},
+    {"drop-conflicts", '!', &prep.drop[CONFLICTS], NULL, 0, 0, "x", "no prompt with two answers"},
+    {"drop-long", '!', &prep.drop[LONG], NULL, 0, 0, "x", "no row beyond the context"},
+    {"augment-case", 'f', &prep.augment[CASE], "0", 0, 1, "x",
+     "share of training rows to repeat, what the user says in small letters or capitals"},
+    {"augment-typos", 'f', &prep.augment[TYPOS], "0", 0, 1, "x", "... with typing errors"},
+    {"augment-drop", 'f', &prep.augment[DROP], "0", 0, 1, "x", "... with words left out"},
     {0}
 };
 
 /* One row, one command: called with the words that are not options. */
 typedef struct {
     const char *name;
-    char letter;                 /* in the table of options; 0: it parses its words itself */
-    const Option *options;
+    char letter;                 /* in the table of options */
+    const Option *options;       /* NULL: it parses its words itself */
     int (*run)(int words, char **word);
     const char *usage;
 } Command;
@@ -3398,9 +3330,10 @@ const Command prepare_commands[] = {
      "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained"},
     {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
-    {"examples", 0, NULL, command_examples,
-     "./prepare examples FILE... --out data/NAME    rows to learn from, JSONL or CSV"},
-    {"report", 0, NULL, command_report,
+    {"examples", 'x', prepare_options, command_examples,
+     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\" or\n"
+     "    \"prompt\" and \"completion\"; .csv or .tsv with columns of these names or text and label"},
+    {"report", 'r', prepare_options, command_report,
      "./prepare report FOLDER                       a page of what a run has recorded"},
     {"eval", 'e', options, command_eval,
      "./prepare eval --model M --data D             loss and labels of held-out data, with intervals"},
@@ -3428,8 +3361,8 @@ int main(int argc, char **argv)
         return finish_output(help ? 0 : 2);
     }
     opt.program = argv[0];
-    if (!c->letter) return finish_output(c->run(argc - 2, argv + 2));
-    int words = options_parse(c->options, c->letter, c->usage, argc - 2, argv + 2);
+    int words = argc - 2;
+    if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     if (opt.threads) use_threads(opt.threads);
     return finish_output(c->run(words, argv + 2));
 }

@@ -229,37 +229,38 @@ void test_dropout(void)
     free_reals(x), free_reals(again);
 }
 
-/* One product of the given sizes against a triple loop in double. `kind` chooses transposes, the
- * start, the distance of rows and who multiplies; numbers beyond c's columns must not change. */
+/* The error of one product of the given sizes, against matmul_plain. `kind` chooses transposes, what
+ * it is added to, the distance of rows and who multiplies; what lies between c's rows must not change. */
 double matmul_error(int M, int N, int K, int kind)
 {
-    void (*multiply)(real *, size_t, const real *, size_t, View, View, int, int, int) =
-        kind / 48 ? matmul_serial : matmul;
     int ta = kind & 1, tb = kind >> 1 & 1, start = kind / 4 % 3, gap = kind / 12 % 4;
     size_t lda = (ta ? M : K) + gap, ldb = (tb ? K : N) + gap, ldc = N + gap;
     size_t na = lda * (ta ? K : M), nb = ldb * (tb ? N : K), nc = ldc * M;
-    real *a = allocate_reals(na), *b = allocate_reals(nb), *c = allocate_reals(nc);
-    real *bias = allocate_reals(N);
+    real *a = allocate_reals(na), *b = allocate_reals(nb), *c[2], *bias = allocate_reals(N);
     View va = ta ? transposed(a, lda) : view(a, lda), vb = tb ? transposed(b, ldb) : view(b, ldb);
-    double most = 0;
-    fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(c, nc, 1, 3), fill(bias, N, 1, 4);
-    real *before = copy(c, nc);
-    const real *from = start == 0 ? NULL : start == 1 ? bias : c;
-    multiply(c, ldc, from, start == 2 ? ldc : 0, va, vb, M, N, K);
-    for (int i = 0; i < M; i++)
-        for (int j = 0; j < (int)ldc; j++) {
-            double s = start == 0 ? 0 : start == 1 ? bias[j < N ? j : 0] : before[i * ldc + j];
-            double size = fabs(s), error;
-            for (int k = 0; j < N && k < K; k++) {
-                double product = (double)va.p[i * va.rs + k * va.cs] * vb.p[k * vb.rs + j * vb.cs];
-                s += product, size += fabs(product);
-            }
-            error = fabs(c[i * ldc + j] - s) / size;
-            if (j >= N) error = c[i * ldc + j] == before[i * ldc + j] ? 0 : 1;
-            most = worse(most, error);
-        }
-    free_reals(a), free_reals(b), free_reals(c), free_reals(bias), free(before);
-    return most;
+    fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(bias, N, 1, 4);
+    for (int fast = 0; fast < 2; fast++) {
+        fill(c[fast] = allocate_reals(nc), nc, 1, 3);
+        Output out = start == 0 ? assign(c[fast], ldc) : start == 1 ? with_bias(c[fast], ldc, bias)
+                     : accumulate(c[fast], ldc);
+        (fast ? kind / 48 ? matmul_serial : matmul : matmul_plain)(out, va, vb, M, N, K);
+    }
+    double error = difference(c[1], c[0], nc);
+    free_reals(a), free_reals(b), free_reals(c[0]), free_reals(c[1]), free_reals(bias);
+    return error;
+}
+
+/* The definition itself: a = (i + j), b = (i - j), c = start + a b in whole numbers. */
+void test_matmul_plain(void)
+{
+    real a[6], b[8], c[3 * 5], start[3 * 4];
+    for (int i = 0; i < 6; i++) a[i] = i / 2 + i % 2;
+    for (int i = 0; i < 8; i++) b[i] = i / 4 - i % 4;
+    for (int i = 0; i < 12; i++) start[i] = i;
+    matmul_plain((Output){c, 5, start, 4}, view(a, 2), view(b, 4), 3, 4, 2);
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 4; j++)
+            expect(c[i * 5 + j] == 4 * i + j + i * (0 - j) + (i + 1) * (1 - j), "c(%d, %d)", i, j);
 }
 
 void test_matmul(void)
@@ -269,8 +270,8 @@ void test_matmul(void)
         int M = i % 5 ? 1 + below(70, 1, i) : 1 + i / 5 % 4, N = 1 + below(70, 2, i);
         char what[80];
         int K = 1 + below(70, 3, i);
-        snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, i % 48);
-        bound(what, matmul_error(M, N, K, i % 48), limit);
+        snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, i % 96);
+        bound(what, matmul_error(M, N, K, i % 96), limit);
     }
     for (int kind = 0; kind < 12; kind++) {                   /* beyond one block, each way */
         bound("K > KC", matmul_error(19, 50, 2 * KC + 37, kind), limit);
@@ -297,8 +298,8 @@ typedef struct {
 } Layer;
 
 enum { MOST = 1 << 16 };
-static real x[3][MOST], dx[3][MOST], y[MOST], dy[MOST], kept[2][MOST];
-static int token[MOST], first[MOST];
+static real x[3][MOST], dx[3][MOST], y[MOST], dy[MOST], kept[MOST];
+static int token[MOST], position[MOST], doc_start[MOST];
 static const Layer *layer;
 
 double layer_loss(void)
@@ -338,23 +339,28 @@ void test_layer(const void *row)
     }
 }
 
-/* ---- embedding, B 3, T 7, C 70: x[0] wte (11 rows), x[1] wpe ---- */
+/* ---- embedding, N 21, C 70: x[0] wte (11 rows), x[1] wpe (7 rows) ---- */
 void embedding_y(void)
 {
-    documents(first, 3, 7, 1);
-    embedding_forward(y, token, first, x[0], x[1], 3, 0, 7, 70);
+    for (int n = 0; n < 21; n++) position[n] = below(7, 1, n);
+    embedding_forward(y, token, position, x[0], x[1], 21, 70);
 }
-void embedding_dx(void) { embedding_backward(dx[0], dx[1], dy, token, first, 3, 7, 70); }
+void embedding_dx(void) { embedding_backward(dx[0], dx[1], dy, token, position, 21, 70); }
 
 /* ---- linear, N 13, C 20, OC 70: x[0] x, x[1] w, x[2] b ---- */
 void linear_y(void) { linear_forward(y, 70, x[0], x[1], x[2], 13, 20, 70); }
-void linear_dx(void) { linear_backward(dx[0], dx[1], dx[2], dy, x[0], x[1], 13, 20, 70); }
+void linear_dx(void)
+{
+    linear_backward(dx[0], dx[1], dy, x[0], x[1], 13, 20, 70);
+    bias_backward(dx[2], dy, 13, 70);
+}
 
 /* ---- layernorm, N 9, C 70: x[0] x, x[1] w, x[2] b ---- */
-void layernorm_y(void) { layernorm_forward(y, kept[0], kept[1], x[0], x[1], x[2], 9, 70); }
+void layernorm_y(void) { layernorm_forward(y, kept, x[0], x[1], x[2], 9, 70); }
 void layernorm_dx(void)
 {
-    layernorm_backward(dx[0], dx[1], dx[2], dy, x[0], kept[0], kept[1], x[1], 9, 70);
+    layernorm_backward(dx[0], dx[1], dy, x[0], kept, x[1], 9, 70);
+    bias_backward(dx[2], dy, 9, 70);
 }
 
 /* ---- GELU, 500 numbers ---- */
@@ -374,54 +380,54 @@ void dropout_dx(void)
 }
 
 /* ---- attention, B 2, C 12, NH 3: T 11, whole rows; T 150 > 2 QB, packed, with dropout ---- */
+static Attention whole = {x[0], doc_start, 2, 0, 11, 11, 12, 3, 0, 1};
+static Attention packed = {x[0], doc_start, 2, 0, 150, 150, 12, 3, (real)0.2, 1};
 void attention_y(void)
 {
-    memset(first, 0, sizeof first);
-    attention_forward(y, kept[0], x[0], first, 2, 0, 11, 11, 12, 3, 0, 1);
+    memset(doc_start, 0, sizeof doc_start);
+    attention_forward(y, kept, &whole);
 }
-void attention_dx(void)
-{
-    attention_backward(dx[0], dy, x[0], y, kept[0], first, 2, 11, 12, 3, 0, 1);
-}
+void attention_dx(void) { attention_backward(dx[0], dy, y, kept, &whole); }
 void packed_attention_y(void)
 {
     for (int n = 0, t; n < 300; n++) {
         t = n % 150;
-        first[n] = t < 20 ? t / 7 * 7 : t < 80 ? 20 : 80;     /* the last two across blocks */
+        doc_start[n] = t < 20 ? t / 7 * 7 : t < 80 ? 20 : 80; /* the last two across blocks */
     }
-    attention_forward(y, kept[0], x[0], first, 2, 0, 150, 150, 12, 3, (real)0.2, 1);
+    attention_forward(y, kept, &packed);
 }
-void packed_attention_dx(void)
-{
-    attention_backward(dx[0], dy, x[0], y, kept[0], first, 2, 150, 12, 3, (real)0.2, 1);
-}
+void packed_attention_dx(void) { attention_backward(dx[0], dy, y, kept, &packed); }
 
 /* ---- softmax and loss, 8 rows, V 11, smoothing 0.1: x[0] logits 13 apart, dy the weights ---- */
 static double loss[MOST];
+void softmax(real *logits, int backward)
+{
+    Chunk k = {.rows = 8};
+    for (int r = 0; r < 8; r++) k.target[r] = token[r], k.weight[r] = dy[r];
+    softmax_loss(logits, 13, &k, 0.1, backward, 11);
+    for (int r = 0; r < 8; r++) y[r] = (real)k.loss[r];
+}
 void softmax_y(void)
 {
     static real logits[8 * 13];
-    int best[8];
     memcpy(logits, x[0], sizeof logits);
-    softmax_loss(logits, 13, loss, best, token, NULL, 0.1, 8, 11);
-    for (int n = 0; n < 8; n++) y[n] = (real)loss[n];
+    softmax(logits, 0);
 }
 void softmax_dx(void)
 {
-    int best[8];
     memcpy(dx[0], x[0], 8 * 13 * sizeof(real));
-    softmax_loss(dx[0], 13, loss, best, token, dy, 0.1, 8, 11);
+    softmax(dx[0], 1);
     for (int n = 0; n < 8; n++) dx[0][n * 13 + 11] = dx[0][n * 13 + 12] = 0;
 }
 
 /* ---- head and loss, N 1200, a third of weight 0, C 6, V 11 of 16: x[0] x, x[1] wte ---- */
 void head(int backward)
 {
-    static real room[CHUNK * (16 + 2 * 6)];
-    int best[1200];
+    static real memory[CHUNK * (16 + 2 * 6)];
+    static int argmax[1200];
     for (int n = 0; n < 1200; n += 3) dy[n] = 0;
-    head_loss(dx[0], backward ? dx[1] : NULL, loss, best, x[0], x[1], token, dy, 0.1, backward,
-              1200, 6, 11, 16, room);
+    head_loss(&(Head){x[0], x[1], dy, token, loss, argmax, backward ? dx[0] : NULL,
+                      backward ? dx[1] : NULL, memory, 0.1, 1200, 6, 11, 16});
     for (int n = 0; n < 1200; n++) y[n] = (real)loss[n];
 }
 void head_y(void) { head(0); }
@@ -683,7 +689,7 @@ uint64_t products_sum(void)
     for (int i = 0; i < 60; i++) {
         int M = i % 3 ? 1 + below(600, 3, i) : 1 + i % 8;
         int N = 1 + below(700, 4, i), K = 1 + below(200, 5, i);
-        matmul(c, N, NULL, 0, i & 1 ? view(a, K) : transposed(a, M),
+        matmul(assign(c, N), i & 1 ? view(a, K) : transposed(a, M),
                i & 2 ? view(b, N) : transposed(b, K), M, N, K);
         sum = checksum(sum, c, (size_t)M * N * sizeof *c);
     }
@@ -824,7 +830,7 @@ void test_parity(void)
         if (f.batch[1].loss_weight[n] != 0) bound("loss", fabs(m->loss[n] - losses[n]), limit);
     bound_tensors(m, m->g.wte, gradient, limit);
     model_forward(m, f.batch[1].tokens, f.batch[1].doc_start, f.B, 0, f.c.T, no_dropout);
-    matmul(ours, V, NULL, 0, view(m->a.ln, C), transposed(m->w.wte, C), N, V, C);
+    matmul(assign(ours, V), view(m->a.ln, C), transposed(m->w.wte, C), N, V, C);
     bound("logits", difference(ours, logits, N * V), limit);
     free(logits), free(losses), free(gradient), free_reals(ours);
     model_free(m), reference_close(&f);
@@ -912,7 +918,8 @@ void test_adamw(void)
 /* The norm against its definition; clipping; decay and L1 penalty of matrices only. */
 void test_update(void)
 {
-    AdamW o = {.lr = 0.5, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .decay = 0.5, .l1 = 0.02, .clip = 0.25};
+    AdamW o = {.lr = 0.5, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .decay = 0.5, .l1 = 0.02,
+               .clip = 0.25};
     Model *m = random_model(small, TRAINING, 1, 0);
     double square = 0, sum = 0;
     fill(m->g.wte, m->count, 1, 3);
@@ -1588,6 +1595,7 @@ static const struct { const char *name, *from; long at; int32_t value; long long
     {"count_train.bin", "d_train.bin", 8, INT32_MAX, 0},
     {"hf/short", "hf/model.safetensors", -1, 0, -1}, {"hf/long", "hf/model.safetensors", -1, 0, 1},
     {"hf/4GB", "hf/model.safetensors", 4, 1, 0},     {"hf/json", "hf/model.safetensors", 8, 0, 0},
+    {"hf/unknown", "hf/model.safetensors", 222, 0x395f6e6c, 0},   /* ln_1 becomes ln_9 */
     {"hf/2^63", "hf/model.safetensors", 4, INT32_MIN, 0}};
 
 #define F32(name, shape, at) \
@@ -1606,7 +1614,7 @@ static const struct { const char *name, *header; int bytes; } hostile[] = {
     {"overlap", "{" F32("wte.weight", "[1]", "[0,4]") ","
                 F32("wpe.weight", "[1]", "[0,4]") "}", 4},
     {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
-    {"unknown", "{" F32("name", "[1]", "[0,4]") "}", 4}};
+    {"other", "{" F32("name", "[1]", "[0,4]") "}", 4}};
 
 /* Write two parts into a scratch file. */
 void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
@@ -1670,9 +1678,11 @@ void good_files(void)
     for (int i = 0; i < 6000; i++) text[i] = "aeinorst ,"[below(10, 1, i)];
     memcpy(text + 3000, "\n<|endoftext|>\n", 15);
     write_file("text.txt", text, sizeof text, "", 0);
-    for (int count = 300; count < 302; count++) {
+    for (int count = 301; count > 299; count--) {
         Tokenizer *t = tokenizer_train(text, sizeof text, count);
         tokenizer_write(t, scratch(count == 300 ? "t" : "t301"));
+        memcpy(t->bytes + t->start[257], t->bytes + t->start[256], 2);
+        tokenizer_write(t, scratch("t_same"));
         tokenizer_free(t);
     }
     Model *m = random_model(tiny, INFERENCE, 1, 0);
@@ -1686,7 +1696,31 @@ void good_files(void)
     mkdir(scratch("o"), 0777);
     for (int i = 0; i < 4; i++) write_file(results[i], "kept", 4, "", 0);
     run_files();
-    free(shell("\"$here\"/prepare export m --tokenizer t --out hf"));
+    free(shell("\"$here\"/prepare export m --tokenizer t --out hf; cp -r hf old; "
+               "rm old/vocab.json; mkdir old/vocab.json p_val.bin q_train.bin r_tokenizer.bin; "
+               "for f in p_train.bin q_val.bin r old/*.json; do [ -d $f ] || echo old > $f; done"));
+}
+
+/* Write hf/NAME: hf/model.safetensors with a head, which is wte but for `change` at its end. */
+void write_head(const char *name, float change)
+{
+    size_t size, wte = 300 * 8 * sizeof(float);
+    char *file = read_file(scratch("hf/model.safetensors"), &size), *header = file + 8;
+    uint64_t length;
+    memcpy(&length, file, 8);
+    char *data = header + length, *end = data, *head = memcpy(allocate(wte, 1), data, wte);
+    float last;
+    while (end[-1] != '}') end--;
+    memcpy(&last, head + wte - 4, 4), last += change, memcpy(head + wte - 4, &last, 4);
+    char *longer = format("%.*s," F32("lm_head.weight", "[300,8]", "[%zu,%zu]") "}",
+                          (int)(end - 1 - header), header, (size_t)(file + size - data),
+                          (size_t)(file + size - data) + wte);
+    Text all = {0};
+    text_add(&all, (char *)&(uint64_t){strlen(longer)}, 8);
+    text_add(&all, longer, strlen(longer));
+    text_add(&all, data, (size_t)(file + size - data));
+    write_file(name, all.bytes, all.size, head, wte);
+    free(file), free(head), free(longer), free(all.bytes);
 }
 
 void bad_folder(void)
@@ -1704,6 +1738,7 @@ void bad_folder(void)
         write_file(damages[i].name, file, left > 0 ? left : 0, "more", longer > 0 ? longer : 0);
         free(file);
     }
+    write_head("hf/head", 1e-3f);
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         uint64_t length = strlen(hostile[i].header);
         char name[40], body[400] = {0};
@@ -1821,12 +1856,14 @@ static const Bad bad_safetensors[] = {
     {IMPORT "backwards", 1, "bytes 4 to 0"},
     {IMPORT "minus", 1, "expected a whole number, found -1"},
     {IMPORT "overflow", 1, "too large for any file"},
-    {IMPORT "shape", 1, "needs 16 bytes, it has 4"},
+    {IMPORT "shape", 1, "its shape needs 16"},
     {IMPORT "type", 1, "the type 'F7' is unknown"},
     {IMPORT "twice", 1, "'wte.weight' is there twice"},
     {IMPORT "overlap", 1, "two tensors"},
     {IMPORT "gap", 1, "belong to no tensor"},
-    {IMPORT "unknown", 1, "GPT-2 has no tensor 'name'"},
+    {IMPORT "other", 1, "this is no GPT-2"},
+    {IMPORT "unknown", 1, "GPT-2 has no tensor 'h.0.ln_9.weight'"},
+    {IMPORT "head", 1, "lm_head.weight differs from wte.weight at number 2399"},
     {"prepare import hf/vocab.json text.txt --out m", 1, "text.txt"},
     {"prepare import text.txt hf/merges.txt --out m", 1, "text.txt: line 1, column 1"},
     {0}};
@@ -1890,6 +1927,11 @@ static const Bad bad_places[] = {
     {"prepare text text.txt --tokenizer t --out nowhere/d", 1, "cannot be written"},
     {"prepare import m --out nowhere/m", 1, "cannot be written"},
     {"prepare export m --tokenizer t --out m", 1, "m: is not a folder"},
+    {"prepare export m --tokenizer t_same --out hf2", 1, "spelled alike"},
+    {"prepare export m --tokenizer t --out old", 1, "old/vocab.json: cannot be replaced"},
+    {"prepare import hf --out r", 1, "r_tokenizer.bin: cannot be replaced"},
+    {"prepare text text.txt --tokenizer t --out p", 1, "p_val.bin: cannot be replaced"},
+    {"prepare text text.txt --tokenizer t --out q", 1, "q_train.bin: cannot be replaced"},
     {TRAIN "d --out m", 1, "m: is not a folder"},
     {TRAIN "d --out m/o", 1, "cannot be made"},
     {0}};
@@ -1903,7 +1945,7 @@ static const Bad bad_outputs[] = {
     {"tokenizer --help" FULL},
     {"prepare report new" FULL},
     {"prepare eval --model m --tokenizer t --data v --out new" FULL},
-    {"prepare examples rows.jsonl --tokenizer t --out new/e" FULL},
+    {"prepare examples rows.jsonl --val 0 --tokenizer t --out new/e" FULL},
     {"train_gpt classify --model m --tokenizer t --labels a,b < text.txt" FULL},
     {"train_gpt generate --jsonl --model m --tokenizer t --tokens 2 < rows.jsonl" FULL},
     {0}};
@@ -2476,6 +2518,501 @@ void test_plain(void)
     outcome("%zu bytes%s", size, other < 0 ? "" : ", terminal and file");
 }
 
+/* ---- formats ---- */
+
+/* Names, shapes and places of all tensors in the file we write for a model of one layer, C 8, and
+ * the numbers of one that is transposed. */
+void test_safetensors(void)
+{
+    static const struct { const char *name, *shape; int count; } tensors[] = {
+        {"wte.weight", "300,8", 2400}, {"wpe.weight", "16,8", 128}, {"h.0.ln_1.weight", "8", 8},
+        {"h.0.ln_1.bias", "8", 8}, {"h.0.attn.c_attn.weight", "8,24", 192},
+        {"h.0.attn.c_attn.bias", "24", 24}, {"h.0.attn.c_proj.weight", "8,8", 64},
+        {"h.0.attn.c_proj.bias", "8", 8}, {"h.0.ln_2.weight", "8", 8}, {"h.0.ln_2.bias", "8", 8},
+        {"h.0.mlp.c_fc.weight", "8,32", 256}, {"h.0.mlp.c_fc.bias", "32", 32},
+        {"h.0.mlp.c_proj.weight", "32,8", 256}, {"h.0.mlp.c_proj.bias", "8", 8},
+        {"ln_f.weight", "8", 8}, {"ln_f.bias", "8", 8}};
+    bad_folder();
+    size_t size, at = 0, attention = 0, count = sizeof tensors / sizeof *tensors;
+    char *file = read_file(scratch("hf/model.safetensors"), &size);
+    Model *m = model_read(scratch("m"));
+    uint64_t length;
+    memcpy(&length, file, 8);
+    char *header = format("%.*s", (int)length, file + 8);
+    for (size_t i = 0; i < count; at += 4 * (size_t)tensors[i++].count) {
+        char *row = format("\"transformer.%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":"
+                           "[%zu,%zu]}", tensors[i].name, tensors[i].shape, at,
+                           at + 4 * (size_t)tensors[i].count);
+        expect(strstr(header, row) != NULL, "the header lacks %s", row);
+        if (i == 4) attention = at;
+        free(row);
+    }
+    expect(size == 8 + length + at && length % 8 == 0, "%zu bytes", size);
+    for (int i = 0; i < 8; i++)
+        for (int o = 0; o < 24; o++) {
+            float x;
+            memcpy(&x, file + 8 + length + attention + 4 * (size_t)(i * 24 + o), 4);
+            expect(x == (float)m->w.qkv_w[o * 8 + i], "c_attn.weight(%d,%d) is %g", i, o, x);
+        }
+    outcome("%zu tensors", count);
+    free(file), free(header), model_free(m);
+}
+
+/* What is exported and imported again is the same file, for the model and the vocabulary; a head
+ * that is wte is accepted; a folder without a vocabulary says so. */
+void test_export_import(void)
+{
+    bad_folder();
+    write_head("hf/same_head", 0);
+    char *text = shell(
+        "p=\"$here\"/prepare; exec 2>&1; $p import m --bf16 --out m16 >log.txt; "
+        "for b in '' --bf16; do f=m${b:+16}; $p export $f --tokenizer t $b --out rt >>log.txt; "
+        "$p import rt $b --out rt.bin >>log.txt; "
+        "cmp $f rt.bin && cmp t rt_tokenizer.bin && echo same; rm -r rt*; done; "
+        "$p export m --tokenizer t --out new >>log.txt; mv hf/same_head new; rm new/vocab.json; "
+        "$p import new/same_head --out rt >>log.txt; cmp m rt && echo same; "
+        "$p import new --out rt | grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
+    expect(!strncmp(text, "same\nsame\nsame\nno vocabulary", 28), "%.300s", text);
+    outcome("fp32, bf16, with a head");
+    free(text);
+}
+
+/* Which of the 20 documents "number K, ..." a token file holds: bits; all tokens must be theirs. */
+unsigned documents_in(const char *name, const Tokenizer *t)
+{
+    unsigned found = 0;
+    size_t size;
+    if (access(scratch(name), F_OK) != 0) return 0;
+    char *file = read_file(scratch(name), &size);
+    Text text = {0};
+    for (size_t i = HEADER * 4; i + 1 < size; i += 2) {
+        int bytes;
+        uint16_t id;
+        memcpy(&id, file + i, 2);
+        const char *token = tokenizer_bytes(t, id, &bytes);
+        text_add(&text, token, (size_t)bytes);
+    }
+    char *at = text.bytes;
+    for (int k, n; at && sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
+        expect(!(found >> k & 1), "document %d comes twice", k), found |= 1u << k;
+    expect(at && !*at, "%s: a document is not whole: %.60s", name, at);
+    free(file), free(text.bytes);
+    return found;
+}
+
+/* Whole documents on one side or the other, the share asked for; --val 0 trains on all, and the
+ * old validation file, which is now training data, goes. */
+void test_documents(void)
+{
+    bad_folder();
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Text text = {0};
+    for (int k = 0; k < 20; k++)
+        text_print(&text, "\n number %d, and a comma \n" END_OF_TEXT "\n", k);
+    write_file("documents.txt", text.bytes, text.size, "", 0);
+    unsigned last = 0;
+    for (int seed = 1; seed < 3; seed++) {
+        char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 "
+                            "--seed %d --out x", seed);
+        free(shell(line)), free(line);
+        unsigned train = documents_in("x_train.bin", t), val = documents_in("x_val.bin", t);
+        expect((train ^ val) == 0xfffff, "training %x, validation %x", train, val);
+        expect(__builtin_popcount(val) == 6 && val != last, "validation %x after %x", val, last);
+        last = val;
+    }
+    free(shell("\"$here\"/prepare text documents.txt --tokenizer t --val 0 --out x"));
+    expect(documents_in("x_train.bin", t) == 0xfffff, "--val 0 leaves some out");
+    expect(access(scratch("x_val.bin"), F_OK) != 0, "--val 0 keeps the old validation file");
+    free(shell("rm x_train.bin; head -n 2 documents.txt > one.txt; "
+               "\"$here\"/prepare text one.txt --tokenizer t --val 0 --out x"));
+    expect(documents_in("x_train.bin", t) == 1, "--val 0 refuses a single document");
+    free(shell("rm x_*")), free(text.bytes), tokenizer_free(t);
+    outcome("20 documents");
+}
+
+/* With a curl that loses the connection after each 9000 bytes: it is called again, only for https,
+ * until the file is whole; another model than the one asked for is refused. */
+void test_download(void)
+{
+    static const char curl[] =
+        "#!/bin/sh\necho \"$*\" >> curl.txt\nwhile [ \"$1\" != --output ]; do shift; done\n"
+        "n=$(cat \"$2\" 2>/dev/null | wc -c)\n"
+        "tail -c +$((n + 1)) hf/model.safetensors | head -c 9000 >> \"$2\"\n"
+        "cmp -s hf/model.safetensors \"$2\" || exit 18\n";
+    bad_folder();
+    mkdir(scratch("bin"), 0777);
+    write_file("bin/curl", curl, strlen(curl), "", 0);
+    char *text = shell("chmod +x bin/curl; "
+                       "PATH=$PWD/bin:$PATH \"$here\"/prepare gpt2 --out got 2>&1; "
+                       "grep -c -e '--proto =https' curl.txt; "
+                       "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*");
+    expect(strstr(text, "expected 12 layers, found 1\n2\nwhole\n") != NULL, "%.300s", text);
+    outcome("2 calls of curl");
+    free(text);
+}
+
+/* Output that cannot be written is an error for every command. */
+void test_full_output(void)
+{
+    bad_folder();
+    char *text = shell("mkdir full; for i in 1 2 3 4 5 6 7 8 9; do echo '{\"prompt\":\"'$i'\","
+                       "\"completion\":\" a\"}'; done > full/e.jsonl; for c in "
+                       "'examples full/e.jsonl --tokenizer t --out full/e' 'import m --out full/m' "
+                       "'text text.txt --tokenizer t --out full/t' 'report full' "
+                       "'export m --tokenizer t --out full/hf'; do "
+                       "\"$here\"/prepare $c >/dev/full 2>/dev/null; echo $?; done; rm -r full");
+    expect(!strcmp(text, "1\n1\n1\n1\n1\n"), "%s", text);
+    free(text);
+}
+
+/* `make clean` and `make debug`, in a folder with a user's models and data: these stay. */
+void test_make(void)
+{
+    char *text = shell(
+        "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
+        "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/support_train.bin tokenizer.c "
+        "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
+        "make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
+        "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
+    if (!strcmp(text, "none\n")) outcome("skipped: make is not there");
+    else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
+                text);
+    free(text);
+}
+
+/* ---- EXAMPLES ---- */
+
+static Tokenizer *mini;                                       /* the bundled small vocabulary */
+
+static int drop_kind = NOTES;                                 /* of findings: drop their rows */
+
+/* Read a scratch file with this text, with no finding from before, and examine its rows. */
+Examples examples_of(const char *name, const char *text, size_t size)
+{
+    Examples x = {0};
+    static char path[200];
+    snprintf(path, sizeof path, "%s", scratch(name));
+    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
+    prep.context = 64, prep.seed = 1, memset(prep.drop, 0, sizeof prep.drop);
+    prep.drop[drop_kind] = drop_kind != NOTES;
+    for (int f = 0; f < FINDING_COUNT; f++) {
+        for (int n = 0; n < SHOWN; n++) free(findings[f].shown[n]), findings[f].shown[n] = NULL;
+        findings[f].count = 0;
+    }
+    write_file(name, text, size, "", 0);
+    read_examples(&x, path);
+    examine(&x, mini);
+    return x;
+}
+
+/* Every finding, alone in a file of JSON lines; ~ is not part of the file, but marks the column. */
+void test_findings(void)
+{
+#define SAYS(role, content) "{\"role\":\"" role "\",\"content\":" content "}"
+#define CHAT(turns) "{\"messages\":~[" turns "]}\n"
+#define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
+    SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
+    static const struct { int finding; const char *text, *message; } golden[] = {
+        {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
+        {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
+        {WRONG_TYPE, "~[]", "not an object"},
+        {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is not an array"},
+        {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "\"completion\" is not a string"},
+        {WRONG_TYPE, "{\"messages\":[~7]}", "not an object"},
+        {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
+         "\"weight\" is not 0 or 1"},
+        {MISSING_KEY, "~{\"label\":\"a\"}", "there is no \"prompt\""},
+        {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
+        {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
+        {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
+        {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
+        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}", "\"tone\""},
+        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
+         "\"weight\" is for assistant messages"},
+        {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
+        {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
+        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"), "every weight is 0"},
+        {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
+        {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
+         "91% the same"},
+        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "a b c d"), "100% the same"},
+        {TOO_LONG, PAIR("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l "
+                        "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 13"},
+        {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
+        {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
+        {NO_SPACE, PAIR("a", "b"), "space"}};
+    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
+        const char *text = golden[i].text, *mark = strchr(text, '~');
+        int line = golden[i].finding == REPEATED || golden[i].finding == SIMILAR ? 3 : 2, before;
+        char where[50];
+        Text file = {0};
+        before = mark ? (int)(mark - text) : (int)strlen(text);
+        text_print(&file, " \n%.*s%s", before, text, mark ? mark + 1 : "");
+        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line, before + 1);
+        Examples x = examples_of("golden.jsonl", file.bytes, file.size);
+        for (int f = 0; f < FINDING_COUNT; f++)
+            expect(findings[f].count == (f == golden[i].finding), "%s: found %d times in %s",
+                   findings[f].what, findings[f].count, text);
+        const char *said = findings[golden[i].finding].shown[0];
+        expect(said && strstr(said, where) && strstr(said, golden[i].message),
+               "expected '%s%s', found '%s'", where, golden[i].message, said);
+        expect(x.errors == (findings[golden[i].finding].kind == ERRORS),
+               "%s: is it an error?", text);
+        examples_free(&x), free(file.bytes);
+    }
+}
+
+/* Same prompts with other answers, and what the options to drop rows leave. */
+void test_conflicts(void)
+{
+    static const char text[] = PAIR("a", " b") PAIR("a", " c") PAIR("a", " b") PAIR("d", " b");
+    Examples x = examples_of("conflicts.jsonl", text, sizeof text - 1);
+    expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
+    expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
+    examples_free(&x);
+    for (int kind = DUPLICATES; kind <= CONFLICTS; kind += CONFLICTS - DUPLICATES) {
+        Text kept = {0};
+        drop_kind = kind;
+        x = examples_of("conflicts.jsonl", text, sizeof text - 1);
+        drop_kind = NOTES;
+        for (int i = 0; i < x.count; i++) text_print(&kept, "%d", !x.row[i].dropped);
+        expect(!strcmp(kept.bytes, kind == DUPLICATES ? "1101" : "0001"), "kept: %s", kept.bytes);
+        examples_free(&x), free(kept.bytes);
+    }
+}
+
+/* Tables: what is read, as "prompt|completion;", and the errors with their lines. */
+void test_csv(void)
+{
+    static const struct { const char *name, *text, *rows, *error; } golden[] = {
+        {"plain.csv", "text,label\na b,yes\nc,no\n", "a b| yes;c| no;", NULL},
+        {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
+        {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
+        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb\n| x;c| y;", NULL},
+        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;", NULL},
+        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a\n| x;c| y;", "line 4: 1 fields, not 2"},
+        {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
+        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is a quote"},
+        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text after"},
+        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is opened"},
+        {"utf8.csv", "text,label\n\xC3,x\nc,y\n", "c| y;", "line 2, column 1: "},
+        {"empty.csv", "text,label\na,\nc,y\n", "c| y;", "line 2: the answer is empty"},
+        {"quotes.tsv", "label\ttext\nx\t\"a\ny\tb\"\n", "\"a| x;b\"| y;", NULL},
+        {"crlf.tsv", "prompt\tcompletion\r\na \"b\" c\t \"d\"\r\n", "a \"b\" c| \"d\";", NULL}};
+    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
+        Examples x = examples_of(golden[i].name, golden[i].text, strlen(golden[i].text));
+        Text rows = {0};
+        text_add(&rows, "", 0);
+        for (const Example *e = x.row; e < x.row + x.count; e++)
+            text_print(&rows, "%s|%s;", e->turns[0].text, e->turns[1].text);
+        expect(!strcmp(rows.bytes, golden[i].rows), "%s: read as %s", golden[i].name, rows.bytes);
+        const char *error = NULL;
+        for (int f = 0; f < FINDING_COUNT; f++)
+            if (findings[f].kind == ERRORS && findings[f].count) error = findings[f].shown[0];
+        expect(!error == !golden[i].error && (!error || strstr(error, golden[i].error)),
+               "%s: the error is %s", golden[i].name, error);
+        expect(x.errors == !!error, "%s: %d errors", golden[i].name, x.errors);
+        examples_free(&x), free(rows.bytes);
+    }
+}
+
+/* ROWS rows, many of them copies of earlier ones of which one word in `change` is lost. The frame
+ * around the prompts must not count. word[i] holds the row's words, the answer last. */
+enum { ROWS = 300, WORDS = 24 };
+static int word[ROWS][WORDS + 1], words[ROWS];
+Examples random_examples(uint64_t key, int labels, int change)
+{
+    Text text = {0};
+    for (int i = 0; i < ROWS; i++) {
+        uint64_t k = random_key(key, i);
+        int from = below(max_int(1, i), k, 0), own = i % 3 == 0, n = 0;
+        for (int j = 0; j < (own ? 1 + below(WORDS, k, 99) : words[from] - 1); j++)
+            if (own) word[i][n++] = below(90, k, j + 1);
+            else if (!n || below(change, k, j + 1)) word[i][n++] = word[from][j];
+        word[i][n] = 100 + below(labels, k, 100), words[i] = n + 1;
+        text_print(&text, "{\"prompt\":\"Look here:");
+        for (int j = 0; j < n; j++) text_print(&text, "%s wX%d", j % 5 ? "" : ",", word[i][j]);
+        text_print(&text, " What?\",\"completion\":\" wX%d\"}\n", word[i][n]);
+    }
+    Examples x = examples_of("random.jsonl", text.bytes, text.size);
+    free(text.bytes);
+    return x;
+}
+
+/* Is shingle k of row i among the first `most` of row j? */
+int has_shingle(int i, int k, int j, int most)
+{
+    int size = words[i] < 3 ? words[i] : 3;
+    for (int m = 0; m < most; m++)
+        if (size == (words[j] < 3 ? words[j] : 3) &&
+            !memcmp(&word[i][k], &word[j][m], size * sizeof(int))) return 1;
+    return 0;
+}
+
+/* Is Jaccard's similarity of rows i and j, by its definition, at least 0.8? */
+int are_similar(int i, int j)
+{
+    int n = max_int(1, words[i] - 2), m = max_int(1, words[j] - 2), common = 0, all = 0;
+    for (int k = 0; k < n; k++) {
+        int new = !has_shingle(i, k, i, k);
+        common += new && has_shingle(i, k, j, m), all += new;
+    }
+    for (int k = 0; k < m; k++) all += !has_shingle(j, k, j, k) && !has_shingle(j, k, i, n);
+    return 5 * common >= 4 * all;
+}
+
+void test_similar(void)
+{
+    int pairs = 0, all = 0;
+    for (int round = 0; round < 4; round++, all += pairs, pairs = 0) {
+        Examples x = random_examples(round, 3, 10 + 10 * round);
+        int group[ROWS];                                      /* components, by relabelling */
+        for (int i = 0; i < ROWS; i++) {
+            int near = 0, equal = 0;
+            group[i] = i;
+            for (int j = 0; j < i; j++) {
+                if (!are_similar(i, j)) continue;
+                near = 1;
+                equal |= words[i] == words[j] && !memcmp(word[i], word[j], words[i] * sizeof(int));
+                for (int k = 0, old = group[j]; k <= i; k++)
+                    if (group[k] == old) group[k] = group[i];
+            }
+            pairs += near;
+            expect(x.row[i].near == (near && !equal), "row %d: near duplicate %d, by definition %d",
+                   i, x.row[i].near, near && !equal);
+        }
+        for (int i = 0; i < ROWS; i++)
+            for (int j = 0; j < i; j++)
+                expect((group[i] == group[j]) == (group_of(&x, i) == group_of(&x, j)),
+                       "rows %d and %d: one group or not?", i, j);
+        expect(findings[SIMILAR].count + findings[REPEATED].count == pairs, "%d similar, %d equal",
+               findings[SIMILAR].count, findings[REPEATED].count);
+        examples_free(&x);
+    }
+    outcome("%d of %d rows are like an earlier one", all, 4 * ROWS);
+}
+
+/* For many seeds: no row of a group is held out, labels keep their shares, and copies are made of
+ * training rows only. */
+void test_split(void)
+{
+    Examples x = random_examples(7, 3, 5);
+    int size[ROWS] = {0};
+    for (int i = 0; i < ROWS; i++) size[group_of(&x, i)]++;
+    expect(x.labels == 3, "%d labels", x.labels);
+    for (int seed = 0; seed < 100; seed++) {
+        int held[ROWS] = {0}, rows[ROWS] = {0}, all = 0;
+        double share = seed % 2 ? 0.1 : 0.25;
+        free(x.label), x.kept = x.held = x.copies = 0, find_labels(&x);
+        for (int i = 0; i < ROWS; i++) x.row[i].validation = 0;
+        split_examples(&x, share, seed);
+        for (int i = 0; i < ROWS; i++) {
+            expect(!x.row[i].validation || size[group_of(&x, i)] == 1, "row %d has a duplicate", i);
+            held[x.row[i].label] += x.row[i].validation, all += x.row[i].validation;
+            rows[x.row[i].label]++;
+        }
+        expect(all == round(ROWS * share) && all == x.held, "%d held out, said %d", all, x.held);
+        for (int i = 0; i < ROWS; i++)
+            expect(fabs(held[i] - share * rows[i]) < 1, "label %d: %d of %d", i, held[i], rows[i]);
+        prep.augment[TYPOS] = 0.5, prep.seed = seed;
+        augment_examples(&x, mini);
+        expect(x.copies > 20, "%d copies", x.copies);
+        while (x.count > ROWS) {                              /* row i is in line i + 1 */
+            Example *e = &x.row[--x.count];
+            expect(!e->validation && !x.row[e->line - 1].validation, "a copy leaks");
+            example_free(e);
+        }
+    }
+    expect(x.moved > 1000, "%d moved", x.moved);
+    examples_free(&x), prep.augment[TYPOS] = 0;
+}
+
+/* Copies differ from their row in what the user says, and there outside the frame of the prompts. */
+void test_augment(void)
+{
+    static const char text[] =
+        "{\"messages\":[{\"role\":\"system\",\"content\":\"Be Brief\"},{\"role\":\"user\",\"content\":"
+        "\"Good morning dear Friend\"},{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
+        "{\"role\":\"user\",\"content\":\"What else may it be\"},{\"role\":\"assistant\",\"content\":"
+        "\"Never Mind\"}]}\n", pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
+        PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day");
+    for (int kind = 0; kind < 2; kind++) {
+        Examples x = examples_of("a.jsonl", kind ? pairs : text, strlen(kind ? pairs : text));
+        int copies = 0;
+        for (int i = 0; i < 300; i++) {
+            Example copy, *e = &x.row[i % x.count];
+            int differ = 0;
+            if (!augment(&copy, e, &x, i % 3, i)) continue;
+            copies++;
+            expect(copy.count == e->count && copy.label == e->label, "another number of turns");
+            for (int n = 0; n < e->count; n++) {
+                const Turn *a = &copy.turns[n], *b = &e->turns[n];
+                int user = a->role == USER || a->role == PROMPT, same = !strcmp(a->text, b->text);
+                differ += !same;
+                expect(same || user, "'%s' became '%s'", b->text, a->text);
+                expect(a->role == b->role && a->is_target == b->is_target, "a role has changed");
+                expect(!kind || n || (!strncmp(a->text, "The Text: ", 10) &&
+                                      strstr(a->text, "\nIts Answer:")), "the frame: %s", a->text);
+            }
+            expect(differ, "a copy is no different");
+            example_free(&copy);
+        }
+        expect(copies > 150, "%d copies", copies);
+        examples_free(&x);
+    }
+}
+
+/* The report's counts are those of the token files. */
+void test_report_counts(void)
+{
+    Examples x = random_examples(9, 3, 40);
+    examples_free(&x);
+    char *said = shell("$here/prepare examples random.jsonl --tokenizer $here/data/mini_tokenizer.bin"
+                       " --context 200 --out random --augment-case 0.5 --drop-near --val 0.2 2>&1");
+    size_t size;
+    char *report = read_file(scratch("random_report.jsonl"), &size), row[100];
+    int examples[2] = {0};
+    for (int s = 0; s < 2; s++) {
+        Tokens t = tokens_read(scratch("random"), s ? "val" : "train", mini->count);
+        int targets = 0;
+        for (size_t i = 0; i < t.count; i++) {
+            examples[s] += i && t.ids[i] == mini->end_of_text, targets += t.loss_mask[i];
+        }
+        snprintf(row, sizeof row, "[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
+                 examples[s], t.count, targets);
+        expect(strstr(report, row) != NULL, "%s is not in %.600s", row, report);
+        tokens_free(&t);
+    }
+    int copies = 0, dropped = 0;
+    const char *note = strstr(report, "300 rows read, 0 with errors, ");
+    if (note) sscanf(note + 30, "%d left out. %d changed", &dropped, &copies);
+    expect(dropped > 20 && copies > 50 && examples[0] + examples[1] == ROWS - dropped + copies,
+           "%d + %d examples, %d dropped, %d copies", examples[0], examples[1], dropped, copies);
+    expect(strstr(said, "near duplicate") != NULL, "no near duplicates: %s", said);
+    free(report), free(said);
+}
+
+/* Files of one data set are replaced together or not at all; the report cannot be written here. */
+void test_replaced_together(void)
+{
+    static const char *const prepare = "$here/prepare examples random.jsonl --tokenizer $here/data/"
+        "mini_tokenizer.bin --out group --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
+    Examples x = random_examples(9, 3, 5);
+    char *first = format(prepare, 1), *second = format(prepare, 2), *said[3];
+    said[0] = shell(first);
+    free(shell("rm -f group_report.jsonl; mkdir -p group_report.jsonl/full"));
+    said[1] = shell(second);
+    free(shell("rm -r group_report.jsonl"));
+    said[2] = shell(second);
+    expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
+           said[1], said[2]);
+    expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
+    expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
+    for (int i = 0; i < 3; i++) free(said[i]);
+    free(first), free(second), examples_free(&x);
+}
+
 /* ---- TRAINING RUNS, COMMANDS ---- */
 
 /* Run a command line of the shell in the scratch folder. Returns its output and errors, then
@@ -2671,10 +3208,10 @@ void test_jsonl(void)
     Model *m = random_model(c, INFERENCE, 1, 0);
     model_write(m, scratch("m64"), 0);
     model_free(m);
-#define CHAT(line) "printf '" line "\\n' | train_gpt chat --model m64 --tokenizer t --temperature 0.1"
-    char *with = format("%s", run_line(CHAT("a\\0bbbb")));
-    expect(strcmp(with, run_line(CHAT("a\\0cccc"))), "chat does not read behind a zero byte");
-    expect(!strcmp(with, run_line(CHAT("a\\0bbbb"))), "chat reads what was not typed");
+#define TALK(line) "printf '" line "\\n' | train_gpt chat --model m64 --tokenizer t --temperature 0.1"
+    char *with = format("%s", run_line(TALK("a\\0bbbb")));
+    expect(strcmp(with, run_line(TALK("a\\0cccc"))), "chat does not read behind a zero byte");
+    expect(!strcmp(with, run_line(TALK("a\\0bbbb"))), "chat reads what was not typed");
     free(with);
 }
 
@@ -2769,7 +3306,8 @@ static const Test tests[] = {
     {"exp against libm", IN_BOTH, test_exp, NULL, NULL},
     {"random numbers", IN_FLOAT, test_random, NULL, NULL},
     {"dropout statistics", IN_BOTH, test_dropout, NULL, NULL},
-    {"matmul against three loops", IN_BOTH, test_matmul, NULL, NULL},
+    {"the plain product", IN_BOTH, test_matmul_plain, NULL, NULL},
+    {"the fast product = the plain one", IN_BOTH, test_matmul, NULL, NULL},
     {"gradient of embedding", IN_DOUBLE,
      ROW_OF(embedding_y, embedding_dx, "aa", {11 * 70, 7 * 70}, 21 * 70)},
     {"gradient of linear", IN_DOUBLE,
@@ -2800,7 +3338,7 @@ static const Test tests[] = {
     {"AdamW against its definition", IN_BOTH, test_adamw, NULL, NULL},
     {"norm, clipping, decay", IN_BOTH, test_update, NULL, NULL},
     {"schedules", IN_FLOAT, test_schedule, NULL, NULL},
-    {"sampling against its definition", IN_FLOAT, test_sampling, NULL, NULL},
+    {"sampling against its definition", IN_BOTH, test_sampling, NULL, NULL},
     {"streaming of text", IN_FLOAT, test_streaming, NULL, NULL},
     {"feed: running text", IN_FLOAT, test_feed_text, NULL, NULL},
     {"feed: documents", IN_FLOAT, test_feed_documents, NULL, NULL},
@@ -2854,6 +3392,20 @@ static const Test tests[] = {
     {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
     {"durations", IN_FLOAT, test_duration, NULL, NULL},
     {"bad input: full output", IN_FLOAT, NULL, test_bad, bad_outputs},
+    {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
+    {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
+    {"text: whole documents on one side", IN_FLOAT, test_documents, NULL, NULL},
+    {"download: resumed, only by https", IN_FLOAT, test_download, NULL, NULL},
+    {"output that cannot be written", IN_FLOAT, test_full_output, NULL, NULL},
+    {"make keeps what is not its own", IN_FLOAT, test_make, NULL, NULL},
+    {"examples: every finding and its place", IN_FLOAT, test_findings, NULL, NULL},
+    {"examples: contradictions", IN_FLOAT, test_conflicts, NULL, NULL},
+    {"examples: rows of CSV and TSV", IN_FLOAT, test_csv, NULL, NULL},
+    {"examples: near duplicates by definition", IN_FLOAT, test_similar, NULL, NULL},
+    {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
+    {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
+    {"examples: files replaced together", IN_FLOAT, test_replaced_together, NULL, NULL},
+    {"examples: the report's counts", IN_FLOAT, test_report_counts, NULL, NULL},
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */

@@ -58,6 +58,7 @@ typedef struct Writer {
     struct Writer *next;         /* in the list of open writers, newest first */
 } Writer;
 Writer *open_writers;
+int writers_grouped;             /* closed files wait for writers_commit */
 
 /* Remove the temporary files of all open writers. */
 void remove_unfinished(void)
@@ -130,7 +131,7 @@ double seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The last act of every program: die unless all its output was written. Returns the exit status. */
+/* The last call of every program: die unless all its output was written. Returns `status`. */
 int finish_output(int status)
 {
     if (fflush(stdout) != 0 || ferror(stdout)) die("standard output: writing failed");
@@ -272,11 +273,9 @@ void file_replace(const char *temporary, const char *path)
     free(folder);
 }
 
-/* Write everything to the disk, then rename. w is freed. */
-void writer_close(Writer *w)
+/* Rename a complete file, and free its writer. */
+void writer_rename(Writer *w)
 {
-    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
-        die("%s: writing failed: %s", w->path, strerror(errno));
     file_replace(w->temporary, w->path);
     Writer **link = &open_writers;
     while (*link != w) link = &(*link)->next;
@@ -284,16 +283,46 @@ void writer_close(Writer *w)
     free(w->path), free(w->temporary), free(w);
 }
 
+/* Write everything to the disk, then rename; in a group, renaming waits for writers_commit. */
+void writer_close(Writer *w)
+{
+    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
+        die("%s: writing failed: %s", w->path, strerror(errno));
+    w->file = NULL;
+    if (!writers_grouped) writer_rename(w);
+}
+
+/* Begin a group: files that are useful only together, such as training and validation data. The one
+ * that is opened last must be one without which nobody uses the others. */
+void writers_begin(void) { writers_grouped = 1; }
+
+/* Rename the closed files of the group. The old version of the last one is removed first, its new
+ * version is renamed last. So an interruption in between leaves a group that is visibly incomplete,
+ * never a mixture of old and new files. Dies, with all old files in place, if one of them cannot be
+ * replaced. */
+void writers_commit(void)
+{
+    struct stat status;
+    Writer *last = open_writers;                      /* the list begins with the newest */
+    for (Writer *w = last; w; w = w->next) {
+        assert(!w->file);
+        if (stat(w->path, &status) == 0 && !S_ISREG(status.st_mode))
+            die("%s: cannot be replaced: it is not a file", w->path);
+    }
+    if (last->next && unlink(last->path) != 0 && errno != ENOENT)
+        die("%s: cannot be replaced: %s", last->path, strerror(errno));
+    while (last->next) writer_rename(last->next);
+    writer_rename(last);
+    writers_grouped = 0;
+}
+
 /* Make a folder and the folders above it, unless they exist. */
 void make_folder(const char *path)
 {
     struct stat status;
-    char *above = format("%s", path), *slash = above;
-    while ((slash = strchr(slash + 1, '/'))) {        /* a, a/b, ...; errors show at the end */
-        *slash = 0;
-        mkdir(above, 0777);
-        *slash = '/';
-    }
+    char *above = format("%s", path);
+    for (char *slash = above; (slash = strchr(slash + 1, '/')); *slash = '/')
+        *slash = 0, mkdir(above, 0777);               /* a, a/b, ...; errors show below */
     free(above);
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
         die("%s: the folder cannot be made: %s", path, strerror(errno));
@@ -529,7 +558,8 @@ size_t utf8_encode(char *to, uint32_t c)
 }
 
 /* Write a text so that a terminal displays it and obeys nothing in it: the bytes of control
- * characters other than newline and tab, and bytes that are not UTF-8, become \x and two digits. */
+ * characters other than newline and tab, and bytes that are not UTF-8, become \x and two digits.
+ * The text should not end inside a character, for which its first bytes would not be UTF-8. */
 void print_plain(FILE *file, const char *text, size_t size)
 {
     uint32_t c;
@@ -623,10 +653,9 @@ int json_escape(JsonReader *r)
     if (!json_unit(r, &c)) return 0;
     if (c >= 0xDC00 && c < 0xE000) return json_fail(r, "a high surrogate before a low one");
     if (c >= 0xD800 && c < 0xDC00) {
-        if (!json_take(r, '\\')) return json_fail(r, "a low surrogate after a high one");
-        if (!json_unit(r, &low)) return 0;
-        if (low < 0xDC00 || low >= 0xE000)
-            return json_fail(r, "a low surrogate, not another character, before this");
+        const char *begin = r->at;
+        if (!json_take(r, '\\') || !json_unit(r, &low) || low < 0xDC00 || low >= 0xE000)
+            return r->at = begin, json_fail(r, "a low surrogate after a high one");
         c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00);
     }
     r->to += utf8_encode(r->to, c);
@@ -1457,6 +1486,7 @@ void command_decode(Tokenizer *t, const char *path)
     size_t size, number = 1;
     char *ids = read_file(path, &size), *at = ids, *end;
     Text text = {0};
+    text_add(&text, "", 0);                           /* print_plain may not get NULL */
     for (; at += strspn(at, space), at < ids + size; at = end, number++) {
         long id = strtol(at, &end, 10);
         size_t length = strcspn(at, space);

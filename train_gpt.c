@@ -1,15 +1,15 @@
-/* train_gpt.c - GPT-2 from weights to fine-tuned weights: every layer, forward and backward.
+/* train_gpt.c - a GPT-2 trainer: every layer, forward and backward, and all that training needs.
  *
- *     make && ./train_gpt                     the demo
- *     cc -O3 -march=native -o train_gpt train_gpt.c -lm          also builds it, on one thread
+ *     make && ./train_gpt                                        builds all, runs the demo
+ *     cc -O3 -march=native -o train_gpt train_gpt.c -lm          builds this program, on one thread
  *
- * Notation   B batch, T time, C channels, NH heads, HS = C/NH, V vocabulary, L layers, N = B*T.
- *            b t c h l v are the loops over them. dx is dloss/dx. Arrays are row-major, so that
- *            x(N, C) keeps one token's C channels together; a weight is (out, in).
- *            Backward functions *add* into gradients of parameters, and write gradients of inputs.
+ * Notation   B batch, T time, C channels, NH heads, HS = C/NH, V vocabulary, L layers; N = B*T rows.
+ *            b t c h l v n are the loops over them. x(N, C) is an array of N rows of C numbers, one
+ *            row after the other. A weight is w(out, in). dx is dloss/dx, in the shape of x.
  *
- * Chapters   1 machine   2 matrix multiply   3 layers   4 parameters   5 model   6 optimizer
- *            7 data   8 checkpoints   9 generation   10 evaluation   11 training   12 command line
+ * Chapters   1 one training step   2 layers   3 the same product, fast   4 the machine
+ *            5 parameters   6 the model   7 optimizer   8 data   9 checkpoints   10 generation
+ *            11 evaluation   12 training   13 command line
  *
  * [Vaswani et al. 2017] Attention Is All You Need        [Radford et al. 2019] GPT-2
  * [Ba et al. 2016] Layer Normalization                   [Hendrycks & Gimpel 2016] GELU
@@ -27,13 +27,23 @@
 #endif
 
 /* ================================================================================================
- * 1. The machine
+ * 1. A map of one training step
  *
- * `real` is float; the tests rebuild everything with double, so that finite differences can prove
- * the gradients to ten digits. Work is split over outputs: a thread owns what it writes, and every
- * sum has one fixed order. So results are the same bits for any number of threads.
+ * For each token of a text a language model gives a probability to every token that may come next.
+ * One step of training has four parts, and the rest of this file is what they need:
+ *
+ *   forward    Each token becomes a vector of C numbers that depends on it and on all tokens before
+ *              it in its document.
+ *   loss       Products of this vector with the embeddings of all V tokens, after a softmax, are the
+ *              probabilities of the next token. The loss is -log of the one that really came next,
+ *              averaged over the batch.
+ *   backward   By the chain rule, the same layers in reverse order give the derivative of the loss
+ *              by each parameter: the gradient.
+ *   update     AdamW moves each parameter a little against its gradient.
  */
 
+/* Numbers are float. The tests also build with double, where finite differences can prove the
+ * gradients to ten digits. */
 #ifdef DOUBLE
 typedef double real;
 #define REAL_BYTES 8
@@ -41,6 +51,804 @@ typedef double real;
 typedef float real;
 #define REAL_BYTES 4
 #endif
+
+/* B rows of T tokens. All arrays are (B, T): the token, the one that comes next (the target), at
+ * which t the document of the token begins, and by what factor its loss counts (0: not at all). */
+typedef struct {
+    int B, T;
+    int *tokens, *targets, *doc_start;
+    real *loss_weight;
+} Batch;
+
+/* Rates of dropout, 0 to 1, and the key of its random masks. All zero: no dropout. */
+typedef struct { real embedding, attention, residual; uint64_t key; } Dropout;
+
+/* The optimizer's constants, as in the equations of adamw; clip: the longest gradient (0: any). */
+typedef struct { double lr, beta1, beta2, epsilon, decay, l1, clip; } AdamW;
+typedef struct { Dropout dropout; double smoothing; AdamW adamw; } Recipe;
+typedef struct Model Model;                                                        /* chapter 6 */
+
+void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T,
+                   Dropout d);
+double model_head(Model *m, const Batch *b, double smoothing, int backward);
+void model_backward(Model *m, const Batch *b, Dropout d);
+double model_update(Model *m, AdamW a, int step);
+uint64_t random_key(uint64_t key, uint64_t n);
+
+/* The sum of loss_weight * loss over a batch. With `backward`, its gradient is added to that of the
+ * parameters. */
+double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int backward)
+{
+    model_forward(m, b->tokens, b->doc_start, b->B, 0, b->T, d);
+    double loss = model_head(m, b, smoothing, backward);
+    if (backward) model_backward(m, b, d);
+    return loss;
+}
+
+/* Training step number `step` = 1, 2, ... on `count` batches, whose gradients add up. Each batch of
+ * each step has its own dropout masks. Returns the loss, and sets *norm to the gradient's length. */
+double model_step(Model *m, const Batch *batches, int count, const Recipe *r, int step,
+                  double *norm)
+{
+    uint64_t key = random_key(r->dropout.key, step - 1);
+    double loss = 0;
+    for (int i = 0; i < count; i++) {
+        Dropout d = r->dropout;
+        d.key = random_key(key, 2 * i);
+        loss += model_loss(m, &batches[i], d, r->smoothing, 1);
+    }
+    if (!isfinite(loss)) die("step %d: the loss is %g: lower --lr", step, loss);
+    *norm = model_update(m, r->adamw, step);
+    return loss;
+}
+
+/* ================================================================================================
+ * 2. Layers
+ *
+ * A layer is a function of arrays and sizes; it knows nothing of the model. Beside each forward
+ * function stands its backward. Backward is given dy, the derivative of the loss by each output, and
+ * computes by the chain rule the derivative by each input; the comment above it derives the formula.
+ * Gradients of parameters are *added to*, since every batch of a step contributes. Gradients of
+ * inputs are *written*, with one exception: layernorm adds to dx, since its input has a second path
+ * forward, the residual stream. Each output is computed by one thread, and every sum has one fixed
+ * order, so that results are the same bits for any number of threads.
+ * Rejected: automatic differentiation. It would hide what is to be learned here.
+ */
+
+static inline int min_int(int a, int b) { return a < b ? a : b; }
+static inline int max_int(int a, int b) { return a > b ? a : b; }
+
+/* ---- the product of two matrices ----
+ * A View reads a matrix: X(i, j) = p[i*rs + j*cs]. One of the two strides is 1; exchanging them
+ * transposes the matrix without moving a number. */
+typedef struct { const real *p; size_t rs, cs; } View;
+View view(const real *p, size_t columns) { return (View){p, columns, 1}; }
+View transposed(const real *p, size_t columns) { return (View){p, 1, columns}; }
+
+/* Where a product goes, c(i, j) = p[i*rs + j], and what it is added to, start[i*start_rs + j], or 0
+ * if start is NULL. rs is at least the number of columns; what lies between rows is not touched. */
+typedef struct { real *p; size_t rs; const real *start; size_t start_rs; } Output;
+Output assign(real *c, size_t rs) { return (Output){c, rs, NULL, 0}; }                /* c = a b */
+Output accumulate(real *c, size_t rs) { return (Output){c, rs, c, rs}; }             /* c += a b */
+Output with_bias(real *c, size_t rs, const real *bias) { return (Output){c, rs, bias, 0}; }
+
+/* c(M, N) = start + a(M, K) b(K, N). Training spends nearly all its time in this sum. Chapter 3
+ * computes it much faster; compiled with -DPLAIN, the program uses this function everywhere. */
+void matmul_plain(Output c, View a, View b, int M, int N, int K)
+{
+    for (int i = 0; i < M; i++)
+        for (int j = 0; j < N; j++) {
+            real sum = c.start ? c.start[i * c.start_rs + j] : 0;
+            for (int k = 0; k < K; k++) sum += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j * b.cs];
+            c.p[i * c.rs + j] = sum;
+        }
+}
+
+/* From chapters 3 and 4. The two fast products differ in the threads that they use: all, or one. */
+void matmul(Output c, View a, View b, int M, int N, int K);
+void matmul_serial(Output c, View a, View b, int M, int N, int K);
+real dot(const real *a, const real *b, int n);
+int threads(void);
+real *allocate_reals(size_t count);
+void free_reals(real *p);
+static inline real exp_real(real x);
+static inline uint32_t random_bits(uint64_t key, uint32_t i);
+
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC); rows of y are ldy >= OC numbers apart ---- */
+void linear_forward(real *y, size_t ldy, const real *x, const real *w, const real *b, int N, int C,
+                    int OC)
+{
+    matmul(with_bias(y, ldy, b), view(x, C), transposed(w, C), N, OC, C);
+}
+
+/* y_no = sum_c x_nc w_oc + b_o: the derivative of y_no is w_oc by x_nc, and x_nc by w_oc. So
+ *     dx_nc = sum_o dy_no w_oc,  dx(N, C) = dy w      dw_oc += sum_n dy_no x_nc,  dw(OC, C) += dy^T x.
+ * dx is written, dw added to. */
+void linear_backward(real *dx, real *dw, const real *dy, const real *x, const real *w, int N, int C,
+                     int OC)
+{
+    matmul(assign(dx, C), view(dy, OC), view(w, C), N, C, OC);
+    matmul(accumulate(dw, C), transposed(dy, OC), view(x, C), OC, C, N);
+}
+
+/* A bias (of linear, of layernorm) is added to each row, so db_c += sum_n dy_nc, for dy(N, C).
+ * Threads take STRIPE channels each. */
+enum { STRIPE = 64 };
+void bias_backward(real *db, const real *dy, int N, int C)
+{
+#pragma omp parallel for
+    for (int c0 = 0; c0 < C; c0 += STRIPE)
+        for (int n = 0; n < N; n++)
+            for (int c = c0; c < min_int(C, c0 + STRIPE); c++) db[c] += dy[(size_t)n * C + c];
+}
+
+/* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C).
+ * tokens and positions are (N). ---- */
+void embedding_forward(real *x, const int *tokens, const int *positions, const real *wte,
+                       const real *wpe, int N, int C)
+{
+#pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        const real *token = wte + (size_t)tokens[n] * C, *position = wpe + (size_t)positions[n] * C;
+        for (int c = 0; c < C; c++) x[(size_t)n * C + c] = token[c] + position[c];
+    }
+}
+
+/* dwte[token] += dx and dwpe[position] += dx. Several n may add to the same row, so threads share
+ * out the channels instead of the rows. */
+void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *tokens,
+                        const int *positions, int N, int C)
+{
+#pragma omp parallel for
+    for (int c0 = 0; c0 < C; c0 += STRIPE)
+        for (int n = 0; n < N; n++) {
+            const real *dxn = dx + (size_t)n * C;
+            real *token = dwte + (size_t)tokens[n] * C, *position = dwpe + (size_t)positions[n] * C;
+            for (int c = c0; c < min_int(C, c0 + STRIPE); c++) {
+                token[c] += dxn[c];
+                position[c] += dxn[c];
+            }
+        }
+}
+
+/* ---- layernorm: y = xhat*w + b,  xhat = (x - mean)*r,  r = 1/sqrt(var + 1e-5)  [Ba et al. 2016],
+ * for each row of x(N, C) by itself. Written: y(N, C), and for backward stats(N, 2), mean and r. ---- */
+void layernorm_forward(real *y, real *stats, const real *x, const real *w, const real *b, int N,
+                       int C)
+{
+#pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        const real *xn = x + (size_t)n * C;
+        real *yn = y + (size_t)n * C, mean = 0, var = 0;
+#pragma omp simd reduction(+ : mean)
+        for (int c = 0; c < C; c++) mean += xn[c];
+        mean /= C;
+#pragma omp simd reduction(+ : var)
+        for (int c = 0; c < C; c++) var += (xn[c] - mean) * (xn[c] - mean);
+        real r = 1 / (real)sqrt(var / C + (real)1e-5);
+        for (int c = 0; c < C; c++) yn[c] = (xn[c] - mean) * r * w[c] + b[c];
+        stats[2 * n] = mean, stats[2 * n + 1] = r;
+    }
+}
+
+/* dw_c += sum_n dy_nc xhat_nc (and db: bias_backward). For dx, let g = dy*w = dloss/dxhat. Of one
+ * row, with [] 1 if the condition holds and else 0,
+ *     dmean/dx_i = 1/C      dr/dx_i = -r^3 (x_i - mean)/C = -r^2 xhat_i / C
+ *     dxhat_j/dx_i = r ([i == j] - 1/C) + (x_j - mean) dr/dx_i = r ([i == j] - 1/C - xhat_j xhat_i/C)
+ *     dx_i = sum_j g_j dxhat_j/dx_i = r (g_i - mean(g) - xhat_i mean(g*xhat)).
+ * So dx has no part along (1, ..., 1) or xhat: shifting or scaling x does not change xhat. dx and dw
+ * are added to. */
+void layernorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *stats,
+                        const real *w, int N, int C)
+{
+#pragma omp parallel for
+    for (int n = 0; n < N; n++) {
+        const real *xn = x + (size_t)n * C, *dyn = dy + (size_t)n * C;
+        real *dxn = dx + (size_t)n * C, mean = stats[2 * n], r = stats[2 * n + 1];
+        real g_mean = 0, gx_mean = 0;
+#pragma omp simd reduction(+ : g_mean, gx_mean)
+        for (int c = 0; c < C; c++) {
+            g_mean += dyn[c] * w[c];
+            gx_mean += dyn[c] * w[c] * (xn[c] - mean) * r;
+        }
+        g_mean /= C;
+        gx_mean /= C;
+        for (int c = 0; c < C; c++)
+            dxn[c] += r * (dyn[c] * w[c] - g_mean - (xn[c] - mean) * r * gx_mean);
+    }
+#pragma omp parallel for
+    for (int c0 = 0; c0 < C; c0 += STRIPE)
+        for (int n = 0; n < N; n++) {
+            const real *xn = x + (size_t)n * C, *dyn = dy + (size_t)n * C;
+            for (int c = c0; c < min_int(C, c0 + STRIPE); c++)
+                dw[c] += dyn[c] * (xn[c] - stats[2 * n]) * stats[2 * n + 1];
+        }
+}
+
+/* ---- GELU, tanh form [Hendrycks & Gimpel 2016]: y = x/2 (1 + tanh u), u = sqrt(2/pi)(x + a x^3),
+ * a = 0.044715. Since (1 + tanh u)/2 = 1/(1 + e^-2u), this is x s with s = sigmoid(2u). ---- */
+static inline real gelu_sigmoid(real x)
+{
+    return 1 / (1 + exp_real((real)-1.5957691216057308 * (x + (real)0.044715 * x * x * x)));
+}
+void gelu_forward(real *y, const real *x, size_t count)
+{
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
+}
+
+/* y = x s and ds/du = 2 s(1-s), so dx = dy (s + x s(1-s) 2u') with 2u' = 2 sqrt(2/pi)(1 + 3a x^2).
+ * dx is written, and may be dy. */
+void gelu_backward(real *dx, const real *dy, const real *x, size_t count)
+{
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) {
+        real s = gelu_sigmoid(x[i]);
+        real du = (real)1.5957691216057308 * (1 + 3 * (real)0.044715 * x[i] * x[i]);
+        dx[i] = dy[i] * (s + x[i] * s * (1 - s) * du);
+    }
+}
+
+/* ---- residual: y = a + b. Its backward needs no code: da = db = dy. ---- */
+void residual_forward(real *y, const real *a, const real *b, size_t count)
+{
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) y[i] = a[i] + b[i];
+}
+
+/* ---- dropout, in place: each number becomes 0 with probability p, else is divided by 1 - p, which
+ * keeps its mean [Srivastava et al. 2014]. The factors depend on key and index alone, so backward is
+ * the same function with the same key: dx = dy * factor. ---- */
+static inline real dropout_factor(real p, uint64_t key, uint32_t i)
+{
+    return (random_bits(key, i) >> 8) * (real)0x1p-24 < p ? 0 : 1 / (1 - p);
+}
+void dropout(real *x, size_t count, real p, uint64_t key)
+{
+    if (p == 0) return;
+#pragma omp parallel for simd
+    for (size_t i = 0; i < count; i++) x[i] *= dropout_factor(p, key, (uint32_t)i);
+}
+
+/* ---- causal attention ----
+ * Each token has a query q, a key k and a value v of C numbers; each of NH heads owns HS of the C.
+ * The query of token t sees the tokens j of its own document up to itself, doc_start[t] <= j <= t:
+ *     s_j = q.k_j / sqrt(HS)     p_j = e^(s_j - lse),  lse = log sum_j e^s_j     out = sum_j p_j v_j.
+ * Queries are taken in blocks of QB, so that only (keys, QB) scores exist at a time. Only lse is
+ * kept for backward, which computes the scores again [Dao et al. 2022]. The scores of one key lie
+ * side by side: so the softmax is vector code along the queries, and most products read their long
+ * operand (keys, values or scores) where it is.
+ * Rejected: the online softmax over blocks of keys; up to a few thousand keys, the scores of a block
+ * fit in the L2 cache. */
+typedef struct {
+    const real *qkv;                     /* (B, rows, 3C): q, k and v of each token side by side */
+    const int *doc_start;                /* (B, T), or NULL: all documents begin at 0 */
+    int B, past, T, rows, C, NH;         /* the T queries of a row come after `past` other tokens */
+    real dropout;                        /* the rate on p, and the key of its masks */
+    uint64_t key;
+} Attention;
+
+/* `count` queries of one head, of which the first is t0 of its row, and the keys key0 .. key0+keys-1
+ * that they see between them. Each key has `width` scores: count, rounded up to whole vectors. */
+enum { QB = 64, LANES = 16 };
+typedef struct {
+    int count, width, t0, key0, keys;
+    const int *doc_start;                /* (count), or NULL */
+    size_t query, out, q, k, v;          /* where the first one is in lse, in out, and in qkv */
+} QueryBlock;
+
+QueryBlock query_block(const Attention *a, int b, int h, int t0)
+{
+    int HS = a->C / a->NH, count = min_int(QB, a->T - t0);
+    size_t ld = 3 * (size_t)a->C, row = (size_t)b * a->rows * ld + h * HS;
+    const int *doc_start = a->doc_start ? a->doc_start + (size_t)b * a->T + t0 : NULL;
+    int key0 = doc_start ? doc_start[0] : 0;
+    return (QueryBlock){.count = count, .width = (count + LANES - 1) / LANES * LANES, .t0 = t0,
+                        .key0 = key0, .keys = a->past + t0 + count - key0, .doc_start = doc_start,
+                        .query = ((size_t)b * a->NH + h) * a->T + t0,
+                        .out = ((size_t)b * a->T + t0) * a->C + h * HS,
+                        .q = row + (a->past + t0) * ld, .k = row + key0 * ld + a->C,
+                        .v = row + key0 * ld + 2 * a->C};
+}
+
+/* Memory of the calling thread for `tables` tables of scores, (keys, QB) each. */
+real *scores_memory(int tables, int keys)
+{
+    static _Thread_local real *memory;
+    static _Thread_local size_t size;
+    size_t need = (size_t)tables * QB * keys;
+    if (need > size) {
+        free_reals(memory);
+        memory = allocate_reals(size = need);
+    }
+    return memory;
+}
+
+/* Set the scores s(keys, width) that a query may not see to -infinity, so that p is 0 there. */
+void scores_mask(real *s, const QueryBlock *n)
+{
+    for (int i = 0; i < n->count; i++) {
+        int low = n->doc_start ? n->doc_start[i] - n->key0 : 0, high = n->keys - n->count + i + 1;
+        for (int j = 0; j < low; j++) s[(size_t)j * n->width + i] = -INFINITY;
+        for (int j = high; j < n->keys; j++) s[(size_t)j * n->width + i] = -INFINITY;
+    }
+}
+
+/* Dropout on s(keys, width). The mask depends on the key and on the numbers of query and key. */
+void scores_dropout(real *s, const QueryBlock *n, const Attention *a)
+{
+    uint64_t keys[QB];
+    for (int i = 0; i < n->width; i++) keys[i] = random_key(a->key, n->query + i);
+    for (int j = 0; a->dropout > 0 && j < n->keys; j++, s += n->width)
+        for (int i = 0; i < n->width; i++) s[i] *= dropout_factor(a->dropout, keys[i], n->key0 + j);
+}
+
+/* For each query, with its products s = q.k(keys, width) and max the largest of them: in place
+ * s = e^(scale (s - max)), which cannot overflow; lse(count) = log sum_j e^(scale s_j);
+ * inv_sum(count) = 1 / sum_j e^(scale (s_j - max)). */
+void scores_softmax(real *s, real *lse, real *inv_sum, const QueryBlock *n, real scale)
+{
+    real max[QB], sum[QB] = {0}, *end = s + (size_t)n->keys * n->width;
+    int width = n->width;
+    for (int i = 0; i < width; i++) max[i] = -INFINITY;
+    for (real *x = s; x < end; x += width)
+#pragma omp simd
+        for (int i = 0; i < width; i++) max[i] = x[i] > max[i] ? x[i] : max[i];
+    for (real *x = s; x < end; x += width)
+#pragma omp simd
+        for (int i = 0; i < width; i++) sum[i] += x[i] = exp_real((x[i] - max[i]) * scale);
+    for (int i = 0; i < n->count; i++)
+        lse[i] = max[i] * scale + (real)log(sum[i]), inv_sum[i] = 1 / sum[i];
+}
+
+/* Write out(B, T, C) and lse(B, NH, T). Long blocks come first, so that threads end together. */
+void attention_forward(real *out, real *lse, const Attention *a)
+{
+    int C = a->C, HS = C / a->NH, ld = 3 * C, blocks = (a->T + QB - 1) / QB;
+#pragma omp parallel for collapse(3) schedule(dynamic)
+    for (int b = 0; b < a->B; b++)
+        for (int h = 0; h < a->NH; h++)
+            for (int block = blocks - 1; block >= 0; block--) {
+                QueryBlock n = query_block(a, b, h, block * QB);
+                View k = view(a->qkv + n.k, ld), v = view(a->qkv + n.v, ld);
+                real *s = scores_memory(1, a->rows), *o = out + n.out, inv_sum[QB];
+                matmul_serial(assign(s, n.width), k, transposed(a->qkv + n.q, ld), n.keys, n.count, HS);
+                scores_mask(s, &n);
+                scores_softmax(s, lse + n.query, inv_sum, &n, 1 / (real)sqrt(HS));
+                scores_dropout(s, &n, a);
+                matmul_serial(assign(o, C), transposed(s, n.width), v, n.count, HS, n.keys);
+                for (int i = 0; i < n.count; i++)
+                    for (int c = 0; c < HS; c++) o[(size_t)i * C + c] *= inv_sum[i];
+            }
+}
+
+/* With the dropout factors m_j (all 1 without dropout), out = sum_j m_j p_j v_j. So
+ *     dv_j = m_j p_j dout       dp_j = m_j (dout.v_j).
+ * The softmax has dp_i/ds_j = p_i ([i == j] - p_j), because p_i = e^(s_i - lse) and dlse/ds_j = p_j:
+ *     ds_j = sum_i dp_i p_i ([i == j] - p_j) = p_j (dp_j - sum_i p_i dp_i),
+ * where sum_i p_i dp_i = dout . sum_i m_i p_i v_i = dout.out needs no scores. As s_j = q.k_j/sqrt(HS),
+ *     dq = sum_j ds_j k_j / sqrt(HS)      dk_j = sum over the queries of ds_j q / sqrt(HS).
+ *
+ * In place: p(keys, width), which holds q.k_j, becomes p, and dp becomes ds / sqrt(HS). lse and
+ * p_dp = sum_i p_i dp_i are (width); scale is 1/sqrt(HS). */
+void scores_backward(real *p, real *dp, const real *lse, const real *p_dp, const QueryBlock *n,
+                     real scale)
+{
+    for (int j = 0; j < n->keys; j++, p += n->width, dp += n->width)
+#pragma omp simd
+        for (int i = 0; i < n->width; i++) {
+            p[i] = exp_real(p[i] * scale - lse[i]);
+            dp[i] = p[i] * (dp[i] - p_dp[i]) * scale;
+        }
+}
+
+/* One block of queries: writes their dq, adds to dk and dv of the keys that they see. */
+void attention_backward_block(real *dqkv, const real *dout, const real *out, const real *lse,
+                              const Attention *a, const QueryBlock *n)
+{
+    int C = a->C, HS = C / a->NH, ld = 3 * C;
+    View q = view(a->qkv + n->q, ld), k = view(a->qkv + n->k, ld), v = view(a->qkv + n->v, ld);
+    View d_o = view(dout + n->out, C);
+    real *p = scores_memory(2, a->T), *dp = p + (size_t)n->keys * n->width;
+    real log_sum[QB] = {0}, p_dp[QB] = {0};                   /* 0 from count to width */
+    for (int i = 0; i < n->count; i++) {
+        log_sum[i] = lse[n->query + i];
+        p_dp[i] = dot(d_o.p + (size_t)i * C, out + n->out + (size_t)i * C, HS);
+    }
+    matmul_serial(assign(p, n->width), k, transposed(q.p, ld), n->keys, n->count, HS);
+    matmul_serial(assign(dp, n->width), v, transposed(d_o.p, C), n->keys, n->count, HS);
+    scores_mask(p, n);
+    scores_dropout(dp, n, a);
+    scores_backward(p, dp, log_sum, p_dp, n, 1 / (real)sqrt(HS));
+    scores_dropout(p, n, a);
+    matmul_serial(assign(dqkv + n->q, ld), transposed(dp, n->width), k, n->count, HS, n->keys);
+    matmul_serial(accumulate(dqkv + n->k, ld), view(dp, n->width), q, n->keys, HS, n->count);
+    matmul_serial(accumulate(dqkv + n->v, ld), view(p, n->width), d_o, n->keys, HS, n->count);
+}
+
+/* Write dqkv(B, T, 3C), given dout(B, T, C) and what forward wrote; past is 0, rows is T. All queries
+ * of a head add to the same keys, so one head of one row is the work of one thread. */
+void attention_backward(real *dqkv, const real *dout, const real *out, const real *lse,
+                        const Attention *a)
+{
+    memset(dqkv, 0, (size_t)a->B * a->T * 3 * a->C * sizeof(real));
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int b = 0; b < a->B; b++)
+        for (int h = 0; h < a->NH; h++)
+            for (int t0 = 0; t0 < a->T; t0 += QB) {
+                QueryBlock n = query_block(a, b, h, t0);
+                attention_backward_block(dqkv, dout, out, lse, a, &n);
+            }
+}
+
+/* ---- head, softmax and cross-entropy: logits(N, V) = x(N, C) wte(V, C)^T, then the loss, then,
+ * unless dx is NULL, backward. Rows of weight 0 are left out; the others are gathered in chunks, so
+ * that the logits of all rows never exist at once. ---- */
+typedef struct {
+    const real *x, *wte, *weights;       /* (N, C), (V, C), (N) */
+    const int *targets;                  /* (N) */
+    double *loss;                        /* (N), written: before it is weighted; 0 if its weight is */
+    int *argmax;                         /* (N), written: the most likely token */
+    real *dx, *dwte;                     /* (N, C), written; (V, C), added to, or NULL */
+    real *scratch;                       /* head_scratch_size numbers */
+    double smoothing;
+    int N, C, V, ld;                     /* rows of logits are ld >= V apart */
+} Head;
+
+/* Row r of a chunk is row n[r] of all. */
+enum { CHUNK = 512 };
+typedef struct {
+    int rows, n[CHUNK], target[CHUNK], argmax[CHUNK];
+    real weight[CHUNK];
+    double loss[CHUNK];
+} Chunk;
+
+size_t head_scratch_size(int N, int C, int ld) { return min_int(N, CHUNK) * ((size_t)ld + 2 * C); }
+
+/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the wanted
+ * distribution is q_v = (1-e) [v == y] + e/V. Writes argmax and, since sum_v q_v = 1,
+ *     loss = -sum_v q_v log p_v = log sum_v e^x_v - (1-e) x_y - e mean(x).
+ * The derivative of log sum_u e^x_u by x_v is e^x_v / sum_u e^x_u = p_v. So, with `backward`, the
+ * logits become dlogits_v = weight (p_v - q_v). */
+void softmax_loss(real *logits, size_t ld, Chunk *k, double smoothing, int backward, int V)
+{
+#pragma omp parallel for
+    for (int r = 0; r < k->rows; r++) {
+        real *x = logits + r * ld, max = -INFINITY, sum = 0, mean = 0, weight = k->weight[r];
+        real target_logit = x[k->target[r]];
+        int argmax = 0;
+#pragma omp simd reduction(max : max)
+        for (int v = 0; v < V; v++) max = x[v] > max ? x[v] : max;
+        while (argmax < V - 1 && x[argmax] != max) argmax++;
+        for (int v = 0; smoothing > 0 && v < V; v++) mean += x[v] / V;
+#pragma omp simd
+        for (int v = 0; v < V; v++) x[v] = exp_real(x[v] - max);
+#pragma omp simd reduction(+ : sum)
+        for (int v = 0; v < V; v++) sum += x[v];
+        k->loss[r] = max + log((double)sum) - (1 - smoothing) * target_logit - smoothing * mean;
+        k->argmax[r] = argmax;
+        if (!backward) continue;
+        real scale = weight / sum, smooth = weight * (real)(smoothing / V);
+        for (int v = 0; v < V; v++) x[v] = x[v] * scale - smooth;
+        x[k->target[r]] -= weight * (real)(1 - smoothing);
+    }
+}
+
+/* Gather the next rows that count, from row n on, into k and xs(CHUNK, C). Returns where it stopped;
+ * what is written for the rows passed is 0 until head_loss has computed it. */
+int head_gather(Chunk *k, real *xs, const Head *h, int n)
+{
+    int C = h->C;
+    k->rows = 0;
+    for (; n < h->N && k->rows < CHUNK; n++) {
+        h->loss[n] = 0, h->argmax[n] = 0;
+        if (h->dx) memset(h->dx + (size_t)n * C, 0, C * sizeof(real));
+        if (h->weights[n] == 0) continue;
+        k->n[k->rows] = n, k->target[k->rows] = h->targets[n], k->weight[k->rows] = h->weights[n];
+        memcpy(xs + (size_t)k->rows++ * C, h->x + (size_t)n * C, C * sizeof(real));
+    }
+    return n;
+}
+
+/* With x = h->x: dx = dlogits wte, dwte += dlogits^T x, as in linear_backward. */
+void head_loss(const Head *h)
+{
+    int C = h->C, V = h->V, most = min_int(h->N, CHUNK);
+    real *logits = h->scratch, *xs = logits + (size_t)most * h->ld, *dxs = xs + (size_t)most * C;
+    Chunk k;
+    for (int n = 0; n < h->N;) {
+        n = head_gather(&k, xs, h, n);
+        if (k.rows == 0) break;
+        matmul(assign(logits, h->ld), view(xs, C), transposed(h->wte, C), k.rows, V, C);
+        softmax_loss(logits, h->ld, &k, h->smoothing, h->dx != NULL, V);
+        if (h->dx) matmul(assign(dxs, C), view(logits, h->ld), view(h->wte, C), k.rows, C, V);
+        if (h->dwte)
+            matmul(accumulate(h->dwte, C), transposed(logits, h->ld), view(xs, C), V, C, k.rows);
+        for (int r = 0; r < k.rows; r++) {
+            h->loss[k.n[r]] = k.loss[r], h->argmax[k.n[r]] = k.argmax[r];
+            if (h->dx) memcpy(h->dx + (size_t)k.n[r] * C, dxs + (size_t)r * C, C * sizeof(real));
+        }
+    }
+}
+
+/* ================================================================================================
+ * 3. The same product, fast
+ *
+ * matmul_plain does 2 flops (a multiplication and an addition) for 2 numbers loaded, but a processor
+ * multiplies much faster than it loads. A tile of MR x NR outputs, held in registers during the
+ * whole sum over k, does 2*MR*NR flops for MR + NR loads. That is the microkernel; the rest of the
+ * chapter feeds it. It wants the numbers that it needs for one k side by side, so parts of A and B
+ * are first copied ("packed") into panels: k by k MR rows of A, or NR columns of B.
+ * A panel of B (KC x NR) stays in the L1 cache while all rows of a block of A (MC x KC) flow past it
+ * from the L2 and L3 caches: a tile reads 8 KB of A in the time of 200,000 flops. Rows of A that are
+ * contiguous are read where they are, and not packed. Since a View has a stride for rows and one for
+ * columns, the same loops serve all transposes.                   [Goto & van de Geijn 2008]
+ *
+ * Rejected: a BLAS library (a dependency, and slower for small shapes); intrinsics (each serves one
+ * kind of processor only; the vector types of gcc and clang serve all).
+ */
+
+/* Vectors are as wide as the processor's. A tile takes MR*NV registers for its sums, NV for a row of
+ * B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more than
+ * IN_PLACE numbers apart. */
+#if defined __AVX512F__
+#define VECTOR 64
+enum { MR = 8 };
+#elif defined __AVX__
+#define VECTOR 32
+enum { MR = 4 };
+#elif defined __aarch64__
+#define VECTOR 16
+enum { MR = 8 };
+#else
+#define VECTOR 16
+enum { MR = 4 };
+#endif
+#define VL (VECTOR / REAL_BYTES)                              /* numbers in a vector */
+enum { NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR, IN_PLACE = 128 };
+typedef real vector __attribute__((vector_size(VECTOR)));
+typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES), may_alias));
+
+/* The same matrices, from element (i, j) on. */
+static inline View view_from(View x, int i, int j)
+{
+    return (View){x.p + i * x.rs + j * x.cs, x.rs, x.cs};
+}
+static inline Output output_from(Output c, int i, int j)
+{
+    return (Output){c.p + i * c.rs + j, c.rs, c.start ? c.start + i * c.start_rs + j : NULL,
+                    c.start_rs};
+}
+
+#define UNROLL _Pragma("GCC unroll 16")                       /* a loop of a few constant steps */
+
+/* ---- packing: to(depth, width) receives, for each k, X(0, k) ... X(width-1, k) side by side. X is
+ * A for panels of MR rows, and B transposed for panels of NR (at the edge: fewer) columns. ---- */
+
+/* Any strides; rows that X does not have are zeros. */
+void pack_edge(real *to, View x, int rows, int width, int depth)
+{
+    for (int k = 0; k < depth; k++)
+        for (int j = 0; j < width; j++) to[k * width + j] = j < rows ? x.p[j * x.rs + k * x.cs] : 0;
+}
+
+/* X(rows, depth) with x.rs == 1 and rows a multiple of MR, into panels of MR. Eight panels grow at
+ * the same time, so that cache lines are used whole; those of later k are asked for ahead of time. */
+enum { AHEAD = 12 };
+void pack_strips(real *to, View x, int rows, int depth)
+{
+    for (int group = 0; group < rows; group += 8 * MR)
+        for (int k = 0; k < depth; k++)
+            for (int i = group; i < min_int(rows, group + 8 * MR); i += MR) {
+                __builtin_prefetch(x.p + i + (k + AHEAD) * x.cs);
+                memcpy(to + (size_t)i * depth + k * MR, x.p + i + k * x.cs, MR * sizeof(real));
+            }
+}
+
+/* One panel of whole vectors, with x.rs == 1. */
+void pack_lines(real *to, View x, int width, int depth)
+{
+    for (int k = 0; k < depth; k++)
+        for (int j = 0; j < width; j += VL) {
+            __builtin_prefetch(x.p + j + (k + AHEAD) * x.cs);
+            *(vector *)&to[k * width + j] = *(loose_vector *)&x.p[j + k * x.cs];
+        }
+}
+
+/* One panel of whole vectors, with x.cs == 1. Squares of VL x VL are transposed, and the next ones
+ * asked for. A perfect shuffle of an array interleaves its two halves, a0 b0 a1 b1 ...; log2(VL)
+ * shuffles transpose a square. */
+void pack_squares(real *to, View x, int width, int depth)
+{
+    enum { SIZE = VL * VL };
+    real square[2][SIZE] __attribute__((aligned(64)));
+    int k = 0;
+    for (; k + VL <= depth; k += VL)
+        for (int j = 0; j < width; j += VL) {
+            int now = 0;
+            for (int r = 0; r < VL; r++) {
+                *(vector *)&square[0][r * VL] = *(loose_vector *)&x.p[(j + r) * x.rs + k];
+                __builtin_prefetch(&x.p[(j + r) * x.rs + k + VL]);
+            }
+            for (int round = 1; round < VL; round *= 2, now = !now) {
+                real *from = square[now], *shuffled = square[!now];
+                for (int i = 0; i < SIZE / 2; i++)
+                    shuffled[2 * i] = from[i], shuffled[2 * i + 1] = from[i + SIZE / 2];
+            }
+            for (int r = 0; r < VL; r++)
+                *(vector *)&to[(k + r) * width + j] = *(vector *)&square[now][r * VL];
+        }
+    pack_edge(to + k * width, view_from(x, 0, k), width, width, depth - k);
+}
+
+/* The panels of a(rows, depth), and the one of b(depth, columns). */
+void pack_a(real *to, View a, int rows, int depth)
+{
+    int whole = a.rs == 1 ? rows / MR * MR : 0;
+    pack_strips(to, a, whole, depth);
+    for (int i = whole; i < rows; i += MR)
+        pack_edge(to + (size_t)i * depth, view_from(a, i, 0), rows - i, MR, depth);
+}
+void pack_b(real *to, View b, int columns, int depth)
+{
+    int width = (columns + VL - 1) / VL * VL;
+    View x = {b.p, b.cs, b.rs};
+    if (columns < width || (x.rs > 1 && x.cs > 1)) pack_edge(to, x, columns, width, depth);
+    else if (x.rs == 1) pack_lines(to, x, width, depth);
+    else pack_squares(to, x, width, depth);
+}
+
+/* ---- the microkernel: c(MR, vectors*VL) = start + a(MR, depth) b(depth, vectors*VL), where b is a
+ * panel. All sums are held in registers: `vectors` is a constant wherever this is called, so that all
+ * loops but the one over k are unrolled. ---- */
+static inline __attribute__((always_inline))
+void microkernel(Output c, View a, const real *b, int depth, int vectors)
+{
+    vector sum[MR][NV] = {{{0}}};
+    UNROLL for (int i = 0; i < MR; i++)
+        UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(&c.p[i * c.rs + j * VL], 1);
+#pragma GCC unroll 4
+    for (int k = 0; k < depth; k++) {
+        vector bk[NV];
+        UNROLL for (int j = 0; j < vectors; j++) bk[j] = *(vector *)&b[(k * vectors + j) * VL];
+        UNROLL for (int i = 0; i < MR; i++)
+            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += a.p[i * a.rs + k * a.cs] * bk[j];
+    }
+    UNROLL for (int i = 0; i < MR; i++)
+        UNROLL for (int j = 0; j < vectors; j++) {
+            if (c.start) sum[i][j] += *(loose_vector *)&c.start[i * c.start_rs + j * VL];
+            *(loose_vector *)&c.p[i * c.rs + j * VL] = sum[i][j];
+        }
+}
+
+/* One tile, c(rows, columns) = start + a(rows, depth) b(depth, columns). a has MR rows (those beyond
+ * `rows` are zeros); b is a panel. A tile smaller than the microkernel's goes to edge_tile first. */
+void tile(Output c, View a, const real *b, int rows, int columns, int depth)
+{
+    real edge_tile[MR * NR] __attribute__((aligned(64)));
+    int vectors = (columns + VL - 1) / VL, whole = rows == MR && columns == vectors * VL;
+    Output to = whole ? c : assign(edge_tile, NR);
+    if (vectors == NV) microkernel(to, a, b, depth, NV);
+    else if (vectors == 2) microkernel(to, a, b, depth, 2);
+    else microkernel(to, a, b, depth, 1);
+    for (int i = 0; !whole && i < rows; i++)
+        for (int j = 0; j < columns; j++)
+            c.p[i * c.rs + j] =
+                edge_tile[i * NR + j] + (c.start ? c.start[i * c.start_rs + j] : 0);
+}
+
+/* A product with at least MR/2 rows, at most MC, on the calling thread. Each thread has its own
+ * memory for packed panels; nothing in here calls matmul again, so no two products share it. */
+void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
+{
+    static _Thread_local real *a_pack, *b_pack;
+    int in_place = a.cs == 1 || (a.rs == 1 && a.cs <= IN_PLACE) ? rows / MR * MR : 0;
+    if (!a_pack) a_pack = allocate_reals(MC * KC), b_pack = allocate_reals(KC * NR);
+    for (int p = 0; p < depth; p += KC) {
+        int kc = min_int(KC, depth - p);
+        View ap = view_from(a, 0, p);
+        pack_a(a_pack, view_from(ap, in_place, 0), rows - in_place, kc);
+        for (int j = 0; j < columns; j += NR) {
+            int width = min_int(NR, columns - j);
+            pack_b(b_pack, view_from(b, p, j), width, kc);
+            for (int i = 0; i < rows; i += MR) {
+                View packed = {a_pack + (size_t)(i - in_place) * kc, 1, MR};
+                tile(output_from(c, i, j), i < in_place ? view_from(ap, i, 0) : packed, b_pack,
+                     min_int(MR, rows - i), width, kc);
+            }
+        }
+        c.start = c.p, c.start_rs = c.rs;                     /* the next p adds to c */
+    }
+}
+
+/* ---- products too thin for tiles: packed numbers would be used so rarely that copying costs more
+ * than it saves. One token's step of generation consists of such products, and is as fast as the
+ * weights can be read. ---- */
+
+/* The sum of a_i b_i over n. A row of weights is so short that the processor does not notice in time
+ * that another one follows; hence the prefetch. */
+real dot(const real *a, const real *b, int n)
+{
+    enum { NEXT = 1024 };
+    vector sum[4] = {{0}};
+    real rest = 0;
+    int k = 0;
+    for (; k + 4 * VL <= n; k += 4 * VL)
+        UNROLL for (int j = 0; j < 4; j++) {
+            __builtin_prefetch(&b[k + j * VL + NEXT]);
+            sum[j] += *(loose_vector *)&a[k + j * VL] * *(loose_vector *)&b[k + j * VL];
+        }
+    for (; k < n; k++) rest += a[k] * b[k];
+    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    for (int half = VL / 2; half > 0; half /= 2)
+        for (int j = 0; j < half; j++) sum[0][j] += sum[0][j + half];
+    return rest + sum[0][0];
+}
+
+/* Are rows of a and columns of b both contiguous, so that c consists of dot products? */
+int is_dots(View a, View b) { return a.cs == 1 && b.rs == 1; }
+
+int is_thin(View a, View b, int rows, int columns)
+{
+    return (rows < MR / 2 && (is_dots(a, b) || b.cs == 1)) || (columns < MR / 2 && is_dots(a, b));
+}
+
+/* c is dot products, or, if rows of b are contiguous, each row of c a sum of rows of b. */
+void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
+{
+    if (is_dots(a, b)) {
+        for (int j = 0; j < columns; j++)
+            for (int i = 0; i < rows; i++)
+                c.p[i * c.rs + j] = (c.start ? c.start[i * c.start_rs + j] : 0) +
+                                    dot(a.p + i * a.rs, b.p + j * b.cs, depth);
+        return;
+    }
+    for (int i = 0; i < rows; i++) {
+        real *ci = c.p + i * c.rs;
+        for (int j = 0; j < columns; j++) ci[j] = c.start ? c.start[i * c.start_rs + j] : 0;
+        for (int k = 0; k < depth; k++)
+            for (int j = 0; j < columns; j++) ci[j] += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j];
+    }
+}
+
+/* ---- the two entrances; c(M, N) = start + a(M, K) b(K, N) ---- */
+#ifndef PLAIN
+#define PLAIN 0
+#endif
+
+void matmul_serial(Output c, View a, View b, int M, int N, int K)
+{
+    if (PLAIN) matmul_plain(c, a, b, M, N, K);
+    else if (is_thin(a, b, M, N)) matmul_thin(c, a, b, M, N, K);
+    else
+        for (int i = 0; i < M; i += MC)
+            matmul_block(output_from(c, i, 0), view_from(a, i, 0), b, min_int(MC, M - i), N, K);
+}
+
+/* On all threads, which take blocks of c in turn. How c is cut has no influence on any sum. */
+void matmul(Output c, View a, View b, int M, int N, int K)
+{
+    int thin = is_thin(a, b, M, N), blocks = (M + MC - 1) / MC;
+    int mc = ((M + blocks - 1) / blocks + MR - 1) / MR * MR;
+    int team = threads(), stripes = max_int((N + NC - 1) / NC, (team + blocks - 1) / blocks);
+    if (PLAIN || M < MR / 2) stripes = team;                  /* long reads, each thread its own */
+    while (blocks * stripes % team && stripes % team) stripes++;      /* an equal share for each */
+    int nc = ((N + stripes - 1) / stripes + NR - 1) / NR * NR;
+#pragma omp parallel for collapse(2) schedule(dynamic)
+    for (int i = 0; i < M; i += mc)
+        for (int j = 0; j < N; j += nc) {
+            Output cij = output_from(c, i, j);
+            View ai = view_from(a, i, 0), bj = view_from(b, 0, j);
+            int rows = min_int(mc, M - i), columns = min_int(nc, N - j);
+            if (PLAIN) matmul_plain(cij, ai, bj, rows, columns, K);
+            else if (thin) matmul_thin(cij, ai, bj, rows, columns, K);
+            else matmul_block(cij, ai, bj, rows, columns, K);
+        }
+}
+
+/* ================================================================================================
+ * 4. The machine: threads, memory, random numbers, exp
+ */
 
 int threads(void)
 {
@@ -59,20 +867,17 @@ void use_threads(int count)
     (void)count;
 }
 
-static inline int min_int(int a, int b) { return a < b ? a : b; }
-static inline int max_int(int a, int b) { return a > b ? a : b; }
-
 enum { HUGE_PAGE = 1 << 21 };
 
-/* An array of zeros that begins on a cache line. Pages that are never touched cost no memory; large
- * arrays ask for pages of 2 MB, so that walking down a matrix does not miss the table of addresses
- * at every row. free_reals finds what calloc gave just before the array. */
+/* An array of zeros that begins at a cache line, freed by free_reals; dies if there is no memory.
+ * Pages that are never touched cost no memory. Large arrays ask for pages of 2 MB: the processor
+ * remembers the addresses of few pages, and of small ones each row of a matrix would need another.
+ * What calloc gave is stored just before the array. */
 real *allocate_reals(size_t count)
 {
-    size_t bytes = 0, align = count < HUGE_PAGE ? 64 : HUGE_PAGE;
+    size_t align = count < HUGE_PAGE ? 64 : HUGE_PAGE, bytes = count * sizeof(real);
     char *raw = NULL;
-    if (!__builtin_mul_overflow(count + 1, sizeof(real), &bytes))
-        raw = calloc(1, bytes + 2 * align);
+    if (count <= (SIZE_MAX - 2 * align) / sizeof(real)) raw = calloc(1, bytes + 2 * align);
     if (!raw)
         die("out of memory: %.2f GB are needed; choose a smaller batch, context or model",
             (double)count * sizeof(real) / 1e9);
@@ -85,9 +890,9 @@ real *allocate_reals(size_t count)
 }
 void free_reals(real *p) { if (p) free(((void **)p)[-1]); }
 
-/* A random number is a function of what it is for, not a state that someone advances: hash the key
- * (seed, step, place) with a counter. So a dropout mask can be made again in backward, on any
- * thread, and a resumed run needs to remember nothing. The mixer is a 32-bit finalizer, twice. */
+/* A random number is a function of a key and a counter i, not a state that advances: hash both. So a
+ * dropout mask can be computed again in backward, on any thread, and a resumed run has nothing to
+ * restore. The mixer is a 32-bit finalizer, applied twice. */
 static inline uint32_t mix(uint32_t x)
 {
     x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -103,10 +908,10 @@ static inline double random_uniform(uint64_t key, uint32_t i)
 {
     return random_bits(key, i) * 0x1p-32;
 }
-/* A new key for the n-th use of a key. */
-static inline uint64_t random_key(uint64_t key, uint64_t n)
+/* A new key for the n-th use of a key: splitmix64 [Steele et al. 2014]. */
+uint64_t random_key(uint64_t key, uint64_t n)
 {
-    uint64_t x = key + 0x9e3779b97f4a7c15u * (n + 1); /* splitmix64 [Steele et al. 2014] */
+    uint64_t x = key + 0x9e3779b97f4a7c15u * (n + 1);
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
@@ -118,10 +923,10 @@ double random_normal(uint64_t key, uint32_t i)
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
 }
 
-/* e^x. x = n ln2 + r with |r| <= ln2/2, so e^x = 2^n e^r: a Taylor sum for e^r, and n goes straight
- * into the exponent bits. Adding and subtracting 1.5 * 2^(digits) rounds to an integer. There is no
- * branch and no table, so the compiler turns loops over it into vector code. Relative error under
- * 3e-7 (float), 4e-16 (double); 0 below 2e-38 (float), 3e-308; NaN stays NaN. */
+/* e^x. With x = n ln2 + r, n an integer and |r| <= ln2/2, e^x = 2^n e^r: a Taylor polynomial gives
+ * e^r, and n goes into the exponent bits. Adding and subtracting 1.5 * 2^23 rounds to an integer.
+ * Without branches and tables, loops over it become vector code, which libm's exp prevents. Relative
+ * error under 3e-7; 0 below 2e-38; infinity above the largest number; NaN for NaN. */
 static inline float exp_float(float x)
 {
     union { float f; uint32_t i; } scale;
@@ -134,691 +939,13 @@ static inline float exp_float(float x)
     float e = p * scale.f * 2;
     return x < -86.9f ? 0 : x > 88.72283f ? INFINITY : e;
 }
-static inline double exp_double(double x)
+static inline real exp_real(real x)
 {
-    union { double f; uint64_t i; } scale;
-    double y = x < -708 ? -708 : x > 709.7 ? 709.7 : x;
-    double n = (y * 1.4426950408889634 + 0x1.8p52) - 0x1.8p52;
-    double r = (y - n * 0x1.62e42fee00000p-1) - n * 0x1.a39ef35793c76p-33;
-    double p = 1;
-    for (int k = 13; k > 0; k--) p = 1 + p * r / k;
-    scale.i = (uint64_t)((int64_t)n + 1022) << 52;
-    double e = p * scale.f * 2;
-    return x < -708 ? 0 : x > 709.7 ? exp(x) : e;
-}
-#define exp_real(x) (REAL_BYTES == 4 ? (real)exp_float((float)(x)) : (real)exp_double(x))
-
-/* ================================================================================================
- * 2. Matrix multiply
- *
- * A dot product does 2 flops for 2 loads, and no machine loads as fast as it multiplies. A tile of
- * MR x NR outputs does 2*MR*NR flops for MR + NR loads: so hold the tile in registers, all through
- * the sum over k. That is the microkernel; the rest feeds it. It wants its operands contiguous, so
- * blocks of A and B are copied ("packed") into micropanels first: A's holds MR rows, k by k, B's
- * NR columns. A panel of B (KC x NR), packed into the L1 cache, serves all rows of a block of A
- * (MC x KC), which flows past it from the L2 and L3 caches: a tile reads 8 KB of it in the time of
- * 200,000 flops. Where rows of A are contiguous they are read in place. A View has strides
- * for rows and columns; transposing swaps them, so that the same loop serves all four cases and a
- * transpose vanishes in the packing.                              [Goto & van de Geijn 2008]
- *
- * Rejected: BLAS (a dependency; and its small shapes are slower), intrinsics (one machine only).
- */
-
-/* Vectors as wide as the target's. There are MR*NV accumulators, NV vectors of B, one of A: 28 of
- * 32 registers, 16 of 16. Columns of A at most NEARBY numbers apart are read in place as well. */
-#if defined __AVX512F__
-#define VECTOR 64
-enum { MR = 8 };
-#elif defined __AVX__
-#define VECTOR 32
-enum { MR = 4 };
-#elif defined __aarch64__
-#define VECTOR 16
-enum { MR = 8 };
-#else
-#define VECTOR 16
-enum { MR = 4 };
-#endif
-#define VL (VECTOR / REAL_BYTES)                              /* numbers in a vector */
-enum { NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR, NEARBY = 128 };
-typedef real vector __attribute__((vector_size(VECTOR)));
-typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES), may_alias));
-
-typedef struct { const real *p; size_t rs, cs; } View;        /* X(i, j) = p[i*rs + j*cs] */
-
-View view(const real *p, size_t columns) { return (View){p, columns, 1}; }
-View transposed(const real *p, size_t columns) { return (View){p, 1, columns}; }
-
-/* To riffle vectors a and b is to interleave them, a0 b0 a1 b1 ...: first the low halves of both,
- * then the high halves. */
-#if VL == 16
-#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#elif VL == 8
-#define LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#elif VL == 4
-#define LOW 0, 4, 1, 5
-#define HIGH 2, 6, 3, 7
-#else
-#define LOW 0, 2
-#define HIGH 1, 3
-#endif
-#ifdef __clang__
-#define RIFFLE(a, b, half) __builtin_shufflevector(a, b, half)
-#elif REAL_BYTES == 4
-typedef int32_t indices __attribute__((vector_size(VECTOR)));
-#define RIFFLE(a, b, half) __builtin_shuffle(a, b, (indices){half})
-#else
-typedef int64_t indices __attribute__((vector_size(VECTOR)));
-#define RIFFLE(a, b, half) __builtin_shuffle(a, b, (indices){half})
-#endif
-
-/* Transpose VL vectors like a pack of cards: riffle its two halves, log2(VL) times. */
-static inline void transpose(vector v[VL])
-{
-    for (int round = 1; round < VL; round *= 2) {
-        vector w[VL];
-        for (int i = 0; i < VL / 2; i++) {
-            w[2 * i] = RIFFLE(v[i], v[i + VL / 2], LOW);
-            w[2 * i + 1] = RIFFLE(v[i], v[i + VL / 2], HIGH);
-        }
-        for (int i = 0; i < VL; i++) v[i] = w[i];
-    }
-}
-
-/* Pack a block of X as panels of `width` rows each, one after the other: within a panel, for each
- * k, the `width` numbers side by side; the last panel is filled up with zeros. Where rows are the
- * contiguous direction of X, eight panels grow together, so that whole cache lines are used, and
- * the lines of a later k are called for ahead of time. Where k is, VL x VL squares are transposed,
- * and the next square is called for; a vector that sticks out of a panel of width < VL is
- * overwritten by the next k. */
-static inline __attribute__((always_inline))
-void pack(real *to, View x, int rows, int width, int depth)
-{
-    int whole = rows / width * width;
-    for (int group = 0; x.rs == 1 && group < whole; group += 8 * width)
-        for (int k = 0; k < depth; k++)
-            for (int i = group; i < min_int(whole, group + 8 * width); i += width) {
-                real *panel = to + (size_t)i * depth + k * width;
-                const real *from = x.p + i + k * x.cs;
-                for (int j = 0; j < width; j += 64 / REAL_BYTES)
-                    __builtin_prefetch(from + 12 * x.cs + j);
-                for (int j = 0; j < width; j++) panel[j] = from[j];
-            }
-    for (int i = 0; x.rs != 1 && i < whole; i += width) {
-        real *panel = to + (size_t)i * depth;
-        const real *from = x.p + i * x.rs;
-        int k = 0;
-        for (; x.cs == 1 && k + VL <= depth; k += VL)
-            for (int j = 0; j < width; j += VL) {
-                vector v[VL] = {{0}};
-                for (int r = 0; r < VL && j + r < width; r++) {
-                    v[r] = *(loose_vector *)&from[(j + r) * x.rs + k];
-                    __builtin_prefetch(&from[(j + r) * x.rs + k + VL]);
-                }
-                transpose(v);
-                for (int r = 0; r < VL; r++)
-                    *(loose_vector *)&panel[(k + r) * width + j] = v[r];
-            }
-        for (; k < depth; k++)
-            for (int j = 0; j < width; j++) panel[k * width + j] = from[j * x.rs + k * x.cs];
-    }
-    for (int k = 0; whole < rows && k < depth; k++)
-        for (int j = 0; j < width; j++)
-            to[(size_t)whole * depth + k * width + j] =
-                whole + j < rows ? x.p[(whole + j) * x.rs + k * x.cs] : 0;
-}
-
-/* c(MR, vectors*VL) = start + sum over k of a(MR, k) outer b(k, vectors*VL), held in registers.
- * Rows of start are start_rs apart: 0 repeats a bias; start = c accumulates; NULL is zero. Rows of
- * a are `step` apart if they are contiguous, else its columns are. `vectors` and `rowwise` are
- * constants wherever this is called, so that every loop but the one over k unrolls. */
-static inline __attribute__((always_inline))
-void microkernel(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
-                 size_t step, int rowwise, const real *b, int depth, int vectors)
-{
-    vector sum[MR][NV] = {{{0}}};
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < vectors; j++) __builtin_prefetch(&c[i * ldc + j * VL], 1);
-#pragma GCC unroll 4
-    for (int k = 0; k < depth; k++) {
-        vector bk[NV];
-        for (int j = 0; j < vectors; j++) bk[j] = *(vector *)&b[(k * vectors + j) * VL];
-        for (int i = 0; i < MR; i++) {
-            real aik = rowwise ? a[i * step + k] : a[k * step + i];
-            for (int j = 0; j < vectors; j++) sum[i][j] += aik * bk[j];
-        }
-    }
-    for (int i = 0; i < MR; i++)
-        for (int j = 0; j < vectors; j++) {
-            if (start) sum[i][j] += *(loose_vector *)&start[i * start_rs + j * VL];
-            *(loose_vector *)&c[i * ldc + j * VL] = sum[i][j];
-        }
-}
-
-/* One tile of `rows` x `columns`. A tile that sticks out of c is computed in a corner apart. */
-void tile(real *c, size_t ldc, const real *start, size_t start_rs, const real *a,
-                 size_t step, int rowwise, const real *b, int depth, int rows, int columns)
-{
-    real corner[MR * NR] __attribute__((aligned(64)));
-    int vectors = (columns + VL - 1) / VL, whole = rows == MR && columns == vectors * VL;
-    real *to = whole ? c : corner;
-    const real *from = whole ? start : NULL;
-    size_t ld = whole ? ldc : NR;
-    if (vectors == NV && rowwise) microkernel(to, ld, from, start_rs, a, step, 1, b, depth, NV);
-    else if (vectors == NV) microkernel(to, ld, from, start_rs, a, step, 0, b, depth, NV);
-    else if (vectors == 2 && rowwise) microkernel(to, ld, from, start_rs, a, step, 1, b, depth, 2);
-    else if (vectors == 2) microkernel(to, ld, from, start_rs, a, step, 0, b, depth, 2);
-    else if (rowwise) microkernel(to, ld, from, start_rs, a, step, 1, b, depth, 1);
-    else microkernel(to, ld, from, start_rs, a, step, 0, b, depth, 1);
-    if (whole) return;
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < columns; j++)
-            c[i * ldc + j] = corner[i * NR + j] + (start ? start[i * start_rs + j] : 0);
-}
-
-/* Fewer rows than a register tile, or fewer columns: what is copied would be used so rarely that
- * copying costs more than it saves. With b's columns contiguous (a weight, transposed) c is dot
- * products; with b's rows contiguous it is a sum of them. One token's step of generation is all of
- * this kind, and as fast as the weights can be read: dot calls for b's next rows ahead of time,
- * since a row is too short for the processor to notice in time that another one follows. */
-real dot(const real *a, const real *b, int n)
-{
-    enum { AHEAD = 1024 };
-    vector sum[4] = {{0}};
-    real rest = 0;
-    int k = 0;
-    for (; k + 4 * VL <= n; k += 4 * VL)
-        for (int j = 0; j < 4; j++) {
-            __builtin_prefetch(&b[k + j * VL + AHEAD]);
-            sum[j] += *(loose_vector *)&a[k + j * VL] * *(loose_vector *)&b[k + j * VL];
-        }
-    for (; k < n; k++) rest += a[k] * b[k];
-    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    for (int half = VL / 2; half > 0; half /= 2)
-        for (int j = 0; j < half; j++) sum[0][j] += sum[0][j + half];
-    return rest + sum[0][0];
-}
-void matmul_few_rows(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b,
-                            int rows, int columns, int depth)
-{
-    int dots = a.cs == 1 && b.rs == 1;
-    for (int j = 0; dots && j < columns; j++)
-        for (int i = 0; i < rows; i++)
-            c[i * ldc + j] = (start ? start[i * start_rs + j] : 0) +
-                             dot(a.p + i * a.rs, b.p + j * b.cs, depth);
-    for (int i = 0; !dots && i < rows; i++) {
-        real *ci = c + i * ldc;
-        for (int j = 0; j < columns; j++) ci[j] = start ? start[i * start_rs + j] : 0;
-        for (int k = 0; k < depth; k++)
-            for (int j = 0; j < columns; j++)
-                ci[j] += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j];
-    }
-}
-
-/* c(rows, columns) = start + a(rows, depth) b(depth, columns) on the calling thread, with pack
- * buffers of its own: nothing inside calls back, so nested use cannot share them. */
-void matmul_serial(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b,
-                   int rows, int columns, int depth)
-{
-    static _Thread_local real *buffer;
-    int dots = a.cs == 1 && b.rs == 1, narrow = columns < MR / 2 && ldc < NR; /* not just a share */
-    if ((rows < MR / 2 && (dots || b.cs == 1)) || (narrow && dots)) {
-        matmul_few_rows(c, ldc, start, start_rs, a, b, rows, columns, depth);
-        return;
-    }
-    if (!buffer) buffer = allocate_reals(MC * KC + KC * NR + 2 * VL);
-    real *a_pack = buffer, *b_pack = buffer + MC * KC + VL;
-    for (; rows > MC;
-         rows -= MC, a.p += MC * a.rs, c += MC * ldc, start += start ? MC * start_rs : 0)
-        matmul_serial(c, ldc, start, start_rs, a, b, MC, columns, depth);
-    int rowwise = a.cs == 1, in_place = rowwise || (a.rs == 1 && a.cs <= NEARBY);
-    int unpacked = in_place ? rows / MR * MR : 0;
-    for (int p = 0; p < depth; p += KC) {
-        int kc = min_int(KC, depth - p);
-        View ap = {a.p + p * a.cs, a.rs, a.cs};
-        pack(a_pack, (View){ap.p + unpacked * a.rs, a.rs, a.cs}, rows - unpacked, MR, kc);
-        for (int j = 0; j < columns; j += NR) {
-            int width = min_int(NR, columns - j);
-            View bt = {b.p + p * b.rs + j * b.cs, b.cs, b.rs};
-            if (width == NR) pack(b_pack, bt, NR, NR, kc);
-            else pack(b_pack, bt, width, (width + VL - 1) / VL * VL, kc);
-            for (int i = 0; i < rows; i += MR) {
-                real *ci = c + i * ldc + j;
-                const real *si = start ? start + i * start_rs + j : NULL;
-                if (i < unpacked)
-                    tile(ci, ldc, si, start_rs, ap.p + i * a.rs, rowwise ? a.rs : a.cs, rowwise,
-                         b_pack, kc, MR, width);
-                else
-                    tile(ci, ldc, si, start_rs, a_pack + (size_t)(i - unpacked) * kc, MR, 0, b_pack,
-                         kc, min_int(MR, rows - i), width);
-            }
-        }
-        start = c, start_rs = ldc;
-    }
-}
-
-/* c(M, N) = start + a(M, K) b(K, N) on all threads, which take blocks of c in turn. How c is cut
- * has no influence on any sum. */
-void matmul(real *c, size_t ldc, const real *start, size_t start_rs, View a, View b, int M, int N,
-            int K)
-{
-    int blocks = (M + MC - 1) / MC, mc = ((M + blocks - 1) / blocks + MR - 1) / MR * MR;
-    int team = threads(), stripes = max_int((N + NC - 1) / NC, (team + blocks - 1) / blocks);
-    if (M < MR / 2) stripes = team;                           /* long reads, each thread its own */
-    while (blocks * stripes % team && stripes % team) stripes++;      /* an equal share for each */
-    int nc = ((N + stripes - 1) / stripes + NR - 1) / NR * NR;
-#pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int i = 0; i < M; i += mc)
-        for (int j = 0; j < N; j += nc)
-            matmul_serial(c + i * ldc + j, ldc, start ? start + i * start_rs + j : NULL, start_rs,
-                          (View){a.p + i * a.rs, a.rs, a.cs}, (View){b.p + j * b.cs, b.rs, b.cs},
-                          min_int(mc, M - i), min_int(nc, N - j), K);
+    return REAL_BYTES == 4 ? (real)exp_float((float)x) : (real)exp(x);
 }
 
 /* ================================================================================================
- * 3. Layers
- *
- * Each is a function of arrays and sizes and knows nothing of the model. Backward *adds* wherever
- * several paths meet: into gradients of parameters and of the residual stream (layernorm's dx).
- * Every other gradient has one source and is written.
- */
-
-/* ---- embedding: x(N, C) = wte[token] + wpe[position].  A document's first token has position 0:
- * doc_start(B, T) says at which t the document of each token begins. `past` tokens came before. ---- */
-void embedding_forward(real *x, const int *tokens, const int *doc_start, const real *wte,
-                       const real *wpe, int B, int past, int T, int C)
-{
-#pragma omp parallel for
-    for (int n = 0; n < B * T; n++) {
-        int position = past + n % T - (doc_start ? doc_start[n] : 0);
-        const real *token = wte + (size_t)tokens[n] * C, *place = wpe + (size_t)position * C;
-        for (int c = 0; c < C; c++) x[(size_t)n * C + c] = token[c] + place[c];
-    }
-}
-
-/* dwte[token] += dx, dwpe[position] += dx. One token may stand at many n, so threads share out the
- * channels, not the rows. */
-void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *tokens, const int *doc_start,
-                        int B, int T, int C)
-{
-    enum { STRIPE = 64 };
-#pragma omp parallel for
-    for (int c0 = 0; c0 < C; c0 += STRIPE)
-        for (int n = 0; n < B * T; n++) {
-            real *token = dwte + (size_t)tokens[n] * C,
-                 *place = dwpe + (size_t)(n % T - doc_start[n]) * C;
-            for (int c = c0; c < min_int(C, c0 + STRIPE); c++) {
-                token[c] += dx[(size_t)n * C + c];
-                place[c] += dx[(size_t)n * C + c];
-            }
-        }
-}
-
-/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b.  Rows of y are ldy apart ---- */
-void linear_forward(real *y, size_t ldy, const real *x, const real *w, const real *b, int N, int C,
-                    int OC)
-{
-    matmul(y, ldy, b, 0, view(x, C), transposed(w, C), N, OC, C);
-}
-
-/* y_no = sum_c x_nc w_oc + b_o:   dx = dy w     dw = dy^T x     db = sum over n of dy. */
-void linear_backward(real *dx, real *dw, real *db, const real *dy, const real *x, const real *w,
-                     int N, int C, int OC)
-{
-    enum { STRIPE = 64 };
-    matmul(dx, C, NULL, 0, view(dy, OC), view(w, C), N, C, OC);
-    matmul(dw, C, dw, C, transposed(dy, OC), view(x, C), OC, C, N);
-#pragma omp parallel for
-    for (int o0 = 0; o0 < OC; o0 += STRIPE)
-        for (int n = 0; n < N; n++)
-            for (int o = o0; o < min_int(OC, o0 + STRIPE); o++) db[o] += dy[(size_t)n * OC + o];
-}
-
-/* ---- layernorm: y = xhat*w + b,  xhat = (x - mean)*r,  r = 1/sqrt(var + 1e-5)  [Ba et al. 2016].
- * The two statistics of each row are kept; xhat is cheap to make again. ---- */
-void layernorm_forward(real *y, real *mean, real *rstd, const real *x, const real *w, const real *b,
-                       int N, int C)
-{
-#pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        const real *xn = x + (size_t)n * C;
-        real *yn = y + (size_t)n * C, m = 0, v = 0;
-#pragma omp simd reduction(+ : m)
-        for (int c = 0; c < C; c++) m += xn[c];
-        m /= C;
-#pragma omp simd reduction(+ : v)
-        for (int c = 0; c < C; c++) v += (xn[c] - m) * (xn[c] - m);
-        real r = 1 / (real)sqrt(v / C + (real)1e-5);
-        for (int c = 0; c < C; c++) yn[c] = (xn[c] - m) * r * w[c] + b[c];
-        mean[n] = m;
-        rstd[n] = r;
-    }
-}
-
-/*   db = sum dy      dw = sum dy*xhat      and with g = dy*w
- *   dx += r * (g - mean(g) - xhat * mean(g*xhat)).
- * Shifting or scaling x leaves xhat alone, so dx has no part along 1 or xhat: the means take it
- * out. */
-void layernorm_backward(real *dx, real *dw, real *db, const real *dy, const real *x,
-                        const real *mean, const real *rstd, const real *w, int N, int C)
-{
-    enum { STRIPE = 64 };
-#pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        const real *xn = x + (size_t)n * C, *dyn = dy + (size_t)n * C;
-        real *dxn = dx + (size_t)n * C, m = mean[n], r = rstd[n], g_mean = 0, gx_mean = 0;
-#pragma omp simd reduction(+ : g_mean, gx_mean)
-        for (int c = 0; c < C; c++) {
-            g_mean += dyn[c] * w[c];
-            gx_mean += dyn[c] * w[c] * (xn[c] - m) * r;
-        }
-        g_mean /= C;
-        gx_mean /= C;
-        for (int c = 0; c < C; c++)
-            dxn[c] += r * (dyn[c] * w[c] - g_mean - (xn[c] - m) * r * gx_mean);
-    }
-#pragma omp parallel for
-    for (int c0 = 0; c0 < C; c0 += STRIPE)
-        for (int n = 0; n < N; n++) {
-            const real *xn = x + (size_t)n * C, *dyn = dy + (size_t)n * C;
-            for (int c = c0; c < min_int(C, c0 + STRIPE); c++) {
-                dw[c] += dyn[c] * (xn[c] - mean[n]) * rstd[n];
-                db[c] += dyn[c];
-            }
-        }
-}
-
-/* ---- GELU, tanh form [Hendrycks & Gimpel 2016]: y = x/2 (1 + tanh u), u = sqrt(2/pi)(x + a x^3),
- * a = 0.044715. Since (1 + tanh u)/2 = 1/(1 + e^-2u), this is x s with s = sigmoid(2u). ---- */
-static inline real gelu_sigmoid(real x)
-{
-    return 1 / (1 + exp_real((real)-1.5957691216057308 * (x + (real)0.044715 * x * x * x)));
-}
-void gelu_forward(real *y, const real *x, size_t count)
-{
-#pragma omp parallel for simd
-    for (size_t i = 0; i < count; i++) y[i] = x[i] * gelu_sigmoid(x[i]);
-}
-
-/* dy/dx = s + x ds/dx,  ds/dx = s(1-s) 2u',  2u' = 2 sqrt(2/pi)(1 + 3a x^2).  dx may be dy. */
-void gelu_backward(real *dx, const real *dy, const real *x, size_t count)
-{
-#pragma omp parallel for simd
-    for (size_t i = 0; i < count; i++) {
-        real s = gelu_sigmoid(x[i]);
-        real du = (real)1.5957691216057308 * (1 + 3 * (real)0.044715 * x[i] * x[i]);
-        dx[i] = dy[i] * (s + x[i] * s * (1 - s) * du);
-    }
-}
-
-/* ---- residual: y = a + b; its backward is to use dy twice ---- */
-void residual_forward(real *y, const real *a, const real *b, size_t count)
-{
-#pragma omp parallel for simd
-    for (size_t i = 0; i < count; i++) y[i] = a[i] + b[i];
-}
-
-/* ---- dropout, in place: each number is zero with probability p, else divided by 1-p [Srivastava
- * et al. 2014]. The mask depends on key and place alone, so this is its own backward. ---- */
-static inline real dropout_factor(real p, uint64_t key, uint32_t i)
-{
-    return (random_bits(key, i) >> 8) * (real)0x1p-24 < p ? 0 : 1 / (1 - p);
-}
-void dropout(real *x, size_t count, real p, uint64_t key)
-{
-    if (p == 0) return;
-#pragma omp parallel for simd
-    for (size_t i = 0; i < count; i++) x[i] *= dropout_factor(p, key, (uint32_t)i);
-}
-
-/* ---- causal attention. qkv holds q(C), k(C), v(C) side by side for each token, a head owning HS
- * of each C. For a query t and the keys j it may see, doc_start[t] <= j <= t:
- *     s_j = q.k_j / sqrt(HS)     p_j = e^(s_j - lse),  lse = log sum e^s_j     out = sum p_j v_j.
- * Queries are taken in blocks of QB, so that only (T, QB) scores exist at a time, and only lse is
- * kept: backward makes them again [Dao et al. 2022]. Scores are stored (keys, queries): then the
- * long operand of nearly every product, keys, values or scores, is read where it is, and softmax
- * runs along vectors of queries. Rejected: the online softmax over blocks of keys; at T <= a few
- * thousand a block's scores fit the L2 cache whole. ---- */
-enum { QB = 64 };
-
-/* The queries t0 .. t0+count-1 of a row of T, and the keys j0 .. j0+keys-1 that they see together;
- * query i alone sees low[i] <= j - j0 < high[i]. Scores have `width` columns: whole vectors. */
-typedef struct { int count, width, j0, keys, low[QB], high[QB]; } Queries;
-
-Queries queries_at(int t0, int T, int past, const int *doc_start)
-{
-    Queries q = {.count = min_int(QB, T - t0), .j0 = doc_start ? doc_start[t0] : 0};
-    q.width = (q.count + VL - 1) / VL * VL;
-    q.keys = past + t0 + q.count - q.j0;
-    for (int i = 0; i < q.count; i++) {
-        q.low[i] = (doc_start ? doc_start[t0 + i] : 0) - q.j0;
-        q.high[i] = past + t0 + i + 1 - q.j0;
-    }
-    return q;
-}
-
-real *scores_memory(int tables, int keys) /* of this thread, (tables, keys, QB) */
-{
-    static _Thread_local real *memory;
-    static _Thread_local size_t size;
-    size_t need = (size_t)tables * QB * keys;
-    if (need > size) {
-        free_reals(memory);
-        memory = allocate_reals(size = need);
-    }
-    return memory;
-}
-
-/* Scores that a query may not see become -infinity, and so their probabilities 0. */
-void scores_mask(real *s, const Queries *q)
-{
-    for (int j = 0; j < q->keys; j++) {
-        if (j >= q->low[q->count - 1] && j < q->high[0]) continue;      /* seen by all */
-        for (int i = 0; i < q->count; i++)
-            if (j < q->low[i] || j >= q->high[i]) s[(size_t)j * q->width + i] = -INFINITY;
-    }
-}
-
-/* Dropout on scores(keys, width): the mask of a score depends on its query and its key. */
-void scores_dropout(real *s, const Queries *q, real drop, uint64_t key, size_t row)
-{
-    uint64_t keys[QB];
-    for (int i = 0; i < q->width; i++) keys[i] = random_key(key, row + i);
-    for (int j = 0; drop > 0 && j < q->keys; j++, s += q->width)
-        for (int i = 0; i < q->width; i++) s[i] *= dropout_factor(drop, keys[i], q->j0 + j);
-}
-
-/* Scores s(keys, width) become e^(s - top); lse is set, and part to 1/sum. */
-void scores_softmax(real *s, real *lse, real *part, const Queries *q, real scale)
-{
-    real top[QB], sum[QB] = {0}, *end = s + (size_t)q->keys * q->width;
-    int n = q->width;
-    for (int i = 0; i < n; i++) top[i] = -INFINITY;
-    for (real *x = s; x < end; x += n)
-#pragma omp simd
-        for (int i = 0; i < n; i++) top[i] = x[i] > top[i] ? x[i] : top[i];
-    for (real *x = s; x < end; x += n)
-#pragma omp simd
-        for (int i = 0; i < n; i++) sum[i] += x[i] = exp_real((x[i] - top[i]) * scale);
-    for (int i = 0; i < q->count; i++)
-        lse[i] = top[i] * scale + (real)log(sum[i]), part[i] = 1 / sum[i];
-}
-
-/* qkv has `rows` tokens for each b, of which `past` came before the T whose out is wanted. */
-void attention_forward(real *out, real *lse, const real *qkv, const int *doc_start, int B, int past,
-                       int T, int rows, int C, int NH, real drop, uint64_t key)
-{
-    int HS = C / NH, blocks = (T + QB - 1) / QB;
-#pragma omp parallel for collapse(3) schedule(dynamic)
-    for (int b = 0; b < B; b++)
-        for (int h = 0; h < NH; h++)
-            for (int block = blocks - 1; block >= 0; block--) {
-                Queries n = queries_at(block * QB, T, past, doc_start ? doc_start + b * T : NULL);
-                size_t row = ((size_t)b * NH + h) * T + block * QB;
-                const real *head = qkv + (size_t)b * rows * 3 * C + h * HS;
-                const real *q = head + (size_t)(past + block * QB) * 3 * C;
-                const real *k = head + (size_t)n.j0 * 3 * C + C, *v = k + C;
-                real *s = scores_memory(1, rows), part[QB];
-                real *o = out + ((size_t)b * T + block * QB) * C + h * HS;
-                matmul_serial(s, n.width, NULL, 0, view(k, 3 * C), transposed(q, 3 * C), n.keys,
-                              n.count, HS);
-                scores_mask(s, &n);
-                scores_softmax(s, lse + row, part, &n, 1 / (real)sqrt(HS));
-                scores_dropout(s, &n, drop, key, row);
-                matmul_serial(o, C, NULL, 0, transposed(s, n.width), view(v, 3 * C), n.count, HS,
-                              n.keys);
-                for (int i = 0; i < n.count; i++)
-                    for (int c = 0; c < HS; c++) o[(size_t)i * C + c] *= part[i];
-            }
-}
-
-/* Scores p(keys, width) become probabilities, and dp becomes ds, by the equations below; p_dp is
- * sum_j p_j dp_j for each query. */
-void scores_backward(real *p, real *dp, const real *lse, const real *p_dp, const Queries *q,
-                            real scale)
-{
-    for (int j = 0; j < q->keys; j++, p += q->width, dp += q->width)
-#pragma omp simd
-        for (int i = 0; i < q->width; i++) {
-            p[i] = exp_real(p[i] * scale - lse[i]);
-            dp[i] = p[i] * (dp[i] - p_dp[i]) * scale;
-        }
-}
-
-/* With m the dropout factors (all 1 without), out = sum m_j p_j v_j:
- *   dv_j = m_j p_j dout      dp_j = m_j (dout.v_j)      ds_j = p_j (dp_j - sum_i p_i dp_i)
- *   dq = sum_j ds_j k_j / sqrt(HS)      dk_j = ds_j q / sqrt(HS)
- * and sum_i p_i dp_i = dout . sum_i m_i p_i v_i = dout.out needs no scores. This is one head of one
- * b, whose arrays the pointers are; `row` is its first row of all B*NH*T. */
-void attention_backward_head(real *dq, const real *d_o, const real *q, const real *o,
-                                    const real *lse, const int *doc_start, int T, int C, int HS,
-                                    real drop, uint64_t key, size_t row)
-{
-    size_t ld = 3 * (size_t)C;
-    for (int t = 0; t < T; t++)
-        for (int c = C; c < 3 * C; c += C) memset(dq + t * ld + c, 0, HS * sizeof(real));
-    for (int t0 = 0; t0 < T; t0 += QB, dq += QB * ld, q += QB * ld, d_o += QB * C, o += QB * C) {
-        Queries n = queries_at(t0, T, 0, doc_start);
-        const real *k = q - (t0 - n.j0) * ld + C, *v = k + C;
-        real *dk = dq - (t0 - n.j0) * ld + C, *dv = dk + C;
-        real *p = scores_memory(2, T), *dp = p + (size_t)n.keys * n.width;
-        real shift[QB] = {0}, p_dp[QB] = {0};
-        for (int i = 0; i < n.count; i++) {
-            shift[i] = lse[t0 + i];
-            p_dp[i] = dot(d_o + (size_t)i * C, o + (size_t)i * C, HS);
-        }
-        matmul_serial(p, n.width, NULL, 0, view(k, ld), transposed(q, ld), n.keys, n.count, HS);
-        matmul_serial(dp, n.width, NULL, 0, view(v, ld), transposed(d_o, C), n.keys, n.count, HS);
-        scores_mask(p, &n);
-        scores_dropout(dp, &n, drop, key, row + t0);
-        scores_backward(p, dp, shift, p_dp, &n, 1 / (real)sqrt(HS));
-        scores_dropout(p, &n, drop, key, row + t0);
-        matmul_serial(dq, ld, NULL, 0, transposed(dp, n.width), view(k, ld), n.count, HS, n.keys);
-        matmul_serial(dk, ld, dk, ld, view(dp, n.width), view(q, ld), n.keys, HS, n.count);
-        matmul_serial(dv, ld, dv, ld, view(p, n.width), view(d_o, C), n.keys, HS, n.count);
-    }
-}
-
-/* Keys are shared by all queries of a head, so a head is one thread's work. */
-void attention_backward(real *dqkv, const real *dout, const real *qkv, const real *out,
-                        const real *lse, const int *doc_start, int B, int T, int C, int NH, real drop,
-                        uint64_t key)
-{
-    int HS = C / NH;
-#pragma omp parallel for collapse(2) schedule(dynamic)
-    for (int b = 0; b < B; b++)
-        for (int h = 0; h < NH; h++) {
-            size_t token = (size_t)b * T, row = ((size_t)b * NH + h) * T, at = token * C + h * HS;
-            size_t at3 = token * 3 * C + h * HS;
-            attention_backward_head(dqkv + at3, dout + at, qkv + at3, out + at, lse + row,
-                                    doc_start + token, T, C, HS, drop, key, row);
-        }
-}
-
-/* Largest of n numbers, from VL lists: for NaN's sake a compiler may not do that by itself. */
-real maximum(const real *x, int n)
-{
-    real top[VL];
-    int j = 0;
-    for (int i = 0; i < VL; i++) top[i] = -INFINITY;
-    for (; j + VL <= n; j += VL)
-        for (int i = 0; i < VL; i++) top[i] = x[j + i] > top[i] ? x[j + i] : top[i];
-    for (; j < n; j++) top[0] = x[j] > top[0] ? x[j] : top[0];
-    for (int i = 1; i < VL; i++) top[0] = top[i] > top[0] ? top[i] : top[0];
-    return top[0];
-}
-
-/* ---- softmax and cross-entropy over rows of logits(rows, V), in place. With target y, smoothing e
- * and q = (1-e) [v == y] + e/V the wanted distribution:
- *     loss = -sum_v q_v log p_v = log sum e^x - (1-e) x_y - e mean(x),       dx = weight (p - q).
- * loss[r] is set, best[r] to the most likely token; logits become dlogits if weights are
- * given. ---- */
-void softmax_loss(real *logits, size_t ld, double *loss, int *best, const int *targets,
-                  const real *weight, double smoothing, int rows, int V)
-{
-#pragma omp parallel for
-    for (int r = 0; r < rows; r++) {
-        real *x = logits + r * ld, top = maximum(x, V), sum = 0, mean = 0, goal = x[targets[r]];
-        int where = 0;
-        while (where < V - 1 && x[where] != top) where++;
-        if (smoothing > 0)
-            for (int v = 0; v < V; v++) mean += x[v] / V;
-#pragma omp simd
-        for (int v = 0; v < V; v++) x[v] = exp_real(x[v] - top);
-#pragma omp simd reduction(+ : sum)
-        for (int v = 0; v < V; v++) sum += x[v];
-        loss[r] = top + log((double)sum) - (1 - smoothing) * goal - smoothing * mean;
-        best[r] = where;
-        if (!weight) continue;
-        real scale = weight[r] / sum, even = weight[r] * (real)(smoothing / V);
-        for (int v = 0; v < V; v++) x[v] = x[v] * scale - even;
-        x[targets[r]] -= weight[r] * (real)(1 - smoothing);
-    }
-}
-
-/* ---- head and loss in one: logits(N, V) = x(N, C) wte(V, C)^T, then softmax_loss, then both
- * products of backward, CHUNK rows at a time, so that all logits never exist at once. Rows whose
- * weight is zero are not computed at all: the others are gathered first. With weights given, dx is
- * written and dwte added to. `room` holds min(N, CHUNK) * (ld + 2C) numbers. ---- */
-enum { CHUNK = 512 };
-
-void head_loss(real *dx, real *dwte, double *loss, int *best, const real *x, const real *wte,
-               const int *targets, const real *weights, double smoothing, int backward, int N,
-               int C, int V, size_t ld, real *room)
-{
-    size_t most = min_int(N, CHUNK);
-    real *logits = room, *xs = room + most * ld, *dxs = xs + most * C;
-    if (backward) memset(dx, 0, (size_t)N * C * sizeof(real));
-    memset(loss, 0, N * sizeof *loss);
-    memset(best, 0, N * sizeof *best);
-    for (int n = 0; n < N;) {
-        int at[CHUNK], goal[CHUNK], likely[CHUNK], rows = 0;
-        double l[CHUNK];
-        real weight[CHUNK];
-        for (; n < N && rows < CHUNK; n++)
-            if (weights[n] != 0) {
-                at[rows] = n, goal[rows] = targets[n], weight[rows] = weights[n];
-                memcpy(xs + (size_t)rows++ * C, x + (size_t)n * C, C * sizeof(real));
-            }
-        if (!rows) break;
-        matmul(logits, ld, NULL, 0, view(xs, C), transposed(wte, C), rows, V, C);
-        softmax_loss(logits, ld, l, likely, goal, backward ? weight : NULL, smoothing, rows, V);
-        if (backward) {
-            matmul(dxs, C, NULL, 0, view(logits, ld), view(wte, C), rows, C, V);
-            if (dwte)
-                matmul(dwte, C, dwte, C, transposed(logits, ld), view(xs, C), V, C, rows);
-        }
-        for (int r = 0; r < rows; r++) {
-            loss[at[r]] = l[r], best[at[r]] = likely[r];
-            if (backward) memcpy(dx + (size_t)at[r] * C, dxs + (size_t)r * C, C * sizeof(real));
-        }
-    }
-}
-
-/* ================================================================================================
- * 4. Parameters
+ * 5. Parameters
  *
  * One row per tensor drives allocation, loading, saving, initialization, decay, clipping, counting,
  * printing, the gradient check and the names in other formats: a new parameter is a new row here
@@ -828,9 +955,10 @@ void head_loss(real *dx, real *dwte, double *loss, int *best, const real *x, con
 
 typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest context, Vp: V padded */
 
-/* First values [Radford et al. 2019]: normal(0, 0.02); on the way back into the residual stream,
- * which sums 2L of them, 0.02/sqrt(2L). Biases are 0, scales 1. LINEAR and RESIDUAL are stored
- * transposed, (in, out), in Hugging Face's files. Tensors of one row are never decayed. */
+/* First values [Radford et al. 2019]: weights are normal with standard deviation 0.02, but 0.02 /
+ * sqrt(2L) where they lead back into the residual stream (RESIDUAL), which is a sum of 2L branches.
+ * Biases are 0, scales 1. Hugging Face's files store LINEAR and RESIDUAL transposed, (in, out).
+ * Tensors of one row are never decayed. */
 enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS };
 
 #define PARAMETERS(X)                                                                              \
@@ -852,14 +980,18 @@ enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS };
     X(lnf_w,     "ln_f.weight",                 0,        1,    c.C,   ONES)                       \
     X(lnf_b,     "ln_f.bias",                   0,        1,    c.C,   ZEROS)
 
+/* A pointer for each row, by name (p.wte) and by number (p.tensor[0]). The last one, `end`, is one
+ * past the arena. */
+#define ONE(...) +1
 #define FIELD(name, ...) *name,
-typedef struct { real PARAMETERS(FIELD) *end; } Params;       /* end: one past the arena */
-enum { TENSORS = sizeof(Params) / sizeof(real *) - 1 };
+enum { TENSORS = PARAMETERS(ONE) };
+typedef union { struct { real PARAMETERS(FIELD) *end; }; real *tensor[TENSORS + 1]; } Params;
 
+/* A row of the table for a given shape. */
 typedef struct {
     const char *field, *name;
     int layered, rows, columns, first_value;
-    size_t size, offset;                                      /* of one layer; in the arena */
+    size_t size, offset;                 /* numbers in one layer; where in the arena layer 0 begins */
 } Tensor;
 
 /* Describe every tensor of a model; returns how many numbers they are in all. */
@@ -877,23 +1009,23 @@ size_t tensors_describe(Config c, Tensor tensors[TENSORS])
     return offset;
 }
 
+/* The pointers for an arena of `count` numbers; of layered tensors, to layer 0. */
 Params params_at(const Tensor tensors[TENSORS], real *arena, size_t count)
 {
-    Params p;
-    for (int i = 0; i < TENSORS; i++) (&p.wte)[i] = arena + tensors[i].offset;
-    p.end = arena + count;
+    Params p = {.end = arena + count};
+    for (int i = 0; i < TENSORS; i++) p.tensor[i] = arena + tensors[i].offset;
     return p;
 }
 
-/* The same names, for layer l. */
+/* The same for layer l. */
 Params params_layer(const Tensor tensors[TENSORS], Params p, int l)
 {
     for (int i = 0; i < TENSORS; i++)
-        if (tensors[i].layered) (&p.wte)[i] += l * tensors[i].size;
+        if (tensors[i].layered) p.tensor[i] += l * tensors[i].size;
     return p;
 }
 
-/* Check what a file or a command line says of a model; `where` begins the message. */
+/* Die if a shape that a file or a command line names is impossible; `where` begins the message. */
 void config_check(Config c, const char *where)
 {
     if (c.T < 1 || c.T > 1 << 20 || c.V < 2 || c.V > 1 << 20 || c.L < 1 || c.L > 1000 ||
@@ -904,77 +1036,75 @@ void config_check(Config c, const char *where)
 }
 
 /* ================================================================================================
- * 5. The model
+ * 6. The model
  *
  * The residual stream res(N, C) starts as the embedding; every block adds to it twice:
  *     res2 = res  + attproj(attention(qkv(layernorm(res))))
  *     res' = res2 + fcproj(gelu(fc(layernorm(res2))))            logits = layernorm(res_L) wte^T.
- * Kept for backward, for each layer: what is dear to make again (10 C numbers a token). Outputs of
- * layernorm and gelu are made again, in buffers that all layers share. Generation is the same code:
- * only qkv is kept, with a row for every past token, and that is the key-value cache.
+ * Saved for backward, for each layer: what is expensive to recompute (16 C numbers a token). The
+ * outputs of layernorm and gelu are recomputed, in buffers that all layers share. Generation is the
+ * same code: it keeps only qkv, with a row for every past token, and that is the key-value cache.
  */
 
 #define ACTIVATIONS(X)                                                                             \
-    /* field   numbers a token   kept for every layer: training, generation */                     \
+    /* field     numbers a token  kept for every layer: training, generation */                    \
     X(res,       c.C,              1, 0)                                                           \
-    X(ln1_mean,  1,                1, 0)                                                           \
-    X(ln1_rstd,  1,                1, 0)                                                           \
+    X(ln1_stats, 2,                1, 0)                                                           \
     X(qkv,       3 * c.C,          1, 1)                                                           \
     X(lse,       c.NH,             1, 0)                                                           \
     X(att,       c.C,              1, 0)                                                           \
     X(res2,      c.C,              1, 0)                                                           \
-    X(ln2_mean,  1,                1, 0)                                                           \
-    X(ln2_rstd,  1,                1, 0)                                                           \
+    X(ln2_stats, 2,                1, 0)                                                           \
     X(fc,        4 * c.C,          1, 0)                                                           \
     X(final_res, c.C,              0, 0) /* what follows belongs to no layer */                    \
-    X(lnf_mean,  1,                0, 0)                                                           \
-    X(lnf_rstd,  1,                0, 0)                                                           \
+    X(lnf_stats, 2,                0, 0)                                                           \
     X(ln,        c.C,              0, 0)                                                           \
     X(gelu,      4 * c.C,          0, 0)                                                           \
     X(proj,      c.C,              0, 0)
 
-typedef struct { real ACTIVATIONS(FIELD) *end; } Activations;
-enum { ACTIVATION_COUNT = sizeof(Activations) / sizeof(real *) - 1 };
+enum { ACTIVATION_COUNT = ACTIVATIONS(ONE) };
+typedef union {
+    struct { real ACTIVATIONS(FIELD) *end; };
+    real *tensor[ACTIVATION_COUNT + 1];
+} Activations;
 
 typedef enum { TRAINING, INFERENCE } Mode;
 
-/* Rates of dropout and the key of this step's masks. All zero: none. */
-typedef struct { real embedding, attention, residual; uint64_t key; } Dropout;
+/* The key of the masks of one of the places (sites) with dropout, in layer l. */
 enum { AT_EMBEDDING, AT_ATTENTION, AT_ATTPROJ, AT_FCPROJ, SITES };
-uint64_t site_key(Dropout d, int l, int place)
-{
-    return random_key(d.key, (uint64_t)l * SITES + place);
-}
+uint64_t site_key(Dropout d, int l, int site) { return random_key(d.key, (uint64_t)l * SITES + site); }
 
-/* A batch: rows of T tokens; targets are the tokens one later, weights what each counts in the
- * loss, first as in embedding_forward. */
-typedef struct {
-    int B, T;
-    int *tokens, *targets, *doc_start;
-    real *loss_weight;
-} Batch;
+/* B * T, which must be at most 2^30, so that sizes below overflow neither int nor size_t. */
+int batch_tokens(int B, int T)
+{
+    if ((size_t)B * T > 1 << 30)
+        die("a batch of %d rows of %d tokens is too large: choose a smaller --batch", B, T);
+    return B * T;
+}
 
 Batch batch_new(int B, int T)
 {
-    int *ints = allocate((size_t)3 * B * T, sizeof(int));
-    return (Batch){B, T, ints, ints + B * T, ints + 2 * B * T, allocate_reals((size_t)B * T)};
+    size_t N = batch_tokens(B, T);
+    int *ints = allocate(3 * N, sizeof(int));
+    return (Batch){B, T, ints, ints + N, ints + 2 * N, allocate_reals(N)};
 }
-void batch_free(Batch *b) { free(b->tokens); free_reals(b->loss_weight); }
+void batch_free(Batch *b) { free(b->tokens), free_reals(b->loss_weight); }
 
-typedef struct {
+struct Model {
     Config c;
     Tensor tensors[TENSORS];
-    size_t count;                                             /* of all parameters */
-    Params w, g, m, v;                                        /* weights, gradients, moments */
-    int frozen;                                               /* blocks below are not trained */
+    size_t count;                        /* of all parameters */
+    Params w, g, m, v;                   /* weights, gradients, the two moments of AdamW */
+    int frozen;                          /* this many blocks, and the embedding, are not trained */
     Mode mode;
-    int B, T;                                                 /* what activations have room for */
+    int B, T;                            /* the largest batch that activations have space for */
     Activations a;
-    size_t strides[ACTIVATION_COUNT];                                     /* from layer to layer, or 0 */
-    real *dres, *dwide, *dproj, *scratch; /* (N, C), (N, 4C), (N, C), the head's */
-    double *loss;                                             /* of each position, (N) */
-    int *argmax;                                              /* its most likely token, (N) */
-} Model;
+    size_t strides[ACTIVATION_COUNT];    /* from layer to layer, or 0 */
+    real *dres, *dwide, *dproj;          /* gradients: (N, C), (N, 4C), (N, C) */
+    real *scratch;                       /* of head_loss */
+    double *loss;                        /* (N), of each position */
+    int *argmax, *positions;             /* (N), the most likely next token; the row of wpe */
+};
 
 /* A model of this shape, all weights zero. */
 Model *model_new(Config c)
@@ -986,73 +1116,73 @@ Model *model_new(Config c)
     return m;
 }
 
+/* Set the first values, see PARAMETERS; rows of wte that only pad it stay zero. */
 void model_initialize(Model *m, uint64_t seed)
 {
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
-        size_t size = t->size * (t->layered ? m->c.L : 1), used = size;
-        if (i == 0) used = (size_t)m->c.V * m->c.C;           /* rows of the padding stay zero */
+        size_t count = i == 0 ? (size_t)m->c.V * m->c.C : t->size * (t->layered ? m->c.L : 1);
         double scale = t->first_value == RESIDUAL ? 0.02 / sqrt(2.0 * m->c.L) : 0.02;
+        real *w = m->w.tensor[i], constant = t->first_value == ONES;
+        int random = t->first_value != ONES && t->first_value != ZEROS;
         uint64_t key = random_key(seed, i);
 #pragma omp parallel for
-        for (size_t j = 0; j < used; j++)
-            (&m->w.wte)[i][j] =
-                t->first_value == ZEROS ? 0
-                : t->first_value == ONES
-                    ? 1
-                    : (real)(scale * random_normal(random_key(key, j >> 24), j & 0xffffff));
+        for (size_t j = 0; j < count; j++)
+            w[j] = random ? (real)(scale * random_normal(random_key(key, j >> 24), j & 0xffffff))
+                          : constant;
     }
 }
 
-size_t head_scratch_size(Config c, int rows) { return (size_t)rows * (c.Vp + 2 * c.C); }
-
 /* Numbers in the activations of a batch, by tensor; returns their sum. Layers below `frozen` share
- * the memory of the first that is trained: nothing will ask for theirs again. */
-size_t activations_describe(Config c, Mode mode, int frozen, int B, int T, size_t sizes[ACTIVATION_COUNT],
-                     size_t strides[ACTIVATION_COUNT])
+ * the memory of the first that is trained, since backward never reads theirs. */
+size_t activations_describe(Config c, Mode mode, int frozen, int B, int T,
+                            size_t sizes[ACTIVATION_COUNT], size_t strides[ACTIVATION_COUNT])
 {
-    size_t i = 0, sum = 0;
-#define ACT(name, numbers, training, generation)                                                   \
-    strides[i] = (mode == TRAINING ? training : generation) ? (size_t)B * T * (numbers) : 0;       \
-    sizes[i] = strides[i] ? strides[i] * (mode == TRAINING ? max_int(1, c.L - frozen) : c.L)       \
-                          : (size_t)B * T * (numbers);                                             \
+    size_t i = 0, sum = 0, N = batch_tokens(B, T), layers = mode == TRAINING ? max_int(1, c.L - frozen) : c.L;
+#define ACTIVATION(name, numbers, training, generation)                                            \
+    strides[i] = (mode == TRAINING ? training : generation) ? N * (numbers) : 0;                   \
+    sizes[i] = strides[i] ? strides[i] * layers : N * (numbers);                                   \
     sum += sizes[i] = (sizes[i] + 15) / 16 * 16;                                                   \
     i++;
-    ACTIVATIONS(ACT)
+    ACTIVATIONS(ACTIVATION)
     return sum;
 }
 
-/* Make room for batches of up to B rows of T tokens. Training makes room for gradients and moments,
- * too. Call again to change B, T or mode. */
+void activations_free(Model *m)
+{
+    free_reals(m->a.res), free_reals(m->scratch), free(m->loss), free(m->argmax), free(m->positions);
+    free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
+    m->dres = m->dwide = m->dproj = NULL;
+}
+
+/* Allocate what batches of up to B rows of T tokens need; in training also gradients and moments.
+ * Call again to change B, T or mode. */
 void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
 {
-    size_t sizes[ACTIVATION_COUNT], count = activations_describe(m->c, mode, frozen, B, T, sizes, m->strides);
-    size_t N = (size_t)B * T, C = m->c.C;
+    size_t sizes[ACTIVATION_COUNT], N = batch_tokens(B, T), C = m->c.C;
     if (T > m->c.T) die("the model's context is %d tokens; %d do not fit", m->c.T, T);
-    free_reals(m->a.res), free_reals(m->scratch), free(m->loss), free(m->argmax);
-    free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
+    activations_free(m);
     m->mode = mode, m->B = B, m->T = T, m->frozen = frozen;
-    m->a.res = allocate_reals(count);
-    for (int i = 0; i < ACTIVATION_COUNT; i++) (&m->a.res)[i + 1] = (&m->a.res)[i] + sizes[i];
-    m->scratch = allocate_reals(head_scratch_size(m->c, min_int(N, CHUNK)));
-    m->loss = allocate(N, sizeof(double));
-    m->argmax = allocate(N, sizeof(int));
-    m->dres = m->dwide = m->dproj = NULL;
+    m->a.res = allocate_reals(activations_describe(m->c, mode, frozen, B, T, sizes, m->strides));
+    for (int i = 0; i < ACTIVATION_COUNT; i++) m->a.tensor[i + 1] = m->a.tensor[i] + sizes[i];
+    m->scratch = allocate_reals(head_scratch_size(N, C, m->c.Vp));
+    m->loss = allocate(N, sizeof *m->loss);
+    m->argmax = allocate(N, sizeof *m->argmax);
+    m->positions = allocate(N, sizeof *m->positions);
     if (mode != TRAINING) return;
     m->dres = allocate_reals(N * C);
     m->dwide = allocate_reals(N * C * 4);
     m->dproj = allocate_reals(N * C);
     if (m->g.wte) return;
-    m->g = params_at(m->tensors, allocate_reals(m->count), m->count);
-    m->m = params_at(m->tensors, allocate_reals(m->count), m->count);
-    m->v = params_at(m->tensors, allocate_reals(m->count), m->count);
+    Params *arenas[] = {&m->g, &m->m, &m->v};
+    for (int i = 0; i < 3; i++)
+        *arenas[i] = params_at(m->tensors, allocate_reals(m->count), m->count);
 }
 
 void model_free(Model *m)
 {
     free_reals(m->w.wte), free_reals(m->g.wte), free_reals(m->m.wte), free_reals(m->v.wte);
-    free_reals(m->a.res), free_reals(m->scratch), free(m->loss), free(m->argmax);
-    free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
+    activations_free(m);
     free(m);
 }
 
@@ -1061,105 +1191,133 @@ Activations activations_layer(const Model *m, int l)
 {
     Activations a = m->a;
     int slot = m->mode == TRAINING ? max_int(0, l - m->frozen) : l;
-    for (int i = 0; i < ACTIVATION_COUNT; i++) (&a.res)[i] += slot * m->strides[i];
+    for (int i = 0; i < ACTIVATION_COUNT; i++) a.tensor[i] += slot * m->strides[i];
     return a;
 }
 
-/* One block, from a.res to out. `past` tokens were computed before and their keys and values are in
- * qkv, which has room for `rows` tokens of each b; then either B or T is 1. */
-void block_forward(real *out, Activations a, Params w, const int *doc_start, int B, int past, int T,
-                          int rows, int C, int NH, Dropout d, int l)
+/* What attention of layer l reads. In training qkv has T rows for each b; in generation it is the
+ * cache, and has m->T. */
+Attention attention_of(const Model *m, const int *doc_start, int B, int past, int T, Dropout d, int l)
 {
-    int N = B * T, apart = T == 1 ? rows : 1;
-    layernorm_forward(a.ln, a.ln1_mean, a.ln1_rstd, a.res, w.ln1_w, w.ln1_b, N, C);
-    linear_forward(a.qkv + (size_t)past * 3 * C, (size_t)apart * 3 * C, a.ln, w.qkv_w, w.qkv_b, N,
-                   C, 3 * C);
-    attention_forward(a.att, a.lse, a.qkv, doc_start, B, past, T, rows, C, NH, d.attention,
-                      site_key(d, l, AT_ATTENTION));
+    return (Attention){activations_layer(m, l).qkv, doc_start, B, past, T,
+                       m->mode == TRAINING ? T : m->T, m->c.C, m->c.NH, d.attention,
+                       site_key(d, l, AT_ATTENTION)};
+}
+
+/* Block l, from a.res(N, C) to out(N, C). The cache gets a row for each of the T tokens, behind
+ * `past` earlier ones: rows of one b follow each other, so B or T is 1 there. */
+void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
+{
+    Activations a = activations_layer(m, l);
+    Params w = params_layer(m->tensors, m->w, l);
+    int N = at->B * at->T, C = m->c.C, row_stride = at->T == 1 ? at->rows : 1;
+    size_t NC = (size_t)N * C;
+    layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
+    linear_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln, w.qkv_w,
+                   w.qkv_b, N, C, 3 * C);
+    attention_forward(a.att, a.lse, at);
     linear_forward(a.proj, C, a.att, w.attproj_w, w.attproj_b, N, C, C);
-    dropout(a.proj, (size_t)N * C, d.residual, site_key(d, l, AT_ATTPROJ));
-    residual_forward(a.res2, a.res, a.proj, (size_t)N * C);
+    dropout(a.proj, NC, d.residual, site_key(d, l, AT_ATTPROJ));
+    residual_forward(a.res2, a.res, a.proj, NC);
 
-    layernorm_forward(a.ln, a.ln2_mean, a.ln2_rstd, a.res2, w.ln2_w, w.ln2_b, N, C);
+    layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C);
     linear_forward(a.fc, 4 * C, a.ln, w.fc_w, w.fc_b, N, C, 4 * C);
-    gelu_forward(a.gelu, a.fc, (size_t)N * 4 * C);
+    gelu_forward(a.gelu, a.fc, 4 * NC);
     linear_forward(a.proj, C, a.gelu, w.fcproj_w, w.fcproj_b, N, 4 * C, C);
-    dropout(a.proj, (size_t)N * C, d.residual, site_key(d, l, AT_FCPROJ));
-    residual_forward(out, a.res2, a.proj, (size_t)N * C);
+    dropout(a.proj, NC, d.residual, site_key(d, l, AT_FCPROJ));
+    residual_forward(out, a.res2, a.proj, NC);
 }
 
-/* The block backwards. dres holds the gradient of its output, then of its input: each half passes
- * it on unchanged, and layernorm_backward adds what came through the branch. */
-void block_backward(Model *m, Activations a, Params w, Params g, const int *doc_start, int B, int T,
-                           Dropout d, int l)
+/* Block l backwards. m->dres holds the gradient of its output, then that of its input: each of the
+ * two residual sums passes dres on unchanged, and layernorm_backward adds what comes through the
+ * branch. Adds to the gradients of the block's parameters. */
+void block_backward(Model *m, const Attention *at, Dropout d, int l)
 {
-    int N = B * T, C = m->c.C, NH = m->c.NH;
+    Activations a = activations_layer(m, l);
+    Params w = params_layer(m->tensors, m->w, l), g = params_layer(m->tensors, m->g, l);
+    int N = at->B * at->T, C = m->c.C;
+    size_t NC = (size_t)N * C;
     real *dres = m->dres, *dwide = m->dwide, *dproj = m->dproj;
-    memcpy(dproj, dres, (size_t)N * C * sizeof(real));
-    dropout(dproj, (size_t)N * C, d.residual, site_key(d, l, AT_FCPROJ));
-    gelu_forward(a.gelu, a.fc, (size_t)N * 4 * C);
-    linear_backward(dwide, g.fcproj_w, g.fcproj_b, dproj, a.gelu, w.fcproj_w, N, 4 * C, C);
-    gelu_backward(dwide, dwide, a.fc, (size_t)N * 4 * C);
-    layernorm_forward(a.ln, a.ln2_mean, a.ln2_rstd, a.res2, w.ln2_w, w.ln2_b, N, C);
-    linear_backward(dproj, g.fc_w, g.fc_b, dwide, a.ln, w.fc_w, N, C, 4 * C);
-    layernorm_backward(dres, g.ln2_w, g.ln2_b, dproj, a.res2, a.ln2_mean, a.ln2_rstd, w.ln2_w, N,
-                       C);
+    memcpy(dproj, dres, NC * sizeof(real));
+    dropout(dproj, NC, d.residual, site_key(d, l, AT_FCPROJ));
+    gelu_forward(a.gelu, a.fc, 4 * NC);                       /* computed again */
+    linear_backward(dwide, g.fcproj_w, dproj, a.gelu, w.fcproj_w, N, 4 * C, C);
+    bias_backward(g.fcproj_b, dproj, N, C);
+    gelu_backward(dwide, dwide, a.fc, 4 * NC);
+    layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C);
+    linear_backward(dproj, g.fc_w, dwide, a.ln, w.fc_w, N, C, 4 * C);
+    bias_backward(g.fc_b, dwide, N, 4 * C);
+    layernorm_backward(dres, g.ln2_w, dproj, a.res2, a.ln2_stats, w.ln2_w, N, C);
+    bias_backward(g.ln2_b, dproj, N, C);
 
-    memcpy(dproj, dres, (size_t)N * C * sizeof(real));
-    dropout(dproj, (size_t)N * C, d.residual, site_key(d, l, AT_ATTPROJ));
-    linear_backward(a.proj, g.attproj_w, g.attproj_b, dproj, a.att, w.attproj_w, N, C, C);
-    attention_backward(dwide, a.proj, a.qkv, a.att, a.lse, doc_start, B, T, C, NH, d.attention,
-                       site_key(d, l, AT_ATTENTION));
-    layernorm_forward(a.ln, a.ln1_mean, a.ln1_rstd, a.res, w.ln1_w, w.ln1_b, N, C);
-    linear_backward(dproj, g.qkv_w, g.qkv_b, dwide, a.ln, w.qkv_w, N, C, 3 * C);
-    layernorm_backward(dres, g.ln1_w, g.ln1_b, dproj, a.res, a.ln1_mean, a.ln1_rstd, w.ln1_w, N, C);
+    real *datt = a.proj, *dqkv = dwide;                       /* a.proj is not needed any more */
+    memcpy(dproj, dres, NC * sizeof(real));
+    dropout(dproj, NC, d.residual, site_key(d, l, AT_ATTPROJ));
+    linear_backward(datt, g.attproj_w, dproj, a.att, w.attproj_w, N, C, C);
+    bias_backward(g.attproj_b, dproj, N, C);
+    attention_backward(dqkv, datt, a.att, a.lse, at);
+    layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
+    linear_backward(dproj, g.qkv_w, dqkv, a.ln, w.qkv_w, N, C, 3 * C);
+    bias_backward(g.qkv_b, dqkv, N, 3 * C);
+    layernorm_backward(dres, g.ln1_w, dproj, a.res, a.ln1_stats, w.ln1_w, N, C);
+    bias_backward(g.ln1_b, dproj, N, C);
 }
 
-/* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C): the last layernorm's output. */
-void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T, Dropout d)
+/* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C), the output of the last layernorm.
+ * doc_start(B, T), or NULL: all rows began at position 0. Positions are counted from the beginning of
+ * each document. In generation with past tokens B or T is 1. */
+void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T,
+                   Dropout d)
 {
-    Config c = m->c;
-    int rows = m->mode == TRAINING ? T : m->T;
+    int N = B * T, L = m->c.L, C = m->c.C;
+    real *res = activations_layer(m, 0).res;
     assert(past + T <= m->T && B <= m->B && (m->mode == INFERENCE || past == 0));
-    assert(rows == T || B == 1 || T == 1);
-    embedding_forward(activations_layer(m, 0).res, tokens, doc_start, m->w.wte, m->w.wpe, B, past, T, c.C);
-    dropout(activations_layer(m, 0).res, (size_t)B * T * c.C, d.embedding,
-            site_key(d, c.L, AT_EMBEDDING));
-    for (int l = 0; l < c.L; l++) {
-        real *out = l + 1 < c.L ? activations_layer(m, l + 1).res : m->a.final_res;
-        block_forward(out, activations_layer(m, l), params_layer(m->tensors, m->w, l), doc_start, B, past, T,
-                      rows, c.C, c.NH, d, l);
+    assert(m->mode == TRAINING || T == m->T || B == 1 || T == 1);
+    for (int n = 0; n < N; n++) m->positions[n] = past + n % T - (doc_start ? doc_start[n] : 0);
+    embedding_forward(res, tokens, m->positions, m->w.wte, m->w.wpe, N, C);
+    dropout(res, (size_t)N * C, d.embedding, site_key(d, L, AT_EMBEDDING));
+    for (int l = 0; l < L; l++) {
+        Attention at = attention_of(m, doc_start, B, past, T, d, l);
+        block_forward(m, l + 1 < L ? activations_layer(m, l + 1).res : m->a.final_res, &at, d, l);
     }
-    layernorm_forward(m->a.ln, m->a.lnf_mean, m->a.lnf_rstd, m->a.final_res, m->w.lnf_w, m->w.lnf_b,
-                      B * T, c.C);
+    layernorm_forward(m->a.ln, m->a.lnf_stats, m->a.final_res, m->w.lnf_w, m->w.lnf_b, N, C);
 }
 
-/* Forward, then the loss of every position into m->loss and its best token into m->argmax; with
- * `backward`, add the gradients of sum(weights * loss) to m->g. Returns that sum. */
-double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int backward)
+/* After model_forward on b: writes m->loss and m->argmax of every position and returns the sum of
+ * loss_weight * loss. With `backward`, writes the gradient of that sum by a.ln to m->dproj, and adds
+ * to that of wte, which is the matrix of the head as well. */
+double model_head(Model *m, const Batch *b, double smoothing, int backward)
 {
-    Config c = m->c;
     int N = b->B * b->T;
     double sum = 0;
-    model_forward(m, b->tokens, b->doc_start, b->B, 0, b->T, d);
-    head_loss(m->dproj, m->frozen ? NULL : m->g.wte, m->loss, m->argmax, m->a.ln, m->w.wte,
-              b->targets, b->loss_weight, smoothing, backward, N, c.C, c.V, c.Vp, m->scratch);
+    head_loss(&(Head){.x = m->a.ln, .wte = m->w.wte, .weights = b->loss_weight,
+                      .targets = b->targets, .loss = m->loss, .argmax = m->argmax,
+                      .dx = backward ? m->dproj : NULL,
+                      .dwte = backward && !m->frozen ? m->g.wte : NULL, .scratch = m->scratch,
+                      .smoothing = smoothing, .N = N, .C = m->c.C, .V = m->c.V, .ld = m->c.Vp});
     for (int n = 0; n < N; n++) sum += (double)b->loss_weight[n] * m->loss[n];
-    if (!backward) return sum;
-    memset(m->dres, 0, (size_t)N * c.C * sizeof(real));
-    layernorm_backward(m->dres, m->g.lnf_w, m->g.lnf_b, m->dproj, m->a.final_res, m->a.lnf_mean,
-                       m->a.lnf_rstd, m->w.lnf_w, N, c.C);
-    for (int l = c.L - 1; l >= m->frozen; l--)
-        block_backward(m, activations_layer(m, l), params_layer(m->tensors, m->w, l),
-                       params_layer(m->tensors, m->g, l), b->doc_start, b->B, b->T, d, l);
-    if (m->frozen) return sum;
-    dropout(m->dres, (size_t)N * c.C, d.embedding, site_key(d, c.L, AT_EMBEDDING));
-    embedding_backward(m->g.wte, m->g.wpe, m->dres, b->tokens, b->doc_start, b->B, b->T, c.C);
     return sum;
 }
 
+/* After model_head: from m->dproj back through all layers that are trained, adding to m->g. */
+void model_backward(Model *m, const Batch *b, Dropout d)
+{
+    int N = b->B * b->T, C = m->c.C;
+    size_t NC = (size_t)N * C;
+    memset(m->dres, 0, NC * sizeof(real));
+    layernorm_backward(m->dres, m->g.lnf_w, m->dproj, m->a.final_res, m->a.lnf_stats, m->w.lnf_w, N, C);
+    bias_backward(m->g.lnf_b, m->dproj, N, C);
+    for (int l = m->c.L - 1; l >= m->frozen; l--) {
+        Attention at = attention_of(m, b->doc_start, b->B, 0, b->T, d, l);
+        block_backward(m, &at, d, l);
+    }
+    if (m->frozen) return;
+    dropout(m->dres, NC, d.embedding, site_key(d, m->c.L, AT_EMBEDDING));
+    embedding_backward(m->g.wte, m->g.wpe, m->dres, b->tokens, m->positions, N, C);
+}
+
 /* ================================================================================================
- * 6. The optimizer: AdamW [Loshchilov & Hutter 2019]
+ * 7. The optimizer: AdamW [Loshchilov & Hutter 2019]
  *
  * Two running means are kept for every parameter: m of its gradient and v of the gradient's square.
  * A step is the learning rate times m / sqrt(v). So it does not depend on the gradient's scale, and
@@ -1217,11 +1375,6 @@ double gradient_norm(const Model *m)
     return sqrt(sum);
 }
 
-typedef struct {
-    double lr, beta1, beta2, epsilon, decay, l1;              /* as in the equations of adamw */
-    double clip;                                              /* longest gradient; 0: any */
-} AdamW;
-
 /* Step number `step` >= 1 on w, m and v (count), with the gradient g(count) times `scale`:
  *     m += (1 - beta1) (g - m)              v += (1 - beta2) (g^2 - v)
  *     m' = m / (1 - beta1^step)             v' = v / (1 - beta2^step)       (both began at 0)
@@ -1276,7 +1429,7 @@ double schedule(const char *kind, int step, int warmup, int steps, double floor)
 }
 
 /* ================================================================================================
- * 7. Data
+ * 8. Data
  *
  * A token file holds running text, or examples: documents <|endoftext|> prompt completion
  * <|endoftext|> with a mask of the tokens that count as targets. The loader cuts it into segments
@@ -1597,7 +1750,7 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
 }
 
 /* ================================================================================================
- * 8. Checkpoints
+ * 9. Checkpoints
  *
  * A model file is llm.c's: a header and every tensor in the table's order, as fp32 (version 3) or
  * bf16 (version 5). A training state holds all that a run needs to go on: parameters, moments,
@@ -1774,7 +1927,7 @@ void state_read(Model *m, Progress *p, const DataLoader *loader, const char *pat
 }
 
 /* ================================================================================================
- * 9. Conversations and generation
+ * 10. Conversations and generation
  *
  * A conversation becomes one text by a template:
  *   System: Be brief.\nUser: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant: Bye.<|endoftext|>
@@ -2079,7 +2232,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     windows_read(m, &w);
     for (int step = 0; step < s->tokens && running; step++) {
         if (step) windows_extend(m, &w, next);
-        matmul(logits, V, NULL, 0, view(w.hidden, C), transposed(m->w.wte, C), S, V, C);
+        matmul(assign(logits, V), view(w.hidden, C), transposed(m->w.wte, C), S, V, C);
         for (int b = 0; b < S; b++) {
             uint64_t key = random_key(random_key(s->key, b), step);
             next[b] = sample(logits + (size_t)b * V, V, s, key, list);
@@ -2094,21 +2247,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     free(w.tokens), free(next), free(list), free_reals(w.hidden), free_reals(logits);
 }
 
-/* SHIM until the other branches are merged */
-typedef struct { Dropout dropout; double smoothing; AdamW adamw; } Recipe;
-double model_step(Model *m, const Batch *batches, int count, const Recipe *r, int step, double *norm)
-{
-    double loss = 0;
-    for (int i = 0; i < count; i++) {
-        Dropout d = r->dropout;
-        d.key = random_key(d.key, 2 * i);
-        loss += model_loss(m, &batches[i], d, r->smoothing, 1);
-    }
-    if (!isfinite(loss)) die("step %d: the loss is not finite %g: lower --lr", step, loss);
-    *norm = model_update(m, r->adamw, step);
-    return loss;
-}
-/* END SHIM */
+
 /* ================================================================================================
  * 11. Evaluation
  *
@@ -2413,7 +2552,7 @@ Memory training_memory(const Model *m, int B, int T)
     for (int i = 0; i < TENSORS; i++)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
     size_t acts = activations_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
-    size_t work = rows * 6 * m->c.C + head_scratch_size(m->c, rows < CHUNK ? (int)rows : CHUNK);
+    size_t work = rows * 6 * m->c.C + head_scratch_size(B * T, m->c.C, m->c.Vp);
     size_t all = m->count + 3 * trained + acts + work, n = sizeof(real);
     return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
 }
@@ -2729,7 +2868,7 @@ void show_progress(const Run *r)
  * loss is the mean over the targets of them all. */
 void train_step(Run *r)
 {
-    uint64_t key = random_key(random_key(opt.seed, 2), r->p.step);
+    uint64_t run_key = random_key(opt.seed, 2), key = random_key(run_key, r->p.step);
     double start = seconds(), targets = 0;
     for (int i = 0; i < opt.accumulate; i++) {
         targets += loader_batch(&r->loader, &r->batches[i]);
@@ -2743,7 +2882,7 @@ void train_step(Run *r)
         for (int n = 0; n < opt.batch * r->T; n++) r->batches[i].loss_weight[n] /= targets;
     r->lr = opt.lr * schedule(opt.schedule, (int)r->p.step, opt.warmup, r->steps, opt.floor);
     Recipe recipe = {
-        {opt.embedding_dropout, opt.attention_dropout, opt.dropout, key}, opt.smoothing,
+        {opt.embedding_dropout, opt.attention_dropout, opt.dropout, run_key}, opt.smoothing,
         {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip}};
     r->loss = model_step(r->m, r->batches, opt.accumulate, &recipe, (int)r->p.step + 1, &r->norm);
     r->p.step++, r->p.epoch = r->loader.epoch, r->p.row = r->loader.row;
@@ -3213,7 +3352,7 @@ void bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N,
     double rate[TRIALS], share[TRIALS];
     for (int i = 0; i < TRIALS; i++) {
         double peak = machine_peak(), start = seconds();
-        matmul(c, N, NULL, 0, kind == 2 ? transposed(a, M) : view(a, K),
+        matmul(assign(c, N), kind == 2 ? transposed(a, M) : view(a, K),
                kind == 0 ? transposed(b, K) : view(b, N), M, N, K);
         rate[i] = 2.0 * M * N * K / (seconds() - start);
         share[i] = 100 * rate[i] / peak;
@@ -3292,7 +3431,7 @@ void bench_generation(Config c)
         double limit = seconds() - start;
         start = seconds();
         model_forward(m, &token, NULL, 1, i, 1, (Dropout){0});
-        matmul(logits, c.V, NULL, 0, view(m->a.ln, c.C), transposed(m->w.wte, c.C), 1, c.V, c.C);
+        matmul(assign(logits, c.V), view(m->a.ln, c.C), transposed(m->w.wte, c.C), 1, c.V, c.C);
         time[i] = seconds() - start, share[i] = 100 * limit / time[i];
     }
     double each = median(time, TOKENS);

@@ -1,12 +1,13 @@
-"""data/reference.py - numbers to compare with: a small GPT-2 in PyTorch, in float64, autograd only.
+"""data/reference.py - reference results: a small GPT-2 in PyTorch, in float64, with autograd only.
 
-    python3 data/reference.py data/reference.bin        (PyTorch, numpy; test_gpt reads the result)
+    python3 data/reference.py data/reference.bin      (needs PyTorch and numpy; test_gpt reads it)
 
-The file: 256 int32 {magic 20240607, version 1, T, V, L, NH, C, Vp, B, batches}; the weights as
-fp32 in the order of a model file; for each batch int32 tokens, targets, first (B*T each) and fp32
-weights (B*T). Then float64: of batch 1 logits (B*T*V), losses (B*T) and the gradients of all
-weights; of ten steps of AdamW the losses, the gradient norms before clipping, and all weights
-after; of 50 steps with label smoothing the losses, and all weights after.
+The file begins with 256 int32: magic 20240607, version 1, T, V, L, NH, C, Vp, B, the number of
+batches. Then come the parameters as fp32, in the order of a model file. Then, for each batch,
+tokens, targets and doc_start as int32 (B*T each), and the targets' weights in the loss as fp32
+(B*T). Then, as float64: of batch 1 the logits (B*T*V), the losses (B*T) and the gradients of all
+parameters; of ten steps of AdamW the losses, the gradient norms before clipping, and all
+parameters afterwards; of 50 steps with label smoothing the losses, and all parameters afterwards.
 """
 import math
 import sys
@@ -24,7 +25,7 @@ random = np.random.default_rng(1)
 
 
 def first_weights():
-    """Larger than GPT-2's, so that no part of the mathematics is nearly linear; exact in fp32."""
+    """First parameters: larger than GPT-2's, so that no layer is nearly linear; rounded to fp32."""
     w = {}
     for name, shape in SHAPES:
         x = random.normal(0, 0.12, shape) + ("ln" in name and name.endswith("w"))
@@ -35,23 +36,24 @@ def first_weights():
 
 
 def batch(packed):
-    """Rows of T tokens: one text that counts everywhere, or documents of which the end counts."""
+    """Rows of T tokens: one text in which every target counts or, packed, documents in which only
+    the last targets count."""
     tokens, targets = (random.integers(0, V, (B, T)) for _ in range(2))
-    first, weights = np.zeros((B, T), int), np.ones((B, T))
+    doc_start, weights = np.zeros((B, T), int), np.ones((B, T))
     for b in range(B * packed):
         t = 0
         while t < T:
             end = min(T, t + random.integers(2, 9))
-            first[b, t:end] = t
+            doc_start[b, t:end] = t
             weights[b, t:random.integers(t, end)] = 0
             t = end
-    return tokens, targets, first, (weights / weights.sum()).astype(np.float32)
+    return tokens, targets, doc_start, (weights / weights.sum()).astype(np.float32)
 
 
-def forward(w, tokens, first):
+def forward(w, tokens, doc_start):
     t = torch.arange(T)
-    x = w["wte"][tokens] + w["wpe"][t - first]
-    seen = (t[None, None, :] <= t[None, :, None]) & (t[None, None, :] >= first[:, :, None])
+    x = w["wte"][tokens] + w["wpe"][t - doc_start]
+    seen = (t[None, None, :] <= t[None, :, None]) & (t[None, None, :] >= doc_start[:, :, None])
     for l in range(L):
         p = {name: w[name][l] for name, _ in LAYER}
         y = F.layer_norm(x, (C,), p["ln1_w"], p["ln1_b"], 1e-5)
@@ -76,7 +78,7 @@ def weights_from(arrays):
 
 
 def train(w, batches, steps, lr, warmup, smoothing):
-    """AdamW with decay 0.1 on matrices only, clipping to 1, warmup, then cosine to a tenth."""
+    """AdamW with decay 0.1 on matrices only, clipping to norm 1, warmup, then a cosine to lr/10."""
     def decays(name):
         return name in ("wte", "wpe") or (name.endswith("_w") and not name.startswith("ln"))
     groups = [{"params": [p for n, p in w.items() if decays(n) == d], "weight_decay": 0.1 * d}
@@ -84,8 +86,8 @@ def train(w, batches, steps, lr, warmup, smoothing):
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.95), eps=1e-8)
     out = []
     for step in range(steps):
-        tokens, targets, first, weights = batches[step % len(batches)]
-        loss = (weights * losses(forward(w, tokens, first), targets, smoothing)).sum()
+        tokens, targets, doc_start, weights = batches[step % len(batches)]
+        loss = (weights * losses(forward(w, tokens, doc_start), targets, smoothing)).sum()
         optimizer.zero_grad()
         loss.backward()
         norm = torch.sqrt(sum((p.grad ** 2).sum() for p in w.values()))
@@ -117,8 +119,8 @@ def main(path):
             put("<i4", a, b, c)
             put("<f4", d)
         w = weights_from(arrays)
-        tokens, targets, first, weights = batches[1]
-        logits = forward(w, tokens, first)
+        tokens, targets, doc_start, weights = batches[1]
+        logits = forward(w, tokens, doc_start)
         loss = losses(logits, targets)
         (weights * loss).sum().backward()
         put("<f8", logits.detach(), loss.detach(), *(p.grad for p in w.values()))
