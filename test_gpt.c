@@ -2628,7 +2628,7 @@ void test_make(void)
         "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
         "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/support_train.bin tokenizer.c "
         "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
-        "make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
+        "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
         "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
     if (!strcmp(text, "none\n")) outcome("skipped: make is not there");
     else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
@@ -2729,6 +2729,7 @@ void test_conflicts(void)
     examples_free(&x);
     for (int kind = DUPLICATES; kind <= CONFLICTS; kind += CONFLICTS - DUPLICATES) {
         Text kept = {0};
+        text_add(&kept, "", 0);
         drop_kind = kind;
         x = examples_of("conflicts.jsonl", text, sizeof text - 1);
         drop_kind = NOTES;

@@ -2420,7 +2420,7 @@ const Option options[] = {
     {"schedule", 's', &opt.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
     {"warmup", 'i', &opt.warmup, "10", 0, 1e9, "t", "steps to the peak"},
     {"floor", 'f', &opt.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
-    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
+    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices"},
     {"l1", 'f', &opt.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
     {"beta1", 'f', &opt.beta1, "0.9", 0, 0.99999, "t", "AdamW: decay of the mean gradient"},
     {"beta2", 'f', &opt.beta2, "0.999", 0, 0.9999999, "t", "AdamW: decay of the mean square"},
