@@ -3016,7 +3016,7 @@ void set_options(char letter, int count, char **words)
 #define OPTIONS(letter, ...) \
     set_options(letter, sizeof((char *[]){__VA_ARGS__}) / sizeof(char *), (char *[]){__VA_ARGS__})
 
-/* The labels are those of training, any number of them; --limit draws; free answers are no labels. */
+/* The labels are those of training, in any number; --limit draws; free answers are no labels. */
 void test_label_sets(void)
 {
     judged_folder();
@@ -3027,7 +3027,7 @@ void test_label_sets(void)
         int first = 1, known = 1, labels = y ? 0 : JUDGED_LABELS;
         held_out_load(&e);
         expect(e.labels.count == labels, "%d labels of %d", e.labels.count, labels);
-        expect(e.n == (y ? 39 : 15) && e.train_n == 4 * labels, "%d and %d examples", e.n, e.train_n);
+        expect(e.n == (y ? 39 : 15) && e.train_n == 4 * labels, "%d and %d rows", e.n, e.train_n);
         for (int i = 0; i < e.n && !y; i++) {
             first &= e.item[i].ids < e.val.ids + 100;
             known &= e.item[i].ids[e.item[i].answer] == 65 + e.truth[i];
@@ -3075,11 +3075,12 @@ void test_gain(void)
     double a[4] = {1, 2, 3, 4}, b[4] = {2, 4, 6, 8}, twos[4] = {2, 2, 2, 2};
     Interval g = bootstrap(gain, &(Gain){{a, twos}, {b, twos}}, 4, 1);
     expect(g.value == 1.25 && g.low > 0, "gain %g [%g, %g]", g.value, g.low, g.high);
-    Answers before = {.ratio = {{a, twos}}, .tokens = 9}, after = {.ratio = {{b, twos}}, .tokens = 5};
+    Answers before = {.ratio = {{a, twos}}, .tokens = 9};
+    Answers after = {.ratio = {{b, twos}}, .tokens = 5};
     Table t = {.columns = 7};
     compare_row(&t, "gain", &before, &after, 4);
-    expect(!strncmp(t.cells[2], "+1.250 [+0.", 11) && !strcmp(t.cells[5], "-4"), "the row says %s, %s",
-           t.cells[2], t.cells[5]);
+    expect(!strncmp(t.cells[2], "+1.250 [+0.", 11) && !strcmp(t.cells[5], "-4"),
+           "the row says %s, %s", t.cells[2], t.cells[5]);
     judged_folder();
     Model *m = model_read(scratch("m"));
     Tokenizer *v = tokenizer_read(scratch("t"));
@@ -3122,7 +3123,7 @@ void test_shots(void)
         expect(s.end[k + 1] == size, "%d shots end at %d, not %d", k + 1, s.end[k + 1], size);
     }
     expect(!memcmp(s.text.ids, hand + 1, 2 * size), "shots are not their examples and empty lines");
-    for (int T_before = 3; T_before < 40; T_before++) {        /* a label of 1, 9 generated tokens */
+    for (int T_before = 3; T_before < 40; T_before++) {        /* 9 tokens may be generated */
         free(s.used);
         double mean = shots_fit(&s, d, 1, &labels, T_before);
         int k = s.used[0];
@@ -3169,7 +3170,8 @@ void test_tables(void)
 void test_both_models(void)
 {
     judged_folder();
-    char *both = shell("\"$here\"/prepare eval --model m --tuned m2 --tokenizer t --data x --out new");
+    char *both = shell("\"$here\"/prepare eval --model m --tuned m2 --tokenizer t --data x "
+                       "--out new");
     char *tuned = shell("\"$here\"/prepare eval --model m2 --tokenizer t --data x --out new");
     char *loss = strstr(both, "loss, nats"), *alone = strstr(tuned, "loss, nats");
     expect(strstr(both, "40 held-out examples") && strstr(both, "confusion of m2") &&
@@ -3188,7 +3190,8 @@ void test_both_models(void)
     }
     for (int way = 0; way < 2; way++)
         for (int k = 2; k < 6; k++)
-            bound("gain", fabs(cell[3 + way][k] - (cell[2][k] - cell[way][k])), k == 5 ? 1.1 : 2e-3);
+            bound("gain", fabs(cell[3 + way][k] - (cell[2][k] - cell[way][k])),
+                  k == 5 ? 1.1 : 2e-3);
     expect(cell[2][2] != cell[0][2], "m and m2 have the same loss");
     expect(cell[1][1] > 0 && cell[1][1] <= 1, "%g shots used of 1", cell[1][1]);
     json_free(table);
@@ -3211,7 +3214,7 @@ void test_search(void)
     }
 }
 
-/* A page of hostile records: no byte of them is taken for HTML; and of losses that hardly differ. */
+/* A page of hostile records: no byte of them is taken for HTML. Its losses hardly differ. */
 void test_report(void)
 {
     static const char evil[] = "</pre><script>alert('1')</script>\"&\x7f";
@@ -3219,10 +3222,14 @@ void test_report(void)
     judged_folder();
     mkdir(scratch("new"), 0777), mkdir(scratch("new/evil"), 0777);
     char *run = format("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil);
-    char *table = format("{\"title\":\"%s\",\"kind\":\"%s\",\"note\":\"%s\",\"columns\":[\"%s\",\"b\"],"
-                         "\"rows\":[[\"%s\",\"%s\"],[\"x\",3]]}\n", json, json, json, json, json, json);
-    char *samples = format("{\"when\":\"before\",\"prompt\":\"%s\",\"text\":\"%s\",\"target\":\"%s\"}\n"
-                           "{\"when\":\"after\",\"prompt\":\"%s\",\"text\":\"%s\",\"wanted\":\"%s\"}\n",
+#define J "\"%s\""
+    char *table = format("{\"title\":" J ",\"kind\":" J ",\"note\":" J ",\"columns\":[" J ",\"b\"],"
+                         "\"rows\":[[" J "," J "],[\"x\",3]]}\n", json, json, json, json, json,
+                         json);
+    char *samples = format("{\"when\":\"before\",\"prompt\":" J ",\"text\":" J ",\"target\":" J
+                           "}\n"
+                           "{\"when\":\"after\",\"prompt\":" J ",\"text\":" J ",\"wanted\":" J
+                           "}\n",
                            json, json, json, json, json, json);
     char *log = format("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n1,0,64,1,1,1e-3,1,9,1\n2,0,",
                        log_header);
