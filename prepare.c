@@ -1261,7 +1261,7 @@ void held_out_load(Evaluation *e)
     e->item = e->train_item + e->train_n;
     for (int i = 0; i < e->n; i++) e->item[i] = val[chosen[i]];
     e->labels = labels_find(e->t, e->train_item, e->train_n + e->n);
-    e->truth = e->labels.truth + e->train_n;
+    if (e->labels.count) e->truth = e->labels.truth + e->train_n;
     free(val), free(chosen);
 }
 
