@@ -1743,7 +1743,7 @@ int command_compare(int words, char **word)
     held_out_load(&e);
     if (!e.val.examples) die("%s: compare needs examples, found running text", opt.data);
     if (!e.train_n) die("%s_train.bin is not there: shots are drawn from it", opt.data);
-    Answers a[MOST_WAYS + 1];
+    Answers a[MOST_WAYS + 1] = {0};
     for (int i = 0; i <= ways; i++) {
         Shots shots = shots_draw(e.t, e.train_item, e.train_n, i < ways ? k[i] : 0);
         a[i] = answers_of(&e, e.model[i == ways], &shots);
