@@ -1892,15 +1892,15 @@ __attribute__((format(printf, 4, 5)))
 int finding_add(Example *e, int finding, int column, const char *form, ...)
 {
     va_list args;
-    int kind = findings[finding].kind, n = findings[finding].count++;
-    char *message, where[32] = "";
-    e->dropped |= prep.drop[kind];
+    int n = findings[finding].count++;
+    e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
     va_start(args, form);
-    if (vasprintf(&message, form, args) < 0) die("out of memory");
+    char *message = format_list(form, args), where[32] = "";
     va_end(args);
     if (column) snprintf(where, sizeof where, ", column %d", column);
     findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, e->line, where, message);
+    shown(findings[finding].shown[n]);
     free(message);
     return 0;
 }
@@ -2381,9 +2381,9 @@ void find_similar(Examples *x)
 
 /* ---- the split ---- */
 
-/* Answers are labels if each of them occurs four times or more on average. The label of a row is the
- * index of the first row with its answer; x->label there counts the rows that are kept. If answers
- * are free text, all rows have label 0. */
+/* Answers are labels if each occurs four times or more on average. The label of a row is the index
+ * of the first row with its answer; x->label[that] counts the rows that are kept. If answers are
+ * free text, all rows have label 0. */
 void find_labels(Examples *x)
 {
     Map answers = {0};
@@ -2558,14 +2558,16 @@ void report_examples(const Examples *x, const Tokens set[2], Writer *records)
     free(note.bytes);
 }
 
-/* The beginning of a text, without white space around it: at most `most` bytes, whole characters.
- * In new memory. */
+/* The beginning of a text as a cell, in new memory: at most `most` bytes, no white space around it,
+ * no character cut in two, and no control characters. */
 char *excerpt(const char *text, size_t size, size_t most)
 {
     trim(&text, &size);
     if (size > most)
         for (size = most; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
-    return format("%.*s", (int)size, text);
+    char *cell = format("%.*s", (int)size, text);
+    shown(cell);
+    return cell;
 }
 
 int label_order(const void *a, const void *b)             /* most frequent first */

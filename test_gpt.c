@@ -2645,6 +2645,7 @@ void test_findings(void)
 #define CHAT(turns) "{\"messages\":~[" turns "]}\n"
 #define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
     SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define LETTERS "a b c d e f g h i j k l m n o p q r s t u v w x y z "
 #define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
     static const struct { int finding; const char *text, *message; } golden[] = {
         {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
@@ -2660,18 +2661,19 @@ void test_findings(void)
         {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
         {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
         {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
-        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}", "\"tone\""},
+        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
+         "\"tone\""},
         {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
          "\"weight\" is for assistant messages"},
         {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
         {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
-        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"), "every weight is 0"},
+        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
+         "every weight is 0"},
         {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
         {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
          "91% the same"},
-        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "a b c d"), "100% the same"},
-        {TOO_LONG, PAIR("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l "
-                        "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 13"},
+        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "A, b C d."), "100% the same"},
+        {TOO_LONG, PAIR(LETTERS LETTERS "a b c d e f g h i j k l m n", " b"), "first 13"},
         {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
         {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
         {NO_SPACE, PAIR("a", "b"), "space"}};
@@ -2682,7 +2684,8 @@ void test_findings(void)
         Text file = {0};
         before = mark ? (int)(mark - text) : (int)strlen(text);
         text_print(&file, " \n%.*s%s", before, text, mark ? mark + 1 : "");
-        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line, before + 1);
+        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line,
+                 before + 1);
         Examples x = examples_of("golden.jsonl", file.bytes, file.size);
         for (int f = 0; f < FINDING_COUNT; f++)
             expect(findings[f].count == (f == golden[i].finding), "%s: found %d times in %s",
@@ -2724,12 +2727,13 @@ void test_csv(void)
         {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
         {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
         {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb\n| x;c| y;", NULL},
-        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;", NULL},
+        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;",
+         NULL},
         {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a\n| x;c| y;", "line 4: 1 fields, not 2"},
         {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
-        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is a quote"},
-        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text after"},
-        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is opened"},
+        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is"},
+        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text"},
+        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is"},
         {"utf8.csv", "text,label\n\xC3,x\nc,y\n", "c| y;", "line 2, column 1: "},
         {"empty.csv", "text,label\na,\nc,y\n", "c| y;", "line 2: the answer is empty"},
         {"quotes.tsv", "label\ttext\nx\t\"a\ny\tb\"\n", "\"a| x;b\"| y;", NULL},
@@ -2858,18 +2862,26 @@ void test_split(void)
             example_free(e);
         }
     }
+    Tokens t = tokens_of(&x, 1, mini->end_of_text);
+    long targets = -x.held;                                   /* the ends of text count, too */
+    for (size_t i = 0; i < t.count; i++) targets += t.loss_mask[i];
+    for (int i = 0; i < ROWS; i++)
+        for (size_t k = 0; x.row[i].validation && k < x.row[i].tokens.size; k++)
+            targets -= x.row[i].tokens.loss_mask[k];
+    expect(targets == 0, "%ld targets too many", targets);
+    tokens_free(&t), free((char *)t.path);
     expect(x.moved > 1000, "%d moved", x.moved);
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
 
-/* Copies differ from their row in what the user says, and there outside the frame of the prompts. */
+/* Copies differ from their row in what the user says, outside the frame of the prompts. */
 void test_augment(void)
 {
-    static const char text[] =
-        "{\"messages\":[{\"role\":\"system\",\"content\":\"Be Brief\"},{\"role\":\"user\",\"content\":"
-        "\"Good morning dear Friend\"},{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
-        "{\"role\":\"user\",\"content\":\"What else may it be\"},{\"role\":\"assistant\",\"content\":"
-        "\"Never Mind\"}]}\n", pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
+    static const char text[] = "{\"messages\":[" SAYS("system", "\"Be Brief\"") ","
+        SAYS("user", "\"Good morning dear Friend\"") ","
+        "{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
+        SAYS("user", "\"What else may it be\"") "," SAYS("assistant", "\"Never Mind\"") "]}\n";
+    static const char pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
         PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day");
     for (int kind = 0; kind < 2; kind++) {
         Examples x = examples_of("a.jsonl", kind ? pairs : text, strlen(kind ? pairs : text));
@@ -2897,13 +2909,35 @@ void test_augment(void)
     }
 }
 
+/* Answers as cells of the report: control characters move no column, no character is cut in two. */
+void test_report_cells(void)
+{
+#define ACCENTS "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9"
+    size_t size;
+    Text text = {0};
+    for (int i = 0; i < 9; i++)
+        text_print(&text, "{\"prompt\":\"%d\",\"completion\":\" %s\"}\n", i,
+                   i < 4 ? "a\\tb\\nc" : "x" ACCENTS ACCENTS ACCENTS ACCENTS);
+    write_file("cells.jsonl", text.bytes, text.size, "", 0);
+    free(text.bytes);
+    free(shell("$here/prepare examples cells.jsonl --tokenizer $here/data/mini_tokenizer.bin "
+               "--out cells"));
+    char *report = read_file(scratch("cells_report.jsonl"), &size);
+    expect(strstr(report, "[\"a?b?c\",\"4\",\"44.4%\",") != NULL, "a tab: %s", report);
+    char *cut = strstr(report, "[\"x\xC3\xA9");
+    expect(cut && strcspn(cut + 2, "\"") == 39 && !strstr(report, "\xEF\xBF\xBD"), "cut: %s",
+           report);
+    free(report);
+}
+
 /* The report's counts are those of the token files. */
 void test_report_counts(void)
 {
     Examples x = random_examples(9, 3, 40);
     examples_free(&x);
-    char *said = shell("$here/prepare examples random.jsonl --tokenizer $here/data/mini_tokenizer.bin"
-                       " --context 200 --out random --augment-case 0.5 --drop-near --val 0.2 2>&1");
+    char *said = shell("$here/prepare examples random.jsonl --tokenizer "
+                       "$here/data/mini_tokenizer.bin --context 200 --out random "
+                       "--augment-case 0.5 --drop-near --val 0.2 2>&1");
     size_t size;
     char *report = read_file(scratch("random_report.jsonl"), &size), row[100];
     int examples[2] = {0};
@@ -2930,8 +2964,8 @@ void test_report_counts(void)
 /* Files of one data set are replaced together or not at all; the report cannot be written here. */
 void test_replaced_together(void)
 {
-    static const char *const prepare = "$here/prepare examples random.jsonl --tokenizer $here/data/"
-        "mini_tokenizer.bin --out group --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
+    static const char *const prepare = "$here/prepare examples random.jsonl --out group "
+        "--tokenizer $here/data/mini_tokenizer.bin --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
     Examples x = random_examples(9, 3, 5);
     char *first = format(prepare, 1), *second = format(prepare, 2), *said[3];
     said[0] = shell(first);
@@ -3388,6 +3422,7 @@ static const Test tests[] = {
     {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
     {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
     {"examples: files replaced together", IN_FLOAT, test_replaced_together, NULL, NULL},
+    {"examples: answers in the report", IN_FLOAT, test_report_cells, NULL, NULL},
     {"examples: the report's counts", IN_FLOAT, test_report_counts, NULL, NULL},
     {"judging: labels of a set", IN_FLOAT, test_label_sets, NULL, NULL},
     {"judging: gains and gaps", IN_FLOAT, test_gain, NULL, NULL},
