@@ -2521,6 +2521,9 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 void report_findings(Writer *records)
 {
     Table all = {.title = "Findings"}, rows = {.title = "Where"};
+    int total = 0;
+    for (int f = 0; f < FINDING_COUNT; f++) total += findings[f].count;
+    if (!total) return;
     table_row(&all, "finding\trows\twhat was done");
     table_row(&rows, "the first of each");
     for (int f = 0; f < FINDING_COUNT; f++) {
@@ -2533,7 +2536,7 @@ void report_findings(Writer *records)
         for (int n = 0; n < SHOWN && findings[f].shown[n]; n++)
             table_row(&rows, "%s: %s", findings[f].what, findings[f].shown[n]);
     }
-    if (all.rows > 1) table_done(&all, records), table_done(&rows, records);
+    table_done(&all, records), table_done(&rows, records);
 }
 
 void report_examples(const Examples *x, const Tokens set[2], Writer *records)

@@ -2965,7 +2965,8 @@ void test_report_counts(void)
 void test_replaced_together(void)
 {
     static const char *const prepare = "$here/prepare examples random.jsonl --out group "
-        "--tokenizer $here/data/mini_tokenizer.bin --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
+        "--tokenizer $here/data/mini_tokenizer.bin --seed %d >/dev/null 2>&1; echo $?; "
+        "cat group_*.bin | cksum";
     Examples x = random_examples(9, 3, 5);
     char *first = format(prepare, 1), *second = format(prepare, 2), *said[3];
     said[0] = shell(first);
