@@ -505,7 +505,7 @@ typedef struct {
 
 size_t head_scratch_size(int N, int C, int ld) { return min_int(N, CHUNK) * ((size_t)ld + 2 * C); }
 
-/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the wanted
+/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the target
  * distribution is q_v = (1-e) [v == y] + e/V. Writes argmax and, since sum_v q_v = 1,
  *     loss = -sum_v q_v log p_v = log sum_v e^x_v - (1-e) x_y - e mean(x).
  * The derivative of log sum_u e^x_u by x_v is e^x_v / sum_u e^x_u = p_v. So, with `backward`, the
