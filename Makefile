@@ -13,7 +13,7 @@ WARN    ?= -Wall -Wextra
 OPT     ?= -O3
 
 # Is this flag accepted? An OpenMP program is linked, to see that its library is there as well.
-accepts  = $(shell echo 'int main(void){return 0;}' | $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo $(1))
+accepts  = $(shell echo 'int main(void){return 0;}' | $(CC) -Werror $(1) -x c - -o /dev/null 2>/dev/null && echo $(1))
 links    = $(shell printf '\043include <omp.h>\nint main(void){return omp_get_max_threads() < 1;}\n' | \
                    $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo $(1))
 OPENMP  ?= $(call links,-fopenmp)

@@ -955,71 +955,108 @@ int command_gpt2(int words, char **word)
 /* ================================================================================================
  * 7. Evaluation
  *
- * Whatever is measured is measured on examples held out of training, and given with the interval
- * that holds 95% of what would have come out on other examples of the kind: the bootstrap, which
- * draws the examples again, with repetition [Efron 1979]. Results are printed as tables, and
- * written as records, one table a line, for the report.
+ * A figure measured on held-out examples depends on which examples these are. So each figure comes
+ * with an interval: the examples are drawn again a thousand times, with repetition, and the
+ * interval holds the middle 95% of the thousand results: the bootstrap [Efron 1979]. Two models are
+ * compared on the same draws, so that the choice of examples changes both in the same way.
+ * Rejected: formulas for intervals, which need one derivation for each measure.
  */
 
 typedef struct { double value, low, high; } Interval;
+typedef double Statistic(const void *data, const int *rows, int n);      /* of n chosen rows */
 
-/* statistic(data, rows, n) of the examples 0..n-1, and its interval over 1000 draws of them. */
-Interval bootstrap(double (*statistic)(const void *, const int *, int), const void *data, int n,
-                   uint64_t seed)
+/* The statistic of rows 0..n-1, and its 95% interval from 1000 draws of n rows. */
+Interval bootstrap(Statistic *statistic, const void *data, int n, uint64_t seed)
 {
     enum { DRAWS = 1000 };
     double draws[DRAWS];
     int *rows = allocate(n, sizeof(int));
-    Interval r;
     for (int i = 0; i < n; i++) rows[i] = i;
-    r.value = statistic(data, rows, n);
+    double value = statistic(data, rows, n);
     for (int d = 0; d < DRAWS; d++) {
         for (int i = 0; i < n; i++) rows[i] = random_bits(random_key(seed, d), i) % n;
         draws[d] = statistic(data, rows, n);
     }
     qsort(draws, DRAWS, sizeof *draws, by_value);
-    r.low = draws[DRAWS / 40], r.high = draws[DRAWS - 1 - DRAWS / 40];
     free(rows);
-    return r;
+    return (Interval){value, draws[DRAWS / 40], draws[DRAWS - 1 - DRAWS / 40]};
 }
 
-/* Ratio of two sums, the statistic most measures are. */
-typedef struct { const double *above, *below; } Ratio;
+/* sum(numerator) / sum(denominator); without a denominator, the mean of the numerator. */
+typedef struct { const double *numerator, *denominator; } Ratio;
 double ratio(const void *data, const int *rows, int n)
 {
     const Ratio *r = data;
-    double above = 0, below = 0;
-    for (int i = 0; i < n; i++)
-        above += r->above[rows[i]], below += r->below ? r->below[rows[i]] : 1;
+    double above = 0, below = r->denominator ? 0 : n;
+    for (int i = 0; i < n; i++) {
+        above += r->numerator[rows[i]];
+        if (r->denominator) below += r->denominator[rows[i]];
+    }
     return below ? above / below : NAN;
 }
+double ratio_exp(const void *d, const int *rows, int n) { return exp(ratio(d, rows, n)); }
+double ratio_bits(const void *d, const int *rows, int n) { return ratio(d, rows, n) / log(2); }
 
-/* ---- tables ---- */
+/* By how much b exceeds a, both measured on the same rows. */
+typedef struct { Ratio a, b; } Gain;
+double gain(const void *data, const int *rows, int n)
+{
+    const Gain *g = data;
+    return ratio(&g->b, rows, n) - ratio(&g->a, rows, n);
+}
+
+/* ---- tables: printed, and written as records for the report, one JSON object a line ---- */
 
 typedef struct {
-    const char *title, *kind, *note;                          /* kind: NULL, "heat" or "bars" */
-    int columns, rows;
-    char **cells, **lines;                                    /* rows * columns; who owns them */
+    const char *title, *kind, *note;                     /* kind: NULL, "heat" or "bars" */
+    int columns, rows, count;                            /* count: of cells so far */
+    char **cells;                                        /* (rows, columns), each in new memory */
 } Table;
 
-/* Add a row; cells are separated by tabs. The first row holds the columns' names. */
+/* Add one cell, the text of printf, without control characters. t->columns must be set. */
+__attribute__((format(printf, 2, 3)))
+void table_cell(Table *t, const char *form, ...)
+{
+    va_list args;
+    t->cells = grow(t->cells, t->count, sizeof *t->cells);
+    va_start(args, form);
+    if (vasprintf(&t->cells[t->count], form, args) < 0) die("out of memory");
+    va_end(args);
+    shown(t->cells[t->count++]);
+    t->rows = t->count / t->columns;
+}
+
+/* Add a row, whose cells are separated by the tabs in `form`. A tab in an argument separates
+ * nothing: a cell ends where the part of `form` up to its tab ends when it is printed alone. */
 __attribute__((format(printf, 2, 3)))
 void table_row(Table *t, const char *form, ...)
 {
-    va_list args;
-    char *line, *cell;
+    va_list args, again;
+    char *line, *part = format("%s", form), *tab = part;
     va_start(args, form);
-    if (vasprintf(&line, form, args) < 0) die("out of memory");
-    va_end(args);
-    t->lines = reallocate(t->lines, t->rows + 1, sizeof *t->lines);
-    t->lines[t->rows] = line;
-    if (!t->rows)
-        for (const char *c = line; c; c = strchr(c, '\t'), c += c != NULL) t->columns++;
-    t->cells = reallocate(t->cells, (size_t)++t->rows * t->columns, sizeof *t->cells);
-    for (int i = 0; i < t->columns; i++) {
-        cell = strsep(&line, "\t");
-        t->cells[(t->rows - 1) * t->columns + i] = cell ? cell : "";
+    va_copy(again, args);
+    if (vasprintf(&line, form, again) < 0) die("out of memory");
+    va_end(again);
+    if (!t->columns)
+        for (const char *c = form; c; c = strchr(c, '\t'), c += c != NULL) t->columns++;
+    for (int from = 0, to; tab; from = to + 1) {
+        if ((tab = strchr(tab, '\t'))) *tab = 0;
+        va_copy(again, args);
+        to = vsnprintf(NULL, 0, part, again);
+        va_end(again);
+        table_cell(t, "%.*s", to - from, line + from);
+        if (tab) *tab++ = '\t';
     }
+    va_end(args);
+    free(line), free(part);
+}
+
+/* Add a cell "value [low, high]"; `number` is the format of each. */
+void table_interval(Table *t, const char *number, Interval i)
+{
+    char form[64];
+    snprintf(form, sizeof form, "%s [%s, %s]", number, number, number);
+    table_cell(t, form, i.value, i.low, i.high);
 }
 
 void table_print(const Table *t)
@@ -1030,7 +1067,11 @@ void table_print(const Table *t)
             int width = 0;
             for (int i = 0; i < t->rows; i++)
                 width = max_int(width, strlen(t->cells[i * t->columns + c]));
-            printf(c ? "  %*s" : "  %-*s", width, t->cells[r * t->columns + c]);
+            const char *cell = t->cells[r * t->columns + c];
+            int space = width - (int)strlen(cell);
+            printf("  %*s", c ? space : 0, "");
+            print_plain(stdout, cell, strlen(cell));
+            printf("%*s", c ? 0 : space, "");
         }
         printf("\n");
     }
@@ -1043,196 +1084,406 @@ void table_record(const Table *t, Writer *records)
     FILE *f = records->file;
     fputs("{\"title\":", f), json_write_string(f, t->title, strlen(t->title));
     if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
-    for (int r = 0; r < t->rows; r++) {
-        fputs(r == 0 ? ",\"columns\":[" : r == 1 ? "],\"rows\":[[" : "],[", f);
-        for (int c = 0; c < t->columns; c++) {
-            const char *cell = t->cells[r * t->columns + c];
-            if (c) fputc(',', f);
-            json_write_string(f, cell, strlen(cell));
-        }
+    for (int i = 0; i < t->rows * t->columns; i++) {
+        int row = i / t->columns, begins = i % t->columns == 0;
+        fputs(!begins ? "," : !row ? ",\"columns\":[" : row == 1 ? "],\"rows\":[[" : "],[", f);
+        json_write_string(f, t->cells[i], strlen(t->cells[i]));
     }
     fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", f);
     if (t->note) fputs(",\"note\":", f), json_write_string(f, t->note, strlen(t->note));
     writer_print(records, "}\n");
 }
 
-/* Print the table, append it to the records if there are any, and free what it holds. */
+/* Print the table, append it to the records if there are any, and free its cells. */
 void table_done(Table *t, Writer *records)
 {
     table_print(t);
     if (records) table_record(t, records);
-    for (int r = 0; r < t->rows; r++) free(t->lines[r]);
-    free(t->cells), free(t->lines);
+    for (int i = 0; i < t->count; i++) free(t->cells[i]);
+    free(t->cells);
 }
 
-/* ---- documents in memory, intervals as text ---- */
+/* ---- the records of a run: run.txt holds lines of "name = value" ---- */
 
-/* Append the tokens of a document, prompt then answer, to a list of documents in memory. */
-void tokens_add(Tokens *t, const uint16_t *ids, int count, int counts)
+/* The text of folder/name, in new memory; NULL if there is no such file. */
+char *record_read(const char *folder, const char *name)
 {
+    size_t size;
+    char *path = format("%s%s%s", folder, *folder ? "/" : "", name);
+    char *text = access(path, R_OK) == 0 ? read_file(path, &size) : NULL;
+    free(path);
+    return text;
+}
+
+/* Take the next line apart, both parts in new memory; 0 after the last. */
+int setting_next(Lines *l, char **name, char **value)
+{
+    if (!next_line(l)) return 0;
+    const char *equals = memchr(l->text, '=', l->size), *end = l->text + l->size;
+    const char *left = l->text, *right = equals ? equals + 1 : end;
+    size_t left_size = (equals ? equals : end) - left, right_size = end - right;
+    trim(&left, &left_size), trim(&right, &right_size);
+    *name = format("%.*s", (int)left_size, left), *value = format("%.*s", (int)right_size, right);
+    return 1;
+}
+
+/* The value of a name, in new memory; NULL if it is not there, or `run` is NULL. */
+char *setting(const char *run, const char *name)
+{
+    char *found = NULL, *key, *value;
+    Lines l = {.at = run, .end = run ? run + strlen(run) : NULL};
+    while (!found && setting_next(&l, &key, &value)) {
+        if (!strcmp(key, name)) found = value;
+        else free(value);
+        free(key);
+    }
+    return found;
+}
+
+/* The same as a number; `missing` if it is not there. */
+double setting_number(const char *run, const char *name, double missing)
+{
+    char *text = setting(run, name);
+    double number = text ? atof(text) : missing;
+    free(text);
+    return number;
+}
+
+/* The JSON objects in the lines of folder/name, linked by `next`. A line that is not JSON ends the
+ * program if `strict`, else it is left out. */
+Json *records_read(const char *folder, const char *name, int strict)
+{
+    char *text = record_read(folder, name), error[200];
+    Json *all = NULL, **link = &all;
+    if (!text && strict) die("%s: cannot be opened", name);
+    Lines l = {.at = text, .end = text ? text + strlen(text) : NULL};
+    while (next_line(&l)) {
+        trim(&l.text, &l.size);
+        if (!l.size) continue;
+        if ((*link = json_parse(l.text, l.size, error, sizeof error))) link = &(*link)->next;
+        else if (strict) die("%s, line %d: %s", name, l.number, error);
+        else printf("%s, line %d is left out: %s\n", name, l.number, error);
+    }
+    free(text);
+    return all;
+}
+
+/* A member that is a string; NULL if there is none. */
+const char *string_of(const Json *object, const char *key)
+{
+    const Json *member = json_get(object, key);
+    return member && member->type == '"' ? member->text : NULL;
+}
+
+/* ---- what is evaluated: models, and examples held out of training ---- */
+
+/* The different answers of a classification. */
+typedef struct {
+    int count, *truth;                                /* truth[n]: the label of each example */
+    Item *label;                                      /* an example whose answer is the label */
+    char **name;
+} Labels;
+
+typedef struct {
+    Model *model[2];                                  /* of --model, and of --tuned if given */
+    const char *name[2];
+    int count, T;                                     /* of models; the context for all */
+    Tokenizer *t;
+    Tokens val, train;                                /* train is empty if it has no file */
+    Item *train_item, *item;                          /* (train_n); (n), behind them in memory */
+    int train_n, n, *truth;                           /* truth[n]: labels of the held-out ones */
+    Labels labels;                                    /* of all items, in that order */
+} Evaluation;
+
+void label_add(Labels *l, Item label, char *name)
+{
+    l->label = grow(l->label, l->count, sizeof *l->label);
+    l->name = grow(l->name, l->count, sizeof *l->name);
+    l->label[l->count] = label, l->name[l->count++] = name;
+}
+
+void labels_free(Labels *l)
+{
+    for (int k = 0; k < l->count; k++) free(l->name[k]);
+    free(l->name), free(l->label), free(l->truth);
+}
+
+/* Number the different answers of n examples in the order in which they come. They are labels if
+ * there are two or more and each comes four times or more in the mean; else count is 0. */
+Labels labels_find(const Tokenizer *t, const Item *d, int n)
+{
+    Labels l = {.truth = allocate(n, sizeof(int))};
+    Map numbers = {0};
+    for (int i = 0; i < n; i++) {
+        const char *answer = (const char *)(d[i].ids + d[i].answer);
+        MapEntry *e = map_enter(&numbers, answer, 2 * (d[i].size - d[i].answer));
+        if (!e->value) label_add(&l, d[i], target_text(t, &d[i])), e->value = l.count;
+        l.truth[i] = (int)e->value - 1;
+    }
+    free(numbers.entry);
+    if (l.count > 1 && 4 * (size_t)l.count <= (size_t)n) return l;
+    labels_free(&l);
+    return (Labels){0};
+}
+
+/* Load --model, --tuned and --tokenizer, which must have the same vocabulary. */
+Evaluation models_load(void)
+{
+    Evaluation e = {.name = {opt.model, opt.tuned}, .count = opt.tuned ? 2 : 1, .T = INT32_MAX};
+    for (int i = 0; i < e.count; i++) {
+        Model *m = e.model[i] = model_load(e.name[i]);
+        if (m->c.V != e.model[0]->c.V)
+            die("%s: has %d tokens, %s has %d: only models of one vocabulary can be compared",
+                e.name[i], m->c.V, e.name[0], e.model[0]->c.V);
+        e.T = min_int(e.T, m->c.T);
+    }
+    if (opt.context > e.T)
+        die_usage("--context: the model's longest is %d, found %d", e.T, opt.context);
+    if (opt.context) e.T = opt.context;
+    e.t = tokenizer_load(e.model[0]);
+    return e;
+}
+
+/* Read the held-out data, and if they are examples --limit of these and the labels: those of
+ * training, then others that occur in the held-out examples alone. */
+void held_out_load(Evaluation *e)
+{
+    int V = e->t->count, end = e->t->end_of_text, all;
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
+    e->val = tokens_read(opt.data, "val", V);
+    if (!e->val.examples) return;
+    if (tokens_exist(opt.data, "train")) e->train = tokens_read(opt.data, "train", V);
+    if (e->train.examples) e->train_item = items_read(&e->train, end, &e->train_n);
+    Item *val = items_read(&e->val, end, &all);
+    e->n = opt.limit ? min_int(opt.limit, all) : all;
+    int *chosen = drawn(all, e->n, random_key(0, 2));           /* the same that score() draws */
+    e->train_item = reallocate(e->train_item, e->train_n + e->n, sizeof(Item));
+    e->item = e->train_item + e->train_n;
+    for (int i = 0; i < e->n; i++) e->item[i] = val[chosen[i]];
+    e->labels = labels_find(e->t, e->train_item, e->train_n + e->n);
+    if (e->labels.count) e->truth = e->labels.truth + e->train_n;
+    free(val), free(chosen);
+}
+
+void evaluation_free(Evaluation *e)
+{
+    for (int i = 0; i < e->count; i++) model_free(e->model[i]);
+    tokenizer_free(e->t), tokens_free(&e->val), tokens_free(&e->train);
+    labels_free(&e->labels), free(e->train_item);
+}
+
+/* ---- documents in memory; shots: examples of training that are put before a prompt ---- */
+
+/* Append tokens to documents in memory; `target` says whether they count in the loss. */
+void tokens_add(Tokens *t, const uint16_t *ids, int count, int target)
+{
+    if (!count) return;
     t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
     t->loss_mask = reallocate(t->loss_mask, t->count + count, 1);
     memcpy(t->ids + t->count, ids, count * sizeof *ids);
-    memset(t->loss_mask + t->count, counts, count);
+    memset(t->loss_mask + t->count, target, count);
     t->count += count;
 }
 
-const char *interval_text(Interval i, const char *form)
+/* Documents in memory, so far only the end of text that opens the first. */
+Tokens documents_new(const char *name, const Tokenizer *t)
 {
-    static char text[8][64];
-    static int turn;
-    char pattern[64], *to = text[turn++ % 8];
-    snprintf(pattern, sizeof pattern, "%s [%s, %s]", form, form, form);
-    snprintf(to, 64, pattern, i.value, i.low, i.high);
-    return to;
+    Tokens docs = {.path = name, .examples = 1};
+    tokens_add(&docs, &(uint16_t){t->end_of_text}, 1, 0);
+    return docs;
 }
-
-Interval scaled(Interval i, double (*f)(double), double factor)
-{
-    i.value *= factor, i.low *= factor, i.high *= factor;
-    if (f) i.value = f(i.value), i.low = f(i.low), i.high = f(i.high);
-    return i;
-}
-
-/* ---- labels: a set whose completions are few and come again is a classification ---- */
 
 typedef struct {
-    int labels, n;
-    Item *label;                                          /* an example of each completion */
-    int *truth, *guess;                                       /* of each example */
-    double *chance;                                           /* probability of the guess */
-} Labelled;
+    Tokens text;                                      /* all shots, one after the other */
+    int count, *end;                                  /* end[k]: tokens of the first k */
+    int *used;                                        /* used[n]: shots before each example */
+} Shots;
 
-int same_answer(const Item *a, const Item *b)
+/* Draw `count` of n examples by --seed, in the order of shuffled(); an empty line follows each. */
+Shots shots_draw(Tokenizer *t, const Item *d, int n, int count)
 {
-    int n = a->size - a->answer;
-    return n == b->size - b->answer && !memcmp(a->ids + a->answer, b->ids + b->answer, n * 2);
-}
-
-/* Sort documents into classes by completion; 0 labels if they are not a classification. */
-Labelled labels_find(const Item *d, int n)
-{
-    enum { MOST = 32 };
-    Labelled l = {0, n, allocate(MOST, sizeof(Item)), allocate(n + 1, sizeof(int)),
-                  allocate(n + 1, sizeof(int)), allocate(n + 1, sizeof(double))};
-    for (int i = 0; i < n; i++) {
-        int k = 0;
-        while (k < l.labels && !same_answer(&l.label[k], &d[i])) k++;
-        if (k == MOST) { l.labels = 0; return l; }
-        if (k == l.labels) l.label[l.labels++] = d[i];
-        l.truth[i] = k;
+    Shots s = {.count = min_int(count, n)};
+    size_t gap_size;
+    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &gap_size);
+    int *order = shuffled(n, random_key(opt.seed, 4));
+    s.end = allocate(s.count + 1, sizeof(int));
+    for (int i = 0; i < s.count; i++) {
+        tokens_add(&s.text, d[order[i]].ids + 1, d[order[i]].size - 1, 0);
+        for (size_t g = 0; g < gap_size; g++) tokens_add(&s.text, &(uint16_t){gap[g]}, 1, 0);
+        s.end[i + 1] = (int)s.text.count;
     }
-    if (l.labels < 2 || n < 3 * l.labels) l.labels = 0;
-    return l;
+    free(gap), free(order);
+    return s;
 }
 
-void labels_free(Labelled *l) { free(l->label), free(l->truth), free(l->guess), free(l->chance); }
+void shots_free(Shots *s) { tokens_free(&s->text), free(s->end), free(s->used); }
 
-/* Classify by likelihood: the label whose tokens, and the end of text after them, are most probable
- * behind the prompt; its probability is its share among the labels'. `shots` go before each. */
-void labels_guess(Model *m, const Tokenizer *t, Labelled *l, const Item *d, const Tokens *shots,
-                  int B, int T)
-{
-    Tokens docs = {.path = "labels", .examples = 1};
-    uint16_t end = t->end_of_text;
-    tokens_add(&docs, &end, 1, 0);
-    for (int i = 0; i < l->n; i++)
-        for (int k = 0; k < l->labels; k++) {
-            if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
-            tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
-            tokens_add(&docs, l->label[k].ids + l->label[k].answer,
-                       l->label[k].size - l->label[k].answer, 1);
-            tokens_add(&docs, &end, 1, 1);
-        }
-    Scores s = score(m, t, &docs, B, T, 0);
-    for (int i = 0; i < l->n; i++) {
-        const double *loss = s.loss + (size_t)i * l->labels;
-        int best = 0;
-        double sum = 0;
-        for (int k = 1; k < l->labels; k++) best = loss[k] < loss[best] ? k : best;
-        for (int k = 0; k < l->labels; k++) sum += exp(loss[best] - loss[k]);
-        l->guess[i] = best, l->chance[i] = 1 / sum;
-    }
-    free(s.loss);
-    tokens_free(&docs);
-}
+/* How many tokens may be generated as the answer to an example. */
+int answer_limit(const Item *d) { return min_int(opt.tokens, d->size - d->answer + 8); }
 
-double label_accuracy(const void *data, const int *rows, int n)
+/* Set used[n]: how many whole shots fit into a context of T together with the prompt and the
+ * longest of its answer, what may be generated, and any label. The last ones are left out, so that
+ * all queries begin with the same tokens. Returns the mean. */
+double shots_fit(Shots *s, const Item *d, int n, const Labels *l, int T)
 {
-    const Labelled *l = data;
-    double right = 0;
-    for (int i = 0; i < n; i++) right += l->truth[rows[i]] == l->guess[rows[i]];
-    return right / n;
-}
-
-/* Mean over the labels of 2 right / (true + guessed); a label that neither occurs nor is guessed is
- * left out. */
-double label_f1(const void *data, const int *rows, int n)
-{
-    const Labelled *l = data;
     double sum = 0;
-    int present = 0;
-    for (int k = 0; k < l->labels; k++) {
-        double right = 0, all = 0;
-        for (int i = 0; i < n; i++) {
-            int is = l->truth[rows[i]] == k, said = l->guess[rows[i]] == k;
-            right += is && said, all += is + said;
-        }
-        if (all) sum += 2 * right / all, present++;
-    }
-    return present ? sum / present : NAN;
-}
-
-/* Expected calibration error: how far stated probability and frequency of being right lie apart, in
- * ten bins of probability [Guo et al. 2017]. */
-double label_ece(const void *data, const int *rows, int n)
-{
-    const Labelled *l = data;
-    double said[10] = {0}, right[10] = {0}, sum = 0;
+    int label = 0;
+    for (int k = 0; k < l->count; k++)
+        label = max_int(label, l->label[k].size - l->label[k].answer);
+    s->used = allocate(n, sizeof(int));
     for (int i = 0; i < n; i++) {
-        int bin = min_int(9, (int)(l->chance[rows[i]] * 10));
-        said[bin] += l->chance[rows[i]];
-        right[bin] += l->truth[rows[i]] == l->guess[rows[i]];
+        int answer = max_int(label, max_int(d[i].size - d[i].answer, answer_limit(&d[i])));
+        int k = s->count;
+        while (k && s->end[k] + d[i].answer + answer > T) k--;
+        sum += s->used[i] = k;
     }
-    for (int b = 0; b < 10; b++) sum += fabs(said[b] - right[b]);
     return sum / n;
 }
 
-/* How many of the n answers, greedily generated, are the wanted ones exactly: 0 or 1 for each. */
-double *answers_exact(Model *m, const Tokenizer *t, const Item *d, int n,
-                             const Tokens *shots)
+/* The shots before example i; none if s is NULL. The ids are the shots', not a copy. */
+Tokens shots_before(const Shots *s, int i)
 {
-    double *exact = allocate(n, sizeof(double));
+    return s ? (Tokens){.ids = s->text.ids, .count = s->end[s->used[i]]} : (Tokens){0};
+}
+
+/* Append the document of shots, a prompt and an answer, which alone is a target. */
+void document_add(Tokens *docs, Tokens shots, const Item *prompt, const Item *answer)
+{
+    tokens_add(docs, shots.ids, (int)shots.count, 0);
+    tokens_add(docs, prompt->ids + 1, prompt->answer - 1, 0);
+    tokens_add(docs, answer->ids + answer->answer, answer->size - answer->answer, 1);
+    tokens_add(docs, &(uint16_t){docs->ids[0]}, 1, answer->closed);
+}
+
+/* ---- predictions of labels, and how good they are ---- */
+
+typedef struct {
+    int labels;
+    const int *truth;                                 /* arrays of one number an example */
+    int *predicted;
+    double *probability, *right;                      /* of the predicted label; is it the true? */
+} Predictions;
+
+/* Classify n examples by likelihood: predicted is the label whose tokens, and the end of text after
+ * them, are the most probable ones behind the prompt; its probability is its share among the
+ * labels'. All arrays of the result are new, but for truth, which is that given. */
+Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const int *truth,
+                           const Item *d, int n, const Shots *shots, int T)
+{
+    Predictions p = {l->count, truth, allocate(n, sizeof(int)), allocate(n, sizeof(double)),
+                     allocate(n, sizeof(double))};
+    Tokens docs = documents_new("labels", t);
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < l->count; k++)
+            document_add(&docs, shots_before(shots, i), &d[i], &l->label[k]);
+    Scores s = score(m, t, &docs, opt.batch, T, 0);
     for (int i = 0; i < n; i++) {
-        char *wanted = target_text(t, &d[i]);
-        char *got = answer_text(m, t, &d[i], shots, min_int(opt.tokens, d[i].size - d[i].answer + 8),
-                                shots ? "\n\n" : NULL);
-        exact[i] = !strcmp(wanted, got);
-        free(wanted), free(got);
+        const double *loss = s.loss + (size_t)i * l->count;
+        int best = 0;
+        double sum = 0;
+        for (int k = 1; k < l->count; k++) best = loss[k] < loss[best] ? k : best;
+        for (int k = 0; k < l->count; k++) sum += exp(loss[best] - loss[k]);
+        p.predicted[i] = best, p.probability[i] = 1 / sum, p.right[i] = best == truth[i];
     }
-    return exact;
+    free(s.loss), tokens_free(&docs);
+    return p;
 }
 
-/* k examples of the training set, drawn by the seed, as the text that goes before a prompt: each
- * followed by an empty line. */
-Tokens shots_draw(Tokenizer *t, const Item *d, int n, int k)
+void predictions_free(Predictions *p) { free(p->predicted), free(p->probability), free(p->right); }
+
+/* Macro-F1: the mean over the labels of 2 right / (true + predicted). A label that is neither true
+ * nor predicted in these rows is left out. */
+double label_f1(const void *data, const int *rows, int n)
 {
-    Tokens shots = {.path = "shots", .examples = 1};
-    size_t count;
-    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &count);
-    int *order = allocate(n, sizeof(int));
-    for (int i = 0; i < n; i++) order[i] = i;
-    for (int i = 0; i < min_int(k, n); i++) {
-        int j = i + random_bits(random_key(opt.seed, 4), i) % (n - i), swap = order[i];
-        order[i] = order[j], order[j] = swap;
-        tokens_add(&shots, d[order[i]].ids + 1, d[order[i]].size - 1, 0);
-        for (size_t g = 0; g < count; g++) tokens_add(&shots, &(uint16_t){gap[g]}, 1, 0);
+    const Predictions *p = data;
+    double sum = 0, *right = allocate(2 * p->labels, sizeof(double)), *all = right + p->labels;
+    int present = 0;
+    for (int i = 0; i < n; i++) {
+        int truth = p->truth[rows[i]], predicted = p->predicted[rows[i]];
+        all[truth]++, all[predicted]++;
+        right[truth] += truth == predicted;
     }
-    free(gap), free(order);
-    return shots;
+    for (int k = 0; k < p->labels; k++)
+        if (all[k]) sum += 2 * right[k] / all[k], present++;
+    free(right);
+    return present ? sum / present : NAN;
 }
 
-/* ---- the commands ---- */
+/* Expected calibration error: |mean probability - share that is right|, averaged over ten bins of
+ * probability, each weighted by its number of rows [Guo et al. 2017]. */
+double label_ece(const void *data, const int *rows, int n)
+{
+    const Predictions *p = data;
+    double excess[10] = {0}, sum = 0;                 /* of probability over right, summed */
+    for (int i = 0; i < n; i++) {
+        double probability = p->probability[rows[i]];
+        excess[min_int(9, (int)(probability * 10))] += probability - p->right[rows[i]];
+    }
+    for (int b = 0; b < 10; b++) sum += fabs(excess[b]);
+    return sum / n;
+}
+
+/* ---- answers: all that is measured of one way to ask a model ---- */
+
+enum { LOSS, BITS, TOKEN, LABEL, EXACT, RATIOS };     /* EXACT: what is generated is the target */
+
+typedef struct {
+    Ratio ratio[RATIOS];                              /* over the examples; NULL: not measured */
+    int count;                                        /* rows or examples of the first three */
+    Predictions p;
+    double shots, tokens, seconds;                    /* of a query, in the mean */
+} Answers;
+
+/* Set exact[n] to 1 where the answer that is generated greedily is the target, else to 0. */
+void answers_exact(double *exact, Model *m, const Evaluation *e, const Shots *shots)
+{
+    for (int i = 0; i < e->n; i++) {
+        const Item *d = &e->item[i];
+        Tokens before = shots_before(shots, i);
+        char *target = target_text(e->t, d);
+        char *answer = answer_text(m, e->t, d, before.count ? &before : NULL, answer_limit(d),
+                                   before.count ? "\n\n" : NULL);
+        exact[i] = !strcmp(target, answer);
+        free(target), free(answer);
+    }
+}
+
+/* Ask model m. Without shots, the loss is that of all held-out data, whatever they are; with them
+ * (none or more, as many as fit), that of each example's first answer behind the shots. */
+Answers answers_of(const Evaluation *e, Model *m, Shots *shots)
+{
+    Answers a = {0};
+    Tokens docs = documents_new("examples", e->t);
+    if (shots) a.shots = shots_fit(shots, e->item, e->n, &e->labels, e->T);
+    for (int i = 0; shots && i < e->n; i++) {
+        Tokens before = shots_before(shots, i);
+        int prompt = (int)before.count + e->item[i].answer, T = m->c.T;
+        document_add(&docs, before, &e->item[i], &e->item[i]);
+        a.tokens += (prompt < T ? prompt : T - T / 2) / (double)e->n;    /* as generate() reads */
+    }
+    Scores s = score(m, e->t, shots ? &docs : &e->val, opt.batch, e->T, shots ? 0 : opt.limit);
+    a.ratio[LOSS] = (Ratio){s.loss, s.count}, a.ratio[BITS] = (Ratio){s.loss, s.bytes};
+    a.ratio[TOKEN] = (Ratio){s.right, s.count}, a.count = s.n;
+    if (e->labels.count) {
+        a.p = labels_predict(m, e->t, &e->labels, e->truth, e->item, e->n, shots, e->T);
+        a.ratio[LABEL].numerator = a.p.right;
+    }
+    if (shots || e->labels.count) {
+        double start = seconds(), *exact = allocate(e->n, sizeof *exact);
+        answers_exact(exact, m, e, shots);
+        a.ratio[EXACT].numerator = exact, a.seconds = (seconds() - start) / e->n;
+    }
+    tokens_free(&docs);
+    return a;
+}
+
+void answers_free(Answers *a)
+{
+    free((double *)a->ratio[LOSS].numerator), free((double *)a->ratio[EXACT].numerator);
+    predictions_free(&a->p);
+}
+
+/* ---- eval: loss, labels and pairs ---- */
 
 /* These commands take options alone. */
 void no_words(int words, char **word)
@@ -1240,377 +1491,324 @@ void no_words(int words, char **word)
     if (words) die_usage("unexpected '%s'; options begin with --", word[0]);
 }
 
-
-void report_labels(Labelled *l, const Tokenizer *t, const double *exact, Writer *records)
-{
-    Table quality = {.title = "classification"}, confusion = {.title = "confusion", .kind = "heat",
-                     .note = "rows are the truth, columns what the model said"};
-    table_row(&quality, "measure\tvalue and 95%% interval");
-    table_row(&quality, "accuracy, by likelihood\t%s",
-              interval_text(bootstrap(label_accuracy, l, l->n, opt.seed), "%.3f"));
-    if (exact)
-        table_row(&quality, "accuracy, by generation\t%s",
-                  interval_text(bootstrap(ratio, &(Ratio){exact, NULL}, l->n, opt.seed), "%.3f"));
-    table_row(&quality, "macro-F1\t%s",
-              interval_text(bootstrap(label_f1, l, l->n, opt.seed), "%.3f"));
-    table_row(&quality, "calibration error\t%s",
-              interval_text(bootstrap(label_ece, l, l->n, opt.seed), "%.3f"));
-    table_done(&quality, records);
-    char *line = format("truth"), *longer;
-    for (int i = -1; i < l->labels; i++) {
-        if (i >= 0) {
-            free(line);
-            line = target_text(t, &l->label[i]);
-        }
-        for (int k = 0; k < l->labels; k++) {
-            int count = 0;
-            char *name = target_text(t, &l->label[k]);
-            for (int r = 0; r < l->n; r++) count += l->truth[r] == i && l->guess[r] == k;
-            longer = i < 0 ? format("%s\t%s", line, name) : format("%s\t%d", line, count);
-            free(line), free(name);
-            line = longer;
-        }
-        table_row(&confusion, "%s", line);
-    }
-    free(line);
-    table_done(&confusion, records);
-}
-
-void report_scores(Model *m, const Tokenizer *t, const Tokens *data, int T, Writer *records)
-{
-    Scores s = score(m, t, data, opt.batch, T, opt.limit);
-    Table table = {.title =
-                       format("%s: %d %s", data->path, s.n, data->examples ? "examples" : "rows")};
-    Interval loss = bootstrap(ratio, &(Ratio){s.loss, s.count}, s.n, opt.seed);
-    table_row(&table, "measure\tvalue and 95%% interval");
-    table_row(&table, "loss, nats a token\t%s", interval_text(loss, "%.4f"));
-    table_row(&table, "perplexity\t%s", interval_text(scaled(loss, exp, 1), "%.2f"));
-    table_row(&table, "bits a byte\t%s",
-              interval_text(scaled(bootstrap(ratio, &(Ratio){s.loss, s.bytes}, s.n, opt.seed), NULL,
-                                   1 / log(2)),
-                            "%.4f"));
-    table_row(&table, "token accuracy\t%s",
-              interval_text(bootstrap(ratio, &(Ratio){s.right, s.count}, s.n, opt.seed), "%.4f"));
-    table_done(&table, records);
-    free(s.loss);
-}
-
-/* Counterfactual pairs, sentences that differ in one group: which one the model finds likelier, and
- * by how much. A line is {"a": ..., "b": ..., "group": ...}. */
-double *pairs_gap(Model *m, Tokenizer *t, Json **rows, int n)
-{
-    Tokens docs = {.path = opt.pairs, .examples = 1};
-    double *gap = allocate(n, sizeof(double));
-    uint16_t end = t->end_of_text;
-    tokens_add(&docs, &end, 1, 0);
-    for (int i = 0; i < 2 * n; i++) {
-        Json *text = json_get(rows[i / 2], i % 2 ? "b" : "a");
-        size_t count;
-        int32_t *ids = tokenizer_encode(t, text->text, text->size, 0, &count);
-        for (size_t k = 0; k < count; k++) tokens_add(&docs, &(uint16_t){ids[k]}, 1, 1);
-        tokens_add(&docs, &end, 1, 1);
-        free(ids);
-    }
-    Scores s = score(m, t, &docs, opt.batch, m->c.T, 0);
-    for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
-    free(s.loss);
-    tokens_free(&docs);
-    return gap;
-}
-
-Json **pairs_read(const char *path, int *n)
-{
-    size_t size;
-    char *text = read_file(path, &size), *rest = text, *line, error[256];
-    Json **rows = NULL;
-    *n = 0;
-    for (int number = 1; (line = strsep(&rest, "\n")); number++) {
-        if (!line[strspn(line, " \r\t")]) continue;
-        Json *row = json_parse(line, strlen(line), error, sizeof error), *a, *b, *group;
-        if (!row) die("%s, line %d: %s", path, number, error);
-        a = json_get(row, "a"), b = json_get(row, "b"), group = json_get(row, "group");
-        if (!a || !b || !group || a->type != '"' || b->type != '"' || group->type != '"' ||
-            !a->size || !b->size)
-            die("%s, line %d: expected {\"a\": text, \"b\": text, \"group\": text}", path, number);
-        rows = reallocate(rows, *n + 1, sizeof *rows);
-        rows[(*n)++] = row;
-    }
-    free(text);
-    if (!*n) die("%s: holds no pairs", path);
-    return rows;
-}
-
-/* Gaps of the pairs of one group (NULL: of all), each or its size, as an interval. */
-const char *gap_text(Json **rows, const double *gap, int n, const char *group, int size)
-{
-    double *part = allocate(n, sizeof(double));
-    int count = 0;
-    for (int i = 0; i < n; i++)
-        if (!group || !strcmp(json_get(rows[i], "group")->text, group))
-            part[count++] = size ? fabs(gap[i]) : gap[i];
-    const char *text =
-        interval_text(bootstrap(ratio, &(Ratio){part, NULL}, count, opt.seed),
-                                     size ? "%.3f" : "%+.3f");
-    free(part);
-    return text;
-}
-
-void report_pairs(Model *m, Model *tuned, Tokenizer *t, Writer *records)
-{
-    int n;
-    Json **rows = pairs_read(opt.pairs, &n);
-    double *base = pairs_gap(m, t, rows, n), *after = tuned ? pairs_gap(tuned, t, rows, n) : NULL;
-    Table table = {.title = "counterfactual pairs: log p(a) - log p(b), in nats",
-                   .note = "near 0: the model treats both alike; size is the mean distance from 0"};
-    table_row(&table, after ? "group\tpairs\tbase\tbase, size\ttuned\ttuned, size"
-                            : "group\tpairs\tgap\tsize");
-    for (int i = 0; i <= n; i++) {
-        const char *group = i < n ? json_get(rows[i], "group")->text : NULL;
-        int seen = 0, count = 0;
-        for (int k = 0; k < n; k++) {
-            int same = !group || !strcmp(json_get(rows[k], "group")->text, group);
-            seen |= same && k < i, count += same;
-        }
-        if (group && seen) continue;
-        const char *b = gap_text(rows, base, n, group, 0), *bs = gap_text(rows, base, n, group, 1);
-        if (!after) table_row(&table, "%s\t%d\t%s\t%s", group ? group : "all", count, b, bs);
-        else table_row(&table, "%s\t%d\t%s\t%s\t%s\t%s", group ? group : "all", count, b, bs,
-                       gap_text(rows, after, n, group, 0), gap_text(rows, after, n, group, 1));
-    }
-    table_done(&table, records);
-    for (int i = 0; i < n; i++) json_free(rows[i]);
-    free(rows), free(base), free(after);
-}
-
-/* How one way of asking did: for each example its loss, number of targets, whether the label and
- * whether the generated answer was right; tokens and seconds of a query in the mean. */
-typedef struct { double *loss, *count, *right, *exact, tokens, time; } Answers;
-
-void answers_free(Answers *a) { free(a->loss), free(a->right), free(a->exact); }
-
-/* Ask model m for the n examples, behind `shots` if prep. */
-Answers answers_of(Model *m, Tokenizer *t, const Item *d, int n, const Tokens *shots, int T)
-{
-    Labelled l = labels_find(d, n);
-    Tokens docs = {.path = "examples", .examples = 1};
-    Answers a = {0};
-    uint16_t end = t->end_of_text;
-    tokens_add(&docs, &end, 1, 0);
-    for (int i = 0; i < n; i++) {
-        if (shots) tokens_add(&docs, shots->ids, shots->count, 0);
-        tokens_add(&docs, d[i].ids + 1, d[i].answer - 1, 0);
-        tokens_add(&docs, d[i].ids + d[i].answer, d[i].size - d[i].answer, 1);
-        tokens_add(&docs, &end, 1, d[i].closed);
-        a.tokens += ((shots ? shots->count : 0) + d[i].answer) / (double)n;
-    }
-    Scores s = score(m, t, &docs, opt.batch, T, 0);
-    a.loss = s.loss, a.count = s.count;
-    if (l.labels) {
-        labels_guess(m, t, &l, d, shots, opt.batch, T);
-        a.right = allocate(n, sizeof(double));
-        for (int i = 0; i < n; i++) a.right[i] = l.truth[i] == l.guess[i];
-    }
-    double start = seconds();
-    a.exact = answers_exact(m, t, d, n, shots);
-    a.time = (seconds() - start) / n;
-    labels_free(&l), tokens_free(&docs);
-    return a;
-}
-
-/* How much better b is than a on the same examples: the intervals are those of the differences. */
-typedef struct { Ratio a, b; } Gain;
-double gain(const void *data, const int *rows, int n)
-{
-    const Gain *g = data;
-    return ratio(&g->b, rows, n) - ratio(&g->a, rows, n);
-}
-const char *gain_text(Ratio a, Ratio b, int n)
-{
-    return a.above ? interval_text(bootstrap(gain, &(Gain){a, b}, n, opt.seed), "%+.3f") : "";
-}
-const char *mean_text(Ratio r, int n)
-{
-    return r.above ? interval_text(bootstrap(ratio, &r, n, opt.seed), "%.3f") : "";
-}
-
-void compare_row(Table *table, const char *name, const Answers *a, int n)
-{
-    table_row(table, "%s\t%s\t%s\t%s\t%.0f\t%.1f", name,
-              mean_text((Ratio){a->loss, a->count}, n), mean_text((Ratio){a->right, NULL}, n),
-              mean_text((Ratio){a->exact, NULL}, n), a->tokens, 1e3 * a->time);
-}
-void gain_row(Table *table, const char *name, const Answers *a, const Answers *b, int n)
-{
-    table_row(table, "%s\t%s\t%s\t%s\t%+.0f\t%+.1f", name,
-              gain_text((Ratio){a->loss, a->count}, (Ratio){b->loss, b->count}, n),
-              gain_text((Ratio){a->right, NULL}, (Ratio){b->right, NULL}, n),
-              gain_text((Ratio){a->exact, NULL}, (Ratio){b->exact, NULL}, n),
-              b->tokens - a->tokens, 1e3 * (b->time - a->time));
-}
-
 Writer *records_open(const char *name)
 {
-    char *path = format("%s/%s", opt.out, name);
     make_folder(opt.out);
-    Writer *w = writer_open(path);
-    free(path);
-    return w;
+    return writer_in(opt.out, name);
 }
 
-Tokens held_out(const Model *m)
+/* Which labels are taken for which: as a matrix, or, of many labels, the most frequent errors. */
+void report_confusion(const char *model, const Predictions *p, const Labels *l, int n,
+                      Writer *records)
 {
-    if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
-    return tokens_read(opt.data, "val", m->c.V);
+    enum { MOST = 20 };
+    int L = l->count, *count = allocate((size_t)L * L, sizeof(int));   /* smaller than the scores */
+    Table t = {.title = format("confusion of %s", model), .columns = L + 1, .kind = "heat",
+               .note = "rows: the true label; columns: the predicted one"};
+    for (int i = 0; i < n; i++) count[(size_t)p->truth[i] * L + p->predicted[i]]++;
+    if (L <= MOST) {
+        table_cell(&t, "truth");
+        for (int k = 0; k < L; k++) table_cell(&t, "%s", l->name[k]);
+        for (int i = 0; i < L * L; i++) {
+            if (i % L == 0) table_cell(&t, "%s", l->name[i / L]);
+            table_cell(&t, "%d", count[i]);
+        }
+    } else {
+        t.columns = 0, t.kind = NULL;
+        t.note = "the most frequent errors; there are too many labels for a matrix";
+        table_row(&t, "truth\tpredicted\texamples");
+        for (int k = 0; k < L; k++) count[(size_t)k * L + k] = 0;      /* what is left are errors */
+        while (t.rows <= MOST) {
+            size_t most = 0;
+            for (size_t i = 1; i < (size_t)L * L; i++) most = count[i] > count[most] ? i : most;
+            if (!count[most]) break;
+            table_row(&t, "%s\t%s\t%d", l->name[most / L], l->name[most % L], count[most]);
+            count[most] = 0;
+        }
+    }
+    table_done(&t, records);
+    free(count), free((char *)t.title);
 }
 
-int context_of(const Model *m)
+/* Measure each model on the held-out data: a table with a column a model; then its confusions. */
+void report_eval(const Evaluation *e, Writer *records)
 {
-    if (opt.context > m->c.T)
-        die_usage("--context: the model's longest is %d, found %d", m->c.T, opt.context);
-    return opt.context ? opt.context : m->c.T;
+    static const struct { const char *name, *form; Statistic *statistic; int of; } measures[] = {
+        {"loss, nats a token", "%.4f", ratio, LOSS}, {"perplexity", "%.2f", ratio_exp, LOSS},
+        {"bits a byte", "%.4f", ratio_bits, BITS}, {"token accuracy", "%.4f", ratio, TOKEN},
+        {"accuracy, by likelihood", "%.3f", ratio, LABEL},
+        {"accuracy, by generation", "%.3f", ratio, EXACT},
+        {"macro-F1", "%.3f", label_f1, RATIOS}, {"calibration error", "%.3f", label_ece, RATIOS}};
+    Answers a[2];
+    int labels = e->labels.count, rows = labels ? sizeof measures / sizeof *measures : 4;
+    for (int i = 0; i < e->count; i++) a[i] = answers_of(e, e->model[i], NULL);
+    char *title = format("%s: %d held-out %s", opt.data, a->count, e->n ? "examples" : "rows");
+    char *note = format("in brackets: 95%% intervals%s", !labels ? ""
+                        : e->train_n ? "; the labels are those of the training data"
+                        : "; NAME_train.bin is not there: the labels are those of these rows");
+    Table t = {.title = title, .note = note, .columns = e->count + 1};
+    table_cell(&t, "measure");
+    for (int i = 0; i < e->count; i++) table_cell(&t, "%s", e->name[i]);
+    for (int k = 0; k < rows; k++) {
+        int of = measures[k].of;
+        table_cell(&t, "%s", measures[k].name);
+        for (int i = 0; i < e->count; i++)
+            table_interval(&t, measures[k].form,
+                           bootstrap(measures[k].statistic, of < RATIOS ? (void *)&a[i].ratio[of]
+                                     : (void *)&a[i].p, of < LABEL ? a[i].count : e->n, opt.seed));
+    }
+    table_done(&t, records);
+    for (int i = 0; i < e->count; i++) {
+        if (labels) report_confusion(e->name[i], &a[i].p, &e->labels, e->n, records);
+        answers_free(&a[i]);
+    }
+    free(title), free(note);
+}
+
+/* ---- counterfactual pairs: lines {"a": text, "b": text, "group": text}, where a and b differ in
+ * one group of people. Lists of JSON objects are linked by `next`. ---- */
+
+/* Set gap[n] to log p(a) - log p(b) of each pair, in nats: positive where a is likelier. */
+void pairs_gap(double *gap, Model *m, Tokenizer *t, const Json *pairs, int n, int T)
+{
+    Tokens docs = documents_new(opt.pairs, t);
+    for (const Json *pair = pairs; pair; pair = pair->next)
+        for (int side = 0; side < 2; side++) {
+            Json *text = json_get(pair, side ? "b" : "a");
+            size_t count;
+            int32_t *ids = tokenizer_encode(t, text->text, text->size, 0, &count);
+            for (size_t k = 0; k < count; k++) tokens_add(&docs, &(uint16_t){ids[k]}, 1, 1);
+            tokens_add(&docs, &(uint16_t){t->end_of_text}, 1, 1);
+            free(ids);
+        }
+    Scores s = score(m, t, &docs, opt.batch, T, 0);
+    for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
+    free(s.loss), tokens_free(&docs);
+}
+
+/* Two cells for the pairs of one group (NULL: of all): their mean gap and mean |gap|. Returns how
+ * many pairs that are. t may be NULL. */
+int gap_cells(Table *t, const Json *pairs, const double *gap, int n, const char *group)
+{
+    double *chosen = allocate(2 * n, sizeof(double)), *size = chosen + n;
+    int count = 0;
+    for (; pairs; pairs = pairs->next, gap++)
+        if (!group || !strcmp(string_of(pairs, "group"), group))
+            chosen[count] = *gap, size[count++] = fabs(*gap);
+    if (t) table_interval(t, "%+.3f", bootstrap(ratio, &(Ratio){chosen, NULL}, count, opt.seed));
+    if (t) table_interval(t, "%.3f", bootstrap(ratio, &(Ratio){size, NULL}, count, opt.seed));
+    free(chosen);
+    return count;
+}
+
+/* A row for each group, and one for all; two columns for each model. */
+void report_pairs(const Evaluation *e, Writer *records)
+{
+    Json *pairs = records_read("", opt.pairs, 1);
+    int n = 0;
+    for (const Json *p = pairs; p; p = p->next, n++) {
+        const char *a = string_of(p, "a"), *b = string_of(p, "b");
+        if (!a || !*a || !b || !*b || !string_of(p, "group"))
+            die("%s, pair %d: expected {\"a\": text, \"b\": text, \"group\": text}", opt.pairs,
+                n + 1);
+    }
+    if (!n) die("%s: holds no pairs", opt.pairs);
+    double *gap = allocate(2 * n, sizeof(double));
+    Table t = {.columns = 2 + 2 * e->count,
+               .title = format("%s: %d pairs, log p(a) - log p(b), in nats", opt.pairs, n),
+               .note = "near 0: both are equally likely; size: the mean distance from 0"};
+    table_cell(&t, "group"), table_cell(&t, "pairs");
+    for (int k = 0; k < e->count; k++) {
+        pairs_gap(gap + k * n, e->model[k], e->t, pairs, n, e->T);
+        table_cell(&t, "%s: gap", e->name[k]), table_cell(&t, "size");
+    }
+    for (const Json *p = pairs, *first; n; p = p->next) {
+        const char *group = p ? string_of(p, "group") : NULL;
+        for (first = pairs; p && strcmp(string_of(first, "group"), group);) first = first->next;
+        if (p && first != p) continue;                /* the group has its row already */
+        table_cell(&t, "%s", p ? group : "all");
+        table_cell(&t, "%d", gap_cells(NULL, pairs, gap, n, group));
+        for (int k = 0; k < e->count; k++) gap_cells(&t, pairs, gap + k * n, n, group);
+        if (!p) break;
+    }
+    table_done(&t, records);
+    json_free(pairs), free(gap), free((char *)t.title);
 }
 
 int command_eval(int words, char **word)
 {
     no_words(words, word);
-    Model *m = model_load(opt.model), *tuned = opt.tuned ? model_load(opt.tuned) : NULL;
-    Tokenizer *t = tokenizer_load(m);
-    Tokens data = {0};
-    if (!opt.pairs) data = held_out(m);
+    Evaluation e = models_load();
+    if (!opt.pairs) held_out_load(&e);
     Writer *records = records_open(opt.pairs ? "bias.jsonl" : "eval.jsonl");
-    if (opt.pairs) report_pairs(m, tuned, t, records);
-    else report_scores(m, t, &data, context_of(m), records);
-    if (data.examples) {
-        int n;
-        Item *d = items_read(&data, t->end_of_text, &n);
-        if (opt.limit) n = min_int(n, opt.limit);
-        Labelled l = labels_find(d, n);
-        if (l.labels) {
-            labels_guess(m, t, &l, d, NULL, opt.batch, context_of(m));
-            double *exact = answers_exact(m, t, d, n, NULL);
-            report_labels(&l, t, exact, records);
-            free(exact);
-        }
-        labels_free(&l), free(d);
-    }
+    if (opt.pairs) report_pairs(&e, records);
+    else report_eval(&e, records);
     writer_close(records);
-    tokens_free(&data), tokenizer_free(t), model_free(m);
-    if (tuned) model_free(tuned);
+    evaluation_free(&e);
     return 0;
 }
 
-/* A number from the record beside the tuned model; 0 if there is none. */
-double tuning_record(const char *name)
+/* ---- compare: prompting against fine-tuning ---- */
+
+/* A row of the table: how `b` did, or, if `a` is given, by how much b exceeds a. */
+void compare_row(Table *t, const char *name, const Answers *a, const Answers *b, int n)
 {
-    const char *slash = strrchr(opt.tuned, '/');
-    char *path = format("%.*srun.txt", slash ? (int)(slash - opt.tuned + 1) : 0, opt.tuned);
-    FILE *file = fopen(path, "r");
-    char line[1024];
-    double found = 0;
-    size_t size = strlen(name);
-    while (file && fgets(line, sizeof line, file))
-        if (!strncmp(line, name, size) && !strncmp(line + size, " = ", 3))
-            found = atof(line + size + 3);
-    if (file) fclose(file);
-    free(path);
-    return found;
+    static const int columns[] = {LOSS, LABEL, EXACT};
+    table_cell(t, "%s", name);
+    if (a) table_cell(t, "%s", "");
+    else table_cell(t, "%.1f", b->shots);
+    for (int k = 0; k < 3; k++) {
+        Ratio r = b->ratio[columns[k]];
+        if (!r.numerator) table_cell(t, "%s", "");
+        else if (!a) table_interval(t, "%.3f", bootstrap(ratio, &r, n, opt.seed));
+        else table_interval(t, "%+.3f",
+                            bootstrap(gain, &(Gain){a->ratio[columns[k]], r}, n, opt.seed));
+    }
+    table_cell(t, a ? "%+.0f" : "%.0f", b->tokens - (a ? a->tokens : 0));
+    table_cell(t, a ? "%+.1f" : "%.1f", 1e3 * (b->seconds - (a ? a->seconds : 0)));
 }
 
-/* After how many queries has tuning paid? Each saves the tokens of the examples in the prompt;
- * training computes three times as much for a token as reading it in a prompt does. */
-const char *break_even(double tokens_saved, double seconds_saved)
+/* After how many queries has tuning paid? Training on a token computes three times as much as
+ * reading it: backward costs two forwards [Kaplan et al. 2020]. What a query saves are the tokens
+ * of the shots, unless these are read only once and their keys and values kept. `run` is the text
+ * of the tuned model's run.txt, or NULL. Returns new memory; NULL if there is nothing to say. */
+char *break_even(const char *run, double tokens_saved, double seconds_saved)
 {
-    double tokens = 3 * tuning_record("tokens"), cost = tuning_record("seconds");
-    if (!tokens || tokens_saved <= 0) return NULL;
-    char *text = format("tuning cost as much as reading %.0f tokens and took %s: against the "
-                        "longest prompt\n  it pays after %.0f queries, counted in tokens",
-                        tokens, duration(cost), ceil(tokens / tokens_saved));
-    if (seconds_saved > 0)
-        text = format("%s, and after %.0f, counted in seconds", text, ceil(cost / seconds_saved));
+    double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
+    if (tokens <= 0 || tokens_saved <= 0) return NULL;
+    char *in_seconds = seconds_saved <= 0 ? format("%s", "") :
+                       format(", or %.0f counted in seconds", ceil(time / seconds_saved));
+    char *text = format(
+        "Tuning read %.0f tokens, which costs as much as %.0f tokens of prompts, and took %s.\n"
+        "  Against the longest prompt, if each query reads its shots anew, it pays after\n"
+        "  %.0f queries counted in tokens%s. If the keys and values of the shots are kept in\n"
+        "  memory between queries, prompting reads no more tokens than the tuned model: then\n"
+        "  tuning pays by its better answers alone.", tokens, 3 * tokens, duration(time),
+        ceil(3 * tokens / tokens_saved), in_seconds);
+    free(in_seconds);
     return text;
+}
+
+enum { MOST_WAYS = 16 };
+
+/* The numbers of --shots, such as 0,4, into k; returns how many. */
+int shots_parse(int k[MOST_WAYS])
+{
+    int ways = 0;
+    const char *at = opt.shots;
+    for (char *end; ways < MOST_WAYS; at = end + 1) {
+        long count = strtol(at, &end, 10);
+        if (end == at || count < 0 || count > 1000 || (*end && *end != ',')) break;
+        k[ways++] = (int)count;
+        if (!*end) return ways;
+    }
+    die_usage("--shots: expected up to %d numbers from 0 to 1000, such as 0,4, found '%s'",
+              MOST_WAYS, opt.shots);
+}
+
+/* A table of the base model behind k[0], k[1], ... shots, the tuned model, and its gains. */
+void report_compare(const Evaluation *e, const int *k, const Answers *a, int ways, Writer *records)
+{
+    char *folder = format("%s", opt.tuned), *slash = strrchr(folder, '/'), name[80];
+    folder[slash ? slash - folder : 0] = 0;
+    char *run = record_read(folder, "run.txt");
+    Table t = {.title = format("%s: %d held-out examples, base %s, tuned %s", opt.data, e->n,
+                               opt.model, opt.tuned)};
+    int longest = 0;
+    table_row(&t, "model\tshots\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
+    for (int row = 0; row <= 2 * ways; row++) {
+        int i = row <= ways ? row : row - ways - 1;
+        snprintf(name, sizeof name, "%s%s", row > ways ? "tuned - " : "",
+                 i == ways ? "tuned" : "base");
+        if (i < ways && k[i]) snprintf(name + strlen(name), 20, ", %d-shot", k[i]);
+        if (row > ways) compare_row(&t, name, &a[i], &a[ways], e->n);
+        else compare_row(&t, name, NULL, &a[i], e->n);
+        if (row < ways && a[i].tokens > a[longest].tokens) longest = i;
+    }
+    char *pays = break_even(run, a[longest].tokens - a[ways].tokens,
+                            a[longest].seconds - a[ways].seconds);
+    char *note = format("shots: the mean number of whole shots that fit into %d tokens with the "
+                        "prompt and answer.%s%s", e->T, pays ? "\n  " : "", pays ? pays : "");
+    t.note = note;
+    table_done(&t, records);
+    free(folder), free(run), free(pays), free(note), free((char *)t.title);
 }
 
 int command_compare(int words, char **word)
 {
     no_words(words, word);
     if (!opt.tuned) die_usage("--tuned is missing: the fine-tuned model");
-    Model *base = model_load(opt.model), *tuned = model_load(opt.tuned);
-    Tokenizer *t = tokenizer_load(base);
-    Tokens data = held_out(base), train = tokens_read(opt.data, "train", base->c.V);
-    if (!data.examples) die("%s: compare needs examples, found running text", opt.data);
-    int n, pool, T = context_of(base);
-    Item *d = items_read(&data, t->end_of_text, &n);
-    Item *from = items_read(&train, t->end_of_text, &pool);
-    if (opt.limit) n = min_int(n, opt.limit);
-    Table table = {
-        .title = format("%s: prompting against fine-tuning, %d held-out examples", opt.data, n)};
-    table_row(&table, "model\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
-    enum { MOST = 16 };
-    Answers prompted[MOST], after;
-    char *list = format("%s", opt.shots), *rest = list, *item, *end, *names[MOST];
-    int ways = 0, longest = 0;
-    while ((item = strsep(&rest, ","))) {
-        long k = strtol(item, &end, 10);
-        if (end == item || *end || k < 0 || k > 1000 || ways == MOST)
-            die_usage("--shots: expected up to %d numbers such as 0,4, found '%s'", MOST, opt.shots);
-        Tokens shots = shots_draw(t, from, pool, (int)k);
-        names[ways] = k ? format("base, %ld-shot", k) : "base";
-        prompted[ways] = answers_of(base, t, d, n, k ? &shots : NULL, T);
-        compare_row(&table, names[ways], &prompted[ways], n);
-        if (prompted[ways].tokens > prompted[longest].tokens) longest = ways;
-        ways++;
-        tokens_free(&shots);
+    int k[MOST_WAYS + 1], ways = shots_parse(k);
+    Evaluation e = models_load();
+    held_out_load(&e);
+    if (!e.val.examples) die("%s: compare needs examples, found running text", opt.data);
+    if (!e.train_n) die("%s_train.bin is not there: shots are drawn from it", opt.data);
+    Answers a[MOST_WAYS + 1] = {0};
+    for (int i = 0; i <= ways; i++) {
+        Shots shots = shots_draw(e.t, e.train_item, e.train_n, i < ways ? k[i] : 0);
+        a[i] = answers_of(&e, e.model[i == ways], &shots);
+        shots_free(&shots);
     }
-    after = answers_of(tuned, t, d, n, NULL, T);
-    compare_row(&table, "tuned", &after, n);
-    for (int i = 0; i < ways; i++)
-        gain_row(&table, format("tuned - %s", names[i]), &prompted[i], &after, n);
-    table.note = break_even(prompted[longest].tokens - after.tokens,
-                            prompted[longest].time - after.time);
-    for (int i = 0; i < ways; i++) answers_free(&prompted[i]);
-    answers_free(&after);
     Writer *records = records_open("compare.jsonl");
-    table_done(&table, records);
+    report_compare(&e, k, a, ways, records);
     writer_close(records);
-    free(list), free(d), free(from), tokens_free(&data), tokens_free(&train);
-    tokenizer_free(t), model_free(base), model_free(tuned);
+    for (int i = 0; i <= ways; i++) answers_free(&a[i]);
+    evaluation_free(&e);
     return 0;
 }
 
 /* ---- classify: a line in, a label out ---- */
 
-void answer_classify(Model *m, Tokenizer *t, char *line, size_t length)
+Labels classify_labels;                               /* of --labels, for answer_classify */
+
+/* The labels of a list, separated by commas, as answers that can be scored: a space, the label. */
+Labels labels_parse(const char *text, Tokenizer *t)
 {
-    char error[256] = "", *list = format("%s", opt.labels), *rest = list, *name, *names[32];
-    Item items[32], example;
-    Labelled l = {0, 1, items, &(int){0}, &(int){0}, &(double){0}};
-    uint16_t end = t->end_of_text, *ids[32];
-    for (char *c = line; !opt.jsonl && (c = strstr(c, "\\n"));)      /* a line break, as typed */
-        *c++ = '\n', memmove(c, c + 1, strlen(c));
-    int count, *prompt = opt.jsonl ? line_tokens(t, line, length, &count, error, sizeof error)
-                                 : prompt_tokens(t, line, strlen(line), &count);
-    if (!prompt) { putchar('{'), print_json(stdout, "error", error, "}\n"), free(list); return; }
-    example = (Item){allocate(count, 2), count, count, 1};
-    for (int i = 0; i < count; i++) ((uint16_t *)example.ids)[i] = prompt[i];
-    while ((name = strsep(&rest, ",")) && l.labels < 32) {
-        size_t size;
-        char *spaced = format(" %s", name + strspn(name, " "));
-        int32_t *label = tokenizer_encode(t, spaced, strlen(spaced), 0, &size);
-        ids[l.labels] = allocate(size + 2, 2);
-        for (size_t i = 0; i < size; i++) ids[l.labels][1 + i] = label[i];
-        ids[l.labels][0] = end;
-        names[l.labels] = name;
-        items[l.labels] = (Item){ids[l.labels], (int)size + 1, 1, 1};
-        l.labels++;
-        free(label), free(spaced);
+    Labels l = {0};
+    char *list = format("%s", text), *rest = list, *part;
+    while ((part = strsep(&rest, ","))) {
+        const char *begin = part;
+        size_t size = strlen(part), count;
+        trim(&begin, &size);
+        char *spaced = format(" %.*s", (int)size, begin);
+        if (!size) die_usage("--labels: an empty label in '%s'", text);
+        for (int k = 0; k < l.count; k++)
+            if (!strcmp(l.name[k], spaced + 1))
+                die_usage("--labels: '%s' is there twice", spaced + 1);
+        int32_t *ids = tokenizer_encode(t, spaced, size + 1, 0, &count);
+        uint16_t *answer = allocate(count + 1, sizeof *answer);
+        answer[0] = t->end_of_text;
+        for (size_t i = 0; i < count; i++) answer[1 + i] = ids[i];
+        label_add(&l, (Item){answer, (int)count + 1, 1, 1}, format("%s", spaced + 1));
+        free(ids), free(spaced);
     }
-    labels_guess(m, t, &l, &example, NULL, 4, m->c.T);
-    if (opt.jsonl)
-        putchar('{'), print_json(stdout, "label", names[*l.guess], ""),
-            printf(",\"probability\":%.4f}\n", *l.chance);
-    else printf("%s\t%.4f\n", names[*l.guess], *l.chance);
-    for (int k = 0; k < l.labels; k++) free(ids[k]);
-    free((void *)example.ids), free(list), free(prompt);
+    free(list);
+    if (l.count < 2) die_usage("--labels: expected two labels or more, found '%s'", text);
+    return l;
+}
+
+/* Print the most likely label of one line, and its probability. */
+void answer_classify(Model *m, Tokenizer *t, char *line, size_t size)
+{
+    char error[256] = "";
+    int count, *prompt;
+    for (char *c = line; !opt.jsonl && (c = memmem(c, line + size - c, "\\n", 2));) {
+        *c++ = '\n';                                  /* a line break, as typed */
+        memmove(c, c + 1, line + size-- - c);
+    }
+    if (opt.jsonl) prompt = line_tokens(t, line, size, &count, error, sizeof error);
+    else prompt = prompt_tokens(t, line, size, &count);
+    if (!prompt) { putchar('{'), print_json(stdout, "error", error, "}\n"); return; }
+    uint16_t *ids = allocate(count, sizeof *ids);
+    for (int i = 0; i < count; i++) ids[i] = prompt[i];
+    Item example = {ids, count, count, 1};
+    Predictions p =
+        labels_predict(m, t, &classify_labels, &(int){0}, &example, 1, NULL, m->c.T);
+    const char *label = classify_labels.name[*p.predicted];
+    if (opt.jsonl) putchar('{'), print_json(stdout, "label", label, ",");
+    else printf("%s\t", label);
+    printf(opt.jsonl ? "\"probability\":%.4f}\n" : "%.4f\n", *p.probability);
+    predictions_free(&p), free(ids), free(prompt);
 }
 
 int command_classify(int words, char **word)
@@ -1619,7 +1817,9 @@ int command_classify(int words, char **word)
     if (!opt.labels)
         die_usage("--labels is missing: the labels to choose from, such as positive,negative");
     Model *m = model_load(opt.model);
-    return each_line(m, tokenizer_load(m), answer_classify);
+    Tokenizer *t = tokenizer_load(m);
+    classify_labels = labels_parse(opt.labels, t);
+    return each_line(m, t, answer_classify);
 }
 
 /* ================================================================================================
@@ -1692,15 +1892,15 @@ __attribute__((format(printf, 4, 5)))
 int finding_add(Example *e, int finding, int column, const char *form, ...)
 {
     va_list args;
-    int kind = findings[finding].kind, n = findings[finding].count++;
-    char *message, where[32] = "";
-    e->dropped |= prep.drop[kind];
+    int n = findings[finding].count++;
+    e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
     va_start(args, form);
-    if (vasprintf(&message, form, args) < 0) die("out of memory");
+    char *message = format_list(form, args), where[32] = "";
     va_end(args);
     if (column) snprintf(where, sizeof where, ", column %d", column);
     findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, e->line, where, message);
+    shown(findings[finding].shown[n]);
     free(message);
     return 0;
 }
@@ -2181,9 +2381,9 @@ void find_similar(Examples *x)
 
 /* ---- the split ---- */
 
-/* Answers are labels if each of them occurs four times or more on average. The label of a row is the
- * index of the first row with its answer; x->label there counts the rows that are kept. If answers
- * are free text, all rows have label 0. */
+/* Answers are labels if each occurs four times or more on average. The label of a row is the index
+ * of the first row with its answer; x->label[that] counts the rows that are kept. If answers are
+ * free text, all rows have label 0. */
 void find_labels(Examples *x)
 {
     Map answers = {0};
@@ -2321,6 +2521,9 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 void report_findings(Writer *records)
 {
     Table all = {.title = "Findings"}, rows = {.title = "Where"};
+    int total = 0;
+    for (int f = 0; f < FINDING_COUNT; f++) total += findings[f].count;
+    if (!total) return;
     table_row(&all, "finding\trows\twhat was done");
     table_row(&rows, "the first of each");
     for (int f = 0; f < FINDING_COUNT; f++) {
@@ -2333,7 +2536,7 @@ void report_findings(Writer *records)
         for (int n = 0; n < SHOWN && findings[f].shown[n]; n++)
             table_row(&rows, "%s: %s", findings[f].what, findings[f].shown[n]);
     }
-    if (all.rows > 1) table_done(&all, records), table_done(&rows, records);
+    table_done(&all, records), table_done(&rows, records);
 }
 
 void report_examples(const Examples *x, const Tokens set[2], Writer *records)
@@ -2358,14 +2561,16 @@ void report_examples(const Examples *x, const Tokens set[2], Writer *records)
     free(note.bytes);
 }
 
-/* The beginning of a text, without white space around it: at most `most` bytes, whole characters.
- * In new memory. */
+/* The beginning of a text as a cell, in new memory: at most `most` bytes, no white space around it,
+ * no character cut in two, and no control characters. */
 char *excerpt(const char *text, size_t size, size_t most)
 {
     trim(&text, &size);
     if (size > most)
         for (size = most; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
-    return format("%.*s", (int)size, text);
+    char *cell = format("%.*s", (int)size, text);
+    shown(cell);
+    return cell;
 }
 
 int label_order(const void *a, const void *b)             /* most frequent first */
@@ -2568,12 +2773,16 @@ int command_examples(int words, char **word)
 /* ================================================================================================
  * 9. The report
  *
- * A run leaves plain records: out/log.csv with a line for each step, run.txt with its settings,
- * samples and tables. Of these one page is made, out/report.html, which needs nothing else: no
- * script, no font, no picture from elsewhere. Curves are inline SVG, colours follow the reader's
- * theme, and whatever comes out of a record is escaped. A record that is missing leaves out its
- * section. Rejected: a plotting program, which is a dependency; drawing in the trainer, which would
- * then have to know HTML.
+ * A run leaves plain records: log.csv with a line for each step, run.txt with its settings, samples
+ * and tables. This chapter makes one page of them, report.html, which needs nothing else: no
+ * script, no font, no image from elsewhere. All text out of a record is escaped, and the section of
+ * a record that is missing is left out.
+ *
+ * Charts are inline SVG. The drawing is stretched to whatever width the page has, while its lines
+ * keep their width (non-scaling-stroke) and its words, which are HTML placed by percentages, their
+ * size. So one drawing serves a desktop and a phone.
+ * Rejected: a plotting program, which is a dependency; drawing in the trainer, which would then
+ * have to know HTML.
  */
 
 const char report_style[] =
@@ -2589,29 +2798,35 @@ const char report_style[] =
     "h2{margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}\n"
     "h3{font-size:.95rem;margin:1.4rem 0 .4rem}p{margin:.4rem 0;max-width:44rem}\n"
     ".soft{color:var(--soft);font-size:.9rem}.lead{font-size:1.15rem}h1 b{font-weight:500}\n"
-    "b,.tred{color:rgb(var(--red));fill:rgb(var(--red))}.tblue{fill:rgb(var(--blue))}\n"
+    ".blue{color:rgb(var(--blue));stroke:rgb(var(--blue))}"
+    "b,.red{color:rgb(var(--red));stroke:rgb(var(--red))}\n"
     ".warn{border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}\n"
     ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));"
-    "gap:1rem 1.5rem;margin:1.8rem 0 0}.figures div{border-top:1px solid var(--rule);"
-    "padding-top:.5rem}\n"
+    "gap:1rem 1.5rem;margin:1.8rem 0 0}"
+    ".figures div{border-top:1px solid var(--rule);padding-top:.5rem}\n"
     ".figures dt{font-size:.85rem;color:var(--soft)}.figures dd{margin:0;font-size:1.25rem}\n"
-    "dd,table{font-variant-numeric:tabular-nums}figure{margin:1.2rem 0 0}\n"
-    "svg{display:block;width:100%;height:auto;overflow:visible}svg text{font:12px system-ui,"
-    "sans-serif}.axis{fill:var(--soft)}.grid{stroke:var(--rule)}.narrow{display:none}\n"
-    ".line{fill:none;stroke-width:1.8;stroke-linejoin:round}.raw{stroke-width:1;opacity:.28}\n"
-    ".blue{stroke:rgb(var(--blue))}.red{stroke:rgb(var(--red))}.dot{fill:var(--paper);"
-    "stroke-width:1.6}.best{fill:rgb(var(--red));stroke:var(--paper)}.dash{stroke-dasharray:2 4}\n"
+    "dd,table,.chart{font-variant-numeric:tabular-nums}figure{margin:1.2rem 0 0}\n"
+    ".chart{position:relative;height:21rem;margin:2rem .8rem 3.4rem 3.4rem;font-size:.75rem;"
+    "line-height:1;color:var(--soft)}.small{height:10rem}\n"
+    ".chart svg{position:absolute;width:100%;height:100%;overflow:visible}"
+    "path{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke}\n"
+    ".chart span{position:absolute;white-space:nowrap}"
+    ".y{right:100%;margin-right:.6rem;transform:translateY(-50%)}"
+    ".x{top:100%;margin-top:.7rem;transform:translateX(-50%)}\n"
+    ".unit{right:0;top:100%;margin-top:2rem}.mark{bottom:100%;margin:0 0 .4rem}\n"
+    ".grid{stroke:var(--rule)}.line{stroke-width:1.8}.raw{opacity:.28}"
+    ".dots{stroke-width:5;stroke-linecap:round}.best{stroke-width:11}.dash{stroke-dasharray:2 4}\n"
     ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 2rem}\n"
     ".tables{display:flex;flex-wrap:wrap;gap:1.8rem 4rem}.tables section{max-width:100%}"
     ".tables h3{margin-top:0}\n"
     ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem}th,td{text-align:left;"
     "padding:.32rem 1.1rem .32rem 0;vertical-align:top;border-bottom:1px solid var(--rule)}\n"
     "thead th{font-weight:500;color:var(--soft)}tbody th{font-weight:400}"
-    "table .n{text-align:right}\n"
+    ".n{text-align:right}td.n{white-space:nowrap}tbody th{min-width:7rem}\n"
     ".bar{width:12rem;min-width:5rem;vertical-align:middle}.bar i{display:block;height:.7rem;"
     "background:rgb(var(--blue)/.75);border-radius:0 2px 2px 0}\n"
     ".heat td,.heat th+th{text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
-    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle}\n"
+    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle;min-width:0}\n"
     ".sample{margin:1.2rem 0 2.2rem}\n"
     "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,SFMono-Regular,"
     "Menlo,Consolas,monospace;background:var(--raised);padding:.7rem .9rem;border-radius:4px;"
@@ -2620,168 +2835,131 @@ const char report_style[] =
     "justify-content:space-between;gap:1rem;border-bottom:1px solid var(--rule);padding:.25rem 0;"
     "break-inside:avoid}.settings dt{color:var(--soft);white-space:nowrap}.settings dd{margin:0;"
     "text-align:right;overflow-wrap:anywhere}\n"
-    "@media(max-width:40rem){body{padding-top:1.75rem}.wide{display:none}.narrow{display:block}"
+    "@media(max-width:40rem){body{padding-top:1.75rem}.chart{height:15rem}.small{height:9rem}"
     ".heat td,.heat th+th{padding:.4rem;min-width:2rem;font-size:.8rem}}\n"
     "@media print{body{padding:0}figure,.sample,section{break-inside:avoid}}\n";
 
 /* ---- elements ---- */
 
-/* Text that HTML cannot take for its own, whatever bytes it is. */
+/* Add text in which HTML finds no markup of its own, whatever bytes it holds. */
 void html_text(Text *page, const char *text, size_t size)
 {
     for (size_t i = 0, length; i < size; i += length ? length : 1) {
         unsigned char c = (unsigned char)text[i];
         length = utf8_length(text + i, size - i);
-        if (length == 0 || (c < ' ' && c != '\n' && c != '\t')) text_print(page, "\uFFFD");
-        else if (c && strchr("&<>\"'", c)) text_print(page, "&#%d;", c);
+        if (!length || c == 0x7F || (c < ' ' && c != '\n' && c != '\t')) text_print(page, "\uFFFD");
+        else if (strchr("&<>\"'", c)) text_print(page, "&#%d;", c);
         else text_add(page, text + i, length);
     }
 }
 
-/* <tag>text</tag>; the tag may have attributes. */
-void html_sized(Text *page, const char *tag, const char *text, size_t size)
-{
-    text_print(page, "<%s>", tag);
-    html_text(page, text, size);
-    text_print(page, "</%.*s>\n", (int)strcspn(tag, " "), tag);
-}
-
+/* Add <tag>text</tag>; the tag may have attributes, the text is escaped. */
 __attribute__((format(printf, 3, 4)))
 void html(Text *page, const char *tag, const char *form, ...)
 {
     va_list args;
     char *text;
     va_start(args, form);
-    if (vasprintf(&text, form, args) < 0) die("out of memory");
+    int size = vasprintf(&text, form, args);
     va_end(args);
-    html_sized(page, tag, text, strlen(text));
+    if (size < 0) die("out of memory");
+    text_print(page, "<%s>", tag);
+    html_text(page, text, size);
+    text_print(page, "</%.*s>\n", (int)strcspn(tag, " "), tag);
     free(text);
 }
 
 /* ---- the log ---- */
 
 enum { STEP, EPOCH, SEEN, TRAIN_LOSS, VAL_LOSS, RATE, NORM, SPEED, SECONDS, LOG_COLUMNS };
-const char *const log_names[] = {"step", "epoch", "tokens", "train_loss", "val_loss", "lr",
-                                 "grad_norm", "tokens_per_s", "seconds"};
+const char log_header[] = "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds";
 
 typedef struct {
-    double *column[LOG_COLUMNS];                   /* NaN where nothing was measured */
+    double *column[LOG_COLUMNS];                   /* column[c][rows]; NaN: not measured */
     int rows, first, best;                         /* rows of the first and least val_loss; or -1 */
 } Log;
 
-/* The text of folder/name; NULL if there is no such file. */
-char *record_read(const char *folder, const char *name, size_t *size)
+/* Read the cells of a line of log.csv; 0 if it was cut short. */
+int log_cells(const Lines *l, double row[LOG_COLUMNS])
 {
-    char *path = format("%s%s%s", folder, *folder ? "/" : "", name);
-    char *text = access(path, R_OK) == 0 ? read_file(path, size) : NULL;
-    free(path);
-    return text;
+    const char *cell = l->text;
+    int count = 0;
+    for (char *end; cell && count < LOG_COLUMNS; count++) {
+        row[count] = strtod(cell, &end);
+        if (end > l->text + l->size) return 0;                /* a number of the next line */
+        if (end == cell || !isfinite(row[count])) row[count] = NAN;
+        cell = *end == ',' ? end + 1 : NULL;
+    }
+    return count == LOG_COLUMNS && isfinite(row[STEP]);
 }
 
 Log log_read(const char *folder)
 {
     Log log = {.first = -1, .best = -1};
-    Text fields[COLUMNS] = {{0}};
-    size_t size, room = 0;
-    int at[COLUMNS];
-    char *text = record_read(folder, "log.csv", &size), *end;
-    if (!text) return log;
-    Csv csv = {',', 0, text, text, text + size, 1, NULL};
-    int columns = csv_row(&csv, fields);
-    for (int c = 0; c < columns; c++) {
-        at[c] = LOG_COLUMNS - 1;
-        while (at[c] >= 0 && strcmp(fields[c].bytes, log_names[at[c]])) at[c]--;
-    }
-    while (csv.at < csv.end) {
-        int count = csv_row(&csv, fields), n = log.rows;
-        size_t more = (size_t)n == room ? 2 * room + 64 : room;
+    double row[LOG_COLUMNS];
+    char *text = record_read(folder, "log.csv");
+    Lines l = {.at = text, .end = text ? text + strlen(text) : NULL};
+    if (next_line(&l) && strncmp(l.text, log_header, l.size))
+        die("%s/log.csv: expected the columns %s", folder, log_header);
+    while (next_line(&l)) {
+        if (!log_cells(&l, row)) continue;
+        if (isnan(row[TRAIN_LOSS])) row[RATE] = row[NORM] = NAN;         /* before the first step */
+        if (!isnan(row[VAL_LOSS])) {
+            if (log.first < 0) log.first = log.best = log.rows;
+            else if (row[VAL_LOSS] < log.column[VAL_LOSS][log.best]) log.best = log.rows;
+        }
         for (int k = 0; k < LOG_COLUMNS; k++) {
-            if (more > room) log.column[k] = reallocate(log.column[k], more, sizeof(double));
-            log.column[k][n] = NAN;
+            log.column[k] = grow(log.column[k], log.rows, sizeof(double));
+            log.column[k][log.rows] = row[k];
         }
-        room = more;
-        for (int c = 0; c < count && c < columns; c++) {
-            double x = strtod(fields[c].bytes, &end);
-            if (at[c] >= 0 && end > fields[c].bytes) log.column[at[c]][n] = x;
-        }
-        if (count != columns || !isfinite(log.column[STEP][n])) continue;  /* a line cut short */
-        double loss = log.column[VAL_LOSS][n];
-        if (!isfinite(log.column[TRAIN_LOSS][n]))              /* before the first step */
-            log.column[RATE][n] = log.column[NORM][n] = NAN;
-        if (isfinite(loss) && log.first < 0) log.first = log.best = n;
-        if (isfinite(loss) && loss < log.column[VAL_LOSS][log.best]) log.best = n;
         log.rows++;
     }
-    for (int c = 0; c < COLUMNS; c++) free(fields[c].bytes);
     free(text);
     return log;
 }
 
-/* The last row where a column is finite; -1 if there is none. */
+/* The last row where a column was measured; -1 if there is none. */
 int log_last(const Log *log, const double *column)
 {
     int i = log->rows - 1;
-    while (i >= 0 && !isfinite(column[i])) i--;
+    while (i >= 0 && isnan(column[i])) i--;
     return i;
 }
 
-/* The mean of the values around each, over a fiftieth of the rows to both sides. */
-double *smooth(const double *y, int rows)
-{
-    double *sum = allocate((size_t)rows + 1, sizeof *sum), *to = allocate((size_t)rows, sizeof *to);
-    int *count = allocate((size_t)rows + 1, sizeof *count), reach = max_int(1, rows / 50);
-    for (int i = 0; i < rows; i++) {
-        sum[i + 1] = sum[i] + (isfinite(y[i]) ? y[i] : 0);
-        count[i + 1] = count[i] + isfinite(y[i]);
-    }
-    for (int i = 0; i < rows; i++) {               /* begin narrow: the curve is steep there */
-        int w = min_int(reach, i), from = i - w, end = min_int(rows, i + w + 1);
-        int n = count[end] - count[from];
-        to[i] = n ? (sum[end] - sum[from]) / n : NAN;
-    }
-    free(sum), free(count);
-    return to;
-}
+/* ---- charts: x and y run from 0 to 100, as percentages of the drawing ---- */
 
-/* ---- charts ---- */
-
-enum { POINTS = 400, LEFT = 52, TOP = 18, BOTTOM = 34 };
-
-typedef struct { const char *name, *color; const double *y; int raw, dots; } Curve;
+/* A curve is drawn in at most `parts` parts of the log: of a raw one the least and the greatest
+ * value of each part, of another the mean. Dots mark its values if these are few. */
+typedef struct { const char *color; const double *y; int parts, raw, dots; } Curve;
 
 typedef struct {
-    const char *title, *class;
-    int width, height, right, count;               /* right: room for the curves' names */
+    const char *class;
+    int count, best;                               /* of curves; the row to mark, or -1 */
     Curve curve[3];
-    double x0, x1, y0, y1;
+    double x0, x1, y0, y1;                         /* the ranges shown */
 } Chart;
 
-double chart_x(const Chart *c, double x)
-{
-    return LEFT + (c->width - LEFT - c->right) * (x - c->x0) / (c->x1 - c->x0);
-}
-
+double chart_x(const Chart *c, double x) { return 100 * (x - c->x0) / (c->x1 - c->x0); }
 double chart_y(const Chart *c, double y)
 {
-    y = fmin(fmax(y, c->y0), c->y1);
-    return TOP + (c->height - TOP - BOTTOM) * (c->y1 - y) / (c->y1 - c->y0);
+    return 100 * (c->y1 - fmin(fmax(y, c->y0), c->y1)) / (c->y1 - c->y0);
 }
 
-/* The range of all curves, but for the peaks of raw ones; 0 if there is nothing to draw. */
+/* Set the ranges so that all curves fit, but for the peaks of raw ones; 0 if there is nothing to
+ * draw. A range is never so small that rounding would decide what is drawn. */
 int chart_range(Chart *c, const Log *log)
 {
     c->x0 = log->column[STEP][0], c->x1 = fmax(log->column[STEP][log->rows - 1], c->x0 + 1);
     c->y0 = INFINITY, c->y1 = -INFINITY;
     for (const Curve *k = c->curve; k < c->curve + c->count; k++)
         for (int i = 0; i < log->rows; i++) {
-            if (!isfinite(k->y[i])) continue;
-            c->y0 = fmin(c->y0, k->y[i]);
+            c->y0 = fmin(c->y0, k->y[i]);                     /* fmin and fmax leave out NaN */
             if (!k->raw) c->y1 = fmax(c->y1, k->y[i]);
         }
-    double margin = c->y1 > c->y0 ? 0.06 * (c->y1 - c->y0) : fmax(0.1 * fabs(c->y1), 1e-9);
+    double margin = fmax(0.06 * (c->y1 - c->y0), fmax(1e-5 * fabs(c->y1), 1e-9));
     c->y0 = c->y0 >= 0 && c->y0 < 4 * margin ? 0 : c->y0 - margin;
     c->y1 += margin;
-    return isfinite(c->y0) && isfinite(c->y1);
+    return isfinite(c->y1 - c->y0) && isfinite(c->x1 - c->x0) && c->x1 > c->x0;
 }
 
 /* The least 1, 2 or 5 times a power of ten that divides a range into at most n parts. */
@@ -2791,208 +2969,163 @@ double tick(double range, int n)
     return power * (times <= 1 ? 1 : times <= 2 ? 2 : times <= 5 ? 5 : 10);
 }
 
+/* Lines at round values of y, and their numbers and those of x. */
 void chart_axes(Text *p, const Chart *c)
 {
-    double dy = tick(c->y1 - c->y0, 6), dx = tick(c->x1 - c->x0, c->width / 90);
-    int right = c->width - c->right;
-    for (double y = ceil(c->y0 / dy) * dy; y <= c->y1; y += dy)
-        text_print(p, "<path class='grid' d='M%d %.1fH%d'/><text class='axis' x='44' y='%.1f' "
-                   "text-anchor='end'>%.6g</text>\n", LEFT, chart_y(c, y), right, chart_y(c, y) + 4,
-                   fabs(y) < dy / 2 ? 0 : y);
-    for (double x = ceil(c->x0 / dx) * dx; x <= c->x1; x += dx)
-        text_print(p, "<text class='axis' x='%.1f' y='%d' text-anchor='middle'>%.10g</text>\n",
-                   chart_x(c, x), c->height - 14, fabs(x) < dx / 2 ? 0 : x);
-    text_print(p, "<text class='axis' x='%d' y='%d' text-anchor='end'>step</text>\n", right,
-               c->height + 2);
+    enum { PARTS = 6 };
+    double dy = tick(c->y1 - c->y0, PARTS), dx = tick(c->x1 - c->x0, PARTS), y, x;
+    double bottom = ceil(c->y0 / dy), left = ceil(c->x0 / dx);
+    text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>"
+               "<path class='grid' d='");
+    for (int i = 0; i <= PARTS && (y = (bottom + i) * dy) <= c->y1; i++)
+        text_print(p, "M0 %.2fH100", chart_y(c, y));
+    text_print(p, "'/></svg>\n");
+    for (int i = 0; i <= PARTS && (y = (bottom + i) * dy) <= c->y1; i++)
+        text_print(p, "<span class='y' style='top:%.2f%%'>%.6g</span>", chart_y(c, y), y);
+    for (int i = 0; i <= PARTS && (x = (left + i) * dx) <= c->x1; i++)
+        text_print(p, "<span class='x' style='left:%.2f%%'>%.10g</span>", chart_x(c, x), x);
+    text_print(p, "<span class='unit'>step</span>\n");
 }
 
-/* Of a long curve, the least and the greatest value in each of POINTS stretches. */
 void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
 {
     const double *x = log->column[STEP], *y = k->y;
-    int stretch = max_int(1, log->rows / POINTS), drawn = 0;
-    text_print(p, "<path class='line %s%s' d='", k->color, k->raw ? " raw" : "");
-    for (int i = 0; i < log->rows; i += stretch) {
-        int least = -1, most = -1;
-        for (int j = i; j < log->rows && j < i + stretch; j++) {
-            if (!isfinite(y[j])) continue;
+    int length = (log->rows + k->parts - 1) / k->parts, drawn = 0;
+    text_print(p, "<path class='%s %s' d='", k->color, k->raw ? "raw" : "line");
+    for (int i = 0; i < log->rows; i += length) {
+        int least = -1, most = -1, count = 0;
+        double sum_x = 0, sum_y = 0;
+        for (int j = i; j < min_int(log->rows, i + length); j++) {
+            if (isnan(y[j])) continue;
             if (least < 0 || y[j] < y[least]) least = j;
             if (most < 0 || y[j] > y[most]) most = j;
+            sum_x += x[j], sum_y += y[j], count++;
         }
-        for (int n = 0; least >= 0 && n < 1 + (least != most); n++) {
-            int j = n == (least < most) ? most : least;
-            text_print(p, "%c%.1f %.1f", drawn++ ? 'L' : 'M', chart_x(c, x[j]), chart_y(c, y[j]));
-        }
+        if (!count) continue;
+        int a = min_int(least, most), b = max_int(least, most);
+        text_print(p, drawn++ ? "L" : "M");
+        if (k->raw) text_print(p, "%.2f %.2fL%.2f %.2f", chart_x(c, x[a]), chart_y(c, y[a]),
+                               chart_x(c, x[b]), chart_y(c, y[b]));
+        else text_print(p, "%.2f %.2f", chart_x(c, sum_x / count), chart_y(c, sum_y / count));
     }
-    text_print(p, "'/>\n");
+    text_print(p, "'/>\n<path class='dots %s' d='", k->color);
     for (int i = 0; k->dots && drawn <= 60 && i < log->rows; i++)
-        if (isfinite(y[i])) text_print(p, "<circle class='dot %s' cx='%.1f' cy='%.1f' r='2.6'/>\n",
-                                       k->color, chart_x(c, x[i]), chart_y(c, y[i]));
+        if (!isnan(y[i])) text_print(p, "M%.2f %.2fh.01", chart_x(c, x[i]), chart_y(c, y[i]));
+    text_print(p, "'/>\n");
 }
 
-/* Names at the right ends of the curves, moved apart where they would touch. */
-void chart_names(Text *p, const Chart *c, const Log *log)
-{
-    double at = -100;
-    for (const Curve *k = c->curve; k < c->curve + c->count; k++) {
-        int last = log_last(log, k->y);
-        if (!k->name || last < 0) continue;
-        double y = chart_y(c, k->y[last]) + 4;
-        if (fabs(y - at) < 15) y = y < at ? at - 15 : at + 15;
-        at = y;
-        text_print(p, "<text class='t%s' x='%d' y='%.1f'>%s</text>\n", k->color,
-                   c->width - c->right + 8, y, k->name);
-    }
-}
-
-/* `best`: the row to mark in the curve of validation; -1 for none. `words` describe the chart. */
-void chart_draw(Text *p, Chart c, const Log *log, int best, const char *words)
+/* `words` describe the chart to those who cannot see it. */
+void chart_draw(Text *p, Chart c, const Log *log, const char *words)
 {
     if (!chart_range(&c, log)) return;
-    text_print(p, "<svg class='%s' viewBox='0 0 %d %d' role='img' aria-label='%s'>"
-               "<title>%s</title>", c.class, c.width, c.height + 6, c.title, c.title);
-    html(p, "desc", "%s", words);
+    text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", c.class, words);
     chart_axes(p, &c);
-    double x = best < 0 ? 0 : chart_x(&c, log->column[STEP][best]);
-    if (best >= 0)
-        text_print(p, "<path class='red dash' d='M%.1f %dV%d'/>\n", x, TOP, c.height - BOTTOM);
+    text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>\n");
+    double step = c.best < 0 ? 0 : log->column[STEP][c.best], x = chart_x(&c, step);
+    double loss = c.best < 0 ? 0 : log->column[VAL_LOSS][c.best];
+    if (c.best >= 0) text_print(p, "<path class='red dash' d='M%.2f 0V100'/>\n", x);
     for (int k = 0; k < c.count; k++) chart_curve(p, &c, &c.curve[k], log);
-    if (best >= 0) {
-        double loss = log->column[VAL_LOSS][best];
-        int left = x > c.width * 0.55;
-        text_print(p, "<circle class='dot best' cx='%.1f' cy='%.1f' r='5'/><text class='tred' "
-                   "x='%.1f' y='14' text-anchor='%s'>best %.3f, step %.0f</text>\n", x,
-                   chart_y(&c, loss), left ? x - 6 : x + 6, left ? "end" : "start", loss,
-                   log->column[STEP][best]);
-    }
-    chart_names(p, &c, log);
+    if (c.best >= 0)
+        text_print(p, "<path class='dots best red' d='M%.2f %.2fh.01'/>\n", x, chart_y(&c, loss));
     text_print(p, "</svg>\n");
+    if (c.best >= 0)
+        text_print(p, "<span class='mark red' style='%s:%.2f%%'>best %.3f, step %.0f</span>\n",
+                   x > 55 ? "right" : "left", x > 55 ? 100 - x : x, loss, step);
+    text_print(p, "</div>\n");
 }
 
 void page_curves(Text *p, const Log *log)
 {
-    double *train = smooth(log->column[TRAIN_LOSS], log->rows);
-    const double *raw = log->column[TRAIN_LOSS], *val = log->column[VAL_LOSS];
-    int end = log_last(log, train);
+    enum { ALL = 400, FEW = 60 };
+    const double *train = log->column[TRAIN_LOSS], *val = log->column[VAL_LOSS];
+    const double *rate = log->column[RATE], *norm = log->column[NORM];
     Text words = {0};
-    text_print(&words, "Training loss ends at %.3f. ", end < 0 ? NAN : train[end]);
-    if (log->best >= 0) text_print(&words, "Validation loss goes from %.3f to %.3f at step %.0f.",
+    text_print(&words, "Loss by step.");
+    if (log->best >= 0) text_print(&words, " Validation loss goes from %.3f to %.3f at step %.0f.",
                                    val[log->first], val[log->best], log->column[STEP][log->best]);
-    Chart c = {.title = "Loss", .class = "wide", .width = 920, .height = 380, .right = 84,
-               .curve = {{NULL, "blue", raw, 1, 0}, {"training", "blue", train, 0, 0},
-                         {"validation", "red", val, 0, 1}}, .count = 3};
-    text_print(p, "<h2>Loss</h2>\n<figure>\n");
-    chart_draw(p, c, log, log->best, words.bytes);
-    c.class = "narrow", c.width = 400, c.height = 300, c.right = 70;
-    chart_draw(p, c, log, log->best, words.bytes);
-    text_print(p, "</figure>\n");
-    html(p, "p class='soft'", "Nats per token. Training: each step faint, and the mean around it.");
-    text_print(p, "<div class='pair'>\n");
-    for (int k = 0; k < 2; k++) {
-        const double *y = log->column[k ? NORM : RATE];
-        double *mean = smooth(y, log->rows);
-        Chart small = {.title = k ? "Gradient norm" : "Learning rate", .class = "", .width = 440,
-                       .height = 200, .right = 12, .count = 2,
-                       .curve = {{NULL, "blue", y, k, 0}, {NULL, "blue", k ? mean : y, 0, 0}}};
-        text_print(p, "<figure><h3>%s</h3>\n", small.title);
-        chart_draw(p, small, log, -1, small.title);
-        text_print(p, "</figure>\n");
-        free(mean);
-    }
-    text_print(p, "</div>\n");
-    free(train), free(words.bytes);
+    text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. <span class='blue'>Training</span>:"
+               " each step faint, and means of neighbouring steps. <span class='red'>Validation"
+               "</span>: each measurement.</p>\n");
+    chart_draw(p, (Chart){.class = "", .count = 3, .best = log->best, .curve = {
+        {"blue", train, ALL, 1, 0}, {"blue", train, FEW, 0, 0}, {"red", val, ALL, 0, 1}}},
+               log, words.bytes);
+    text_print(p, "<div class='pair'>\n<figure><h3>Learning rate</h3>\n");
+    chart_draw(p, (Chart){.class = "small", .count = 1, .best = -1, .curve = {
+        {"blue", rate, ALL, 0, 0}}}, log, "Learning rate by step");
+    text_print(p, "</figure>\n<figure><h3>Gradient norm</h3>\n");
+    chart_draw(p, (Chart){.class = "small", .count = 2, .best = -1, .curve = {
+        {"blue", norm, ALL, 1, 0}, {"blue", norm, FEW, 0, 0}}}, log, "Gradient norm by step");
+    text_print(p, "</figure>\n</div>\n");
+    free(words.bytes);
 }
 
 /* ---- records of one JSON object a line ---- */
 
-Json *records_read(const char *folder, const char *name)
-{
-    size_t size;
-    char *text = record_read(folder, name, &size), error[200];
-    Json *all = NULL, **link = &all;
-    int line = 1;
-    for (char *at = text, *next; text && at < text + size; at = next + 1, line++) {
-        if (!(next = memchr(at, '\n', (size_t)(text + size - at)))) next = text + size;
-        if (is_blank(at, (size_t)(next - at))) continue;
-        *link = json_parse(at, (size_t)(next - at), error, sizeof error);
-        if (*link) link = &(*link)->next;
-        else printf("%s, line %d is left out: %s\n", name, line, strstr(error, ": ") + 2);
-    }
-    free(text);
-    return all;
-}
-
-/* A member that is a string; NULL if there is none. */
-const char *string_of(const Json *object, const char *key)
-{
-    const Json *member = json_get(object, key);
-    return member && member->type == '"' ? member->text : NULL;
-}
-
-/* Is a cell a number, perhaps with a percent sign? Tables hold them as strings, too. */
-int cell_number(const Json *cell, double *number)
+/* A cell's number, perhaps followed by a percent sign or an interval; NaN if it is none. */
+double cell_number(const Json *cell)
 {
     char *end;
-    if (cell->type != '"' && cell->type != '0') return 0;
-    *number = strtod(cell->text, &end);
-    return end > cell->text && isfinite(*number) && (!*end || !strcmp(end, "%"));
+    if (cell->type != '"' && cell->type != '0') return NAN;
+    double x = strtod(cell->text, &end);
+    int whole = !*end || !strcmp(end, "%") || !strncmp(end, " [", 2);
+    return end > cell->text && isfinite(x) && whole ? x : NAN;
 }
 
-/* The first number of a row, behind its name; or 0. */
-double row_number(const Json *row)
+/* Of the numbers of a row, behind its name: the first, and the sum of their sizes; or 0. */
+double row_number(const Json *row, double *sum)
 {
-    double x;
-    for (const Json *c = row->child ? row->child->next : NULL; c; c = c->next)
-        if (cell_number(c, &x)) return x;
-    return 0;
+    double first = NAN;
+    *sum = 0;
+    for (const Json *c = row->child ? row->child->next : NULL; c; c = c->next) {
+        double x = cell_number(c);
+        if (isnan(first)) first = x;
+        if (!isnan(x)) *sum += fabs(x);
+    }
+    return isnan(first) ? 0 : first;
 }
 
-/* A heat table's cell is as dark as its share of the row. */
-void page_cell(Text *p, const Json *row, const Json *cell, int heat)
+/* Add a row. Numbers stand at the right; `heat`: each is as dark as its share of the row; most > 0:
+ * behind the name stands a bar, of full length if the row's first number is `most`. */
+void page_row(Text *p, const Json *row, int heat, double most)
 {
-    double x = 0, y, sum = 0;
-    char tag[80] = "th scope='row'";
-    int number = cell_number(cell, &x);
-    for (const Json *c = row->child->next; c; c = c->next)
-        if (cell_number(c, &y)) sum += fabs(y);
-    if (cell != row->child) snprintf(tag, sizeof tag, number ? "td class='n'" : "td");
-    if (cell != row->child && number && heat)
-        snprintf(tag, sizeof tag, "td style='background:rgb(var(--blue)/%.2f)'",
+    double sum, first = row_number(row, &sum);
+    text_print(p, "<tr>");
+    for (const Json *c = row->child; c; c = c->next) {
+        double x = cell_number(c);
+        char tag[80];
+        snprintf(tag, sizeof tag, c == row->child ? "th scope='row'" : isnan(x) ? "td"
+                 : heat ? "td style='background:rgb(var(--blue)/%.2f)'" : "td class='n'",
                  0.04 + 0.5 * fabs(x) / fmax(sum, 1e-300));
-    html_sized(p, tag, cell->text ? cell->text : "", cell->text ? cell->size : 0);
+        html(p, tag, "%s", c->text ? c->text : "");
+        if (most > 0 && c == row->child)
+            text_print(p, "<td class='bar'><i style='width:%.1f%%'></i></td>",
+                       100 * fmax(first, 0) / most);
+    }
+    text_print(p, "</tr>\n");
 }
 
-/* {"title", "kind", "columns", "rows", "note"}; of kind "bars", each row has a bar for its first
- * number, of kind "heat", cells are shaded. */
+/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. */
 void page_table(Text *p, const Json *table)
 {
-    const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows"), *c;
+    const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows");
+    const Json *top = rows ? rows->child : NULL, *below = top ? top->child : NULL;
     const char *title = string_of(table, "title"), *kind = string_of(table, "kind");
     const char *note = string_of(table, "note");
     int heat = kind && !strcmp(kind, "heat"), bars = kind && !strcmp(kind, "bars");
-    double most = 0, x;
+    double most = 1e-300, sum;
     text_print(p, "<section>\n");
     if (title) html(p, "h3", "%s", title);
     text_print(p, "<div class='scroll'><table%s>\n<thead><tr>", heat ? " class='heat'" : "");
-    c = rows && rows->child ? rows->child->child : NULL;       /* a number below: to the right */
-    for (const Json *k = columns ? columns->child : NULL; k; k = k->next, c = c ? c->next : NULL) {
-        html_sized(p, c && k != columns->child && cell_number(c, &x) ? "th class='n' scope='col'"
-                   : "th scope='col'", k->text ? k->text : "", k->text ? k->size : 0);
-        if (bars && k == columns->child) text_print(p, "<td></td>");
+    for (const Json *c = columns ? columns->child : NULL; c; c = c->next) {
+        int number = below && c != columns->child && !isnan(cell_number(below));
+        const char *tag = number ? "th class='n' scope='col'" : "th scope='col'";
+        html(p, tag, "%s", c->text ? c->text : "");
+        if (bars && c == columns->child) text_print(p, "<td></td>");
+        if (below) below = below->next;
     }
     text_print(p, "</tr></thead>\n<tbody>");
-    for (const Json *row = rows ? rows->child : NULL; row; row = row->next)
-        most = fmax(most, row_number(row));
-    for (const Json *row = rows ? rows->child : NULL; row; row = row->next) {
-        text_print(p, "<tr>");
-        for (c = row->child; c; c = c->next) {
-            page_cell(p, row, c, heat);
-            if (bars && c == row->child)
-                text_print(p, "<td class='bar'><i style='width:%.1f%%'></i></td>",
-                           100 * fmax(row_number(row), 0) / fmax(most, 1e-300));
-        }
-        text_print(p, "</tr>\n");
-    }
+    for (const Json *row = top; row; row = row->next) most = fmax(most, row_number(row, &sum));
+    for (const Json *row = top; row; row = row->next) page_row(p, row, heat, bars ? most : 0);
     text_print(p, "</tbody></table></div>\n");
     if (note && *note) html(p, "p class='soft'", "%s", note);
     text_print(p, "</section>\n");
@@ -3000,12 +3133,14 @@ void page_table(Text *p, const Json *table)
 
 void page_tables(Text *p, const char *folder, const char *name, const char *heading)
 {
-    Json *all = records_read(folder, name);
+    Json *all = records_read(folder, name, 0);
     if (all) text_print(p, "<h2>%s</h2>\n<div class='tables'>\n", heading);
     for (const Json *table = all; table; table = table->next) page_table(p, table);
     if (all) text_print(p, "</div>\n");
     json_free(all);
 }
+
+/* ---- samples, settings ---- */
 
 /* The record of a prompt with that value of "when" (NULL: any), from `from` on. */
 const Json *sample_find(const Json *from, const char *prompt, const char *when)
@@ -3019,74 +3154,48 @@ const Json *sample_find(const Json *from, const char *prompt, const char *when)
 
 void page_sample(Text *p, const char *heading, const char *text)
 {
-    if (text) text_print(p, "<div><h3>%s</h3>", heading);
-    if (text) html(p, "pre", "%s", text + strspn(text, " \n"));
-    if (text) text_print(p, "</div>\n");
+    if (!text) return;
+    text_print(p, "<div><h3>%s</h3>", heading);
+    html(p, "pre", "%s", text + strspn(text, " \n"));
+    text_print(p, "</div>\n");
 }
 
-/* What the model made of each prompt before and after. */
+/* Each prompt with its answers before and after training, and the target. */
 void page_samples(Text *p, const char *folder)
 {
-    Json *all = records_read(folder, "samples.jsonl");
+    Json *all = records_read(folder, "samples.jsonl", 0);
     if (all) text_print(p, "<h2>Samples</h2>\n");
     for (const Json *s = all; s; s = s->next) {
-        const char *prompt = string_of(s, "prompt");
-        if (!prompt || sample_find(all, prompt, NULL) != s) continue;      /* shown already */
-        const Json *before = sample_find(s, prompt, "before");
-        const Json *after = sample_find(s, prompt, "after");
+        const char *prompt = string_of(s, "prompt"), *target = string_of(s, "target");
+        if (!prompt || sample_find(all, prompt, NULL) != s) continue;    /* it is there already */
         text_print(p, "<article class='sample'>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
-        page_sample(p, "Before", before ? string_of(before, "text") : NULL);
-        page_sample(p, "After", after ? string_of(after, "text") : NULL);
-        page_sample(p, "Target", string_of(after ? after : s, "target"));
+        page_sample(p, "Before", string_of(sample_find(s, prompt, "before"), "text"));
+        page_sample(p, "After", string_of(sample_find(s, prompt, "after"), "text"));
+        page_sample(p, "Target", target ? target : string_of(s, "wanted"));     /* the old name */
         text_print(p, "</div></article>\n");
     }
     json_free(all);
 }
 
-/* ---- settings: run.txt, lines of "name = value" ---- */
-
-/* Take a line apart, both ends of both parts; returns the next line, NULL after the last. */
-const char *setting_next(const char *line, size_t *name, const char **value, size_t *size)
-{
-    size_t length = strcspn(line, "\n"), equals = strcspn(line, "=\n");
-    if (!*line) return NULL;
-    *value = line + equals + (line[equals] == '=');
-    while (*value < line + length && **value == ' ') ++*value;
-    *size = (size_t)(line + length - *value);
-    for (*name = equals; *name && line[*name - 1] == ' ';) --*name;
-    return line + length + (line[length] == '\n');
-}
-
-/* The value of a name, in new memory; NULL if it is not there. */
-char *setting(const char *run, const char *name)
-{
-    size_t length, size;
-    for (const char *line = run, *next, *value; line; line = next) {
-        next = setting_next(line, &length, &value, &size);
-        if (next && length == strlen(name) && !strncmp(line, name, length))
-            return format("%.*s", (int)size, value);
-    }
-    return NULL;
-}
-
 void page_settings(Text *p, const char *run)
 {
-    size_t length, size;
-    char *command = setting(run, "command");
+    char *name, *value, *command = setting(run, "command");
+    Lines l = {.at = run, .end = run + strlen(run)};
     text_print(p, "<h2>The run</h2>\n<dl class='settings'>\n");
-    for (const char *line = run, *next, *value; line; line = next) {
-        next = setting_next(line, &length, &value, &size);
-        if (!next || !size || !strncmp(line, "command ", 8)) continue;
-        text_print(p, "<div>");
-        html_sized(p, "dt", line, length);
-        html_sized(p, "dd", value, size);
-        text_print(p, "</div>\n");
+    while (setting_next(&l, &name, &value)) {
+        if (*value && strcmp(name, "command")) {
+            text_print(p, "<div>");
+            html(p, "dt", "%s", name);
+            html(p, "dd", "%s", value);
+            text_print(p, "</div>\n");
+        }
+        free(name), free(value);
     }
     text_print(p, "</dl>\n");
     if (command) {
-        text_print(p, "<h2>To repeat it</h2>\n");
+        text_print(p, "<h2>How to repeat it</h2>\n");
         html(p, "p", "The same command gives the same numbers, on any number of threads.");
         html(p, "pre", "%s", command);
     }
@@ -3095,55 +3204,57 @@ void page_settings(Text *p, const char *run)
 
 /* ---- the page ---- */
 
-/* The verdict, and the numbers that one asks for first. */
-void page_headline(Text *p, const Log *log, const char *data, const char *folder)
+/* Loss before and after, in a sentence, and a warning of overfitting. */
+void page_verdict(Text *p, const Log *log, double from, double to)
 {
-    int last = log->rows - 1, best = log->best;
-    html(p, "p class='soft'", "%s", data ? data : folder);
-    if (last < 0) { html(p, "h1", "%s", folder); return; }
-    const double *loss = log->column[best < 0 ? TRAIN_LOSS : VAL_LOSS];
-    const double *time = log->column[SECONDS];
-    const double *step = log->column[STEP], *speed = log->column[SPEED], *seen = log->column[SEEN];
-    int begin = 0, end = max_int(log_last(log, loss), 0);
-    while (begin < end && !isfinite(loss[begin])) begin++;
-    double from = loss[begin], to = loss[best < 0 ? end : best];
+    const double *step = log->column[STEP];
+    int best = log->best, last = log->rows - 1, end = log_last(log, log->column[VAL_LOSS]);
     text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n",
                best < 0 ? "Training" : "Validation", from, to);
     if (best < 0)
-        html(p, "p class='lead'", "After %.0f steps. Nothing was validated.", step[last]);
-    else if (best == begin)
+        html(p, "p class='lead'", "After %.0f steps, without validation data.", step[last]);
+    else if (best == log->first)
         html(p, "p class='lead'", "No later step is better than step %.0f.", step[best]);
     else
         html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", step[last],
-             step[best], duration(time[best]));
-    if (loss[end] > 1.05 * to)
-        html(p, "p class='warn'", "From there validation loss rose to %.3f while training went on: "
-             "the model began to learn its examples by heart. best.bin is from before.", loss[end]);
+             step[best], duration(log->column[SECONDS][best]));
+    if (best >= 0 && log->column[VAL_LOSS][end] > 1.05 * to)
+        html(p, "p class='warn'", "After that step, validation loss rose to %.3f while training "
+             "continued: the model overfits. best.bin holds the weights of the best step.",
+             log->column[VAL_LOSS][end]);
+}
+
+/* The verdict, and the main figures of the run. */
+void page_headline(Text *p, const Log *log, const char *data, const char *folder)
+{
+    int last = log->rows - 1, best = log->best, first = 0;
+    html(p, "p class='soft'", "%s", data ? data : folder);
+    if (last < 0) { html(p, "h1", "%s", folder); return; }
+    const double *loss = log->column[best < 0 ? TRAIN_LOSS : VAL_LOSS];
+    const double *speed = log->column[SPEED];
+    while (first < last && isnan(loss[first])) first++;
+    double from = loss[first], to = loss[best < 0 ? max_int(log_last(log, loss), 0) : best];
+    double seen = log->column[SEEN][last] / 1e6;
     int timed = log_last(log, speed);
+    page_verdict(p, log, from, to);
     text_print(p, "<dl class='figures'>\n"
                "<div><dt>Perplexity</dt><dd>%.*f \u2192 %.*f</dd></div>\n"
                "<div><dt>Epochs</dt><dd>%.3g</dd></div>\n"
                "<div><dt>Tokens</dt><dd>%.*f million</dd></div>\n"
                "<div><dt>Tokens per second</dt><dd>%.0f</dd></div>\n"
-               "<div><dt>Time</dt><dd>%s</dd></div>\n</dl>\n", from < 4 ? 2 : 0,
-               exp(from), to < 4 ? 2 : 0, exp(to), log->column[EPOCH][last],
-               seen[last] < 1e7 ? 2 : 0, seen[last] / 1e6, timed < 0 ? NAN : speed[timed],
-               duration(time[last]));
+               "<div><dt>Time</dt><dd>%s</dd></div>\n</dl>\n", from < 4 ? 2 : 0, exp(from),
+               to < 4 ? 2 : 0, exp(to), log->column[EPOCH][last], seen < 10 ? 2 : 0, seen,
+               timed < 0 ? NAN : speed[timed], duration(log->column[SECONDS][last]));
 }
 
-const char report_usage[] = "usage: ./prepare report out/     makes out/report.html of its records";
-
-int command_report(int argc, char **argv)
+int command_report(int words, char **word)
 {
-    static const Option none[] = {{0}};
-    size_t size;
     Text page = {0};
-    if (options_parse(none, 'r', report_usage, argc, argv) != 1) die_usage("%s", report_usage);
-    char *folder = argv[0];
+    if (words != 1) die_usage("expected one folder: ./prepare report out/");
+    char *folder = word[0];
     for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/'; n--) folder[n - 1] = 0;
-    char *run = record_read(folder, "run.txt", &size), *data = run ? setting(run, "data") : NULL;
+    char *run = record_read(folder, "run.txt"), *data = setting(run, "data");
     char *about_data = format("%s_report.jsonl", data ? data : "");
-    char *path = format("%s/report.html", folder);
     Log log = log_read(folder);
     text_print(&page, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
                "<meta name='viewport' content='width=device-width,initial-scale=1'>\n");
@@ -3159,24 +3270,25 @@ int command_report(int argc, char **argv)
     if (data) page_tables(&page, "", about_data, "Data");
     if (run) page_settings(&page, run);
     text_print(&page, "</main>\n</html>\n");
-    Writer *w = writer_open(path);
+    Writer *w = writer_in(folder, "report.html");
     writer_put(w, page.bytes, page.size);
     writer_close(w);
-    printf("%s is written\n", path);
+    printf("%s/report.html is written\n", folder);
     for (int k = 0; k < LOG_COLUMNS; k++) free(log.column[k]);
-    free(page.bytes), free(run), free(data), free(about_data), free(path);
+    free(page.bytes), free(run), free(data), free(about_data);
     return 0;
 }
 
 /* ================================================================================================
  * 10. Search
  *
- * An option with several values, A,B,C, runs every combination. Each is a run of its own, in a
- * folder named for what was chosen; what is finished is not run again, so a search that was stopped
- * goes on when it is started again.
+ * An option with several values, A,B,C, makes a run for every combination: a grid search. Each run
+ * has a folder, named for the chosen values. What is finished is not run again, so that
+ * a search which was stopped continues when it is started again. But options that are not in a
+ * folder's name may have changed, or the data: therefore each folder records all of them.
  */
 
-typedef struct { char *settings, *folder; double loss, seconds; int step; } Trial;
+typedef struct { char *settings, *folder; double loss, step, seconds; } Trial;
 
 int by_loss(const void *a, const void *b)
 {
@@ -3184,102 +3296,129 @@ int by_loss(const void *a, const void *b)
     return isnan(x) ? 1 : isnan(y) ? -1 : (x > y) - (x < y);
 }
 
-/* How many combinations the lists among the words make. */
-int search_size(int count, char **words)
+/* How many values a list such as A,B,C has. */
+int list_length(const char *list)
 {
-    int combinations = 1;
-    for (int i = 0; i < count; i++) {
-        int choices = 1;
-        for (const char *c = list_in(words, i); c && *c; c++) choices += *c == ',';
-        combinations *= choices;
-        if (combinations > 10000) die_usage("a search of more than 10000 runs would never end");
-    }
-    return combinations;
+    int length = 1;
+    for (; *list; list++) length += *list == ',';
+    return length;
 }
 
-/* The words of combination k, with room for five more; what was chosen as "name=value_...". */
-char **search_words(int count, char **words, int k, char **settings)
+/* The words of combination k, in new memory with room for five more: of each list one value. Sets
+ * *chosen to these values, as "name=value_...". */
+char **search_words(int count, char **words, int k, char **chosen)
 {
-    char **chosen = allocate(count + 6, sizeof(char *));
-    *settings = format("%s", "");
+    char **all = allocate(count + 6, sizeof *all);
+    Text text = {0};
+    text_add(&text, "", 0);
     for (int i = 0; i < count; i++) {
-        char *list = list_in(words, i), *name = words[i] + 2, *from = list;
-        chosen[i] = words[i];
+        const char *list = list_in(words, i), *name = words[i] + 2, *value = list;
+        all[i] = words[i];
         if (!list) continue;
-        int choices = 1, pick;
-        for (char *c = list; *c; c++) choices += *c == ',';
-        pick = k % choices, k /= choices;
-        while (pick--) from = strchr(from, ',') + 1;
+        for (int pick = k % list_length(list); pick; pick--) value = strchr(value, ',') + 1;
+        k /= list_length(list);
         if (list == words[i]) name = words[i - 1] + 2;
-        chosen[i] =
-            format("%.*s%.*s", (int)(list - words[i]), words[i], (int)strcspn(from, ","), from);
-        *settings = format("%s%s%.*s=%.*s", *settings, **settings ? "_" : "",
-                           (int)strcspn(name, "="), name, (int)strcspn(from, ","), from);
+        int size = (int)strcspn(value, ",");
+        all[i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
+        text_print(&text, "%s%.*s=%.*s", text.size ? "_" : "", (int)strcspn(name, "="), name, size,
+                   value);
     }
-    return chosen;
+    *chosen = text.bytes;
+    return all;
 }
 
-/* What a finished run left in its run.txt; 0 if it is not finished. */
+/* All that decides a run's result, as lines of "name = value": its options, and checksums of the
+ * data and of the model to start from. Options that change nothing in it are set to nothing. */
+char *trial_inputs(void)
+{
+    Tokens train = tokens_read(opt.data, "train", 65536), val = tokens_read(opt.data, "val", 65536);
+    size_t size = 0;
+    char *model = opt.model ? read_file(opt.model, &size) : NULL;
+    opt.out = NULL, opt.show = opt.save_every = 0;
+    char *settings = settings_text('t');
+    char *text = format("%straining data = %" PRIx64 "\nvalidation data = %" PRIx64
+                        "\nstarting model = %zx\n", settings, train.fingerprint, val.fingerprint,
+                        hash_bytes(model, size));
+    free(model), free(settings), tokens_free(&train), tokens_free(&val);
+    return text;
+}
+
+/* Read from run.txt what a trial found; returns whether it is finished. */
 int trial_read(Trial *t)
 {
-    char *path = format("%s/run.txt", t->folder), line[512];
-    FILE *file = fopen(path, "r");
-    int finished = 0;
-    while (file && fgets(line, sizeof line, file)) {
-        sscanf(line, "best_loss = %lf", &t->loss), sscanf(line, "best_step = %d", &t->step);
-        sscanf(line, "seconds = %lf", &t->seconds), sscanf(line, "finished = %d", &finished);
-    }
-    if (file) fclose(file);
-    free(path);
+    char *run = record_read(t->folder, "run.txt");
+    int finished = setting_number(run, "finished", 0) != 0;
+    t->loss = setting_number(run, "best_loss", NAN);
+    t->step = setting_number(run, "best_step", NAN);
+    t->seconds = setting_number(run, "seconds", NAN);
+    free(run);
     return finished;
 }
 
-/* Train with the words of combination k; what has been finished is not run again, what was stopped
- * goes on. */
-Trial run_trial(int count, char **words, int k)
+/* Train with the words of combination k, unless that is finished; what was stopped goes on. The
+ * file trial.txt says from which inputs the files of a folder came. */
+Trial trial_run(int count, char **words, int k, const char *out)
 {
-    Trial trial = {.loss = NAN};
-    char **chosen = search_words(count, words, k, &trial.settings);
-    char **all = allocate(count + 8, sizeof *all);
-    int n = 0;
-    trial.folder = format("%s/%s", opt.out, trial.settings);
-    if (trial_read(&trial)) return trial;
-    all[n++] = sibling("train_gpt"), all[n++] = "train";
-    for (int i = 0; i < count; i++) all[n++] = chosen[i];
-    all[n++] = "--out", all[n++] = trial.folder, all[n++] = "--resume";
-    printf("\n=== %s\n", trial.settings);
-    int status = run_program(all);
-    if (status) exit(status);
-    trial_read(&trial);
-    free(chosen), free(all);
-    return trial;
+    Trial t = {0};
+    char **chosen = search_words(count, words, k, &t.settings);
+    char **line = allocate(count + 6, sizeof *line);
+    memcpy(line + 2, chosen, count * sizeof *line);
+    t.folder = format("%s/%s", out, t.settings);
+    options_parse(options, 't', "", count, chosen);            /* into opt, for trial_inputs() */
+    char *inputs = trial_inputs(), *recorded = record_read(t.folder, "trial.txt");
+    int same = recorded && !strcmp(recorded, inputs);
+    if (!same || !trial_read(&t)) {
+        printf("\n=== %s\n", t.settings);
+        if (recorded && !same) printf("run anew, because options, data or model have changed\n");
+        make_folder(t.folder);
+        Writer *w = writer_in(t.folder, "trial.txt");
+        writer_put(w, inputs, strlen(inputs));
+        writer_close(w);
+        line[0] = sibling("train_gpt"), line[1] = "train";
+        line[count + 2] = "--out", line[count + 3] = t.folder;
+        line[count + 4] = same ? "--resume" : NULL;
+        int status = run_program(line);
+        if (status) exit(status);
+        trial_read(&t);
+        free(line[0]);
+    }
+    free(chosen), free(line), free(inputs), free(recorded);
+    return t;
 }
 
-/* All trials, a table sorted by validation loss, the best model into the folder itself. */
+/* All trials, a table sorted by validation loss, and the best model into --out itself. */
 int command_search(int count, char **words)
 {
-    int combinations = search_size(count, words);
-    char *settings;
-    for (int k = combinations - 1; k >= 0; k--)            /* each must be a command line */
-        no_words(options_parse(options, 't', "", count,
-                               search_words(count, words, k, &settings)), words);
-    Trial *trials = allocate(combinations, sizeof *trials);
-    make_folder(opt.out);
-    for (int k = 0; k < combinations; k++) trials[k] = run_trial(count, words, k);
-    qsort(trials, combinations, sizeof *trials, by_loss);
-    Table table = {.title = "search, best first"};
+    int trials = 1;
+    char *chosen;
+    for (int i = 0; i < count; i++) {
+        if (list_in(words, i)) trials *= list_length(list_in(words, i));
+        if (trials > 10000) die_usage("a search is of at most 10000 runs");
+    }
+    for (int k = trials - 1; k >= 0; k--)                      /* each must be a command line */
+        no_words(options_parse(options, 't', "", count, search_words(count, words, k, &chosen)),
+                 words);
+    if (trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
+    if (!tokens_exist(opt.data, "val"))
+        die("%s_val.bin is not there: a search needs validation data to choose by", opt.data);
+    const char *out = opt.out;
+    Trial *t = allocate(trials, sizeof *t);
+    for (int k = 0; k < trials; k++) t[k] = trial_run(count, words, k, out);
+    qsort(t, trials, sizeof *t, by_loss);
+    Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
-    for (int k = 0; k < combinations; k++)
-        table_row(&table, "%s\t%.4f\t%d\t%.1f", trials[k].settings, trials[k].loss, trials[k].step,
-                  trials[k].seconds);
-    Writer *records = writer_open(format("%s/search.jsonl", opt.out));
+    for (int k = 0; k < trials; k++)
+        table_row(&table, "%s\t%.4f\t%.0f\t%.1f", t[k].settings, t[k].loss, t[k].step,
+                  t[k].seconds);
+    Writer *records = writer_in(out, "search.jsonl");
     table_done(&table, records);
     writer_close(records);
-    Model *best = model_read(format("%s/best.bin", trials[0].folder));
-    model_write(best, format("%s/best.bin", opt.out), opt.bf16);
+    Model *best = model_read(format("%s/best.bin", t->folder));
+    model_write(best, format("%s/best.bin", out), opt.bf16);
     model_free(best);
-    printf("\nthe best model: %s/best.bin, from %s\n", opt.out, trials[0].settings);
-    command_report(1, &(char *){format("%s", opt.out)});
+    printf("\nthe best model: %s/best.bin, from %s\n", out, t->settings);
+    command_report(1, &(char *){format("%s", out)});
     return 0;
 }
 

@@ -639,29 +639,6 @@ void test_masked_learning(void)
     outcome("loss of the prompt %.2f masked, %.2f not", masked, all);
 }
 
-/* Measures of a made-up classifier, right three times out of four, as scikit-learn and numpy give
- * them; intervals as from 20,000 (F1: 2,000) draws of numpy's. */
-void test_labels(void)
-{
-    int truth[90], guess[90];
-    double chance[90];
-    Labelled l = {3, 90, NULL, truth, guess, chance};
-    for (int i = 0; i < 90; i++) {
-        truth[i] = i * 7 / 2 % 3;
-        guess[i] = (truth[i] + (i % 5 == 0 ? 1 : i % 11 == 0 ? 2 : 0)) % 3;
-        chance[i] = 0.35 + i * 37 % 64 / 100.0;
-    }
-    Interval a = bootstrap(label_accuracy, &l, 90, 1), f = bootstrap(label_f1, &l, 90, 1);
-    bound("accuracy", fabs(a.value - 0.722222222222), 1e-11);
-    bound("macro-F1", fabs(f.value - 0.721843388658), 1e-11);
-    bound("calibration", fabs(bootstrap(label_ece, &l, 90, 1).value - 0.133), 1e-11);
-    expect(fabs(a.low - 0.622) < 0.015 && fabs(a.high - 0.811) < 0.015, "accuracy's [%g, %g]",
-           a.low, a.high);
-    expect(fabs(f.low - 0.619) < 0.02 && fabs(f.high - 0.811) < 0.02, "F1's interval [%g, %g]",
-           f.low, f.high);
-    outcome("accuracy %.3f [%.3f, %.3f]", a.value, a.low, a.high);
-}
-
 /* Gradients of parts of a batch add up to those of the whole. */
 void test_accumulation(void)
 {
@@ -2672,7 +2649,7 @@ void test_make(void)
         "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
         "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/support_train.bin tokenizer.c "
         "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
-        "make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
+        "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
         "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
     if (!strcmp(text, "none\n")) outcome("skipped: make is not there");
     else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
@@ -2712,6 +2689,7 @@ void test_findings(void)
 #define CHAT(turns) "{\"messages\":~[" turns "]}\n"
 #define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
     SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define LETTERS "a b c d e f g h i j k l m n o p q r s t u v w x y z "
 #define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
     static const struct { int finding; const char *text, *message; } golden[] = {
         {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
@@ -2727,18 +2705,19 @@ void test_findings(void)
         {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
         {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
         {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
-        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}", "\"tone\""},
+        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
+         "\"tone\""},
         {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
          "\"weight\" is for assistant messages"},
         {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
         {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
-        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"), "every weight is 0"},
+        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
+         "every weight is 0"},
         {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
         {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
          "91% the same"},
-        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "a b c d"), "100% the same"},
-        {TOO_LONG, PAIR("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l "
-                        "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 13"},
+        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "A, b C d."), "100% the same"},
+        {TOO_LONG, PAIR(LETTERS LETTERS "a b c d e f g h i j k l m n", " b"), "first 13"},
         {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
         {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
         {NO_SPACE, PAIR("a", "b"), "space"}};
@@ -2749,7 +2728,8 @@ void test_findings(void)
         Text file = {0};
         before = mark ? (int)(mark - text) : (int)strlen(text);
         text_print(&file, " \n%.*s%s", before, text, mark ? mark + 1 : "");
-        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line, before + 1);
+        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line,
+                 before + 1);
         Examples x = examples_of("golden.jsonl", file.bytes, file.size);
         for (int f = 0; f < FINDING_COUNT; f++)
             expect(findings[f].count == (f == golden[i].finding), "%s: found %d times in %s",
@@ -2773,6 +2753,7 @@ void test_conflicts(void)
     examples_free(&x);
     for (int kind = DUPLICATES; kind <= CONFLICTS; kind += CONFLICTS - DUPLICATES) {
         Text kept = {0};
+        text_add(&kept, "", 0);
         drop_kind = kind;
         x = examples_of("conflicts.jsonl", text, sizeof text - 1);
         drop_kind = NOTES;
@@ -2790,12 +2771,13 @@ void test_csv(void)
         {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
         {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
         {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb\n| x;c| y;", NULL},
-        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;", NULL},
+        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;",
+         NULL},
         {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a\n| x;c| y;", "line 4: 1 fields, not 2"},
         {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
-        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is a quote"},
-        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text after"},
-        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is opened"},
+        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is"},
+        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text"},
+        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is"},
         {"utf8.csv", "text,label\n\xC3,x\nc,y\n", "c| y;", "line 2, column 1: "},
         {"empty.csv", "text,label\na,\nc,y\n", "c| y;", "line 2: the answer is empty"},
         {"quotes.tsv", "label\ttext\nx\t\"a\ny\tb\"\n", "\"a| x;b\"| y;", NULL},
@@ -2924,18 +2906,26 @@ void test_split(void)
             example_free(e);
         }
     }
+    Tokens t = tokens_of(&x, 1, mini->end_of_text);
+    long targets = -x.held;                                   /* the ends of text count, too */
+    for (size_t i = 0; i < t.count; i++) targets += t.loss_mask[i];
+    for (int i = 0; i < ROWS; i++)
+        for (size_t k = 0; x.row[i].validation && k < x.row[i].tokens.size; k++)
+            targets -= x.row[i].tokens.loss_mask[k];
+    expect(targets == 0, "%ld targets too many", targets);
+    tokens_free(&t), free((char *)t.path);
     expect(x.moved > 1000, "%d moved", x.moved);
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
 
-/* Copies differ from their row in what the user says, and there outside the frame of the prompts. */
+/* Copies differ from their row in what the user says, outside the frame of the prompts. */
 void test_augment(void)
 {
-    static const char text[] =
-        "{\"messages\":[{\"role\":\"system\",\"content\":\"Be Brief\"},{\"role\":\"user\",\"content\":"
-        "\"Good morning dear Friend\"},{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
-        "{\"role\":\"user\",\"content\":\"What else may it be\"},{\"role\":\"assistant\",\"content\":"
-        "\"Never Mind\"}]}\n", pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
+    static const char text[] = "{\"messages\":[" SAYS("system", "\"Be Brief\"") ","
+        SAYS("user", "\"Good morning dear Friend\"") ","
+        "{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
+        SAYS("user", "\"What else may it be\"") "," SAYS("assistant", "\"Never Mind\"") "]}\n";
+    static const char pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
         PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day");
     for (int kind = 0; kind < 2; kind++) {
         Examples x = examples_of("a.jsonl", kind ? pairs : text, strlen(kind ? pairs : text));
@@ -2963,13 +2953,35 @@ void test_augment(void)
     }
 }
 
+/* Answers as cells of the report: control characters move no column, no character is cut in two. */
+void test_report_cells(void)
+{
+#define ACCENTS "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9"
+    size_t size;
+    Text text = {0};
+    for (int i = 0; i < 9; i++)
+        text_print(&text, "{\"prompt\":\"%d\",\"completion\":\" %s\"}\n", i,
+                   i < 4 ? "a\\tb\\nc" : "x" ACCENTS ACCENTS ACCENTS ACCENTS);
+    write_file("cells.jsonl", text.bytes, text.size, "", 0);
+    free(text.bytes);
+    free(shell("$here/prepare examples cells.jsonl --tokenizer $here/data/mini_tokenizer.bin "
+               "--out cells"));
+    char *report = read_file(scratch("cells_report.jsonl"), &size);
+    expect(strstr(report, "[\"a?b?c\",\"4\",\"44.4%\",") != NULL, "a tab: %s", report);
+    char *cut = strstr(report, "[\"x\xC3\xA9");
+    expect(cut && strcspn(cut + 2, "\"") == 39 && !strstr(report, "\xEF\xBF\xBD"), "cut: %s",
+           report);
+    free(report);
+}
+
 /* The report's counts are those of the token files. */
 void test_report_counts(void)
 {
     Examples x = random_examples(9, 3, 40);
     examples_free(&x);
-    char *said = shell("$here/prepare examples random.jsonl --tokenizer $here/data/mini_tokenizer.bin"
-                       " --context 200 --out random --augment-case 0.5 --drop-near --val 0.2 2>&1");
+    char *said = shell("$here/prepare examples random.jsonl --tokenizer "
+                       "$here/data/mini_tokenizer.bin --context 200 --out random "
+                       "--augment-case 0.5 --drop-near --val 0.2 2>&1");
     size_t size;
     char *report = read_file(scratch("random_report.jsonl"), &size), row[100];
     int examples[2] = {0};
@@ -2993,24 +3005,333 @@ void test_report_counts(void)
     free(report), free(said);
 }
 
-/* Files of one data set are replaced together or not at all; the report cannot be written here. */
+/* Files of one data set are replaced together or not at all. In the second of three runs a folder is
+ * where train.bin should be: val.bin must stay as it was. */
 void test_replaced_together(void)
 {
-    static const char *const prepare = "$here/prepare examples random.jsonl --tokenizer $here/data/"
-        "mini_tokenizer.bin --out group --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
+    static const char *const run = "%s; $here/prepare examples random.jsonl --out group --seed %d "
+        "--tokenizer $here/data/mini_tokenizer.bin >/dev/null 2>&1; echo $?; %s; "
+        "cat group_*.bin | cksum";
+    static const char *const before[] = {":", "mv group_train.bin kept; mkdir group_train.bin", ":"};
+    static const char *const after[] = {":", "rmdir group_train.bin; mv kept group_train.bin", ":"};
     Examples x = random_examples(9, 3, 5);
-    char *first = format(prepare, 1), *second = format(prepare, 2), *said[3];
-    said[0] = shell(first);
-    free(shell("rm -f group_report.jsonl; mkdir -p group_report.jsonl/full"));
-    said[1] = shell(second);
-    free(shell("rm -r group_report.jsonl"));
-    said[2] = shell(second);
+    char *said[3];
+    for (int i = 0; i < 3; i++) {
+        char *command = format(run, before[i], i ? 2 : 1, after[i]);
+        said[i] = shell(command);
+        free(command);
+    }
     expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
            said[1], said[2]);
     expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
     expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
     for (int i = 0; i < 3; i++) free(said[i]);
-    free(first), free(second), examples_free(&x);
+    examples_free(&x);
+}
+
+/* ---- JUDGING: labels, shots, intervals, tables, compare, search, the report ---- */
+
+enum { JUDGED_LABELS = 40 };                                 /* more than the 32 of old */
+
+/* Write examples with one-token labels: <end> three or more tokens, a label of `labels`, <end>. */
+void labelled_file(const char *name, int count, int labels, uint64_t key)
+{
+    static const Tokenizer end = {.end_of_text = 299};
+    Tokens docs = documents_new(scratch(name), &end);
+    for (int i = 0; i < count; i++) {
+        for (int k = 0; k < 3 + i % 3; k++)
+            tokens_add(&docs, &(uint16_t){(uint16_t)below(299, key, 8 * i + k)}, 1, 0);
+        tokens_add(&docs, &(uint16_t){(uint16_t)(65 + i % labels)}, 1, 1);
+        tokens_add(&docs, &(uint16_t){299}, 1, 1);
+    }
+    tokens_write(&docs);
+    tokens_free(&docs);
+}
+
+/* Beside the files of bad_folder(): examples x, the same without a training set y, a second model
+ * m2, m290 of a smaller vocabulary, and pairs. */
+void judged_folder(void)
+{
+    static int done;
+    static const char pairs[] = "{\"a\":\"a in\",\"b\":\"rest or\",\"group\":\"one\"}\n\n"
+                                "{\"a\":\"set on\",\"b\":\"no\",\"group\":\"two\"}\n";
+    bad_folder();
+    if (done++) return;
+    labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 5);
+    labelled_file("x_val.bin", 40, 10, 6);
+    labelled_file("y_val.bin", 40, 10, 6);
+    write_file("pairs.jsonl", pairs, sizeof pairs - 1, "", 0);
+    for (int i = 0; i < 2; i++) {
+        Config c = {.T = 16, .V = i ? 290 : 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
+        Model *m = model_new(c);
+        model_initialize(m, 77);
+        memset(m->w.wte + c.V * 8, 0, (384 - c.V) * 8 * sizeof(real));
+        model_write(m, scratch(i ? "m290" : "m2"), 0);
+        model_free(m);
+    }
+}
+
+void test_bad_judging(const void *rows) { judged_folder(), test_bad(rows); }
+
+static const Bad bad_judging[] = {
+    {"prepare compare --model m --tuned m290 --tokenizer t --data x", 1, "m290: has 290 tokens"},
+    {"prepare eval --model m --tuned m290 --tokenizer t --pairs pairs.jsonl", 1, "m290: has 290"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,a", 2, "found '0,a'"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --data y", 1, "y_train.bin"},
+    {"prepare classify --model m --tokenizer t --labels ''", 2, "an empty label"},
+    {"prepare classify --model m --tokenizer t --labels a", 2, "two labels or more"},
+    {"prepare classify --model m --tokenizer t --labels a,,b", 2, "an empty label"},
+    {"prepare classify --model m --tokenizer t --labels 'a,b, a'", 2, "'a' is there twice"},
+    {"prepare search --model m --tokenizer t --data d --lr 1e-3,1e-2 --out new", 1,
+     "d_val.bin is not there"},
+    {"prepare search --model m --tokenizer t --data x --lr 1e-3 --out new", 2, "several values"},
+    {"prepare eval --model m --tokenizer t --data x --out new >/dev/full", 1, "writ"},
+    {"prepare classify --model m --tokenizer t --labels a,b <pairs.jsonl >/dev/full", 1, "writ"},
+    {"prepare report new >/dev/full", 1, "writ"},
+    {0}};
+
+/* Set the options of a command to their defaults, but for the words given. */
+void set_options(char letter, int count, char **words)
+{
+    expect(options_parse(options, letter, "", count, words) == 0, "words that are no options");
+}
+#define OPTIONS(letter, ...) \
+    set_options(letter, sizeof((char *[]){__VA_ARGS__}) / sizeof(char *), (char *[]){__VA_ARGS__})
+
+/* The labels are those of training, in any number; --limit draws; free answers are no labels. */
+void test_label_sets(void)
+{
+    judged_folder();
+    for (int y = 0; y < 2; y++) {
+        OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
+                "--data", (char *)scratch(y ? "y" : "x"), "--limit", y ? "39" : "15");
+        Evaluation e = models_load();
+        int first = 1, known = 1, labels = y ? 0 : JUDGED_LABELS;
+        held_out_load(&e);
+        expect(e.labels.count == labels, "%d labels of %d", e.labels.count, labels);
+        expect(e.n == (y ? 39 : 15) && e.train_n == 4 * labels, "%d and %d rows", e.n, e.train_n);
+        for (int i = 0; i < e.n && e.labels.count; i++) {
+            first &= e.item[i].ids < e.val.ids + 100;
+            known &= e.item[i].ids[e.item[i].answer] == 65 + e.truth[i];
+        }
+        expect(y || !first, "--limit takes the first examples");
+        expect(known, "an example has the label of another");
+        evaluation_free(&e);
+    }
+}
+
+/* Measures of a made-up classifier, right three times out of four, as scikit-learn and numpy give
+ * them; intervals as from 20,000 (F1: 2,000) draws of numpy's. The interval of a mean must hold the
+ * true mean in about 95% of cases. */
+void test_labels(void)
+{
+    int truth[90], predicted[90], held = 0;
+    double probability[90], right[90], x[30];
+    Predictions p = {3, truth, predicted, probability, right};
+    for (int i = 0; i < 90; i++) {
+        truth[i] = i * 7 / 2 % 3;
+        predicted[i] = (truth[i] + (i % 5 == 0 ? 1 : i % 11 == 0 ? 2 : 0)) % 3;
+        probability[i] = 0.35 + i * 37 % 64 / 100.0;
+        right[i] = truth[i] == predicted[i];
+    }
+    Interval a = bootstrap(ratio, &(Ratio){right, NULL}, 90, 1), f = bootstrap(label_f1, &p, 90, 1);
+    bound("accuracy", fabs(a.value - 0.722222222222), 1e-11);
+    bound("macro-F1", fabs(f.value - 0.721843388658), 1e-11);
+    bound("calibration", fabs(bootstrap(label_ece, &p, 90, 1).value - 0.133), 1e-11);
+    expect(fabs(a.low - 0.622) < 0.015 && fabs(a.high - 0.811) < 0.015, "accuracy's [%g, %g]",
+           a.low, a.high);
+    expect(fabs(f.low - 0.619) < 0.02 && fabs(f.high - 0.811) < 0.02, "F1's interval [%g, %g]",
+           f.low, f.high);
+    for (int trial = 0; trial < 200; trial++) {
+        for (int i = 0; i < 30; i++) x[i] = random_uniform(random_key(8, trial), i);
+        Interval m = bootstrap(ratio, &(Ratio){x, NULL}, 30, trial);
+        held += m.low < 0.5 && 0.5 < m.high;
+    }
+    expect(held > 177 && held < 199, "200 intervals hold the mean %d times", held);
+    outcome("accuracy %.3f [%.3f, %.3f]; 200 intervals hold %d", a.value, a.low, a.high, held);
+}
+
+/* How much better b is than a is b - a, on the same rows; which of two texts is likelier. */
+void test_gain(void)
+{
+    double a[4] = {1, 2, 3, 4}, b[4] = {2, 4, 6, 8}, twos[4] = {2, 2, 2, 2};
+    Interval g = bootstrap(gain, &(Gain){{a, twos}, {b, twos}}, 4, 1);
+    expect(g.value == 1.25 && g.low > 0, "gain %g [%g, %g]", g.value, g.low, g.high);
+    Answers before = {.ratio = {{a, twos}}, .tokens = 9};
+    Answers after = {.ratio = {{b, twos}}, .tokens = 5};
+    Table t = {.columns = 7};
+    compare_row(&t, "gain", &before, &after, 4);
+    expect(!strncmp(t.cells[2], "+1.250 [+0.", 11) && !strcmp(t.cells[5], "-4"),
+           "the row says %s, %s", t.cells[2], t.cells[5]);
+    judged_folder();
+    Model *m = model_read(scratch("m"));
+    Tokenizer *v = tokenizer_read(scratch("t"));
+    OPTIONS('e', "--pairs", (char *)scratch("pairs.jsonl"));
+    Json *pairs = records_read("", opt.pairs, 1);
+    double gap[2], loss[2];
+    pairs_gap(gap, m, v, pairs, 2, 16);
+    for (int i = 0; i < 2; i++) {
+        int count, *ids = prompt_tokens(v, i ? "rest or" : "a in", i ? 7 : 4, &count);
+        Batch batch = batch_new(1, count);
+        for (int k = 0; k < count; k++) {
+            batch.tokens[k] = ids[k], batch.loss_weight[k] = 1;
+            batch.targets[k] = k + 1 < count ? ids[k + 1] : v->end_of_text;
+        }
+        loss[i] = model_loss(m, &batch, no_dropout, 0, 0);
+        batch_free(&batch), free(ids);
+    }
+    bound("log p(a) - log p(b)", fabs(gap[0] - (loss[1] - loss[0])), 1e-4);
+    for (int i = 0; i < t.count; i++) free(t.cells[i]);
+    free(t.cells), json_free(pairs), tokenizer_free(v), model_free(m);
+}
+
+/* Shots: a prompt by hand, and as many whole shots as fit with prompt, answer and every label. */
+void test_shots(void)
+{
+    judged_folder();
+    OPTIONS('p', "--seed", "3");
+    uint16_t text[] = {299, 10, 11, 65, 299, 20, 66, 299, 30, 31, 32, 67, 299};
+    Item d[] = {{text, 4, 3, 1}, {text + 4, 3, 2, 1}, {text + 7, 5, 4, 1}};
+    Labels labels = {.count = 3, .label = d};
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Shots s = shots_draw(t, d, 3, 3);
+    size_t gap_size;
+    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &gap_size);
+    int *order = shuffled(3, random_key(3, 4)), size = 0, T = 0;
+    uint16_t hand[64] = {299};
+    for (int k = 0; k < 3; k++) {
+        for (int i = 1; i < d[order[k]].size; i++) hand[++size] = d[order[k]].ids[i];
+        for (size_t g = 0; g < gap_size; g++) hand[++size] = (uint16_t)gap[g];
+        expect(s.end[k + 1] == size, "%d shots end at %d, not %d", k + 1, s.end[k + 1], size);
+    }
+    expect(!memcmp(s.text.ids, hand + 1, 2 * size), "shots are not their examples and empty lines");
+    for (int T_before = 3; T_before < 40; T_before++) {        /* 9 tokens may be generated */
+        free(s.used);
+        double mean = shots_fit(&s, d, 1, &labels, T_before);
+        int k = s.used[0];
+        expect(mean == k && (k == 0 || s.end[k] + 3 + 9 <= T_before) &&
+               (k == 3 || s.end[k + 1] + 3 + 9 > T_before), "T %d: %d shots", T_before, k);
+        if (k == 2 && !T) T = T_before;
+    }
+    free(s.used);
+    shots_fit(&s, d, 1, &labels, T);                           /* two shots, a prompt, an answer */
+    Tokens docs = documents_new("by hand", t);
+    document_add(&docs, shots_before(&s, 0), &d[0], &d[0]);
+    size = s.end[2];
+    uint16_t end[] = {10, 11, 65, 299};
+    expect(docs.count == (size_t)size + 5 && !memcmp(docs.ids, hand, 2 * size + 2) &&
+           !memcmp(docs.ids + size + 1, end, sizeof end), "the document is not as made by hand");
+    for (size_t i = 0; i < docs.count; i++)
+        expect(docs.loss_mask[i] == (i + 2 >= docs.count), "mask of token %zu", i);
+    shots_free(&s), tokens_free(&docs), tokenizer_free(t), free(gap), free(order);
+}
+
+/* Tables: what an argument holds never shifts a cell. Settings by whole name. Break-even by hand:
+ * 3 x 1000 tokens of training at 10 a query are 300 queries; 30 seconds at half a one are 60. */
+void test_tables(void)
+{
+    Table t = {0};
+    table_row(&t, "label\t%s\tn", "a\tb");
+    table_row(&t, "%s\t%5d\t%%", "c\x1b[31m\n", 7);
+    static const char *const cells[] = {"label", "a?b", "n", "c?[31m?", "    7", "%"};
+    expect(t.columns == 3 && t.rows == 2 && t.count == 6, "%d cells", t.count);
+    for (int i = 0; i < 6; i++) expect(!strcmp(t.cells[i], cells[i]), "cell %d: %s", i, t.cells[i]);
+    for (int i = 0; i < t.count; i++) free(t.cells[i]);
+    free(t.cells);
+    const char *run = "command = x --steps 3\nmy_tokens = 5\ntokens=1000\r\nseconds = 30\n";
+    char *pays = break_even(run, 10, 0.5), *command = setting(run, "command");
+    expect(pays && strstr(pays, " 300 queries") && strstr(pays, "or 60 counted in seconds") &&
+           strstr(pays, "are kept in"), "break-even: %s", pays);
+    expect(command && !strcmp(command, "x --steps 3"), "command: %s", command);
+    expect(!setting(run, "step") && !setting(NULL, "step"), "a setting that is not there");
+    expect(!break_even(run, 0, 1) && !break_even(NULL, 10, 1), "break-even of nothing saved");
+    free(pays), free(command);
+}
+
+/* eval names both models and measures each; compare's gains are the differences of its rows. */
+void test_both_models(void)
+{
+    judged_folder();
+    char *both = shell("\"$here\"/prepare eval --model m --tuned m2 --tokenizer t --data x "
+                       "--out new");
+    char *tuned = shell("\"$here\"/prepare eval --model m2 --tokenizer t --data x --out new");
+    char *loss = strstr(both, "loss, nats"), *alone = strstr(tuned, "loss, nats");
+    expect(strstr(both, "40 held-out examples") && strstr(both, "confusion of m2") &&
+           strstr(both, "those of the training data") && strstr(both, "too many labels"),
+           "eval says %s", both);
+    if (loss && alone) alone[strcspn(alone, "]")] = 0, loss[strcspn(loss, "\n")] = 0;
+    expect(loss && alone && strstr(loss, strrchr(alone, '[') - 7), "m2: %s, alone %s", loss, alone);
+    free(both), free(tuned);
+    free(shell("\"$here\"/prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,1 "
+               "--out new --tokens 2"));
+    Json *table = records_read(scratch("new"), "compare.jsonl", 0), *row = json_get(table, "rows");
+    double cell[5][7] = {{0}};
+    row = row ? row->child : NULL;
+    for (int r = 0; row && r < 5; r++, row = row->next) {
+        Json *c = row->child;
+        for (int k = 0; c && k < 7; k++, c = c->next) cell[r][k] = cell_number(c);
+    }
+    for (int way = 0; way < 2; way++)
+        for (int k = 2; k < 6; k++)
+            bound("gain", fabs(cell[3 + way][k] - (cell[2][k] - cell[way][k])),
+                  k == 5 ? 1.1 : 2e-3);
+    expect(cell[2][2] != cell[0][2], "m and m2 have the same loss");
+    expect(cell[1][1] > 0 && cell[1][1] <= 1, "%g shots used of 1", cell[1][1]);
+    json_free(table);
+}
+
+/* What is finished is not run again; what has other settings or data is. */
+void test_search(void)
+{
+    static const char *const changes[] = {"", "", "--decay 0.2", "--decay 0.2"};
+    static const char *const says[] = {"", NULL, "have changed", "have changed"};
+    judged_folder();
+    for (int i = 0; i < 4; i++) {
+        if (i == 3) labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 7);
+        char *line = format("\"$here\"/prepare search --model m --tokenizer t --data x --steps 1 "
+                            "--warmup 0 --show 0 --lr 1e-3,1e-2 --out found %s 2>&1", changes[i]);
+        char *text = shell(line), *ran = strstr(text, "=== lr=1e-2");
+        expect(says[i] ? ran && strstr(text, says[i]) : !ran, "search %d says %.300s", i, text);
+        expect(strstr(text, "the best model: found/best.bin") != NULL, "search %d: %s", i, text);
+        free(line), free(text);
+    }
+}
+
+/* A page of hostile records: no byte of them is taken for HTML. Its losses hardly differ. */
+void test_report(void)
+{
+    static const char evil[] = "</pre><script>alert('1')</script>\"&\x7f";
+    static const char json[] = "</pre><script>alert('1')</script>\\\"&\\u0007\x7f\\u001b[1m";
+    judged_folder();
+    mkdir(scratch("new"), 0777), mkdir(scratch("new/evil"), 0777);
+    char *run = format("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil);
+#define J "\"%s\""
+    char *table = format("{\"title\":" J ",\"kind\":" J ",\"note\":" J ",\"columns\":[" J ",\"b\"],"
+                         "\"rows\":[[" J "," J "],[\"x\",3]]}\n", json, json, json, json, json,
+                         json);
+    char *samples = format("{\"when\":\"before\",\"prompt\":" J ",\"text\":" J ",\"target\":" J
+                           "}\n"
+                           "{\"when\":\"after\",\"prompt\":" J ",\"text\":" J ",\"wanted\":" J
+                           "}\n",
+                           json, json, json, json, json, json);
+    char *log = format("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n1,0,64,1,1,1e-3,1,9,1\n2,0,",
+                       log_header);
+    write_file("new/evil/run.txt", run, strlen(run), "", 0);
+    write_file("new/evil/eval.jsonl", table, strlen(table), "no JSON\n", 8);
+    write_file("new/evil/samples.jsonl", samples, strlen(samples), "", 0);
+    write_file("new/evil/log.csv", log, strlen(log), "", 0);
+    free(shell("timeout 5 \"$here\"/prepare report new/evil"));
+    char *page = record_read(scratch("new/evil"), "report.html");
+    int shown_as = 0;
+    expect(page != NULL, "no page came of it");
+    for (const char *c = page; c && *c; c++) {
+        expect(*c != 0x7f && (*c < 0 || *c >= ' ' || *c == '\n'), "a control byte is on the page");
+        shown_as += !strncmp(c, "&#60;/pre&#62;&#60;script&#62;alert(&#39;1&#39;)", 48);
+    }
+    expect(page && !strstr(page, "<script") && !strstr(page, "alert('"), "markup is on the page");
+    expect(shown_as == 13, "the text is shown %d times", shown_as);
+    free(run), free(table), free(samples), free(log), free(page);
+    outcome("%d times escaped", shown_as);
 }
 
 /* ---- TRAINING RUNS, COMMANDS ---- */
@@ -3405,7 +3726,16 @@ static const Test tests[] = {
     {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
     {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
     {"examples: files replaced together", IN_FLOAT, test_replaced_together, NULL, NULL},
+    {"examples: answers in the report", IN_FLOAT, test_report_cells, NULL, NULL},
     {"examples: the report's counts", IN_FLOAT, test_report_counts, NULL, NULL},
+    {"judging: labels of a set", IN_FLOAT, test_label_sets, NULL, NULL},
+    {"judging: gains and gaps", IN_FLOAT, test_gain, NULL, NULL},
+    {"judging: whole shots that fit", IN_FLOAT, test_shots, NULL, NULL},
+    {"judging: tables, break-even", IN_FLOAT, test_tables, NULL, NULL},
+    {"judging: two models", IN_FLOAT, test_both_models, NULL, NULL},
+    {"judging: search", IN_FLOAT, test_search, NULL, NULL},
+    {"judging: the report", IN_FLOAT, test_report, NULL, NULL},
+    {"bad input: judging", IN_FLOAT, NULL, test_bad_judging, bad_judging},
 };
 
 /* Run the tests whose name contains `wanted`; adds to the two counts. */

@@ -505,7 +505,7 @@ typedef struct {
 
 size_t head_scratch_size(int N, int C, int ld) { return min_int(N, CHUNK) * ((size_t)ld + 2 * C); }
 
-/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the wanted
+/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the target
  * distribution is q_v = (1-e) [v == y] + e/V. Writes argmax and, since sum_v q_v = 1,
  *     loss = -sum_v q_v log p_v = log sum_v e^x_v - (1-e) x_y - e mean(x).
  * The derivative of log sum_u e^x_u by x_v is e^x_v / sum_u e^x_u = p_v. So, with `backward`, the
@@ -1535,8 +1535,8 @@ int *shuffled(int n, uint64_t key)
     return order;
 }
 
-/* k of 0 .. n-1 (all, if k is 0), drawn at random, in increasing order and new memory. Each is taken
- * with probability (still needed) / (still to come) [Knuth, vol. 2, algorithm S]. */
+/* k of 0 .. n-1 (all, if k is 0), drawn at random, increasing, in new memory. Each is taken with
+ * probability (still needed) / (still to come) [Knuth, vol. 2, algorithm S]. */
 int *drawn(int n, int k, uint64_t key)
 {
     if (k <= 0 || k > n) k = n;
@@ -1593,11 +1593,10 @@ int row_sums(int *added, int *copies, const int *available, const int *order, in
     return T;
 }
 
-/* Pack the segments in epoch_order into rows; sets their `row` and f->rows. Each row gets the
- * longest segment that is left and those others with which it becomes fullest. Segments of length n
- * stand together from begin[n] on, and the first available[n] of them have no row yet. `key`
- * decides in which order lengths are offered, so that rows are composed differently in each
- * epoch. */
+/* Pack the segments in epoch_order into rows; sets their `row` and f->rows. Each row gets the longest
+ * segment that is left and those others with which it becomes fullest. Segments of length n stand
+ * together from begin[n] on, and the first available[n] of them have no row yet. `key` decides in
+ * which order lengths are offered, so that rows are composed differently in each epoch. */
 void loader_pack(DataLoader *f, uint64_t key)
 {
     int T = f->T, longest = T, *order = shuffled(T, key);
@@ -1660,9 +1659,8 @@ void loader_add(DataLoader *f, size_t begin, size_t end)
     f->count++;
 }
 
-/* A loader of rows of T tokens. With `shuffle` each epoch has another random order, given by
- * `seed`. With `limit` > 0 only that many segments, drawn by `seed`, are read. Dies if there is
- * none. */
+/* A loader of rows of T tokens. With `shuffle` each epoch has another random order, given by `seed`;
+ * with `limit` > 0 only that many segments, drawn by `seed`, are read. Dies if there is none. */
 DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed,
                       int limit)
 {
@@ -1759,10 +1757,9 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
 
 enum { IO_CHUNK = 4096 };                                     /* elements converted at a time */
 
-/* bf16 is the upper half of a float: its sign, 8 bits of exponent and 7 of fraction. To round to
- * the nearest, ties to an even last bit, add just under half of a last place (0x7fff), plus 1 if
- * the last bit is odd, and cut. Too large a number becomes infinite; a NaN keeps a bit of
- * fraction. */
+/* bf16 is the upper half of a float: sign, 8 bits of exponent, 7 of fraction. Rounding to nearest,
+ * ties to even: add just under half of the last place kept (0x7fff), plus 1 if its last bit is odd,
+ * and cut off the lower half. A NaN must keep a bit of its fraction, or it would be infinity. */
 static inline uint16_t bf16_from(float x)
 {
     union { float f; uint32_t i; } u = {x};
@@ -1995,8 +1992,7 @@ Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
     return e;
 }
 
-/* The *size tokens of a prompt for generate: <|endoftext|>, which begins every document, and a
- * conversation. */
+/* A prompt of *size tokens: <|endoftext|>, which begins every document, and a conversation. */
 int *turns_prompt(Tokenizer *t, const Turn *turns, int count, int *size)
 {
     Encoded e = turns_encode(t, turns, count);
@@ -2014,8 +2010,7 @@ int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
     return turns_prompt(t, &(Turn){PROMPT, 0, (char *)text, size}, 1, count);
 }
 
-/* The same for a JSON list of {"role", "content"} and the header of the answer; NULL if it is not
- * such a list. */
+/* The same for a JSON list of {"role", "content"} and the answer's header; NULL if it is no such. */
 int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
 {
     static const char *const roles[] = {"system", "user", "assistant"};
@@ -2033,9 +2028,9 @@ int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
     return tokens;
 }
 
-/* What was said in a chat, and an open turn for the next answer; the model sees turns from
- * `from`. */
-typedef struct { Turn *turns; int count, from; } Chat;        /* count: without the open turn */
+/* A chat: `count` turns, of which the model sees those from `from` on, and an open one behind them
+ * for the next answer. */
+typedef struct { Turn *turns; int count, from; } Chat;
 
 /* Add a copy of what was said. */
 void chat_add(Chat *c, int role, const char *text, size_t size)
@@ -2071,7 +2066,7 @@ typedef struct {
     const char *stop;           /* text that ends a sample, or NULL */
 } Sampling;
 
-typedef struct { real logit, weight; int id; } Candidate;      /* weight: probability / largest */
+typedef struct { real logit, weight; int id; } Candidate;     /* weight: probability / largest */
 
 /* Is a more likely than b? Of equal ones, that with the lower id is. */
 static inline int more_likely(Candidate a, Candidate b)
@@ -2079,8 +2074,8 @@ static inline int more_likely(Candidate a, Candidate b)
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-/* Restore the order of heap(n), where no parent i is less likely than its children 2i + 1 and 2i +
- * 2, after element i has become less likely [Williams 1964]. */
+/* In heap(n) no element i is less likely than its children 2i + 1 and 2i + 2 [Williams 1964]. Restore
+ * that after element i has become less likely. */
 void candidate_sift(Candidate *heap, int n, int i)
 {
     Candidate moved = heap[i];
@@ -2102,9 +2097,9 @@ double candidate_pop(Candidate *heap, int *n)
 }
 
 /* Draw a token from softmax(logits(V) / temperature), restricted to the top_k most likely, then to
- * the fewest of these that hold top_p of their probability [Holtzman et al. 2020]. In list(V),
- * which is scratch, what remains of the heap stands before what was popped: so the most likely
- * tokens are at the end. Where nothing is left out, no order is needed. */
+ * the fewest of these that hold top_p of their probability [Holtzman et al. 2020]. list(V) is
+ * scratch: a heap of n tokens, behind it those popped, the most likely one last. Without a
+ * restriction no order is needed. */
 int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate *list)
 {
     int argmax = 0, k = s->top_k > 0 ? min_int(s->top_k, V) : V, n = V, kept = 0;
@@ -2117,7 +2112,7 @@ int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate
         list[V - 1 - v] = (Candidate){logits[v], weight, v};
         sum += weight;
     }
-    for (int i = ordered ? V / 2 - 1 : -1; i >= 0; i--) candidate_sift(list, V, i);
+    for (int i = V / 2 - 1; ordered && i >= 0; i--) candidate_sift(list, V, i);
     if (k < V)
         for (sum = 0; n > V - k;) sum += candidate_pop(list, &n);
     do {
@@ -2425,7 +2420,7 @@ const Option options[] = {
     {"schedule", 's', &opt.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
     {"warmup", 'i', &opt.warmup, "10", 0, 1e9, "t", "steps to the peak"},
     {"floor", 'f', &opt.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
-    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices (L2)"},
+    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices"},
     {"l1", 'f', &opt.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
     {"beta1", 'f', &opt.beta1, "0.9", 0, 0.99999, "t", "AdamW: decay of the mean gradient"},
     {"beta2", 'f', &opt.beta2, "0.999", 0, 0.9999999, "t", "AdamW: decay of the mean square"},

@@ -1,10 +1,11 @@
 #!/bin/sh
 # data/mutations.sh - does a test fail when the code is wrong?
 #
-# Each row below is a part of a test's name and a sed command that breaks one line of train_gpt.c. The
-# script applies one row at a time to a copy of the sources, builds the tests in double precision, runs
-# those with that name, and prints "caught" if one fails and "MISSED" if all pass or the command changed
-# nothing. It ends with status 0 only if every row was caught. Use:  sh data/mutations.sh
+# Each row below is a part of a test's name and a sed command that breaks one line of train_gpt.c.
+# The script applies one row at a time to a copy of the sources, builds the tests in double
+# precision, and runs those with that name. It prints "caught" if one of them fails, and "MISSED" if
+# none does or if the command changed nothing. Its exit status is 0 only if every row was caught.
+# Use: sh data/mutations.sh
 dir=$(mktemp -d) && trap 'rm -rf "$dir"' EXIT && cd "$(dirname "$0")/.." || exit 1
 mkdir "$dir/data" && cp data/reference.bin data/mini_tokenizer.bin "$dir/data" && cp *_gpt.c tokenizer.c prepare.c "$dir"
 run() { ${CC:-cc} -O1 -w -DDOUBLE -o "$dir/t" "$dir/test_gpt.c" -lm && timeout 300 "$dir/t" "$1"; }
