@@ -1586,8 +1586,11 @@ static const struct { const char *name, *header; int bytes; } hostile[] = {
     {"overflow", "{" F32("wte.weight", "[4294967296,4294967296]", "[0,0]") "}", 0},
     {"shape", "{" F32("wte.weight", "[2,2]", "[0,4]") "}", 4},
     {"type", "{\"wte.weight\":{\"dtype\":\"F7\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
-    {"twice", "{" F32("wte.weight", "[1]", "[0,4]") ","
-              F32("transformer.wte.weight", "[1]", "[4,8]") "}", 8},
+    {"twice", "{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
+              F32("h.0.", "[0]", "[20,20]") ","
+              F32("transformer.wte.weight", "[2,1]", "[12,20]") "}", 20},
+    {"lacks", "{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
+              F32("h.0.ln_1.weight", "[1]", "[12,16]") "}", 16},
     {"overlap", "{" F32("wte.weight", "[1]", "[0,4]") ","
                 F32("wpe.weight", "[1]", "[0,4]") "}", 4},
     {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
@@ -1810,6 +1813,7 @@ static const Bad bad_safetensors[] = {
     {IMPORT "shape", 1, "its shape needs 16"},
     {IMPORT "type", 1, "the type 'F7' is unknown"},
     {IMPORT "twice", 1, "'wte.weight' is there twice"},
+    {IMPORT "lacks", 1, "tensor h.0.ln_1.bias is missing"},
     {IMPORT "overlap", 1, "two tensors"},
     {IMPORT "gap", 1, "belong to no tensor"},
     {IMPORT "other", 1, "this is no GPT-2"},
