@@ -40,9 +40,9 @@ int ends_with(const char *text, const char *end)
 char *file_beside(const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
+    int folder = slash ? (int)(slash + 1 - path) : 0;
     char *found = is_folder(path) ? format("%s/%s", path, name)
-                : slash           ? format("%.*s/%s", (int)(slash - path), path, name)
-                                  : format("%s", name);
+                                  : format("%.*s%s", folder, path, name);
     if (access(found, F_OK) == 0) return found;
     free(found);
     return NULL;
@@ -65,8 +65,8 @@ const char *shown(char *name)
     return name;
 }
 
-/* Read the next `size` bytes of a file, a JSON object. At most 8 MB are accepted (GPT-2's files need
- * 1 MB), so that no file can claim all memory. */
+/* Read the next `size` bytes of a file, a JSON object. At most 8 MB (GPT-2's files need 1 MB) are
+ * accepted, so that no file can claim all memory. */
 Json *json_read(Reader *r, size_t size)
 {
     enum { LIMIT = 8 << 20 };
@@ -97,7 +97,7 @@ size_t json_whole(const Json *value, const char *path, const char *what)
         value->number != floor(value->number))
         die("%s: %s: expected a whole number, found %.20s", path, what,
             !value ? "none" : value->type == '0' ? value->text : "something else");
-    return (size_t)value->number;
+    return value->number;
 }
 
 /* ================================================================================================
@@ -119,7 +119,7 @@ typedef struct { Document *document; size_t count; } Documents;
 /* Append the text from begin to end, without the white space around it, unless it is empty. */
 void documents_add(Documents *d, const char *begin, const char *end)
 {
-    size_t size = begin < end ? (size_t)(end - begin) : 0;
+    size_t size = begin < end ? (end - begin) : 0;
     trim(&begin, &size);
     if (size == 0) return;
     d->document = grow(d->document, d->count, sizeof *d->document);
@@ -135,7 +135,7 @@ int documents_cut(Documents *d, const char *text, size_t size, size_t part)
     int cuts = 0;
     while (next_line(&l)) {
         const char *line = l.text;
-        size_t length = l.size, before = (size_t)(l.text - begin);
+        size_t length = l.size, before = (l.text - begin);
         trim(&line, &length);
         int cut = part ? before >= part && (length == 0 || before >= 2 * part)
                 : length == END_OF_TEXT_SIZE && !memcmp(line, END_OF_TEXT, length);
@@ -151,7 +151,7 @@ int documents_cut(Documents *d, const char *text, size_t size, size_t part)
 /* Draw round(share * count) documents for validation, but at least one and not all. */
 void documents_split(Documents *d, double share, int seed)
 {
-    int n = (int)d->count, *order = shuffled(n, random_key((uint64_t)seed, 0));
+    int n = (int)d->count, *order = shuffled(n, random_key(seed, 0));
     int chosen = min_int(max_int((int)(share * n + 0.5), 1), n - 1);
     for (int i = 0; i < chosen; i++) d->document[order[i]].validation = 1;
     free(order);
@@ -162,7 +162,7 @@ void tokens_write(const Tokens *t)
 {
     if (t->count > INT32_MAX)
         die("%s: %zu tokens are too many for one file; divide the input", t->path, t->count);
-    int32_t header[HEADER] = {TOKENS_MAGIC, t->loss_mask ? 2 : 1, (int32_t)t->count};
+    int32_t header[HEADER] = {TOKENS_MAGIC, t->loss_mask ? 2 : 1, t->count};
     Writer *w = writer_open(t->path);
     writer_put(w, header, sizeof header);
     writer_put(w, t->ids, t->count * sizeof *t->ids);
@@ -188,8 +188,8 @@ void documents_write(const Documents *d, int validation, const char *path, Token
         if (e->validation != validation) continue;
         int32_t *ids = tokenizer_encode(t, e->text, e->size, 0, &count);
         tokens.ids = reallocate(tokens.ids, tokens.count + 1 + count, sizeof *tokens.ids);
-        tokens.ids[tokens.count++] = (uint16_t)t->end_of_text;
-        for (size_t i = 0; i < count; i++) tokens.ids[tokens.count++] = (uint16_t)ids[i];
+        tokens.ids[tokens.count++] = t->end_of_text;
+        for (size_t i = 0; i < count; i++) tokens.ids[tokens.count++] = ids[i];
         documents++, bytes += e->size;
         free(ids);
     }
@@ -201,8 +201,8 @@ void documents_write(const Documents *d, int validation, const char *path, Token
 /* Write the documents of text files as data for training and for validation. */
 int command_text(int words, char **word)
 {
-    char **texts = allocate((size_t)words, sizeof *texts);
-    size_t *sizes = allocate((size_t)words, sizeof *sizes), total = 0, part;
+    char **texts = allocate(words, sizeof *texts);
+    size_t *sizes = allocate(words, sizeof *sizes), total = 0, part;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
     if (!prep.out) die_usage("text: expected --out data/NAME");
@@ -250,8 +250,7 @@ size_t word_from_token(char word[WORD], const Tokenizer *t, int id)
     const char *bytes = tokenizer_bytes(t, id, &size);
     size_t length = 0;
     for (int i = 0; i < size; i++)
-        length += utf8_encode(word + length,
-                              (uint32_t)tokenizer_byte_code_point((unsigned char)bytes[i]));
+        length += utf8_encode(word + length, tokenizer_byte_code_point((uint8_t)bytes[i]));
     word[length] = 0;
     return length;
 }
@@ -263,11 +262,11 @@ size_t bytes_from_word(char bytes[TOKEN_BYTES], const char *word, size_t size)
     static short byte_of[0x200];                       /* by code point: byte + 1 */
     size_t count = 0, length;
     if (!byte_of['a'])
-        for (int b = 0; b < 256; b++) byte_of[tokenizer_byte_code_point(b)] = (short)(b + 1);
+        for (int b = 0; b < 256; b++) byte_of[tokenizer_byte_code_point(b)] = b + 1;
     for (uint32_t c; size > 0; word += length, size -= length) {
         length = utf8_decode(word, size, &c);
         if (length == 0 || c >= 0x200 || !byte_of[c] || count == TOKEN_BYTES) return 0;
-        bytes[count++] = (char)(byte_of[c] - 1);
+        bytes[count++] = byte_of[c] - 1;
     }
     return count;
 }
@@ -289,12 +288,11 @@ void merges_check(const Tokenizer *t, const char *path)
     size_t size;
     char *text = read_file(path, &size), expected[2 * WORD];
     Lines l = {.at = text, .end = text + size};
-    for (int id = 0, more; id <= t->count; id++) {     /* after the last id, the file must end */
+    for (int id = 0; id <= t->count; id++) {           /* after the last id, the file must end */
         if (id == t->count) *expected = 0;
         else if (!merge_line(expected, t, id)) continue;
-        do more = next_line(&l);
-        while (more && (l.size == 0 || (l.number == 1 && *l.text == '#')));
-        if (!more) l.text = "", l.size = 0;
+        do l.text = "", l.size = 0;
+        while (next_line(&l) && (l.size == 0 || (l.number == 1 && *l.text == '#')));
         if (l.size != strlen(expected) || memcmp(l.text, expected, l.size))
             die("%s: line %d: the ids in vocab.json imply the merge '%s' here, found '%.*s'; only "
                 "vocabularies of GPT-2's kind can be imported", path, l.number, expected,
@@ -307,7 +305,6 @@ void merges_check(const Tokenizer *t, const char *path)
 Tokenizer *vocabulary_read(const char *vocab, const char *merges)
 {
     Json *json = json_file(vocab), *end = json_get(json, END_OF_TEXT);
-    if (json->count < 257) die("%s: expected at least 257 tokens, found %zu", vocab, json->count);
     if (!end) die("%s: expected a token " END_OF_TEXT, vocab);
     Json **token = allocate(json->count, sizeof *token);
     for (Json *member = json->child; member; member = member->next) {
@@ -404,7 +401,7 @@ int stored_transposed(const Tensor *t)
 Weights weights_expected(Config c, int type)
 {
     c.Vp = c.V;                                        /* a file has no padding */
-    Weights w = {.c = c, .entry = allocate(TENSORS * (size_t)c.L, sizeof *w.entry)};
+    Weights w = {.c = c, .entry = allocate(TENSORS * c.L, sizeof *w.entry)};
     Tensor tensors[TENSORS], *t = tensors;
     size_t at = 0;
     tensors_describe(c, tensors);
@@ -530,13 +527,13 @@ Weights weights_open(const char *path)
     if (header > r->size - r->at)
         die("%s: expected a safetensors file, found one that is damaged or something else: its "
             "header would have %" PRIu64 " bytes, %zu follow", path, header, r->size - r->at);
-    Json *json = json_read(r, (size_t)header);
+    Json *json = json_read(r, header);
     size_t at = r->at;
     w.entry = allocate(json->count, sizeof *w.entry);
     for (Json *entry = json->child; entry; entry = entry->next)
         if (strcmp(entry->key, "__metadata__")) w.entry[w.count++] = stored_read(r, entry, at);
     json_free(json);
-    qsort(w.entry, (size_t)w.count, sizeof *w.entry, stored_order);
+    qsort(w.entry, w.count, sizeof *w.entry, stored_order);
     for (const Stored *s = w.entry; s < w.entry + w.count; at = s++->to)
         if (s->from != at)
             die("%s: the bytes before %zu belong to %s", path, s->from > at ? s->from : at,
@@ -580,7 +577,8 @@ real *stored_numbers(Reader *r, const Stored *s)
     return x;
 }
 
-/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. */
+/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. With a single
+ * row it is a copy. */
 void matrix_transpose(real *y, const real *x, size_t rows, size_t columns)
 {
     enum { SIDE = 32 };
@@ -594,11 +592,11 @@ void matrix_transpose(real *y, const real *x, size_t rows, size_t columns)
 /* The first parameter of a tensor in the model. (Behind those of wte, padding may follow.) */
 real *stored_parameters(const Model *m, const Stored *s)
 {
-    return m->w.tensor[s->tensor] + (size_t)s->layer * m->tensors[s->tensor].size;
+    return m->w.tensor[s->tensor] + s->layer * m->tensors[s->tensor].size;
 }
 
-/* Check config.json against the shapes found in the weights, and take the number of heads from it,
- * which no shape tells. What it does not mention is as in GPT-2. */
+/* Check config.json against the shapes of the weights, and take from it the number of heads, which
+ * no shape tells. What it does not mention is as in GPT-2. */
 void config_read(Config *c, const char *path)
 {
     const struct { const char *key; char type; double number; const char *text; } must[] = {
@@ -629,8 +627,8 @@ void config_read(Config *c, const char *path)
     json_free(json);
 }
 
-/* The shape of our model: that of the weights at path, with the number of heads, and padded as
- * llm.c does, V to a multiple of 128. */
+/* The shape of our model: that of the weights at path, with the number of heads, and with V padded
+ * to a multiple of 128 as in llm.c. */
 Config config_complete(Config c, const char *path)
 {
     char *config = file_beside(path, "config.json");
@@ -654,9 +652,9 @@ Model *safetensors_read(const char *path)
     for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
         if (s->tensor < 0) continue;                   /* a mask or a head */
         const Tensor *t = &m->tensors[s->tensor];
-        real *x = stored_numbers(&w.file, s), *to = stored_parameters(m, s);
-        if (stored_transposed(t)) matrix_transpose(to, x, (size_t)t->columns, (size_t)t->rows);
-        else memcpy(to, x, s->count * sizeof *x);
+        size_t rows = stored_transposed(t) ? t->columns : 1;
+        real *x = stored_numbers(&w.file, s);
+        matrix_transpose(stored_parameters(m, s), x, rows, s->count / rows);
         free_reals(x);
     }
     params_check(m, path);
@@ -666,7 +664,7 @@ Model *safetensors_read(const char *path)
         if (x[i] != m->w.wte[i])
             die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
                 "tensor for both", path, i, (double)x[i], (double)m->w.wte[i]);
-    if (head) free_reals(x);
+    free_reals(x);
     weights_close(&w);
     return m;
 }
@@ -757,13 +755,11 @@ void safetensors_write(const Model *m, const char *folder, int bf16)
     writer_put(w, header.bytes, header.size);
     for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
         const Tensor *t = &m->tensors[s->tensor];
-        real *x = stored_parameters(m, s), *transposed = NULL;
-        if (stored_transposed(t)) {
-            transposed = allocate_reals(s->count);
-            matrix_transpose(transposed, x, (size_t)t->rows, (size_t)t->columns);
-        }
-        write_reals(w, transposed ? transposed : x, s->count, bf16);
-        if (transposed) free_reals(transposed);
+        size_t rows = stored_transposed(t) ? t->rows : 1;
+        real *x = allocate_reals(s->count);
+        matrix_transpose(x, stored_parameters(m, s), rows, s->count / rows);
+        write_reals(w, x, s->count, bf16);
+        free_reals(x);
     }
     writer_close(w);
     free(header.bytes);
@@ -871,7 +867,7 @@ int command_gpt2(int words, char **word)
     if (access(file, F_OK) != 0) {
         printf("%s: %d MB to fetch\n", url, published[i].megabytes);
         curl(url, partial);
-        if (rename(partial, file) != 0) die("%s: %s", file, strerror(errno));
+        file_replace(partial, file);
     }
     printf("%s has arrived; if it is refused, remove it\n", file);
     Weights w = weights_open(file);
@@ -3367,7 +3363,8 @@ const Option prepare_options[] = {
     {"model", 's', &prep.model, NULL, 0, 0, "x", "model file whose cost is measured"},
     {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
     {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
-    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x", "keep the first of equal rows"},
+    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x",
+     "keep the first of equal rows"},
     {"drop-near", '!', &prep.drop[NEAR], NULL, 0, 0, "x", "keep the first of similar rows"},
     {"drop-conflicts", '!', &prep.drop[CONFLICTS], NULL, 0, 0, "x", "no prompt with two answers"},
     {"drop-long", '!', &prep.drop[LONG], NULL, 0, 0, "x", "no row beyond the context"},
@@ -3398,12 +3395,12 @@ const Command prepare_commands[] = {
     {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
     {"examples", 'x', prepare_options, command_examples,
-     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\" or\n"
-     "    \"prompt\" and \"completion\"; .csv or .tsv with columns of these names or text and label"},
+     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\"\n"
+     "    or \"prompt\" and \"completion\"; .csv or .tsv with these columns or text and label"},
     {"report", 'r', prepare_options, command_report,
      "./prepare report FOLDER                       a page of what a run has recorded"},
     {"eval", 'e', options, command_eval,
-     "./prepare eval --model M --data D             loss and labels of held-out data, with intervals"},
+     "./prepare eval --model M --data D             held-out loss and labels, with intervals"},
     {"compare", 'p', options, command_compare,
      "./prepare compare --model M --tuned T --data D     prompting against fine-tuning"},
     {"classify", 'k', options, command_classify,
@@ -3423,8 +3420,9 @@ int main(int argc, char **argv)
     if (!c->name && argc > 1 && !help)
         die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
     if (!c->name) {
-        for (c = prepare_commands; c->name; c++) fprintf(help ? stdout : stderr, "%s\n", c->usage);
-        fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
+        FILE *to = help ? stdout : stderr;
+        for (c = prepare_commands; c->name; c++) fprintf(to, "%s\n", c->usage);
+        fprintf(to, "COMMAND --help lists the options.\n");
         return finish_output(help ? 0 : 2);
     }
     opt.program = argv[0];

@@ -2514,26 +2514,24 @@ void test_export_import(void)
     free(text);
 }
 
-/* Which of the 20 documents "number K, ..." a token file holds: bits; all tokens must be theirs. */
-unsigned documents_in(const char *name, const Tokenizer *t)
+/* Which of the 20 documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole ones
+ * may be there, each once. */
+unsigned documents_in(const char *side, const Tokenizer *t)
 {
     unsigned found = 0;
-    size_t size;
-    if (access(scratch(name), F_OK) != 0) return 0;
-    char *file = read_file(scratch(name), &size);
+    if (!tokens_exist(scratch("x"), side)) return 0;
+    Tokens x = tokens_read(scratch("x"), side, t->count);
     Text text = {0};
-    for (size_t i = HEADER * 4; i + 1 < size; i += 2) {
-        int bytes;
-        uint16_t id;
-        memcpy(&id, file + i, 2);
-        const char *token = tokenizer_bytes(t, id, &bytes);
-        text_add(&text, token, (size_t)bytes);
+    for (size_t i = 0; i < x.count; i++) {
+        int size;
+        const char *bytes = tokenizer_bytes(t, x.ids[i], &size);
+        text_add(&text, bytes, (size_t)size);
     }
     char *at = text.bytes;
-    for (int k, n; at && sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
+    for (int k, n; sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
         expect(!(found >> k & 1), "document %d comes twice", k), found |= 1u << k;
-    expect(at && !*at, "%s: a document is not whole: %.60s", name, at);
-    free(file), free(text.bytes);
+    expect(!*at, "%s: a document is not whole: %.60s", side, at);
+    tokens_free(&x), free(text.bytes);
     return found;
 }
 
@@ -2552,17 +2550,17 @@ void test_documents(void)
         char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 "
                             "--seed %d --out x", seed);
         free(shell(line)), free(line);
-        unsigned train = documents_in("x_train.bin", t), val = documents_in("x_val.bin", t);
+        unsigned train = documents_in("train", t), val = documents_in("val", t);
         expect((train ^ val) == 0xfffff, "training %x, validation %x", train, val);
         expect(__builtin_popcount(val) == 6 && val != last, "validation %x after %x", val, last);
         last = val;
     }
     free(shell("\"$here\"/prepare text documents.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("x_train.bin", t) == 0xfffff, "--val 0 leaves some out");
+    expect(documents_in("train", t) == 0xfffff, "--val 0 leaves some out");
     expect(access(scratch("x_val.bin"), F_OK) != 0, "--val 0 keeps the old validation file");
     free(shell("rm x_train.bin; head -n 2 documents.txt > one.txt; "
                "\"$here\"/prepare text one.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("x_train.bin", t) == 1, "--val 0 refuses a single document");
+    expect(documents_in("train", t) == 1, "--val 0 refuses a single document");
     free(shell("rm x_*")), free(text.bytes), tokenizer_free(t);
     outcome("20 documents");
 }
