@@ -382,6 +382,7 @@ typedef struct {                 /* a tensor in a file */
     char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
     size_t count, from, to;      /* how many numbers; the bytes where they stand */
     int tensor, layer;           /* which of the model's it is; tensor -1: none */
+    size_t rows;                 /* of the model's that are columns here; 1: not transposed */
 } Stored;
 
 typedef struct {                 /* the tensors of a model as a file holds them */
@@ -391,13 +392,8 @@ typedef struct {                 /* the tensors of a model as a file holds them 
     int count;
 } Weights;
 
-/* Linear layers are stored as (in, out), ours as (out, in). */
-int stored_transposed(const Tensor *t)
-{
-    return t->first_value == LINEAR || t->first_value == RESIDUAL;
-}
-
-/* All tensors of a model of shape c in that type of number, one after the other from byte 0. */
+/* All tensors of a model of shape c in that type of number, one after the other from byte 0. Linear
+ * layers are stored as (in, out), ours as (out, in). */
 Weights weights_expected(Config c, int type)
 {
     c.Vp = c.V;                                        /* a file has no padding */
@@ -407,14 +403,14 @@ Weights weights_expected(Config c, int type)
     tensors_describe(c, tensors);
     for (int i = 0; i < TENSORS; i++, t++)
         for (int l = 0; l < (t->layered ? c.L : 1); l++) {
+            int linear = t->first_value == LINEAR || t->first_value == RESIDUAL;
             Stored s = {.name = format(t->name, l), .type = type, .count = t->size, .from = at,
-                        .tensor = i, .layer = l};
+                        .tensor = i, .layer = l, .rows = linear ? t->rows : 1};
             s.to = at += t->size * number_types[type].bytes;
             if (t->first_value == ONES || t->first_value == ZEROS)
                 snprintf(s.shape, sizeof s.shape, "%d", t->columns);
-            else if (stored_transposed(t))
-                snprintf(s.shape, sizeof s.shape, "%d,%d", t->columns, t->rows);
-            else snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
+            else snprintf(s.shape, sizeof s.shape, "%d,%d", linear ? t->columns : t->rows,
+                          linear ? t->rows : t->columns);
             w.entry[w.count++] = s;
         }
     return w;
@@ -509,7 +505,7 @@ void weights_match(Weights *w)
                 s->shape);
         if (head) continue;
         if (e->tensor < 0) die("%s: tensor '%.60s' is there twice", path, s->name);
-        s->tensor = e->tensor, s->layer = e->layer;
+        s->tensor = e->tensor, s->layer = e->layer, s->rows = e->rows;
         e->tensor = -1;                                /* it has been found */
     }
     for (const Stored *e = model.entry; e < model.entry + model.count; e++)
@@ -547,8 +543,8 @@ Weights weights_open(const char *path)
 /* ================================================================================================
  * 4. Import
  *
- * Tensors are read one by one; those of linear layers are transposed on their way into the model.
- * A model file of llm.c is one of ours already.
+ * Tensors are read one by one, and those of linear layers are transposed. A model file of llm.c is
+ * one of ours already.
  */
 
 /* IEEE half precision: a sign, 5 bits of exponent, 10 of fraction. Exponent and fraction, moved to
@@ -577,8 +573,8 @@ real *stored_numbers(Reader *r, const Stored *s)
     return x;
 }
 
-/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. With a single
- * row it is a copy. */
+/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. With one
+ * row, or one column, it is a copy. */
 void matrix_transpose(real *y, const real *x, size_t rows, size_t columns)
 {
     enum { SIDE = 32 };
@@ -651,10 +647,8 @@ Model *safetensors_read(const char *path)
     Model *m = model_new(config_complete(w.c, path));
     for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
         if (s->tensor < 0) continue;                   /* a mask or a head */
-        const Tensor *t = &m->tensors[s->tensor];
-        size_t rows = stored_transposed(t) ? t->columns : 1;
         real *x = stored_numbers(&w.file, s);
-        matrix_transpose(stored_parameters(m, s), x, rows, s->count / rows);
+        matrix_transpose(stored_parameters(m, s), x, s->count / s->rows, s->rows);
         free_reals(x);
     }
     params_check(m, path);
@@ -717,7 +711,7 @@ int command_import(int words, char **word)
     }
     if (m) {
         Config c = m->c;
-        double millions = (double)(m->count - (size_t)(c.Vp - c.V) * c.C) / 1e6;
+        double millions = (m->count - (double)(c.Vp - c.V) * c.C) / 1e6;
         model_write(m, prep.out, prep.bf16);
         printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, "
                "vocabulary %d, %s\n", prep.out, millions, c.L, c.NH, c.C, c.T, c.V,
@@ -754,10 +748,8 @@ void safetensors_write(const Model *m, const char *folder, int bf16)
     writer_put(w, &(uint64_t){header.size}, 8);
     writer_put(w, header.bytes, header.size);
     for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
-        const Tensor *t = &m->tensors[s->tensor];
-        size_t rows = stored_transposed(t) ? t->rows : 1;
         real *x = allocate_reals(s->count);
-        matrix_transpose(x, stored_parameters(m, s), rows, s->count / rows);
+        matrix_transpose(x, stored_parameters(m, s), s->rows, s->count / s->rows);
         write_reals(w, x, s->count, bf16);
         free_reals(x);
     }
@@ -776,10 +768,11 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
     Writer *w = writer_in(folder, "config.json");
     writer_print(w, "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"
         "  \"vocab_size\": %d,\n  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n"
-        "  \"n_head\": %d,\n", c->V, c->T, c->C, c->L, c->NH);
-    writer_print(w, "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": 1e-05,\n"
+        "  \"n_head\": %d,\n"
+        "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": 1e-05,\n"
         "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n"
-        "  \"torch_dtype\": \"%s\"\n}\n", end, end, bf16 ? "bfloat16" : "float32");
+        "  \"torch_dtype\": \"%s\"\n}\n",
+        c->V, c->T, c->C, c->L, c->NH, end, end, bf16 ? "bfloat16" : "float32");
     writer_close(w);
     w = writer_in(folder, "generation_config.json");
     writer_print(w, "{\"bos_token_id\": %d, \"eos_token_id\": %d}\n", end, end);
