@@ -56,8 +56,8 @@ Writer *writer_in(const char *folder, const char *name)
     return w;
 }
 
-/* Replace, in place, the control characters of a name from a file: printed in a message, they could
- * end its line or command the terminal. Returns the name. */
+/* Replace the control characters of a name from a file, which in a message could end the line or
+ * command the terminal. Returns the name. */
 const char *shown(char *name)
 {
     for (char *c = name; *c; c++)
@@ -119,7 +119,7 @@ typedef struct { Document *document; size_t count; } Documents;
 /* Append the text from begin to end, without the white space around it, unless it is empty. */
 void documents_add(Documents *d, const char *begin, const char *end)
 {
-    size_t size = begin < end ? (end - begin) : 0;
+    size_t size = begin < end ? end - begin : 0;
     trim(&begin, &size);
     if (size == 0) return;
     d->document = grow(d->document, d->count, sizeof *d->document);
@@ -135,7 +135,7 @@ int documents_cut(Documents *d, const char *text, size_t size, size_t part)
     int cuts = 0;
     while (next_line(&l)) {
         const char *line = l.text;
-        size_t length = l.size, before = (l.text - begin);
+        size_t length = l.size, before = l.text - begin;
         trim(&line, &length);
         int cut = part ? before >= part && (length == 0 || before >= 2 * part)
                 : length == END_OF_TEXT_SIZE && !memcmp(line, END_OF_TEXT, length);
@@ -492,6 +492,7 @@ void weights_match(Weights *w)
 {
     Weights model = weights_expected(w->c, F32);
     const char *path = w->file.path;
+    int heads = 0;
     for (Stored *s = w->entry; s < w->entry + w->count; s++) {
         int head = !strcmp(s->name, "lm_head.weight");
         Stored *e = weights_find(&model, head ? "wte.weight" : s->name);
@@ -503,8 +504,9 @@ void weights_match(Weights *w)
         if (strcmp(s->shape, e->shape))
             die("%s: tensor %s: expected the shape [%s], found [%s]", path, s->name, e->shape,
                 s->shape);
+        if (head ? heads++ : e->tensor < 0)
+            die("%s: tensor '%.60s' is there twice", path, s->name);
         if (head) continue;
-        if (e->tensor < 0) die("%s: tensor '%.60s' is there twice", path, s->name);
         s->tensor = e->tensor, s->layer = e->layer, s->rows = e->rows;
         e->tensor = -1;                                /* it has been found */
     }
@@ -822,17 +824,17 @@ const struct { const char *name, *address, *size; int layers, megabytes; } publi
     {"large", "gpt2-large", "774M", 36, 3247},  {"xl", "gpt2-xl", "1558M", 48, 6432}
 };
 
-/* Fetch url to the file at path, going on from what is there. Only https and the protocol that the
- * url names are allowed, also where the server sends us elsewhere. Rejected: curl's --retry, which
- * begins each try where the first one began and so throws away what has arrived in between. */
+/* Fetch url to the file at path, going on from what is there. Redirections may use only https and
+ * the protocol of url. Rejected: curl's --retry, whose tries all begin where the first one began,
+ * so that what has arrived in between is lost. */
 void curl(const char *url, const char *path)
 {
     enum { TRIES = 5, REFUSED = 22, CANNOT_RESUME = 33, NO_PROGRAM = 127, KILLED = 128 };
     char *protocols = format("=https,%.*s", (int)strcspn(url, ":"), url);
     char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--create-dirs", "--proto",
-                     protocols, "--connect-timeout", "30", "--speed-limit", "1",
-                     "--speed-time", "60", "--continue-at", "-",
-                     "--output", (char *)path, "--url", (char *)url, NULL};
+                     protocols, "--connect-timeout", "30", "--speed-limit", "1", "--speed-time",
+                     "60", "--continue-at", "-", "--output", (char *)path, "--url", (char *)url,
+                     NULL};
     for (int status, tries = 1; (status = run_program(words)) != 0; tries++) {
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);
@@ -848,11 +850,11 @@ void curl(const char *url, const char *path)
 
 int command_gpt2(int words, char **word)
 {
-    const char *name = words ? word[0] : "small";
+    const char *name = words ? word[words - 1] : "small";
     size_t i = 0, most = sizeof published / sizeof *published;
     while (i < most && strcmp(published[i].name, name)) i++;
-    if (words > 1 || i == most) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
-                                          words > 1 ? word[1] : name);
+    if (words > 1 || i == most)
+        die_usage("gpt2: expected small, medium, large or xl, found '%s'", name);
     char *out = prep.out ? format("%s", prep.out) : format("data/gpt2_%s.bin", published[i].size);
     char *file = format("%s.safetensors", out), *partial = format("%s.partial", file);
     char *url = format("%s/%s/resolve/main/model.safetensors", prep.url, published[i].address);

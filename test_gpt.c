@@ -2457,8 +2457,8 @@ void test_plain(void)
 
 /* ---- formats ---- */
 
-/* Names, shapes and places of all tensors in the file we write for a model of one layer, C 8, and
- * the numbers of one that is transposed. */
+/* Names, shapes and places of all tensors in the file of a model of one layer, C 8, and the numbers
+ * of one that is transposed. */
 void test_safetensors(void)
 {
     static const struct { const char *name, *shape; int count; } tensors[] = {
@@ -2476,10 +2476,10 @@ void test_safetensors(void)
     uint64_t length;
     memcpy(&length, file, 8);
     char *header = format("%.*s", (int)length, file + 8);
-    for (size_t i = 0; i < count; at += 4 * (size_t)tensors[i++].count) {
-        char *row = format("\"transformer.%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":"
-                           "[%zu,%zu]}", tensors[i].name, tensors[i].shape, at,
-                           at + 4 * (size_t)tensors[i].count);
+    for (size_t i = 0, end; i < count; i++, at = end) {
+        end = at + 4 * tensors[i].count;
+        char *row = format(F32("transformer.%s", "[%s]", "[%zu,%zu]"), tensors[i].name,
+                           tensors[i].shape, at, end);
         expect(strstr(header, row) != NULL, "the header lacks %s", row);
         if (i == 4) attention = at;
         free(row);
