@@ -1,12 +1,7 @@
 /* prepare.c - data in, models in and out, and judgement: all that surrounds training.
  *
  *     make prepare          or          cc -O3 -march=native -o prepare prepare.c -lm
- *     ./prepare text FILE... --out data/NAME      text to data/NAME_train.bin and NAME_val.bin
- *     ./prepare import FILE|FOLDER --out M.bin    a model of Hugging Face or llm.c to ours
- *     ./prepare export M.bin --out FOLDER         ours to a folder for from_pretrained
- *     ./prepare gpt2 [small|medium|large|xl]      download a published model and import it
- *     ./prepare examples FILE... --out data/NAME  examples to learn from: checked, cleaned, packed
- *     ./prepare report FOLDER                     a page of what a run has recorded
+ *     ./prepare --help    lists the commands
  *
  * Chapters   1 text   2 vocabularies   3 safetensors   4 import   5 export   6 download
  *            7 evaluation: statistics, tables, `train_gpt eval`, `compare`, `classify`
@@ -20,8 +15,8 @@
 #define NO_MAIN_TRAIN_GPT
 #include "train_gpt.c"
 
-/* The options of this file's own commands; one table in the last chapter describes and fills them.
- * The judging commands of chapter 7 use `opt`, the options of train_gpt.c. */
+/* The options of this file's own commands, filled by the table in the last chapter. The commands of
+ * chapter 7 use `opt`, the options of train_gpt.c. */
 struct {
     const char *out, *tokenizer, *url, *model;
     double val, augment[3];      /* shares: validation; changed copies by case, typos, drops */
@@ -45,9 +40,9 @@ int ends_with(const char *text, const char *end)
 char *file_beside(const char *path, const char *name)
 {
     const char *slash = strrchr(path, '/');
+    int folder = slash ? (int)(slash + 1 - path) : 0;
     char *found = is_folder(path) ? format("%s/%s", path, name)
-                : slash           ? format("%.*s/%s", (int)(slash - path), path, name)
-                                  : format("%s", name);
+                                  : format("%.*s%s", folder, path, name);
     if (access(found, F_OK) == 0) return found;
     free(found);
     return NULL;
@@ -61,8 +56,8 @@ Writer *writer_in(const char *folder, const char *name)
     return w;
 }
 
-/* Replace, in place, the control characters of a name that was read from a file, which would break
- * the single line of a message or command the terminal. Returns the name. */
+/* Replace the control characters of a name from a file, which in a message could end the line or
+ * command the terminal. Returns the name. */
 const char *shown(char *name)
 {
     for (char *c = name; *c; c++)
@@ -70,8 +65,8 @@ const char *shown(char *name)
     return name;
 }
 
-/* Read the next `size` bytes of a file, which must be a JSON object; json_free releases it. At most
- * 8 MB are accepted (GPT-2's files need 1 MB), so that no file can claim all memory. */
+/* Read the next `size` bytes of a file, a JSON object. At most 8 MB (GPT-2's files need 1 MB) are
+ * accepted, so that no file can claim all memory. */
 Json *json_read(Reader *r, size_t size)
 {
     enum { LIMIT = 8 << 20 };
@@ -94,23 +89,23 @@ Json *json_file(const char *path)
     return json;
 }
 
-/* A size, an offset or an id: dies unless value is a whole number of at least 0. Numbers in JSON
- * are doubles, which are exact up to 2^53. */
+/* A size, an offset or an id: dies unless value is a whole number from 0 to 2^53, up to which the
+ * doubles that hold numbers of JSON are exact. */
 size_t json_whole(const Json *value, const char *path, const char *what)
 {
     if (!value || value->type != '0' || !(value->number >= 0 && value->number < 0x1p53) ||
         value->number != floor(value->number))
         die("%s: %s: expected a whole number, found %.20s", path, what,
             !value ? "none" : value->type == '0' ? value->text : "something else");
-    return (size_t)value->number;
+    return value->number;
 }
 
 /* ================================================================================================
  * 1. Text
  *
- * A validation loss means something only if none of the text it is measured on was learned. If a
- * text were cut at an arbitrary character, the end of a story would be validated by a model that
- * has learned its beginning. So whole documents go to training or to validation, drawn at random.
+ * The validation loss is measured on text that the model has not seen. A cut at an arbitrary
+ * character would validate a model on the end of a story whose beginning it has learned. So whole
+ * documents, drawn at random, go to training or to validation.
  *
  * Documents are separated by lines <|endoftext|>. A file without such a line is cut into parts: at
  * the first empty line after 8 KB (or after a tenth of all input, if that is less), or at the
@@ -118,15 +113,13 @@ size_t json_whole(const Json *value, const char *path, const char *what)
  * could not be divided at all.
  */
 
-enum { PART = 8192 };
-
 typedef struct { const char *text; size_t size; int validation; } Document;
 typedef struct { Document *document; size_t count; } Documents;
 
 /* Append the text from begin to end, without the white space around it, unless it is empty. */
 void documents_add(Documents *d, const char *begin, const char *end)
 {
-    size_t size = begin < end ? (size_t)(end - begin) : 0;
+    size_t size = begin < end ? end - begin : 0;
     trim(&begin, &size);
     if (size == 0) return;
     d->document = grow(d->document, d->count, sizeof *d->document);
@@ -142,7 +135,7 @@ int documents_cut(Documents *d, const char *text, size_t size, size_t part)
     int cuts = 0;
     while (next_line(&l)) {
         const char *line = l.text;
-        size_t length = l.size, before = (size_t)(l.text - begin);
+        size_t length = l.size, before = l.text - begin;
         trim(&line, &length);
         int cut = part ? before >= part && (length == 0 || before >= 2 * part)
                 : length == END_OF_TEXT_SIZE && !memcmp(line, END_OF_TEXT, length);
@@ -155,24 +148,21 @@ int documents_cut(Documents *d, const char *text, size_t size, size_t part)
     return cuts;
 }
 
-/* Draw round(share * count) documents for validation, at least one and not all; none if share is
- * 0. There must be two documents unless share is 0. */
+/* Draw round(share * count) documents for validation, but at least one and not all. */
 void documents_split(Documents *d, double share, int seed)
 {
-    int n = (int)d->count, chosen = (int)(share * n + 0.5);
-    int *order = shuffled(n, random_key((uint64_t)seed, 0));
-    chosen = share == 0 ? 0 : chosen < 1 ? 1 : min_int(chosen, n - 1);
+    int n = (int)d->count, *order = shuffled(n, random_key(seed, 0));
+    int chosen = min_int(max_int((int)(share * n + 0.5), 1), n - 1);
     for (int i = 0; i < chosen; i++) d->document[order[i]].validation = 1;
     free(order);
 }
 
-/* Write the token file t->path: version 2 if t->loss_mask says which targets count, otherwise
- * version 1. */
+/* Write the token file t->path: version 2 with t->loss_mask, version 1 if there is none. */
 void tokens_write(const Tokens *t)
 {
     if (t->count > INT32_MAX)
         die("%s: %zu tokens are too many for one file; divide the input", t->path, t->count);
-    int32_t header[HEADER] = {TOKENS_MAGIC, t->loss_mask ? 2 : 1, (int32_t)t->count};
+    int32_t header[HEADER] = {TOKENS_MAGIC, t->loss_mask ? 2 : 1, t->count};
     Writer *w = writer_open(t->path);
     writer_put(w, header, sizeof header);
     writer_put(w, t->ids, t->count * sizeof *t->ids);
@@ -194,14 +184,13 @@ void documents_write(const Documents *d, int validation, const char *path, Token
 {
     Tokens tokens = {.path = path};
     size_t documents = 0, bytes = 0, count;
-    for (const Document *e = d->document; e < d->document + d->count; e++)
-        if (e->validation == validation) documents++, bytes += e->size;
-    tokens.ids = allocate(documents + bytes, sizeof *tokens.ids);     /* a token has >= 1 byte */
     for (const Document *e = d->document; e < d->document + d->count; e++) {
         if (e->validation != validation) continue;
         int32_t *ids = tokenizer_encode(t, e->text, e->size, 0, &count);
-        tokens.ids[tokens.count++] = (uint16_t)t->end_of_text;
-        for (size_t i = 0; i < count; i++) tokens.ids[tokens.count++] = (uint16_t)ids[i];
+        tokens.ids = reallocate(tokens.ids, tokens.count + 1 + count, sizeof *tokens.ids);
+        tokens.ids[tokens.count++] = t->end_of_text;
+        for (size_t i = 0; i < count; i++) tokens.ids[tokens.count++] = ids[i];
+        documents++, bytes += e->size;
         free(ids);
     }
     tokens_write(&tokens);
@@ -209,29 +198,28 @@ void documents_write(const Documents *d, int validation, const char *path, Token
     tokens_free(&tokens);
 }
 
+/* Write the documents of text files as data for training and for validation. */
 int command_text(int words, char **word)
 {
-    char **texts = allocate((size_t)words, sizeof *texts);
-    size_t *sizes = allocate((size_t)words, sizeof *sizes), total = 0;
+    char **texts = allocate(words, sizeof *texts);
+    size_t *sizes = allocate(words, sizeof *sizes), total = 0, part;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
     if (!prep.out) die_usage("text: expected --out data/NAME");
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
-    for (int i = 0; i < words; i++) {
-        texts[i] = read_file(word[i], &sizes[i]);
-        total += sizes[i];
-    }
+    for (int i = 0; i < words; i++) texts[i] = read_file(word[i], &sizes[i]), total += sizes[i];
+    part = total / 10 < 8192 ? total / 10 + 1 : 8192;
     for (int i = 0; i < words; i++) {
         size_t before = d.count;
         if (documents_cut(&d, texts[i], sizes[i], 0)) continue;
         d.count = before;                             /* no separator: divide the one document */
-        documents_cut(&d, texts[i], sizes[i], total / 10 < PART ? total / 10 + 1 : PART);
+        documents_cut(&d, texts[i], sizes[i], part);
     }
     if (d.count == 0) die("%s: there is no text%s", word[0], words > 1 ? ", nor in others" : "");
     if (d.count == 1 && prep.val > 0)
         die("%s: one document cannot be divided into training and validation; put lines %s between "
             "documents, or give --val 0 to validate on nothing", word[0], END_OF_TEXT);
-    documents_split(&d, prep.val, prep.seed);
+    if (prep.val > 0) documents_split(&d, prep.val, prep.seed);
     char *train = format("%s_train.bin", prep.out), *val = format("%s_val.bin", prep.out);
     writers_begin();
     if (prep.val > 0) documents_write(&d, 1, val, t);
@@ -255,31 +243,30 @@ int command_text(int words, char **word)
 
 enum { WORD = 2 * TOKEN_BYTES + 1 };                   /* a token in such characters, and a zero */
 
-/* Write token id as a word of such characters; returns its length in bytes. */
+/* Write token id in such characters; returns the length in bytes. */
 size_t word_from_token(char word[WORD], const Tokenizer *t, int id)
 {
     int size;
     const char *bytes = tokenizer_bytes(t, id, &size);
     size_t length = 0;
     for (int i = 0; i < size; i++)
-        length += utf8_encode(word + length,
-                              (uint32_t)tokenizer_byte_code_point((unsigned char)bytes[i]));
+        length += utf8_encode(word + length, tokenizer_byte_code_point((uint8_t)bytes[i]));
     word[length] = 0;
     return length;
 }
 
-/* The bytes that a word stands for. Returns their number, or 0 if it has none, more than
- * TOKEN_BYTES, or a character that stands for no byte. */
+/* The opposite: the bytes of a word. Returns their number, 0 if it is no word of 1 to TOKEN_BYTES
+ * such characters. */
 size_t bytes_from_word(char bytes[TOKEN_BYTES], const char *word, size_t size)
 {
     static short byte_of[0x200];                       /* by code point: byte + 1 */
     size_t count = 0, length;
     if (!byte_of['a'])
-        for (int b = 0; b < 256; b++) byte_of[tokenizer_byte_code_point(b)] = (short)(b + 1);
+        for (int b = 0; b < 256; b++) byte_of[tokenizer_byte_code_point(b)] = b + 1;
     for (uint32_t c; size > 0; word += length, size -= length) {
         length = utf8_decode(word, size, &c);
         if (length == 0 || c >= 0x200 || !byte_of[c] || count == TOKEN_BYTES) return 0;
-        bytes[count++] = (char)(byte_of[c] - 1);
+        bytes[count++] = byte_of[c] - 1;
     }
     return count;
 }
@@ -295,18 +282,17 @@ int merge_line(char line[2 * WORD], const Tokenizer *t, int id)
     return 1;
 }
 
-/* Die unless the merges in the file are those that the order of the ids implies, in their order. */
+/* Die unless the file has the merges that the ids imply, in the order of the ids. */
 void merges_check(const Tokenizer *t, const char *path)
 {
     size_t size;
     char *text = read_file(path, &size), expected[2 * WORD];
     Lines l = {.at = text, .end = text + size};
-    for (int id = 0, more; id <= t->count; id++) {     /* after the last id, the file must end */
+    for (int id = 0; id <= t->count; id++) {           /* after the last id, the file must end */
         if (id == t->count) *expected = 0;
         else if (!merge_line(expected, t, id)) continue;
-        do more = next_line(&l);
-        while (more && (l.size == 0 || (l.number == 1 && *l.text == '#')));
-        if (!more) l.text = "", l.size = 0;
+        do l.text = "", l.size = 0;
+        while (next_line(&l) && (l.size == 0 || (l.number == 1 && *l.text == '#')));
         if (l.size != strlen(expected) || memcmp(l.text, expected, l.size))
             die("%s: line %d: the ids in vocab.json imply the merge '%s' here, found '%.*s'; only "
                 "vocabularies of GPT-2's kind can be imported", path, l.number, expected,
@@ -315,11 +301,10 @@ void merges_check(const Tokenizer *t, const char *path)
     free(text);
 }
 
-/* Read a vocabulary from Hugging Face's two files. */
+/* Read a vocabulary from the two files. */
 Tokenizer *vocabulary_read(const char *vocab, const char *merges)
 {
     Json *json = json_file(vocab), *end = json_get(json, END_OF_TEXT);
-    if (json->count < 257) die("%s: expected at least 257 tokens, found %zu", vocab, json->count);
     if (!end) die("%s: expected a token " END_OF_TEXT, vocab);
     Json **token = allocate(json->count, sizeof *token);
     for (Json *member = json->child; member; member = member->next) {
@@ -391,58 +376,67 @@ const struct { const char *name; size_t bytes; } number_types[] = {
     {"U8", 1}, {"BOOL", 1}, {NULL, 0}
 };
 
-typedef struct {                 /* a tensor in a safetensors file */
+typedef struct {                 /* a tensor in a file */
     char *name;                  /* without "transformer." */
     int type;                    /* in number_types */
     char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
     size_t count, from, to;      /* how many numbers; the bytes where they stand */
-    Reader *file;
     int tensor, layer;           /* which of the model's it is; tensor -1: none */
+    size_t rows;                 /* of the model's that are columns here; 1: not transposed */
 } Stored;
 
-typedef struct { Stored *entry; int count; } StoredList;
+typedef struct {                 /* the tensors of a model as a file holds them */
+    Config c;                    /* the shape; no tensor tells NH, and Vp = V */
+    Reader file;                 /* of a file that is read */
+    Stored *entry;
+    int count;
+} Weights;
 
-/* Linear layers are stored as (in, out), ours as (out, in). */
-int stored_transposed(const Tensor *t)
+/* All tensors of a model of shape c in that type of number, one after the other from byte 0. Linear
+ * layers are stored as (in, out), ours as (out, in). */
+Weights weights_expected(Config c, int type)
 {
-    return t->first_value == LINEAR || t->first_value == RESIDUAL;
-}
-
-/* All tensors of a model of shape c, with c.Vp = c.V, as a file holds them in that type of number,
- * one after the other from byte 0 of the data. */
-StoredList stored_expected(Config c, int type)
-{
-    StoredList list = {allocate(TENSORS * (size_t)c.L, sizeof *list.entry), 0};
+    c.Vp = c.V;                                        /* a file has no padding */
+    Weights w = {.c = c, .entry = allocate(TENSORS * c.L, sizeof *w.entry)};
     Tensor tensors[TENSORS], *t = tensors;
     size_t at = 0;
     tensors_describe(c, tensors);
     for (int i = 0; i < TENSORS; i++, t++)
         for (int l = 0; l < (t->layered ? c.L : 1); l++) {
+            int linear = t->first_value == LINEAR || t->first_value == RESIDUAL;
             Stored s = {.name = format(t->name, l), .type = type, .count = t->size, .from = at,
-                        .tensor = i, .layer = l};
+                        .tensor = i, .layer = l, .rows = linear ? t->rows : 1};
             s.to = at += t->size * number_types[type].bytes;
             if (t->first_value == ONES || t->first_value == ZEROS)
                 snprintf(s.shape, sizeof s.shape, "%d", t->columns);
-            else if (stored_transposed(t))
-                snprintf(s.shape, sizeof s.shape, "%d,%d", t->columns, t->rows);
-            else snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
-            list.entry[list.count++] = s;
+            else snprintf(s.shape, sizeof s.shape, "%d,%d", linear ? t->columns : t->rows,
+                          linear ? t->rows : t->columns);
+            w.entry[w.count++] = s;
         }
-    return list;
+    return w;
 }
 
-void stored_free(StoredList *list)
+void weights_close(Weights *w)
 {
-    for (int i = 0; i < list->count; i++) free(list->entry[i].name);
-    free(list->entry);
+    for (int i = 0; i < w->count; i++) free(w->entry[i].name);
+    free(w->entry);
+    if (w->file.file) reader_close(&w->file);
+}
+
+/* The tensor of that name, or NULL. */
+Stored *weights_find(const Weights *w, const char *name)
+{
+    for (Stored *s = w->entry; s < w->entry + w->count; s++)
+        if (!strcmp(s->name, name)) return s;
+    return NULL;
 }
 
 /* Read one entry of a header and check it by itself. The data begin at byte `data` of the file. */
-Stored stored_read(Reader *r, Json *entry, size_t data)
+Stored stored_read(const Reader *r, Json *entry, size_t data)
 {
     const char *name = shown(entry->key);
     Stored s = {.name = format("%s", name + (strncmp(name, "transformer.", 12) ? 0 : 12)),
-                .file = r, .tensor = -1};
+                .tensor = -1};
     const Json *type = json_get(entry, "dtype"), *shape = json_get(entry, "shape");
     const Json *offsets = json_get(entry, "data_offsets");
     if (!type || type->type != '"' || !shape || shape->type != '[' || !offsets ||
@@ -467,17 +461,6 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     return s;
 }
 
-/* Die unless a tensor has numbers that can be read, and the shape that is expected. */
-void stored_check(const Stored *s, const Stored *expected, const char *path)
-{
-    if (s->type >= READABLE)
-        die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, s->name,
-            number_types[s->type].name);
-    if (strcmp(s->shape, expected->shape))
-        die("%s: tensor %s: expected the shape [%s], found [%s]", path, s->name, expected->shape,
-            s->shape);
-}
-
 /* By position: the sum of both ends orders all that do not overlap, the empty ones, too. */
 int stored_order(const void *a, const void *b)
 {
@@ -485,137 +468,85 @@ int stored_order(const void *a, const void *b)
     return (s->from + s->to > t->from + t->to) - (s->from + s->to < t->from + t->to);
 }
 
-typedef struct {                 /* the weights of a model, in one file or several */
-    Config c;                    /* the shape; no tensor tells NH, and Vp = V */
-    Reader *files;
-    int count;                   /* of files */
-    StoredList found;
-    Map names;                   /* position in `found`, plus 1, by name */
-} Weights;
-
-Stored *stored_find(const Weights *w, const char *name)
+/* Find the model's shape in those of its tensors. */
+void weights_shape(Weights *w)
 {
-    int64_t number = w->names.count ? map_find(&w->names, name, strlen(name))->value : 0;
-    return number ? &w->found.entry[number - 1] : NULL;
+    const Stored *wte = weights_find(w, "wte.weight"), *wpe = weights_find(w, "wpe.weight");
+    Config *c = &w->c;
+    if (!wte || !wpe || sscanf(wte->shape, "%d,%d", &c->V, &c->C) != 2 ||
+        sscanf(wpe->shape, "%d,%*d", &c->T) != 1)
+        die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2",
+            w->file.path);
+    c->Vp = c->V, c->NH = 1;
+    for (int i = 0; i < w->count; i++) {
+        int layer = -1;
+        sscanf(w->entry[i].name, "h.%5d.", &layer);    /* 5 digits are enough to be refused */
+        c->L = max_int(c->L, layer + 1);
+    }
+    config_check(*c, w->file.path);
 }
 
-/* Add all tensors of another file, whose data they must cover exactly; weights_close frees path. */
-void weights_add(Weights *w, char *path)
+/* Say of every tensor which of the model's it is. Dies unless all of these are there, once, in
+ * their shapes and in numbers that can be read, and nothing else but masks and a head. */
+void weights_match(Weights *w)
 {
-    Reader *r = &w->files[w->count++];
-    StoredList *f = &w->found;
+    Weights model = weights_expected(w->c, F32);
+    const char *path = w->file.path;
+    int heads = 0;
+    for (Stored *s = w->entry; s < w->entry + w->count; s++) {
+        int head = !strcmp(s->name, "lm_head.weight");
+        Stored *e = weights_find(&model, head ? "wte.weight" : s->name);
+        if (ends_with(s->name, ".attn.bias") || ends_with(s->name, ".attn.masked_bias")) continue;
+        if (!e) die("%s: GPT-2 has no tensor '%.60s'", path, s->name);
+        if (s->type >= READABLE)
+            die("%s: tensor %s: expected numbers in F32, F16 or BF16, found %s", path, s->name,
+                number_types[s->type].name);
+        if (strcmp(s->shape, e->shape))
+            die("%s: tensor %s: expected the shape [%s], found [%s]", path, s->name, e->shape,
+                s->shape);
+        if (head ? heads++ : e->tensor < 0)
+            die("%s: tensor '%.60s' is there twice", path, s->name);
+        if (head) continue;
+        s->tensor = e->tensor, s->layer = e->layer, s->rows = e->rows;
+        e->tensor = -1;                                /* it has been found */
+    }
+    for (const Stored *e = model.entry; e < model.entry + model.count; e++)
+        if (e->tensor >= 0) die("%s: tensor %s is missing", path, e->name);
+    weights_close(&model);
+}
+
+/* Open a file and check all that is said above, but for the values; path must stay in memory. */
+Weights weights_open(const char *path)
+{
+    Weights w = {.file = reader_open(path)};
+    Reader *r = &w.file;
     uint64_t header;
-    *r = reader_open(path);
     reader_get(r, &header, sizeof header);
     if (header > r->size - r->at)
         die("%s: expected a safetensors file, found one that is damaged or something else: its "
             "header would have %" PRIu64 " bytes, %zu follow", path, header, r->size - r->at);
-    Json *json = json_read(r, (size_t)header);
+    Json *json = json_read(r, header);
     size_t at = r->at;
-    int first = f->count;
-    for (Json *entry = json->child; entry; entry = entry->next) {
-        if (!strcmp(entry->key, "__metadata__")) continue;
-        f->entry = grow(f->entry, (size_t)f->count, sizeof *f->entry);
-        f->entry[f->count++] = stored_read(r, entry, at);
-    }
+    w.entry = allocate(json->count, sizeof *w.entry);
+    for (Json *entry = json->child; entry; entry = entry->next)
+        if (strcmp(entry->key, "__metadata__")) w.entry[w.count++] = stored_read(r, entry, at);
     json_free(json);
-    if (f->count > first)
-        qsort(f->entry + first, (size_t)(f->count - first), sizeof *f->entry, stored_order);
-    for (int i = first; i < f->count; i++) {
-        const Stored *s = &f->entry[i];
+    qsort(w.entry, w.count, sizeof *w.entry, stored_order);
+    for (const Stored *s = w.entry; s < w.entry + w.count; at = s++->to)
         if (s->from != at)
             die("%s: the bytes before %zu belong to %s", path, s->from > at ? s->from : at,
                 s->from > at ? "no tensor" : "two tensors");
-        MapEntry *e = map_enter(&w->names, s->name, strlen(s->name));
-        if (e->value) die("%s: tensor '%.60s' is there twice", path, s->name);
-        e->value = i + 1;
-        at = s->to;
-    }
     if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
-}
-
-/* Find the model's shape in those of its tensors. */
-void weights_shape(Weights *w, const char *path)
-{
-    const Stored *wte = stored_find(w, "wte.weight"), *wpe = stored_find(w, "wpe.weight");
-    Config *c = &w->c;
-    if (!wte || !wpe || sscanf(wte->shape, "%d,%d", &c->V, &c->C) != 2 ||
-        sscanf(wpe->shape, "%d,%*d", &c->T) != 1)
-        die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2", path);
-    c->Vp = c->V, c->NH = 1;
-    for (const Stored *s = w->found.entry; s < w->found.entry + w->found.count; s++) {
-        int layer = -1;
-        sscanf(s->name, "h.%5d.", &layer);             /* 5 digits are enough to be refused */
-        if (layer >= c->L) c->L = layer + 1;
-    }
-    config_check(w->c, path);
-}
-
-/* Say of every tensor which of the model's it is. Dies unless all of these are there in their
- * shapes, and nothing else but masks and a head. */
-void weights_match(Weights *w, const char *path)
-{
-    StoredList model = stored_expected(w->c, F32);
-    const char *missing = NULL;
-    for (const Stored *e = model.entry; e < model.entry + model.count; e++) {
-        Stored *s = stored_find(w, e->name);
-        if (!s) { missing = missing ? missing : e->name; continue; }
-        stored_check(s, e, path);
-        s->tensor = e->tensor, s->layer = e->layer;
-    }
-    Stored *head = stored_find(w, "lm_head.weight");
-    if (head) stored_check(head, &model.entry[0], path);              /* as wte */
-    for (const Stored *s = w->found.entry; s < w->found.entry + w->found.count; s++)
-        if (s->tensor < 0 && s != head && !ends_with(s->name, ".attn.bias") &&
-            !ends_with(s->name, ".attn.masked_bias"))
-            die("%s: GPT-2 has no tensor '%.60s'", s->file->path, s->name);
-    if (missing) die("%s: tensor %s is missing", path, missing);
-    stored_free(&model);
-}
-
-/* Open a model in one safetensors file, or in the several that an index names. */
-Weights weights_open(const char *path)
-{
-    Weights w = {0};
-    if (!ends_with(path, ".json")) {
-        w.files = allocate(1, sizeof *w.files);
-        weights_add(&w, format("%s", path));
-    } else {
-        Json *index = json_file(path), *map = json_get(index, "weight_map");
-        Map seen = {0};
-        if (!map || !map->child) die("%s: expected a weight_map that names files", path);
-        w.files = allocate(map->count, sizeof *w.files);
-        for (Json *m = map->child; m; m = m->next) {
-            if (m->type != '"' || !m->size || m->size != strlen(m->text) || strchr(m->text, '/'))
-                die("%s: weight_map: expected names of files in the same folder", path);
-            if (map_enter(&seen, m->text, m->size)->value++) continue;
-            char *file = file_beside(path, m->text);
-            if (!file) die("%s: names %s, which is not there", path, shown(m->text));
-            weights_add(&w, file);
-        }
-        free(seen.entry);
-        json_free(index);
-    }
-    weights_shape(&w, path);
-    weights_match(&w, path);
+    weights_shape(&w);
+    weights_match(&w);
     return w;
-}
-
-void weights_close(Weights *w)
-{
-    for (int i = 0; i < w->count; i++) {
-        reader_close(&w->files[i]);
-        free((char *)w->files[i].path);
-    }
-    stored_free(&w->found);
-    free(w->files), free(w->names.entry);
 }
 
 /* ================================================================================================
  * 4. Import
  *
- * Tensors are read one by one; those of linear layers are transposed on their way into the model.
- * A model file of llm.c is one of ours already.
+ * Tensors are read one by one, and those of linear layers are transposed. A model file of llm.c is
+ * one of ours already.
  */
 
 /* IEEE half precision: a sign, 5 bits of exponent, 10 of fraction. Exponent and fraction, moved to
@@ -631,20 +562,21 @@ static inline float f16_to(uint16_t x)
 }
 
 /* All numbers of a tensor in the order of the file, in new memory that free_reals releases. */
-real *stored_numbers(const Stored *s)
+real *stored_numbers(Reader *r, const Stored *s)
 {
     real *x = allocate_reals(s->count);
-    reader_seek(s->file, s->from);
+    reader_seek(r, s->from);
     if (s->type == F16) {
         uint16_t *half = reallocate(NULL, s->count, sizeof *half);
-        reader_get(s->file, half, s->count * sizeof *half);
+        reader_get(r, half, s->count * sizeof *half);
         for (size_t i = 0; i < s->count; i++) x[i] = f16_to(half[i]);
         free(half);
-    } else read_reals(s->file, x, s->count, s->type == BF16);
+    } else read_reals(r, x, s->count, s->type == BF16);
     return x;
 }
 
-/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. */
+/* y(columns, rows) = x(rows, columns) transposed, in squares that fit into the cache. With one
+ * row, or one column, it is a copy. */
 void matrix_transpose(real *y, const real *x, size_t rows, size_t columns)
 {
     enum { SIDE = 32 };
@@ -658,11 +590,11 @@ void matrix_transpose(real *y, const real *x, size_t rows, size_t columns)
 /* The first parameter of a tensor in the model. (Behind those of wte, padding may follow.) */
 real *stored_parameters(const Model *m, const Stored *s)
 {
-    return (&m->w.wte)[s->tensor] + (size_t)s->layer * m->tensors[s->tensor].size;
+    return m->w.tensor[s->tensor] + s->layer * m->tensors[s->tensor].size;
 }
 
-/* Check config.json against the shapes found in the weights, and take the number of heads from it,
- * which no shape tells. What it does not mention is as in GPT-2. */
+/* Check config.json against the shapes of the weights, and take from it the number of heads, which
+ * no shape tells. What it does not mention is as in GPT-2. */
 void config_read(Config *c, const char *path)
 {
     const struct { const char *key; char type; double number; const char *text; } must[] = {
@@ -693,8 +625,8 @@ void config_read(Config *c, const char *path)
     json_free(json);
 }
 
-/* The shape of our model: that of the weights at path, with the number of heads, and padded as
- * llm.c does, V to a multiple of 128. */
+/* The shape of our model: that of the weights at path, with the number of heads, and with V padded
+ * to a multiple of 128 as in llm.c. */
 Config config_complete(Config c, const char *path)
 {
     char *config = file_beside(path, "config.json");
@@ -715,22 +647,20 @@ Model *safetensors_read(const char *path)
 {
     Weights w = weights_open(path);
     Model *m = model_new(config_complete(w.c, path));
-    for (const Stored *s = w.found.entry; s < w.found.entry + w.found.count; s++) {
+    for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
         if (s->tensor < 0) continue;                   /* a mask or a head */
-        const Tensor *t = &m->tensors[s->tensor];
-        real *x = stored_numbers(s), *to = stored_parameters(m, s);
-        if (stored_transposed(t)) matrix_transpose(to, x, (size_t)t->columns, (size_t)t->rows);
-        else memcpy(to, x, s->count * sizeof *x);
+        real *x = stored_numbers(&w.file, s);
+        matrix_transpose(stored_parameters(m, s), x, s->count / s->rows, s->rows);
         free_reals(x);
     }
     params_check(m, path);
-    const Stored *head = stored_find(&w, "lm_head.weight");
-    real *x = head ? stored_numbers(head) : NULL;
+    const Stored *head = weights_find(&w, "lm_head.weight");
+    real *x = head ? stored_numbers(&w.file, head) : NULL;
     for (size_t i = 0; head && i < head->count; i++)
         if (x[i] != m->w.wte[i])
             die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
                 "tensor for both", path, i, (double)x[i], (double)m->w.wte[i]);
-    if (head) free_reals(x);
+    free_reals(x);
     weights_close(&w);
     return m;
 }
@@ -740,10 +670,9 @@ Model *model_import(const char *path)
 {
     int32_t magic = 0;
     char *file = is_folder(path) ? file_beside(path, "model.safetensors") : format("%s", path);
-    if (!file) file = file_beside(path, "model.safetensors.index.json");
     if (!file)
-        die("%s: has neither model.safetensors nor model.safetensors.index.json; other formats "
-            "must first be saved as these", path);
+        die("%s: has no model.safetensors; a model in another format, or in several files, must "
+            "first be saved as one such file", path);
     Reader r = reader_open(file);
     if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
     reader_close(&r);
@@ -784,7 +713,7 @@ int command_import(int words, char **word)
     }
     if (m) {
         Config c = m->c;
-        double millions = (double)(m->count - (size_t)(c.Vp - c.V) * c.C) / 1e6;
+        double millions = (m->count - (double)(c.Vp - c.V) * c.C) / 1e6;
         model_write(m, prep.out, prep.bf16);
         printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, "
                "vocabulary %d, %s\n", prep.out, millions, c.L, c.NH, c.C, c.T, c.V,
@@ -809,12 +738,10 @@ int command_import(int words, char **word)
 /* Write model.safetensors; spaces fill its header up to a multiple of 8 bytes. */
 void safetensors_write(const Model *m, const char *folder, int bf16)
 {
-    Config c = m->c;
     Text header = {0};
-    c.Vp = c.V;                                        /* the file has no padding */
-    StoredList list = stored_expected(c, bf16 ? BF16 : F32);
+    Weights file = weights_expected(m->c, bf16 ? BF16 : F32);
     text_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
-    for (const Stored *s = list.entry; s < list.entry + list.count; s++)
+    for (const Stored *s = file.entry; s < file.entry + file.count; s++)
         text_print(&header, ",\"transformer.%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
                    "\"data_offsets\":[%zu,%zu]}", s->name, number_types[s->type].name, s->shape,
                    s->from, s->to);
@@ -822,19 +749,15 @@ void safetensors_write(const Model *m, const char *folder, int bf16)
     Writer *w = writer_in(folder, "model.safetensors");
     writer_put(w, &(uint64_t){header.size}, 8);
     writer_put(w, header.bytes, header.size);
-    for (const Stored *s = list.entry; s < list.entry + list.count; s++) {
-        const Tensor *t = &m->tensors[s->tensor];
-        real *x = stored_parameters(m, s), *transposed = NULL;
-        if (stored_transposed(t)) {
-            transposed = allocate_reals(s->count);
-            matrix_transpose(transposed, x, (size_t)t->rows, (size_t)t->columns);
-        }
-        write_reals(w, transposed ? transposed : x, s->count, bf16);
-        if (transposed) free_reals(transposed);
+    for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
+        real *x = allocate_reals(s->count);
+        matrix_transpose(x, stored_parameters(m, s), s->rows, s->count / s->rows);
+        write_reals(w, x, s->count, bf16);
+        free_reals(x);
     }
     writer_close(w);
     free(header.bytes);
-    stored_free(&list);
+    weights_close(&file);
 }
 
 /* Write the small files that tell transformers what the large ones are. */
@@ -847,10 +770,11 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
     Writer *w = writer_in(folder, "config.json");
     writer_print(w, "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"
         "  \"vocab_size\": %d,\n  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n"
-        "  \"n_head\": %d,\n", c->V, c->T, c->C, c->L, c->NH);
-    writer_print(w, "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": 1e-05,\n"
+        "  \"n_head\": %d,\n"
+        "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": 1e-05,\n"
         "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n"
-        "  \"torch_dtype\": \"%s\"\n}\n", end, end, bf16 ? "bfloat16" : "float32");
+        "  \"torch_dtype\": \"%s\"\n}\n",
+        c->V, c->T, c->C, c->L, c->NH, end, end, bf16 ? "bfloat16" : "float32");
     writer_close(w);
     w = writer_in(folder, "generation_config.json");
     writer_print(w, "{\"bos_token_id\": %d, \"eos_token_id\": %d}\n", end, end);
@@ -900,17 +824,17 @@ const struct { const char *name, *address, *size; int layers, megabytes; } publi
     {"large", "gpt2-large", "774M", 36, 3247},  {"xl", "gpt2-xl", "1558M", 48, 6432}
 };
 
-/* Fetch url to the file at path, going on from what is there. Only https and the protocol that the
- * url names are allowed, also where the server sends us elsewhere. Rejected: curl's --retry, which
- * begins each try where the first one began and so throws away what has arrived in between. */
+/* Fetch url to the file at path, going on from what is there. Redirections may use only https and
+ * the protocol of url. Rejected: curl's --retry, whose tries all begin where the first one began,
+ * so that what has arrived in between is lost. */
 void curl(const char *url, const char *path)
 {
     enum { TRIES = 5, REFUSED = 22, CANNOT_RESUME = 33, NO_PROGRAM = 127, KILLED = 128 };
     char *protocols = format("=https,%.*s", (int)strcspn(url, ":"), url);
     char *words[] = {"curl", "--fail", "--location", "--progress-bar", "--create-dirs", "--proto",
-                     protocols, "--connect-timeout", "30", "--speed-limit", "1",
-                     "--speed-time", "60", "--continue-at", "-",
-                     "--output", (char *)path, "--url", (char *)url, NULL};
+                     protocols, "--connect-timeout", "30", "--speed-limit", "1", "--speed-time",
+                     "60", "--continue-at", "-", "--output", (char *)path, "--url", (char *)url,
+                     NULL};
     for (int status, tries = 1; (status = run_program(words)) != 0; tries++) {
         if (status == NO_PROGRAM)
             die("curl is not installed: install it, or fetch %s in another way and import it", url);
@@ -926,11 +850,11 @@ void curl(const char *url, const char *path)
 
 int command_gpt2(int words, char **word)
 {
-    const char *name = words ? word[0] : "small";
+    const char *name = words ? word[words - 1] : "small";
     size_t i = 0, most = sizeof published / sizeof *published;
     while (i < most && strcmp(published[i].name, name)) i++;
-    if (words > 1 || i == most) die_usage("gpt2: expected small, medium, large or xl, found '%s'",
-                                          words > 1 ? word[1] : name);
+    if (words > 1 || i == most)
+        die_usage("gpt2: expected small, medium, large or xl, found '%s'", name);
     char *out = prep.out ? format("%s", prep.out) : format("data/gpt2_%s.bin", published[i].size);
     char *file = format("%s.safetensors", out), *partial = format("%s.partial", file);
     char *url = format("%s/%s/resolve/main/model.safetensors", prep.url, published[i].address);
@@ -938,7 +862,7 @@ int command_gpt2(int words, char **word)
     if (access(file, F_OK) != 0) {
         printf("%s: %d MB to fetch\n", url, published[i].megabytes);
         curl(url, partial);
-        if (rename(partial, file) != 0) die("%s: %s", file, strerror(errno));
+        file_replace(partial, file);
     }
     printf("%s has arrived; if it is refused, remove it\n", file);
     Weights w = weights_open(file);
@@ -3439,7 +3363,8 @@ const Option prepare_options[] = {
     {"model", 's', &prep.model, NULL, 0, 0, "x", "model file whose cost is measured"},
     {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
     {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
-    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x", "keep the first of equal rows"},
+    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x",
+     "keep the first of equal rows"},
     {"drop-near", '!', &prep.drop[NEAR], NULL, 0, 0, "x", "keep the first of similar rows"},
     {"drop-conflicts", '!', &prep.drop[CONFLICTS], NULL, 0, 0, "x", "no prompt with two answers"},
     {"drop-long", '!', &prep.drop[LONG], NULL, 0, 0, "x", "no row beyond the context"},
@@ -3470,12 +3395,12 @@ const Command prepare_commands[] = {
     {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
     {"examples", 'x', prepare_options, command_examples,
-     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\" or\n"
-     "    \"prompt\" and \"completion\"; .csv or .tsv with columns of these names or text and label"},
+     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\"\n"
+     "    or \"prompt\" and \"completion\"; .csv or .tsv with these columns or text and label"},
     {"report", 'r', prepare_options, command_report,
      "./prepare report FOLDER                       a page of what a run has recorded"},
     {"eval", 'e', options, command_eval,
-     "./prepare eval --model M --data D             loss and labels of held-out data, with intervals"},
+     "./prepare eval --model M --data D             held-out loss and labels, with intervals"},
     {"compare", 'p', options, command_compare,
      "./prepare compare --model M --tuned T --data D     prompting against fine-tuning"},
     {"classify", 'k', options, command_classify,
@@ -3495,8 +3420,9 @@ int main(int argc, char **argv)
     if (!c->name && argc > 1 && !help)
         die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
     if (!c->name) {
-        for (c = prepare_commands; c->name; c++) fprintf(help ? stdout : stderr, "%s\n", c->usage);
-        fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
+        FILE *to = help ? stdout : stderr;
+        for (c = prepare_commands; c->name; c++) fprintf(to, "%s\n", c->usage);
+        fprintf(to, "COMMAND --help lists the options.\n");
         return finish_output(help ? 0 : 2);
     }
     opt.program = argv[0];

@@ -1586,8 +1586,11 @@ static const struct { const char *name, *header; int bytes; } hostile[] = {
     {"overflow", "{" F32("wte.weight", "[4294967296,4294967296]", "[0,0]") "}", 0},
     {"shape", "{" F32("wte.weight", "[2,2]", "[0,4]") "}", 4},
     {"type", "{\"wte.weight\":{\"dtype\":\"F7\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4},
-    {"twice", "{" F32("wte.weight", "[1]", "[0,4]") ","
-              F32("transformer.wte.weight", "[1]", "[4,8]") "}", 8},
+    {"twice", "{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
+              F32("h.0.", "[0]", "[20,20]") ","
+              F32("transformer.wte.weight", "[2,1]", "[12,20]") "}", 20},
+    {"lacks", "{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
+              F32("h.0.ln_1.weight", "[1]", "[12,16]") "}", 16},
     {"overlap", "{" F32("wte.weight", "[1]", "[0,4]") ","
                 F32("wpe.weight", "[1]", "[0,4]") "}", 4},
     {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
@@ -1836,6 +1839,7 @@ static const Bad bad_safetensors[] = {
     {IMPORT "shape", 1, "its shape needs 16"},
     {IMPORT "type", 1, "the type 'F7' is unknown"},
     {IMPORT "twice", 1, "'wte.weight' is there twice"},
+    {IMPORT "lacks", 1, "tensor h.0.ln_1.bias is missing"},
     {IMPORT "overlap", 1, "two tensors"},
     {IMPORT "gap", 1, "belong to no tensor"},
     {IMPORT "other", 1, "this is no GPT-2"},
@@ -2497,8 +2501,8 @@ void test_plain(void)
 
 /* ---- formats ---- */
 
-/* Names, shapes and places of all tensors in the file we write for a model of one layer, C 8, and
- * the numbers of one that is transposed. */
+/* Names, shapes and places of all tensors in the file of a model of one layer, C 8, and the numbers
+ * of one that is transposed. */
 void test_safetensors(void)
 {
     static const struct { const char *name, *shape; int count; } tensors[] = {
@@ -2516,10 +2520,10 @@ void test_safetensors(void)
     uint64_t length;
     memcpy(&length, file, 8);
     char *header = format("%.*s", (int)length, file + 8);
-    for (size_t i = 0; i < count; at += 4 * (size_t)tensors[i++].count) {
-        char *row = format("\"transformer.%s\":{\"dtype\":\"F32\",\"shape\":[%s],\"data_offsets\":"
-                           "[%zu,%zu]}", tensors[i].name, tensors[i].shape, at,
-                           at + 4 * (size_t)tensors[i].count);
+    for (size_t i = 0, end; i < count; i++, at = end) {
+        end = at + 4 * tensors[i].count;
+        char *row = format(F32("transformer.%s", "[%s]", "[%zu,%zu]"), tensors[i].name,
+                           tensors[i].shape, at, end);
         expect(strstr(header, row) != NULL, "the header lacks %s", row);
         if (i == 4) attention = at;
         free(row);
@@ -2554,26 +2558,24 @@ void test_export_import(void)
     free(text);
 }
 
-/* Which of the 20 documents "number K, ..." a token file holds: bits; all tokens must be theirs. */
-unsigned documents_in(const char *name, const Tokenizer *t)
+/* Which of the 20 documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole ones
+ * may be there, each once. */
+unsigned documents_in(const char *side, const Tokenizer *t)
 {
     unsigned found = 0;
-    size_t size;
-    if (access(scratch(name), F_OK) != 0) return 0;
-    char *file = read_file(scratch(name), &size);
+    if (!tokens_exist(scratch("x"), side)) return 0;
+    Tokens x = tokens_read(scratch("x"), side, t->count);
     Text text = {0};
-    for (size_t i = HEADER * 4; i + 1 < size; i += 2) {
-        int bytes;
-        uint16_t id;
-        memcpy(&id, file + i, 2);
-        const char *token = tokenizer_bytes(t, id, &bytes);
-        text_add(&text, token, (size_t)bytes);
+    for (size_t i = 0; i < x.count; i++) {
+        int size;
+        const char *bytes = tokenizer_bytes(t, x.ids[i], &size);
+        text_add(&text, bytes, (size_t)size);
     }
     char *at = text.bytes;
-    for (int k, n; at && sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
+    for (int k, n; sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
         expect(!(found >> k & 1), "document %d comes twice", k), found |= 1u << k;
-    expect(at && !*at, "%s: a document is not whole: %.60s", name, at);
-    free(file), free(text.bytes);
+    expect(!*at, "%s: a document is not whole: %.60s", side, at);
+    tokens_free(&x), free(text.bytes);
     return found;
 }
 
@@ -2592,17 +2594,17 @@ void test_documents(void)
         char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 "
                             "--seed %d --out x", seed);
         free(shell(line)), free(line);
-        unsigned train = documents_in("x_train.bin", t), val = documents_in("x_val.bin", t);
+        unsigned train = documents_in("train", t), val = documents_in("val", t);
         expect((train ^ val) == 0xfffff, "training %x, validation %x", train, val);
         expect(__builtin_popcount(val) == 6 && val != last, "validation %x after %x", val, last);
         last = val;
     }
     free(shell("\"$here\"/prepare text documents.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("x_train.bin", t) == 0xfffff, "--val 0 leaves some out");
+    expect(documents_in("train", t) == 0xfffff, "--val 0 leaves some out");
     expect(access(scratch("x_val.bin"), F_OK) != 0, "--val 0 keeps the old validation file");
     free(shell("rm x_train.bin; head -n 2 documents.txt > one.txt; "
                "\"$here\"/prepare text one.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("x_train.bin", t) == 1, "--val 0 refuses a single document");
+    expect(documents_in("train", t) == 1, "--val 0 refuses a single document");
     free(shell("rm x_*")), free(text.bytes), tokenizer_free(t);
     outcome("20 documents");
 }
