@@ -1828,8 +1828,7 @@ int command_classify(int words, char **word)
  * Fine-tuning learns from examples: what a model is told, and what it should answer. They come one
  * per line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table with
  * a header (CSV, TSV). Their quality matters more than any setting of the training. Therefore all
- * rows are read and checked, and a report is printed, before anything is written: errors and their
- * lines, duplicates, contradictions, lengths, and what training will cost.
+ * rows are read, checked and reported on before anything is written.
  *
  * Whatever its format, a row becomes a list of turns, and the template in train_gpt.c makes tokens
  * of them. Two examples are called equal if their tokens are equal.
@@ -1892,12 +1891,12 @@ __attribute__((format(printf, 4, 5)))
 int finding_add(Example *e, int finding, int column, const char *form, ...)
 {
     va_list args;
-    int kind = findings[finding].kind, n = findings[finding].count++;
-    char *message, where[32] = "";
-    e->dropped |= prep.drop[kind];
+    int n = findings[finding].count++;
+    char where[32] = "";
+    e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
     va_start(args, form);
-    if (vasprintf(&message, form, args) < 0) die("out of memory");
+    char *message = format_list(form, args);
     va_end(args);
     if (column) snprintf(where, sizeof where, ", column %d", column);
     findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, e->line, where, message);
@@ -1911,7 +1910,6 @@ int is_blank(const char *text, size_t size)
     return size == 0;
 }
 
-/* Check that a text is UTF-8. */
 int is_utf8(Example *e, const char *text, size_t size)
 {
     for (size_t i = 0, length; i < size; i += length)
@@ -1920,7 +1918,7 @@ int is_utf8(Example *e, const char *text, size_t size)
     return 1;
 }
 
-/* Append a copy of a text as a turn. */
+/* Append a turn with a copy of the text. */
 void turn_add(Example *e, int role, int is_target, const char *text, size_t size)
 {
     char *copied = memcpy(allocate(size + 1, 1), text, size);
@@ -1945,7 +1943,7 @@ void examples_add(Examples *x, Example *e, int good)
 
 void examples_free(Examples *x)
 {
-    for (int i = 0; i < x->count; i++) example_free(&x->row[i]);
+    while (x->count) example_free(&x->row[--x->count]);
     free(x->row), free(x->label);
 }
 
@@ -1954,8 +1952,8 @@ void examples_free(Examples *x)
 typedef struct { const char *name; char type; } Key;     /* type 0: optional, of any type */
 enum { KEYS = 4 };
 
-/* Look up the keys of an object; value[k] becomes the value of keys[k], or NULL. Keys that are not
- * in the list are recorded as `unknown`. Returns 1 if all that is required is there. */
+/* Look up the keys of an object; value[k] becomes the value of keys[k], or NULL. Other keys are
+ * recorded as `unknown`. Returns 1 if all that is required is there. */
 int read_keys(Example *e, const Json *object, const Key *keys, Json *value[KEYS], int unknown)
 {
     int column = object->column;
@@ -2016,7 +2014,6 @@ int read_messages(Example *e, const Json *messages)
                                   e->count ? ": every weight is 0" : "");
 }
 
-/* Read a prompt and its completion. */
 int read_pair(Example *e, const char *prompt, size_t prompt_size, const char *answer, size_t size)
 {
     if (is_blank(answer, size)) return finding_add(e, NO_CONTENT, 0, "the answer is empty");
@@ -2027,11 +2024,12 @@ int read_pair(Example *e, const char *prompt, size_t prompt_size, const char *an
     return 1;
 }
 
+/* Read a conversation or a pair; a row that is neither is taken for a pair. */
 int read_json(Example *e, const Json *row)
 {
     static const Key chat[] = {{"messages", '['}, {"label", 0}, {0}};
     static const Key pair[] = {{"prompt", '"'}, {"completion", '"'}, {"label", 0}, {0}};
-    Json *value[KEYS];                           /* what is neither is taken for a pair */
+    Json *value[KEYS];
     if (json_get(row, "messages"))
         return read_keys(e, row, chat, value, IGNORED_KEY) && read_messages(e, value[0]);
     return read_keys(e, row, pair, value, IGNORED_KEY) &&
@@ -2062,8 +2060,7 @@ void read_jsonl(Examples *x, const char *path, const char *text, size_t size)
  *
  * CSV [RFC 4180]: a field is plain text, or it is enclosed in quotes and may then contain
  * separators, line ends, and quotes, each written twice. TSV [IANA, text/tab-separated-values] has
- * no such rule: a quote is an ordinary character there.
- */
+ * no such rule: a quote is an ordinary character there. */
 
 enum { COLUMNS = 64 };
 typedef struct {
@@ -2163,8 +2160,7 @@ void read_examples(Examples *x, const char *path)
  * If one of two equal rows were trained on and the other validated, the validation loss would
  * measure memory, not what the model makes of new rows. Therefore duplicates and near duplicates
  * form groups, which the split keeps together. A group is a tree [union-find, Galler & Fischer
- * 1964]: each row points to an earlier row of its group, and the first row to itself.
- */
+ * 1964]: each row points to an earlier row of its group, and the first row to itself. */
 
 /* The first row of the group of row i. Shortens the path to it on the way. */
 int group_of(Examples *x, int i)
@@ -2177,7 +2173,7 @@ int group_of(Examples *x, int i)
 void group_join(Examples *x, int i, int j)
 {
     int a = group_of(x, i), b = group_of(x, j);
-    x->row[a > b ? a : b].group = a < b ? a : b;
+    x->row[max_int(a, b)].group = min_int(a, b);
 }
 
 /* Enter row i in a map under its tokens from `begin` to `end`; returns the first row there. */
@@ -2194,25 +2190,22 @@ void find_repeated(Examples *x)
 {
     Map rows = {0}, prompts = {0};
     int *asker = allocate((size_t)x->count, sizeof *asker);    /* first row with the same prompt */
-    char *differ = allocate((size_t)x->count, 1);              /* [asker]: do answers differ? */
+    int *other = allocate((size_t)x->count, sizeof *other);    /* [asker] a row that differs, or 0 */
     for (int i = 0; i < x->count; i++) {
-        const Encoded *t = &x->row[i].tokens;
-        int equal = first_with(&rows, x, i, 0, t->size);
-        asker[i] = t->answer ? first_with(&prompts, x, i, 0, t->answer) : equal;
-        differ[asker[i]] |= equal != asker[i];
+        Example *e = &x->row[i];
+        int equal = first_with(&rows, x, i, 0, e->tokens.size);
+        asker[i] = e->tokens.answer ? first_with(&prompts, x, i, 0, e->tokens.answer) : equal;
+        if (equal != asker[i] && !other[asker[i]]) other[asker[i]] = i;
         if (equal == i) continue;
         group_join(x, i, equal);
-        finding_add(&x->row[i], REPEATED, 0, "of %s, line %d", x->row[equal].path,
-                    x->row[equal].line);
+        finding_add(e, REPEATED, 0, "of %s, line %d", x->row[equal].path, x->row[equal].line);
     }
     for (int i = 0; i < x->count; i++) {
-        const Example *first = &x->row[asker[i]];
-        if (!differ[asker[i]]) continue;
-        if (asker[i] == i) finding_add(&x->row[i], CONFLICT, 0, "the prompt of a later row");
-        else finding_add(&x->row[i], CONFLICT, 0, "the prompt of %s, line %d", first->path,
-                         first->line);
+        const Example *o = &x->row[asker[i] < i ? asker[i] : other[i]];
+        if (other[asker[i]])
+            finding_add(&x->row[i], CONFLICT, 0, "the prompt of %s, line %d", o->path, o->line);
     }
-    free(rows.entry), free(prompts.entry), free(asker), free(differ);
+    free(rows.entry), free(prompts.entry), free(asker), free(other);
 }
 
 /* Find the frame: the text with which all prompts begin ("Review: ") and end ("\nSentiment:"). It
@@ -2224,12 +2217,12 @@ void find_frame(Examples *x)
     size_t prefix = x->count > 1 ? first->size : 0, suffix = prefix, shortest = first->size;
     for (int i = 0; i < x->count; i++) {
         const Turn *t = x->row[i].turns;
-        const char *end = t->text + t->size, *first_end = first->text + first->size;
         size_t p = 0, s = 0;
         if (t->role != PROMPT) return;
         if (t->size < shortest) shortest = t->size;
         while (p < prefix && p < t->size && t->text[p] == first->text[p]) p++;
-        while (s < suffix && s < t->size && end[-1 - (long)s] == first_end[-1 - (long)s]) s++;
+        while (s < suffix && s < t->size &&
+               t->text[t->size - 1 - s] == first->text[first->size - 1 - s]) s++;
         prefix = p, suffix = s;
     }
     while (prefix && !isspace((unsigned char)first->text[prefix - 1])) prefix--;
@@ -2251,20 +2244,17 @@ void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
  * with sets A and B of shingles are near duplicates if |A and B| / |A or B|, Jaccard's similarity,
  * is at least 0.8. To compare all pairs would take hours for a hundred thousand rows.
  *
- * Prefix filtering [Bayardo et al. 2007] finds the few pairs that need to be compared. Sort every
- * set in one order that is the same for all rows. Say A has 10 shingles. A near duplicate B shares
- * at least 8 of them, for |A and B| >= 0.8 |A or B| >= 0.8 * 10. Take the first shingle that is
- * shared: it and at least 7 others of A, which come later, are shared, so it is one of the first 3
- * of A. In general it is one of the first n - ceil(0.8 n) + 1 of n, this is the prefix of a set;
- * and so it is in B's prefix, too. Hence near duplicates have a shingle in common in their
- * prefixes. An index lists for each shingle the rows that have it in their prefix, and each row is
- * compared only with those it meets there.
+ * Prefix filtering [Bayardo et al. 2007] finds the few pairs to compare. Sort every set in one
+ * order that is the same for all rows. If A has 10 shingles, a near duplicate shares at least
+ * 0.8 * 10 = 8 of them. The first that is shared has 7 others behind it, so it is one of A's first
+ * 3: in general, of the first n - ceil(0.8 n) + 1, the prefix of the set. The same holds for B, so
+ * the prefixes of near duplicates meet. An index lists for each shingle the rows that have it in
+ * their prefix, and each row is compared with those it meets there.
  *
- * The order is rare shingles first, so that lists are short. Counts and lists are kept by the
+ * Rare shingles come first in the order, so that lists are short. Counts and lists are kept by the
  * shingle's hash modulo BUCKETS: two shingles that fall together cost a comparison, never a result.
- * Only in lists longer than LATEST, as form letters make them, the older rows are not tried.
- * Rejected: MinHash, which is not shorter and misses pairs at random.
- */
+ * Only of lists longer than LATEST, as form letters make them, the older rows are not tried.
+ * Rejected: MinHash, which is not shorter and misses pairs at random. */
 enum { BUCKETS = 1 << 20, LATEST = 1000 };
 
 /* The shingles of row i: hash[start[i]] ... hash[start[i + 1] - 1]; 48 bits, above them a count. */
@@ -2307,8 +2297,8 @@ int shingle_order(const void *a, const void *b)
 Shingles shingles_new(const Examples *x)
 {
     Shingles s = {NULL, 0, allocate((size_t)x->count + 1, sizeof(size_t))};
-    uint32_t *occurs = allocate(BUCKETS, sizeof *occurs);
-    size_t kept = 0;
+    uint64_t *occurs = allocate(BUCKETS, sizeof *occurs);
+    size_t begin = 0, kept = 0;
     for (int i = 0; i < x->count; i++) {
         shingles_of(&s, x, &x->row[i]);
         s.start[i + 1] = s.size;
@@ -2319,26 +2309,25 @@ Shingles shingles_new(const Examples *x)
         s.hash[k] |= (n < 0xFFFF ? n : 0xFFFF) << 48;
     }
     for (int i = 0; i < x->count; i++) {                       /* sort; keep one of equal ones */
-        size_t from = s.start[i], end = s.start[i + 1];
-        s.start[i] = kept;
-        if (end > from) qsort(s.hash + from, end - from, sizeof *s.hash, shingle_order);
-        for (size_t k = from; k < end; k++)
-            if (k == from || s.hash[k] != s.hash[k - 1]) s.hash[kept++] = s.hash[k];
+        size_t end = s.start[i + 1], first = kept;
+        if (end > begin) qsort(s.hash + begin, end - begin, sizeof *s.hash, shingle_order);
+        for (; begin < end; begin++)
+            if (kept == first || s.hash[begin] != s.hash[kept - 1]) s.hash[kept++] = s.hash[begin];
+        s.start[i + 1] = kept;
     }
-    s.start[x->count] = kept;
     free(occurs);
     return s;
 }
 
 /* Compare row i with an earlier row. If they are near duplicates, join their groups and, the first
- * time for i, record it. Sets whose sizes differ too much need no comparison. */
+ * time for i, record it. */
 void compare_rows(Examples *x, const Shingles *s, int i, int earlier)
 {
     Example *e = &x->row[i], *other = &x->row[earlier];
     const uint64_t *a = s->hash + s->start[i], *a_end = s->hash + s->start[i + 1];
     const uint64_t *b = s->hash + s->start[earlier], *b_end = s->hash + s->start[earlier + 1];
     long n = a_end - a, m = b_end - b, common = 0;
-    if (5 * m < 4 * n || 5 * n < 4 * m) return;
+    if (5 * m < 4 * n || 5 * n < 4 * m) return;                /* sizes too different for 0.8 */
     if (e->near && group_of(x, i) == group_of(x, earlier)) return;
     while (a < a_end && b < b_end) {
         uint64_t p = *a, q = *b;
@@ -2406,16 +2395,15 @@ void find_labels(Examples *x)
  * near duplicate stays in training, x->moved counts these, and another row is drawn for it. */
 void split_examples(Examples *x, double share, uint64_t key)
 {
-    int *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
+    int *order = shuffled(x->kept, key), *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
     int *size = allocate((size_t)x->count, sizeof *size);      /* [group_of] */
     for (int i = 0; i < x->count; i++)
         if (!x->row[i].dropped) kept[n++] = i, size[group_of(x, i)]++;
     double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0, rows = 0;
     for (Label *l = x->label; l < x->label + x->count; l++) {  /* the quotas' sum is rounded, too */
-        double before = round(rows * ratio);
-        l->quota = (int)(round((rows += l->rows) * ratio) - before);
+        l->quota = -(int)round(rows * ratio);
+        l->quota += (int)round((rows += l->rows) * ratio);
     }
-    int *order = shuffled(n, key);
     for (int k = n - 1; k >= 0; k--) {
         Example *e = &x->row[kept[order[k]]];
         Label *l = &x->label[e->label];
@@ -2466,8 +2454,8 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
         if (is_blank(to.bytes + begin, to.size - begin)) {
-            to.size = begin;
-            text_add(&to, t->text + begin, end - begin);
+            to.size = 0;
+            text_add(&to, t->text, end);
         }
         text_add(&to, t->text + end, t->size - end);
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
@@ -2508,10 +2496,8 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
     t.ids[t.count++] = (uint16_t)end_of_text;
     for (const Example *e = x->row; e < x->row + x->count; e++) {
         if (e->dropped || e->validation != validation) continue;
-        for (size_t i = 0; i < e->tokens.size; i++, t.count++) {
-            t.ids[t.count] = (uint16_t)e->tokens.ids[i];
-            t.loss_mask[t.count] = e->tokens.loss_mask[i];
-        }
+        memcpy(t.loss_mask + t.count, e->tokens.loss_mask, e->tokens.size);
+        for (size_t i = 0; i < e->tokens.size; i++) t.ids[t.count++] = (uint16_t)e->tokens.ids[i];
         t.loss_mask[t.count] = (uint8_t)e->turns[e->count - 1].is_target;
         t.ids[t.count++] = (uint16_t)end_of_text;
     }
@@ -2558,47 +2544,40 @@ void report_examples(const Examples *x, const Tokens set[2], Writer *records)
     free(note.bytes);
 }
 
-/* The beginning of a text, without white space around it: at most `most` bytes, whole characters.
- * In new memory. */
-char *excerpt(const char *text, size_t size, size_t most)
-{
-    trim(&text, &size);
-    if (size > most)
-        for (size = most; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
-    return format("%.*s", (int)size, text);
-}
-
 int label_order(const void *a, const void *b)             /* most frequent first */
 {
     const Label *p = a, *q = b;
     return p->rows != q->rows ? (p->rows < q->rows) - (p->rows > q->rows) : p->first - q->first;
 }
 
-/* The balance of the labels. Sorts x->label by frequency. */
+/* The balance of the labels; the beginnings of the answers, in whole characters, name them. Sorts
+ * x->label by frequency. */
 void report_answers(Examples *x, Writer *records)
 {
-    enum { MOST = 20 };                                   /* rows of the table */
+    enum { MOST = 20, BYTES = 40 };                       /* rows of the table; of an answer */
     Table t = {.title = "Answers", .kind = "bars"};
-    Text note = {0};
-    Label *label = x->label;
+    const Label *label = x->label;
     int labels = 0;
-    qsort(label, (size_t)x->count - x->copies, sizeof *label, label_order);
+    qsort(x->label, (size_t)x->count - x->copies, sizeof *label, label_order);
     table_row(&t, "answer\texamples\tshare\ttraining\tvalidation");
-    for (Label *l = label; labels < x->labels && l->rows; l++, labels++) {
-        const Example *e = &x->row[l->first];
-        char *name = excerpt(e->turns[e->count - 1].text, e->turns[e->count - 1].size, 40);
+    for (const Label *l = label; labels < x->labels && l->rows; l++, labels++) {
+        const Turn *answer = &x->row[l->first].turns[x->row[l->first].count - 1];
+        const char *text = answer->text;
+        size_t size = answer->size;
+        trim(&text, &size);
+        if (size > BYTES)
+            for (size = BYTES; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
         if (labels < MOST)
-            table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, l->rows, 100. * l->rows / x->kept,
-                      l->rows - l->held, l->held);
-        free(name);
+            table_row(&t, "%.*s\t%d\t%.1f%%\t%d\t%d", (int)size, text, l->rows,
+                      100. * l->rows / x->kept, l->rows - l->held, l->held);
     }
-    text_print(&note, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
-               labels > MOST ? ", here the most frequent" : "", 100. * label[0].rows / x->kept);
-    if (label[0].rows > 3 * label[labels - 1].rows)
-        text_print(&note, " They are out of balance: look at macro-F1, not at accuracy.");
-    t.note = note.bytes;
+    int even = label[0].rows <= 3 * label[labels - 1].rows;
+    char *note = format("%d different answers%s. Always giving the first is right in %.1f%%.%s",
+        labels, labels > MOST ? ", here the most frequent" : "", 100. * label[0].rows / x->kept,
+        even ? "" : " They are out of balance: look at macro-F1, not at accuracy.");
+    t.note = note;
     table_done(&t, records);
-    free(note.bytes);
+    free(note);
 }
 
 /* Quantiles of the lengths in tokens, and a histogram of the lengths of whole examples. */
@@ -2633,8 +2612,7 @@ void report_lengths(const Examples *x, Writer *records)
     free(length);
 }
 
-/* Add to the table of costs how many positions, rows times their length, an epoch takes if every
- * example is padded to the context or to the longest, and if they are packed. */
+/* Add to the table of costs how many positions, rows times their length, an epoch takes. */
 void report_packing(Table *t, const Tokens *train, int end_of_text)
 {
     DataLoader loader = loader_new(train, prep.context, end_of_text, 0, 0, 0);
@@ -2649,8 +2627,8 @@ void report_packing(Table *t, const Tokens *train, int end_of_text)
     loader_free(&loader);
 }
 
-/* Add rows to the table of costs: what training prep.model takes on this machine. Two steps are
- * made and the second is measured: the first one also gets its memory from the system. */
+/* Add what training prep.model takes on this machine. Two steps are made and the second is
+ * measured: the first one also gets its memory from the system. */
 void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
     enum { B = 4 };
@@ -2661,14 +2639,14 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
             m->c.V, prep.tokenizer, tokenizer->count);
     DataLoader loader = loader_new(train, T, tokenizer->end_of_text, 1, 0, 0);
     Batch b = batch_new(B, T);
-    double steps = ceil((double)loader.rows / B), start = 0;
+    Recipe recipe = {.adamw = {1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}};
+    double steps = ceil((double)loader.rows / B), start = 0, norm;
     model_prepare(m, TRAINING, B, T, 0);
     for (int step = 1; step <= 2; step++) {
         start = seconds();
         int targets = loader_batch(&loader, &b);
         for (int n = 0; n < B * T; n++) b.loss_weight[n] /= max_int(1, targets);
-        model_loss(m, &b, (Dropout){0}, 0, 1);
-        model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
+        model_step(m, &b, 1, &recipe, step, &norm);
     }
     double each = seconds() - start;
     table_row(t, "parameters of the model\t%zu", m->count);
@@ -2681,10 +2659,9 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
 }
 
 /* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
- * The alternative is to put examples into every prompt, which takes 2 flops per parameter and token
- * of these. Hence the number of prompts at which both cost the same depends on no model:
- * 6 tokens epochs / (2 added), where `added` tokens enter each prompt. Epochs to begin with are
- * OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. */
+ * The alternative, `added` tokens of examples in every prompt, takes 2 per parameter and token. Both
+ * cost the same after 6 tokens epochs / (2 added) prompts, whatever the model. Epochs to begin with
+ * are OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. */
 void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokenizer,
                  Writer *records)
 {
