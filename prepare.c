@@ -1869,7 +1869,8 @@ typedef struct {
     int line, count;             /* where the row begins; number of turns */
     Turn *turns;
     Encoded tokens;
-    int group, label;            /* see group_of; first row with the same last answer, or 0 */
+    int equal, asker, label;     /* first row with the same tokens, prompt, last answer (or 0) */
+    int group;                   /* see group_of */
     int near, dropped, validation;     /* flags: a near duplicate; not written; held out */
 } Example;
 
@@ -1878,7 +1879,7 @@ typedef struct { int rows, first, quota, held; } Label;
 
 typedef struct {
     Example *row;                /* [count], rows with errors left out */
-    Label *label;                /* [count], see find_labels */
+    Label *label;                /* [count], of which those at [row.label] are used */
     int count, copies, errors;   /* rows without errors; copies among them; rows with errors */
     int kept, held, moved;       /* rows that are not dropped; held out of them; split_examples */
     int labels;                  /* number of different answers, 0 if answers are free text */
@@ -2185,27 +2186,33 @@ int first_with(Map *map, const Examples *x, int i, size_t begin, size_t end)
     return (int)entry->value - 1;
 }
 
-/* Find equal rows, which become groups, and conflicts: rows that differ only in the last answer. */
+/* Compare rows by tokens. Equal rows become groups; rows that differ only in the last answer are
+ * conflicts. Answers are labels if each of them occurs four times or more on average; if they are
+ * free text, all rows have label 0. */
 void find_repeated(Examples *x)
 {
-    Map rows = {0}, prompts = {0};
-    int *asker = allocate((size_t)x->count, sizeof *asker);    /* first row with the same prompt */
-    int *other = allocate((size_t)x->count, sizeof *other);    /* [asker] a row that differs, or 0 */
+    Map rows = {0}, prompts = {0}, answers = {0};
+    int *other = allocate((size_t)x->count, sizeof *other);    /* [asker]: one that differs, or 0 */
     for (int i = 0; i < x->count; i++) {
         Example *e = &x->row[i];
-        int equal = first_with(&rows, x, i, 0, e->tokens.size);
-        asker[i] = e->tokens.answer ? first_with(&prompts, x, i, 0, e->tokens.answer) : equal;
-        if (equal != asker[i] && !other[asker[i]]) other[asker[i]] = i;
-        if (equal == i) continue;
-        group_join(x, i, equal);
-        finding_add(e, REPEATED, 0, "of %s, line %d", x->row[equal].path, x->row[equal].line);
+        size_t answer = e->tokens.answer, size = e->tokens.size;
+        e->equal = first_with(&rows, x, i, 0, size);
+        e->asker = answer ? first_with(&prompts, x, i, 0, answer) : e->equal;
+        e->label = first_with(&answers, x, i, answer, size);
+        if (e->equal != e->asker && !other[e->asker]) other[e->asker] = i;
+        if (e->equal == i) continue;
+        const Example *first = &x->row[e->equal];
+        group_join(x, i, e->equal);
+        finding_add(e, REPEATED, 0, "of %s, line %d", first->path, first->line);
     }
+    x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
     for (int i = 0; i < x->count; i++) {
-        const Example *o = &x->row[asker[i] < i ? asker[i] : other[i]];
-        if (other[asker[i]])
-            finding_add(&x->row[i], CONFLICT, 0, "the prompt of %s, line %d", o->path, o->line);
+        Example *e = &x->row[i], *differs = &x->row[e->asker < i ? e->asker : other[i]];
+        if (!x->labels) e->label = 0;
+        if (other[e->asker])
+            finding_add(e, CONFLICT, 0, "the prompt of %s, line %d", differs->path, differs->line);
     }
-    free(rows.entry), free(prompts.entry), free(asker), free(other);
+    free(rows.entry), free(prompts.entry), free(answers.entry), free(other);
 }
 
 /* Find the frame: the text with which all prompts begin ("Review: ") and end ("\nSentiment:"). It
@@ -2351,7 +2358,7 @@ void find_similar(Examples *x)
     for (int i = 0; i < x->count; i++) {
         size_t from = s.start[i], n = s.start[i + 1] - from;
         size_t prefix = n ? n - (4 * n + 4) / 5 + 1 : 0;       /* ceil(0.8 n) = (4n + 4) / 5 */
-        if (x->row[i].group != i) continue;                    /* it is equal to an earlier one */
+        if (x->row[i].equal != i) continue;
         met[i] = i;
         for (size_t k = from; k < from + prefix; k++) {
             int *list = &newest[s.hash[k] % BUCKETS], steps = 0;
@@ -2370,40 +2377,26 @@ void find_similar(Examples *x)
 
 /* ---- the split ---- */
 
-/* Answers are labels if each of them occurs four times or more on average. The label of a row is the
- * index of the first row with its answer; x->label there counts the rows that are kept. If answers
- * are free text, all rows have label 0. */
-void find_labels(Examples *x)
-{
-    Map answers = {0};
-    x->label = allocate((size_t)x->count, sizeof *x->label);
-    for (int i = 0; i < x->count; i++) {
-        const Encoded *t = &x->row[i].tokens;
-        x->row[i].label = first_with(&answers, x, i, t->answer, t->size);
-    }
-    x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
-    for (int i = 0; i < x->count; i++) {
-        Label *l = &x->label[x->labels ? x->row[i].label : (x->row[i].label = 0)];
-        if (x->row[i].dropped) continue;
-        if (l->rows++ == 0) l->first = i;
-        x->kept++;
-    }
-    free(answers.entry);
-}
-
-/* Hold out `share` of each label's rows for validation, at random. A row that has a duplicate or
- * near duplicate stays in training, x->moved counts these, and another row is drawn for it. */
+/* Hold out `share` of each label's rows for validation, at random, and count what is kept. A row
+ * that has a duplicate or near duplicate stays in training, x->moved counts these, and another row
+ * is drawn for it. */
 void split_examples(Examples *x, double share, uint64_t key)
 {
-    int *order = shuffled(x->kept, key), *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
+    int *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
     int *size = allocate((size_t)x->count, sizeof *size);      /* [group_of] */
-    for (int i = 0; i < x->count; i++)
-        if (!x->row[i].dropped) kept[n++] = i, size[group_of(x, i)]++;
+    x->label = allocate((size_t)x->count, sizeof *x->label);
+    for (int i = 0; i < x->count; i++) {
+        Label *l = &x->label[x->row[i].label];
+        if (x->row[i].dropped) continue;
+        if (l->rows++ == 0) l->first = i;
+        kept[n++] = i, size[group_of(x, i)]++;
+    }
     double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0, rows = 0;
     for (Label *l = x->label; l < x->label + x->count; l++) {  /* the quotas' sum is rounded, too */
         l->quota = -(int)round(rows * ratio);
         l->quota += (int)round((rows += l->rows) * ratio);
     }
+    int *order = shuffled(n, key);
     for (int k = n - 1; k >= 0; k--) {
         Example *e = &x->row[kept[order[k]]];
         Label *l = &x->label[e->label];
@@ -2411,6 +2404,7 @@ void split_examples(Examples *x, double share, uint64_t key)
         if (size[group_of(x, kept[order[k]])] > 1) { x->moved++; continue; }
         e->validation = 1, l->held++, x->held++;
     }
+    x->kept = n;
     free(kept), free(size), free(order);
 }
 
@@ -2580,51 +2574,27 @@ void report_answers(Examples *x, Writer *records)
     free(note);
 }
 
-/* Quantiles of the lengths in tokens, and a histogram of the lengths of whole examples. */
 void report_lengths(const Examples *x, Writer *records)
 {
     static const char *const names[] = {"before the last answer", "last answer", "example"};
     double *length = allocate((size_t)x->count, sizeof *length);
-    int bins[12] = {0}, width = 1, last = 0;
-    Table t = {.title = "Tokens"}, bars = {.title = "Lengths", .kind = "bars"};
+    Table t = {.title = "Tokens"};
     table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
     for (int k = 0; k < 3; k++) {
         double sum = 0;
-        int n = 0;
+        int last = -1;
         for (const Example *e = x->row; e < x->row + x->count; e++) {
             size_t before = e->tokens.answer, all = e->tokens.size;
-            if (!e->dropped) sum += length[n++] = k == 0 ? before : k == 1 ? all - before : all;
+            if (!e->dropped) sum += length[++last] = k == 0 ? before : k == 1 ? all - before : all;
         }
-        qsort(length, (size_t)n, sizeof *length, by_value);
-        last = n - 1;
-        table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k], sum / n,
-                  length[0], length[last / 20], length[last / 4], length[last / 2],
-                  length[last - last / 4], length[last - last / 20], length[last]);
+        qsort(length, (size_t)last + 1, sizeof *length, by_value);
+        table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k],
+                  sum / (last + 1), length[0], length[last / 20], length[last / 4],
+                  length[last / 2], length[last - last / 4], length[last - last / 20],
+                  length[last]);
     }
     table_done(&t, records);
-    for (int k = 0; length[last] >= 12 * width; k++)      /* 1, 2, 5, 10, 20, 50, ... */
-        width = k % 3 == 1 ? width / 2 * 5 : width * 2;
-    for (int i = 0; i <= last; i++) bins[(int)length[i] / width]++;
-    table_row(&bars, "tokens\texamples");
-    for (int k = (int)length[0] / width; k <= (int)length[last] / width; k++)
-        table_row(&bars, "%d to %d\t%d", k * width, (k + 1) * width - 1, bins[k]);
-    table_done(&bars, records);
     free(length);
-}
-
-/* Add to the table of costs how many positions, rows times their length, an epoch takes. */
-void report_packing(Table *t, const Tokens *train, int end_of_text)
-{
-    DataLoader loader = loader_new(train, prep.context, end_of_text, 0, 0, 0);
-    double tokens = 0, longest = 0, n = loader.count, T = prep.context;
-    for (const Segment *d = loader.file_order; d < loader.file_order + loader.count; d++)
-        tokens += d->length, longest = fmax(longest, d->length);
-    const char *names[] = {"padded to the context", "padded to the longest", "packed"};
-    double positions[] = {n * T, n * longest, loader.rows * T};
-    for (int k = 0; k < 3; k++)
-        table_row(t, "positions, if examples are %s\t%.0f, %.1f%% used", names[k], positions[k],
-                  100 * tokens / positions[k]);
-    loader_free(&loader);
 }
 
 /* Add what training prep.model takes on this machine. Two steps are made and the second is
@@ -2659,25 +2629,36 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
 }
 
 /* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
- * The alternative, `added` tokens of examples in every prompt, takes 2 per parameter and token. Both
- * cost the same after 6 tokens epochs / (2 added) prompts, whatever the model. Epochs to begin with
- * are OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. */
+ * The alternative, `added` tokens of examples in every prompt, takes 2 per parameter and token.
+ * Both cost the same after 6 tokens epochs / (2 added) prompts, whatever the model. Epochs to begin
+ * with are OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. Positions are
+ * rows times their length; padding fills those without a token. */
 void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokenizer,
                  Writer *records)
 {
+    static const char *const names[] = {"padded to the context", "padded to the longest", "packed"};
+    DataLoader loader = loader_new(train, prep.context, tokenizer->end_of_text, 0, 0, 0);
     int n = x->kept - x->held;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
-    double tokens = (double)train->count, added = prep.shots * tokens / n;
+    double tokens = (double)train->count, added = prep.shots * tokens / n, seen = 0, longest = 0;
     Table t = {.title = "Cost", .note = prep.model ? NULL : "--model FILE adds memory and minutes"};
+    for (const Segment *d = loader.file_order; d < loader.file_order + loader.count; d++)
+        seen += d->length, longest = fmax(longest, d->length);
+    double lengths[] = {prep.context, longest, prep.context};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
-    report_packing(&t, train, tokenizer->end_of_text);
+    for (int k = 0; k < 3; k++) {
+        double positions = lengths[k] * (k < 2 ? loader.count : loader.rows);
+        table_row(&t, "positions, if examples are %s\t%.0f, %.1f%% used", names[k], positions,
+                  100 * seen / positions);
+    }
     table_row(&t, "epochs to begin with\t%d", epochs);
     if (prep.model) report_model(&t, train, tokenizer, epochs);
     table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, added);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
               ceil(3 * tokens * epochs / added));
     table_done(&t, records);
+    loader_free(&loader);
 }
 
 /* ---- the command ---- */
@@ -2695,13 +2676,11 @@ void examine(Examples *x, Tokenizer *t)
     if (x->count) find_frame(x);
     find_repeated(x);
     find_similar(x);
-    find_labels(x);
 }
 
-/* Split, add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
+/* Add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
 void make_sets(Examples *x, Tokens set[2], Tokenizer *t, Writer *records)
 {
-    split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
     augment_examples(x, t);
     for (int s = 0; s < 2; s++) set[s] = tokens_of(x, s, t->end_of_text);
     report_examples(x, set, records);
@@ -2721,6 +2700,7 @@ int command_examples(int words, char **word)
     Writer *records = writer_open(path);
     for (int i = 0; i < words; i++) read_examples(&x, word[i]);
     examine(&x, t);
+    split_examples(&x, prep.val, random_key((uint64_t)prep.seed, 0));
     if (x.kept) make_sets(&x, set, t, records);
     report_findings(records);
     if (x.errors && !prep.drop[ERRORS])
