@@ -2708,14 +2708,11 @@ void test_conflicts(void)
         drop_kind = NOTES;
         expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
         expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
-        for (int i = 0; i < x.count; i++)
+        char **said = findings[CONFLICT].shown;
+        expect(strstr(said[0], "line 2") && strstr(said[1], "line 1"), "%s, %s", said[0], said[1]);
+        for (int i = 0; i < 4; i++)
             expect(x.row[i].dropped == (golden[k].kept[i] == '0'), "row %d: dropped %d", i,
                    x.row[i].dropped);
-        expect(x.count == 4, "%d rows", x.count);
-        for (int n = 0; n < 2; n++) {
-            const char *said = findings[CONFLICT].shown[n], *end = n ? "line 1" : "line 2";
-            expect(said && !strcmp(said + strlen(said) - 6, end), "said: %s", said);
-        }
         examples_free(&x);
     }
 }
@@ -2799,7 +2796,7 @@ int common_shingles(int i, int j)
     return common;
 }
 
-/* Near duplicates and groups against Jaccard's similarity by its definition, |A and B| / |A or B|. */
+/* Near duplicates and their groups against the definition, |A and B| / |A or B| >= 0.8. */
 void test_similar(void)
 {
     int all = 0;
@@ -2868,17 +2865,18 @@ void test_split(void)
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
 
-/* Copies differ from their row in what the user says, and there outside the frame of the prompts. */
+/* Copies differ from their row only in what the user says, outside the frame of prompts. */
 void test_augment(void)
 {
-    static const char text[] =
-        "{\"messages\":[{\"role\":\"system\",\"content\":\"Be Brief\"},{\"role\":\"user\",\"content\":"
-        "\"Good morning dear Friend\"},{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
-        "{\"role\":\"user\",\"content\":\"What else may it be\"},{\"role\":\"assistant\",\"content\":"
-        "\"Never Mind\"}]}\n", pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
-        PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day");
-    for (int kind = 0; kind < 2; kind++) {
-        Examples x = examples_of("a.jsonl", kind ? pairs : text, strlen(kind ? pairs : text));
+    static const char *const files[] = {
+        "{\"messages\":[" SAYS("system", "\"Be Brief\"") ","
+        SAYS("user", "\"Good morning dear Friend\"") ","
+        "{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
+        SAYS("user", "\"What else may it be\"") "," SAYS("assistant", "\"Never Mind\"") "]}\n",
+        PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
+        PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day")};
+    for (int pairs = 0; pairs < 2; pairs++) {
+        Examples x = examples_of("a.jsonl", files[pairs], strlen(files[pairs]));
         int copies = 0;
         for (int i = 0; i < 300; i++) {
             Example copy, *e = &x.row[i % x.count];
@@ -2892,8 +2890,8 @@ void test_augment(void)
                 differ += !same;
                 expect(same || user, "'%s' became '%s'", b->text, a->text);
                 expect(a->role == b->role && a->is_target == b->is_target, "a role has changed");
-                expect(!kind || n || (!strncmp(a->text, "The Text: ", 10) &&
-                                      strstr(a->text, "\nIts Answer:")), "the frame: %s", a->text);
+                expect(!pairs || n || (!strncmp(a->text, "The Text: ", 10) &&
+                                       strstr(a->text, "\nIts Answer:")), "the frame: %s", a->text);
             }
             expect(differ, "a copy is no different");
             example_free(&copy);
@@ -2930,24 +2928,26 @@ void test_report_counts(void)
     free(report), free(said), examples_free(&x);
 }
 
-/* Files of one data set are replaced together or not at all; the report cannot be written here. */
+/* Files of one data set are replaced together or not at all: the second run cannot write its
+ * report, because a folder has that name. */
 void test_replaced_together(void)
 {
-    static const char *const prepare = "$here/prepare examples random.jsonl --tokenizer $here/data/"
-        "mini_tokenizer.bin --out group --seed %d >/dev/null 2>&1; echo $?; cat group_*.bin | cksum";
+    static const char *const before[] = {"true", "rm group_report.jsonl; mkdir -p group_report.jsonl/a",
+                                         "rm -r group_report.jsonl"};
+    char *said[3];
     Examples x = random_examples(9, 3, 5);
-    char *first = format(prepare, 1), *second = format(prepare, 2), *said[3];
-    said[0] = shell(first);
-    free(shell("rm -f group_report.jsonl; mkdir -p group_report.jsonl/full"));
-    said[1] = shell(second);
-    free(shell("rm -r group_report.jsonl"));
-    said[2] = shell(second);
-    expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
-           said[1], said[2]);
+    for (int i = 0; i < 3; i++) {
+        char *line = format("%s; $here/prepare examples random.jsonl --out group --seed %d --tokenizer "
+                            "$here/data/mini_tokenizer.bin >/dev/null 2>&1; echo $?; "
+                            "cat group_*.bin | cksum", before[i], i > 0);
+        said[i] = shell(line);
+        free(line);
+        expect(*said[i] == (i == 1 ? '1' : '0'), "run %d: exit status %s", i, said[i]);
+    }
     expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
     expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
     for (int i = 0; i < 3; i++) free(said[i]);
-    free(first), free(second), examples_free(&x);
+    examples_free(&x);
 }
 
 /* ---- JUDGING: labels, shots, intervals, tables, compare, search, the report ---- */
