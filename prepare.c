@@ -1869,7 +1869,7 @@ typedef struct {
     int line, count;             /* where the row begins; number of turns */
     Turn *turns;
     Encoded tokens;
-    int equal, asker, label;     /* first row with the same tokens, prompt, last answer (or 0) */
+    int equal, same_prompt, label;     /* first row with these tokens, this prompt, this answer */
     int group;                   /* see group_of */
     int near, dropped, validation;     /* flags: a near duplicate; not written; held out */
 } Example;
@@ -2192,14 +2192,14 @@ int first_with(Map *map, const Examples *x, int i, size_t begin, size_t end)
 void find_repeated(Examples *x)
 {
     Map rows = {0}, prompts = {0}, answers = {0};
-    int *other = allocate((size_t)x->count, sizeof *other);    /* [asker]: one that differs, or 0 */
+    int *other = allocate((size_t)x->count, sizeof *other);    /* [same_prompt]: one that differs, or 0 */
     for (int i = 0; i < x->count; i++) {
         Example *e = &x->row[i];
         size_t answer = e->tokens.answer, size = e->tokens.size;
         e->equal = first_with(&rows, x, i, 0, size);
-        e->asker = answer ? first_with(&prompts, x, i, 0, answer) : e->equal;
+        e->same_prompt = answer ? first_with(&prompts, x, i, 0, answer) : e->equal;
         e->label = first_with(&answers, x, i, answer, size);
-        if (e->equal != e->asker && !other[e->asker]) other[e->asker] = i;
+        if (e->equal != e->same_prompt && !other[e->same_prompt]) other[e->same_prompt] = i;
         if (e->equal == i) continue;
         const Example *first = &x->row[e->equal];
         group_join(x, i, e->equal);
@@ -2207,9 +2207,9 @@ void find_repeated(Examples *x)
     }
     x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
     for (int i = 0; i < x->count; i++) {
-        Example *e = &x->row[i], *differs = &x->row[e->asker < i ? e->asker : other[i]];
+        Example *e = &x->row[i], *differs = &x->row[e->same_prompt < i ? e->same_prompt : other[i]];
         if (!x->labels) e->label = 0;
-        if (other[e->asker])
+        if (other[e->same_prompt])
             finding_add(e, CONFLICT, 0, "the prompt of %s, line %d", differs->path, differs->line);
     }
     free(rows.entry), free(prompts.entry), free(answers.entry), free(other);
@@ -2252,11 +2252,10 @@ void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
  * is at least 0.8. To compare all pairs would take hours for a hundred thousand rows.
  *
  * Prefix filtering [Bayardo et al. 2007] finds the few pairs to compare. Sort every set in one
- * order that is the same for all rows. If A has 10 shingles, a near duplicate shares at least
- * 0.8 * 10 = 8 of them. The first that is shared has 7 others behind it, so it is one of A's first
- * 3: in general, of the first n - ceil(0.8 n) + 1, the prefix of the set. The same holds for B, so
- * the prefixes of near duplicates meet. An index lists for each shingle the rows that have it in
- * their prefix, and each row is compared with those it meets there.
+ * order that is the same for all rows. If A has 10 shingles, a near duplicate B shares at least 8 of
+ * them. The first that is shared has 7 others behind it, so it is one of A's first 3: in general, of
+ * the first n - ceil(0.8 n) + 1, the prefix of the set. The same holds for B. So near duplicates
+ * meet in an index that lists, for each shingle, the rows that have it in their prefix.
  *
  * Rare shingles come first in the order, so that lists are short. Counts and lists are kept by the
  * shingle's hash modulo BUCKETS: two shingles that fall together cost a comparison, never a result.
@@ -2270,9 +2269,8 @@ typedef struct { uint64_t *hash; size_t size, *start; } Shingles;
 /* Append the shingle of three words, given by their hashes. */
 void shingle_add(Shingles *s, const uint64_t word[3])
 {
-    uint64_t odd = 0x9E3779B97F4A7C15, h = ((word[0] * odd ^ word[1]) * odd ^ word[2]) * odd;
     s->hash = grow(s->hash, s->size, sizeof *s->hash);
-    s->hash[s->size++] = (h ^ h >> 32) & 0xFFFFFFFFFFFF;
+    s->hash[s->size++] = hash_bytes((const char *)word, 24) & 0xFFFFFFFFFFFF;
 }
 
 /* Append the shingles of a row. A word is a run of letters and digits, in upper or lower case; one
@@ -2501,11 +2499,11 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 void report_findings(Writer *records)
 {
     Table all = {.title = "Findings"}, rows = {.title = "Where"};
-    table_row(&all, "finding\trows\twhat was done");
-    table_row(&rows, "the first of each");
     for (int f = 0; f < FINDING_COUNT; f++) {
         int kind = findings[f].kind, drop = prep.drop[kind];
         if (!findings[f].count) continue;
+        if (!all.rows) table_row(&all, "finding\trows\twhat was done");
+        if (!rows.rows) table_row(&rows, "the first of each");
         table_row(&all, "%s\t%d\t%s%s", findings[f].what, findings[f].count,
                   kind == NOTES ? "noted" : drop ? "left out"
                   : kind == ERRORS ? "nothing is written without --drop-"
@@ -2513,7 +2511,7 @@ void report_findings(Writer *records)
         for (int n = 0; n < SHOWN && findings[f].shown[n]; n++)
             table_row(&rows, "%s: %s", findings[f].what, findings[f].shown[n]);
     }
-    if (all.rows > 1) table_done(&all, records), table_done(&rows, records);
+    if (all.rows) table_done(&all, records), table_done(&rows, records);
 }
 
 void report_examples(const Examples *x, const Tokens set[2], Writer *records)

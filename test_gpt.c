@@ -1619,6 +1619,31 @@ char *inventory(void)
     return shell("find . -type f ! -name '*.txt' ! -path './new/*' -exec cksum {} + | sort -k 3");
 }
 
+/* Data for runs of the small model m: v has training and validation tokens, one a single row, w many
+ * training tokens, x examples without a target. v's first validation row begins with an escape. */
+void run_files(void)
+{
+    uint16_t ids[3000];
+    uint8_t mask[100] = {0};
+    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 3000};
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    for (int i = 0; i < 3000; i++) ids[i] = (uint16_t)(i % 20 ? below(30, 7, i) : 299);
+    write_file("w_train.bin", header, sizeof header, ids, sizeof ids);
+    header[2] = 17;
+    write_file("one_train.bin", header, sizeof header, ids, 34);
+    header[2] = 65;
+    write_file("v_train.bin", header, sizeof header, ids, 130);
+    for (int id = 0, size; id < 256; id++)
+        if (*tokenizer_bytes(t, id, &size) == 27) ids[102] = (uint16_t)id;
+    write_file("v_val.bin", header, sizeof header, ids + 100, 130);
+    header[1] = 2, header[2] = 100;
+    Writer *w = writer_open(scratch("x_train.bin"));
+    writer_put(w, header, sizeof header), writer_put(w, ids, 200), writer_put(w, mask, 100);
+    writer_close(w);
+    write_file("rows.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\"}\n", 32, "", 0);
+    tokenizer_free(t);
+}
+
 /* What is right in the scratch folder. */
 void good_files(void)
 {
@@ -1647,6 +1672,7 @@ void good_files(void)
     write_file("few_train.bin", header, sizeof header, ids, 20);
     mkdir(scratch("o"), 0777);
     for (int i = 0; i < 4; i++) write_file(results[i], "kept", 4, "", 0);
+    run_files();
     free(shell("\"$here\"/prepare export m --tokenizer t --out hf; cp -r hf old; "
                "rm old/vocab.json; mkdir old/vocab.json p_val.bin q_train.bin r_tokenizer.bin; "
                "for f in p_train.bin q_val.bin r old/*.json; do [ -d $f ] || echo old > $f; done"));
@@ -1842,6 +1868,10 @@ static const Bad bad_options[] = {
     {"train_gpt", 1, "data/support_train.bin is missing: run make"},
     {"train_gpt train --lr 1e-3", 2, "--data is missing"},
     {"train_gpt train --data d --lr 1e-3,fast", 2, "--lr: expected a number, found 'fast'"},
+    {"train_gpt train --model m --tokenizer t --out o --data d --epochs 0", 2, "--epochs: 0 trains nothing"},
+    {"train_gpt train --model m --tokenizer t --out o --data w --batch 1 --context 1 --epochs 1e6", 2, "--epochs: 1e+06 epochs are 2999000000 steps"},
+    {TRAIN "d --batch 65536 --accumulate 65536", 2, "too many for a step"},
+    {"train_gpt generate --temperature 0,8", 2, "--temperature: expected a number, found '0,8'"},
     {"train_gpt eval --data d", 2, "--model is missing"},
     {"train_gpt eval --model m --tokenizer t", 2, "--data is missing"},
     {"train_gpt eval --model m --tokenizer t --pairs text.txt", 1, "text.txt, line 1"},
@@ -1881,6 +1911,20 @@ static const Bad bad_places[] = {
     {"prepare text text.txt --tokenizer t --out q", 1, "q_train.bin: cannot be replaced"},
     {TRAIN "d --out m", 1, "m: is not a folder"},
     {TRAIN "d --out m/o", 1, "cannot be made"},
+    {0}};
+
+#define FULL " >/dev/full", 1, "standard output: writing failed"
+static const Bad bad_outputs[] = {
+    {"train_gpt generate --model m --tokenizer t --tokens 2" FULL},
+    {"train_gpt train --model m --tokenizer t --steps 1 --data d --out new" FULL},
+    {"train_gpt chat --help" FULL},
+    {"prepare --help" FULL},
+    {"tokenizer --help" FULL},
+    {"prepare report new" FULL},
+    {"prepare eval --model m --tokenizer t --data v --out new" FULL},
+    {"prepare examples rows.jsonl --val 0 --tokenizer t --out new/e" FULL},
+    {"train_gpt classify --model m --tokenizer t --labels a,b < text.txt" FULL},
+    {"train_gpt generate --jsonl --model m --tokenizer t --tokens 2 < rows.jsonl" FULL},
     {0}};
 
 /* Copies with one byte changed: programs may accept or refuse them, but must come to an end. */
@@ -2645,6 +2689,7 @@ void test_findings(void)
 #define CHAT(turns) "{\"messages\":~[" turns "]}\n"
 #define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
     SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define LETTERS "a b c d e f g h i j k l m n o p q r s t u v w x y z "
 #define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
     static const struct { int finding; const char *text, *message; } golden[] = {
         {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
@@ -2660,18 +2705,19 @@ void test_findings(void)
         {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
         {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
         {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
-        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}", "\"tone\""},
+        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
+         "\"tone\""},
         {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
          "\"weight\" is for assistant messages"},
         {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
         {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
-        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"), "every weight is 0"},
+        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
+         "every weight is 0"},
         {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
         {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
          "91% the same"},
-        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "a b c d"), "100% the same"},
-        {TOO_LONG, PAIR("a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l "
-                        "m n o p q r s t u v w x y z a b c d e f g h i j k l m n", " b"), "first 13"},
+        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "A, b C d."), "100% the same"},
+        {TOO_LONG, PAIR(LETTERS LETTERS "a b c d e f g h i j k l m n", " b"), "first 13"},
         {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
         {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
         {NO_SPACE, PAIR("a", "b"), "space"}};
@@ -2682,7 +2728,8 @@ void test_findings(void)
         Text file = {0};
         before = mark ? (int)(mark - text) : (int)strlen(text);
         text_print(&file, " \n%.*s%s", before, text, mark ? mark + 1 : "");
-        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line, before + 1);
+        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line,
+                 before + 1);
         Examples x = examples_of("golden.jsonl", file.bytes, file.size);
         for (int f = 0; f < FINDING_COUNT; f++)
             expect(findings[f].count == (f == golden[i].finding), "%s: found %d times in %s",
@@ -2709,7 +2756,8 @@ void test_conflicts(void)
         expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
         expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
         char **said = findings[CONFLICT].shown;
-        expect(strstr(said[0], "line 2") && strstr(said[1], "line 1"), "%s, %s", said[0], said[1]);
+        expect(said[1] && strstr(said[0], "line 2") && strstr(said[1], "line 1"), "%s, %s", said[0],
+               said[1]);
         for (int i = 0; i < 4; i++)
             expect(x.row[i].dropped == (golden[k].kept[i] == '0'), "row %d: dropped %d", i,
                    x.row[i].dropped);
@@ -2725,12 +2773,13 @@ void test_csv(void)
         {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
         {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
         {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb\n| x;c| y;", NULL},
-        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;", NULL},
+        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;",
+         NULL},
         {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a\n| x;c| y;", "line 4: 1 fields, not 2"},
         {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
-        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is a quote"},
-        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text after"},
-        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is opened"},
+        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is"},
+        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text"},
+        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is"},
         {"utf8.csv", "text,label\n\xC3,x\nc,y\n", "c| y;", "line 2, column 1: "},
         {"empty.csv", "text,label\na,\nc,y\n", "c| y;", "line 2: the answer is empty"},
         {"quotes.tsv", "label\ttext\nx\t\"a\ny\tb\"\n", "\"a| x;b\"| y;", NULL},
@@ -2861,6 +2910,14 @@ void test_split(void)
             example_free(e);
         }
     }
+    Tokens t = tokens_of(&x, 1, mini->end_of_text);
+    long targets = -x.held;                                   /* the ends of text count, too */
+    for (size_t i = 0; i < t.count; i++) targets += t.loss_mask[i];
+    for (int i = 0; i < ROWS; i++)
+        for (size_t k = 0; x.row[i].validation && k < x.row[i].tokens.size; k++)
+            targets -= x.row[i].tokens.loss_mask[k];
+    expect(targets == 0, "%ld targets too many", targets);
+    tokens_free(&t), free((char *)t.path);
     expect(x.moved > 1000, "%d moved", x.moved);
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
@@ -2901,14 +2958,36 @@ void test_augment(void)
     }
 }
 
+/* Answers as cells of the report: control characters move no column, no character is cut in two. */
+void test_report_cells(void)
+{
+#define ACCENTS "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9"
+    size_t size;
+    Text text = {0};
+    for (int i = 0; i < 9; i++)
+        text_print(&text, "{\"prompt\":\"%d\",\"completion\":\" %s\"}\n", i,
+                   i < 4 ? "a\\tb\\nc" : "x" ACCENTS ACCENTS ACCENTS ACCENTS);
+    write_file("cells.jsonl", text.bytes, text.size, "", 0);
+    free(text.bytes);
+    free(shell("$here/prepare examples cells.jsonl --tokenizer $here/data/mini_tokenizer.bin "
+               "--out cells"));
+    char *report = read_file(scratch("cells_report.jsonl"), &size);
+    expect(strstr(report, "[\"a?b?c\",\"4\",\"44.4%\",") != NULL, "a tab: %s", report);
+    char *cut = strstr(report, "[\"x\xC3\xA9");
+    expect(cut && strcspn(cut + 2, "\"") == 39 && !strstr(report, "\xEF\xBF\xBD"), "cut: %s",
+           report);
+    free(report);
+}
+
 /* The report's counts are those of the token files. */
 void test_report_counts(void)
 {
     Examples x = random_examples(9, 3, 40);
     size_t size;
     int examples = 0, copies = 0, dropped = 0;
-    char *said = shell("$here/prepare examples random.jsonl --tokenizer $here/data/mini_tokenizer.bin"
-                       " --context 200 --out random --augment-case 0.5 --drop-near --val 0.2 2>&1");
+    char *said = shell("$here/prepare examples random.jsonl --tokenizer "
+                       "$here/data/mini_tokenizer.bin --context 200 --out random "
+                       "--augment-case 0.5 --drop-near --val 0.2 2>&1");
     char *report = read_file(scratch("random_report.jsonl"), &size);
     for (int s = 0; s < 2; s++) {
         Tokens t = tokens_read(scratch("random"), s ? "val" : "train", mini->count);
@@ -2928,22 +3007,24 @@ void test_report_counts(void)
     free(report), free(said), examples_free(&x);
 }
 
-/* Files of one data set are replaced together or not at all: the second run cannot write its
- * report, because a folder has that name. */
+/* Files of one data set are replaced together or not at all. In the second of three runs a folder is
+ * where train.bin should be: val.bin must stay as it was. */
 void test_replaced_together(void)
 {
-    static const char *const before[] = {"true", "rm group_report.jsonl; mkdir -p group_report.jsonl/a",
-                                         "rm -r group_report.jsonl"};
-    char *said[3];
+    static const char *const run = "%s; $here/prepare examples random.jsonl --out group --seed %d "
+        "--tokenizer $here/data/mini_tokenizer.bin >/dev/null 2>&1; echo $?; %s; "
+        "cat group_*.bin | cksum";
+    static const char *const before[] = {":", "mv group_train.bin kept; mkdir group_train.bin", ":"};
+    static const char *const after[] = {":", "rmdir group_train.bin; mv kept group_train.bin", ":"};
     Examples x = random_examples(9, 3, 5);
+    char *said[3];
     for (int i = 0; i < 3; i++) {
-        char *line = format("%s; $here/prepare examples random.jsonl --out group --seed %d --tokenizer "
-                            "$here/data/mini_tokenizer.bin >/dev/null 2>&1; echo $?; "
-                            "cat group_*.bin | cksum", before[i], i > 0);
-        said[i] = shell(line);
-        free(line);
-        expect(*said[i] == (i == 1 ? '1' : '0'), "run %d: exit status %s", i, said[i]);
+        char *command = format(run, before[i], i ? 2 : 1, after[i]);
+        said[i] = shell(command);
+        free(command);
     }
+    expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
+           said[1], said[2]);
     expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
     expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
     for (int i = 0; i < 3; i++) free(said[i]);
@@ -3255,6 +3336,251 @@ void test_report(void)
     outcome("%d times escaped", shown_as);
 }
 
+/* ---- TRAINING RUNS, COMMANDS ---- */
+
+/* Run a command line of the shell in the scratch folder. Returns its output and errors, then
+ * "status N", until the next call. */
+const char *run_line(const char *command)
+{
+    static char *output;
+    char *line = format("export ASAN_OPTIONS=detect_leaks=0 PATH=\"$here:$PATH\"; { %s\n} 2>&1; "
+                        "echo status $?", command);
+    bad_folder();
+    free(output);
+    output = shell(line);
+    free(line);
+    return output;
+}
+
+/* Whether the output of a command line contains all texts of a list that NULL ends. */
+void expect_run(const char *command, ...)
+{
+    const char *output = run_line(command), *text;
+    va_list args;
+    va_start(args, command);
+    while ((text = va_arg(args, const char *)))
+        expect(strstr(output, text) != NULL, "%s: no '%s' in: %s", command, text, output);
+    va_end(args);
+}
+
+#define TINY "train_gpt train --model m --tokenizer t --batch 1 --warmup 0 --schedule constant " \
+             "--threads 1 --data "
+#define COLUMN(n, file) "cut -d, -f" #n " " file "/log.csv | tr '\\n' ' '; "
+
+/* Overfitting: the best model is kept, and patience counts from it. */
+void test_run_best(void)
+{
+    double step, loss, best = INFINITY, best_step = 0, last = 0, recorded, recorded_step;
+    expect_run(TINY "v --out r1 --show 0 --steps 60 --lr 3e-2 --eval-every 1 --patience 3",
+               "stopped early: no better validation loss for 3 validations\n", "best so far",
+               "begins to overfit", "status 0", NULL);
+    char *losses = shell("cut -d, -f1,5 r1/log.csv | sed 1d"), *at = losses;
+    for (int n; sscanf(at, "%lf,%lf\n%n", &step, &loss, &n) == 2; at += n) {
+        if (loss < best) best = loss, best_step = step;
+        last = step;
+    }
+    expect(best_step > 1 && last == best_step + 3, "best is %g, last %g", best_step, last);
+    sscanf(run_line("sed -n 's/^best_[a-z]* = //p' r1/run.txt"), "%lf %lf", &recorded_step, &recorded);
+    expect(recorded_step == best_step, "run.txt has step %g, not %g", recorded_step, best_step);
+    bound("run.txt", fabs(recorded - best), 1e-6);
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    for (int i = 0; i < 2; i++) {
+        Model *m = model_read(scratch(i ? "r1/model.bin" : "r1/best.bin"));
+        Scores s = score(m, t, &val, 1, 16, 0);
+        double mean = total(s.loss, s.n) / total(s.count, s.n);
+        if (i == 0) bound("best.bin", fabs(mean - best), 1e-5);
+        expect(i == 0 || mean > best + 1e-4, "the last model is as good");
+        free(s.loss), model_free(m);
+    }
+    free(losses), tokens_free(&val), tokenizer_free(t);
+}
+
+/* Tuning that makes everything worse ends by saying so, and keeps the model from before. */
+void test_run_worse(void)
+{
+    const char *output = run_line(TINY "v --out r2 --steps 3 --lr 10 --eval-every 1");
+    expect(strstr(output, "no step was better than step 0") && strstr(output, "lower --lr") &&
+           !strstr(output, "after training") && !strstr(output, "after step"), "%s", output);
+    expect(!strchr(output, 27), "an escape sequence of the data reaches the terminal");
+    expect_run("cmp m r2/best.bin", "status 0", NULL);
+}
+
+/* The progress that a run has saved. */
+Progress saved_progress(const char *state)
+{
+    size_t size;
+    Progress p = {0};
+    char *file = read_file(scratch(state), &size);
+    if (size > 4 * HEADER + sizeof p) memcpy(&p, file + 4 * HEADER, sizeof p);
+    free(file);
+    return p;
+}
+
+/* Stopped and resumed equals never stopped, in weights and log; resuming a finished run changes
+ * nothing; another seed is refused. */
+void test_run_resume(void)
+{
+#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 "
+    expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
+    expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv", NULL);
+    double seconds = saved_progress("r4/state.bin").seconds;
+    expect(seconds > 0 && seconds < 60, "%g seconds", seconds);
+    expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "another --steps\n", "after step 4\n", NULL);
+    expect(saved_progress("r4/state.bin").seconds > seconds, "seconds are not added up");
+    expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "after step 6\n", "status 0", NULL);
+    expect_run("cut -d, -f1 r4/log.csv | tr '\\n' ' '", "step 0 1 2 3 4 5 6 status 0", NULL);
+    expect_run("for r in r3 r4; do cut -d, -f1-7 $r/log.csv > $r/log.txt; done; cmp r3/log.txt "
+               "r4/log.txt && cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
+               "cmp r3/samples.jsonl r4/samples.jsonl && grep -c after r3/samples.jsonl",
+               "3\nstatus 0", NULL);
+    expect_run(TINY "v --out r4 --steps 6 --resume --seed 2", "with another --seed", "status 1", NULL);
+}
+
+/* A new run removes the records of an older one before its first step, which here fails: no target
+ * of its data counts. */
+void test_run_fresh(void)
+{
+    expect_run("mkdir r5; echo '{}' | tee r5/state.bin r5/eval.jsonl r5/compare.jsonl r5/bias.jsonl "
+               "r5/search.jsonl r5/samples.jsonl; " TINY "x --out r5", "no target counts", "status 1",
+               NULL);
+    expect_run("ls r5", "log.csv\nstatus", NULL);
+    expect(!strpbrk(run_line("ls r5 | tr -d '\\n'"), "jb"), "old records: %s", run_line("ls r5"));
+}
+
+/* With a learning rate of 0 and one row of data, only dropout and noise change the loss. */
+void test_run_random(void)
+{
+    static const char *const options[] = {"--lr 0", "--dropout 0.5", "--noise 0.5"};
+    for (int i = 0; i < 3; i++) {
+        double loss[3] = {0};
+        char *line = format(TINY "one --out r6 --steps 3 --decay 0 --lr 0 %s", options[i]);
+        run_line(line);
+        sscanf(run_line("sed 1d r6/log.csv | cut -d, -f4"), "%lf %lf %lf", loss, loss + 1, loss + 2);
+        int differ = (loss[0] != loss[1]) + (loss[1] != loss[2]) + (loss[0] != loss[2]);
+        expect(loss[2] > 0 && differ == (i ? 3 : 0), "%s: losses %g %g %g", options[i], loss[0],
+               loss[1], loss[2]);
+        free(line);
+    }
+}
+
+/* Signals, a reader that goes away, and a full disk (here: a limit of a file's size) end a run after
+ * its state is saved; the second signal ends it at once. */
+void test_run_stops(void)
+{
+#define FOREVER TINY "v --out r7 --show 0 --steps 1000000 --save-every 0 "
+    expect_run("for s in TERM HUP; do rm -rf r7; " FOREVER "> /dev/null & "
+               "while [ ! -s r7/log.csv ] || [ $(wc -l < r7/log.csv) -lt 4 ]; do sleep 0.02; done; "
+               "kill -$s $!; wait $!; echo $?; test -s r7/model.bin && rm r7/state.bin; done",
+               "143\n129\nstatus 0", NULL);
+    expect_run("{ " FOREVER "; echo $? > code.txt; } | head -3 > /dev/null; cat code.txt; ls r7",
+               "writing failed\n", "\n1\n", "state.bin", NULL);
+    catch_signals();
+    raise(SIGTERM);
+    expect(interrupted == SIGTERM, "a signal is not caught");
+    for (int i = 0; i < 3; i++)
+        expect(signal(stop_signals[i], SIG_DFL) == SIG_DFL, "a second signal is caught");
+    interrupted = 0, signal(SIGPIPE, SIG_DFL);
+
+    expect_run(TINY "v --out r8 --steps 2 && yes 1,1,1,1,,1,1,1,1 | head -c 60000 >> r8/log.csv; "
+               "trap '' XFSZ; ulimit -f 120; " TINY "v --out r8 --steps 900 --resume",
+               "log.csv: writing failed", "status 1", NULL);
+    expect(saved_progress("r8/state.bin").step > 2, "the state is not saved");
+    expect_run("trap '' XFSZ; ulimit -f 60; " TINY "v --out r9 --steps 2; ls r9",
+               "state.bin: writing failed", "model.bin", NULL);
+}
+
+/* Accepted: a context of one token, validation data in one of two sets. Commands of prepare are found
+ * from any folder, by any way to train_gpt. */
+void test_run_commands(void)
+{
+    expect_run(TINY "v --out r10 --steps 2 --context 1", "status 0", NULL);
+    expect_run(TINY "w,v --out r10 --steps 2", "validation loss", "status 0", NULL);
+    expect_run("mkdir -p far/alone; cd far; train_gpt compare; ln -sf \"$here\"/train_gpt link; "
+               "./link compare; \"$here\"/train_gpt compare; cp \"$here\"/train_gpt alone; "
+               "alone/train_gpt compare", "error: --tuned is missing: the fine-tuned model\n"
+               "error: --tuned is missing: the fine-tuned model\n"
+               "error: --tuned is missing: the fine-tuned model\n", "alone/prepare", "make builds it",
+               NULL);
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Model *m = model_read(scratch("m"));
+    Scores s = score(m, t, &val, 3, 8, 0);
+    char *mean = format("loss %.4f", total(s.loss, s.n) / total(s.count, s.n));
+    expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
+               "m on v: 8 rows, 64 targets\n", mean, "status 0", NULL);
+    free(mean), free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
+}
+
+/* A line of JSON gets a line of JSON, with one completion or several; a zero byte ends no line. */
+void test_jsonl(void)
+{
+    for (int n = 1; n < 4; n += 2) {
+        char error[200], *line = format("printf '\"a\"\\n\"a\"\\0\\n' | train_gpt generate --jsonl "
+                                        "--tokens 3 --model m --tokenizer t --samples %d", n);
+        const char *output = run_line(line), *end = strchr(output, '\n');
+        Json *row = end ? json_parse(output, end - output, error, sizeof error) : NULL;
+        Json *one = json_get(row, "completion"), *list = json_get(row, "completions");
+        expect(row && row->count == 1, "not an object of one member: %s", output);
+        expect(n == 1 ? one && one->type == '"' : list && (int)list->count == n, "n %d: %s", n, output);
+        expect(end && strstr(end, "{\"error\":\""), "a zero byte is accepted: %s", output);
+        if (row) json_free(row);
+        free(line);
+    }
+    static const Config c = {.T = 64, .V = 300, .L = 1, .NH = 2, .C = 16, .Vp = 384};
+    Model *m = random_model(c, INFERENCE, 1, 0);
+    model_write(m, scratch("m64"), 0);
+    model_free(m);
+#define TALK(line) "printf '" line "\\n' | train_gpt chat --model m64 --tokenizer t --temperature 0.1"
+    char *with = format("%s", run_line(TALK("a\\0bbbb")));
+    expect(strcmp(with, run_line(TALK("a\\0cccc"))), "chat does not read behind a zero byte");
+    expect(!strcmp(with, run_line(TALK("a\\0bbbb"))), "chat reads what was not typed");
+    free(with);
+}
+
+/* Packed documents get the sums that each of them gets alone. */
+void test_score(void)
+{
+    Tokens t = numbered_documents(30, 2, small.T);
+    Tokenizer *names = tokenizer_new();
+    Model *m = random_model(small, INFERENCE, 1, 0), *alone = random_model(small, INFERENCE, 1, 0);
+    for (int id = 0; id < small.V; id++) tokenizer_add(names, "abc", id % 3 + 1);
+    for (size_t i = 0; i < t.count; i++) t.ids[i] = t.ids[i] ? 1 + t.ids[i] % (small.V - 1) : 0;
+    names->end_of_text = 0;
+    Scores s = score(m, names, &t, 3, small.T, 0);
+    expect(s.n == 30 && m->B == 3, "%d documents", s.n);
+    for (size_t from = 0, to, i = 0; from + 1 < t.count; from = to, i++) {
+        double count = 0, right = 0, bytes = 0;
+        for (to = from + 1; t.ids[to]; to++) {}
+        Batch b = batch_new(1, (int)(to - from));
+        for (int n = 0; n < b.T; n++) {
+            b.tokens[n] = t.ids[from + n], b.targets[n] = t.ids[from + n + 1];
+            b.loss_weight[n] = t.loss_mask[from + n + 1];
+        }
+        model_prepare(alone, INFERENCE, 1, b.T, 0);
+        double loss = model_loss(alone, &b, no_dropout, 0, 0);
+        for (int n = 0; n < b.T; n++) {
+            if (!b.loss_weight[n]) continue;
+            count++, right += alone->argmax[n] == b.targets[n];
+            bytes += b.targets[n] ? b.targets[n] % 3 + 1 : 0;
+        }
+        bound("loss", fabs(s.loss[i] - loss) / loss, 1e-5);
+        expect(s.count[i] == count && s.right[i] == right && s.bytes[i] == bytes, "document %zu", i);
+        batch_free(&b);
+    }
+    free(s.loss), model_free(m), model_free(alone), tokens_free(&t), tokenizer_free(names);
+}
+
+void test_duration(void)
+{
+    static const struct { double seconds; const char *text; } times[] = {
+        {3.21, "3.2s"}, {125, "2m05s"}, {3725, "1h02m"}, {3e9, "833333h20m"},
+        {1e300, "unknown time"}, {NAN, "unknown time"}, {INFINITY, "unknown time"}};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        expect(!strcmp(duration(times[i].seconds), times[i].text), "%g is %s", times[i].seconds,
+               duration(times[i].seconds));
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -3378,6 +3704,17 @@ static const Test tests[] = {
     {"writer: temporary names, order", IN_FLOAT, test_writer, NULL, NULL},
     {"reader: a file that shrinks", IN_FLOAT, test_reader, NULL, NULL},
     {"plain text on a terminal", IN_FLOAT, test_plain, NULL, NULL},
+    {"a run keeps the best model", IN_FLOAT, test_run_best, NULL, NULL},
+    {"a run that makes the model worse", IN_FLOAT, test_run_worse, NULL, NULL},
+    {"a run that is resumed", IN_FLOAT, test_run_resume, NULL, NULL},
+    {"a new run in an old folder", IN_FLOAT, test_run_fresh, NULL, NULL},
+    {"dropout and noise of a run", IN_FLOAT, test_run_random, NULL, NULL},
+    {"signals and full disks", IN_FLOAT, test_run_stops, NULL, NULL},
+    {"commands from any folder", IN_FLOAT, test_run_commands, NULL, NULL},
+    {"JSON lines and chat", IN_FLOAT, test_jsonl, NULL, NULL},
+    {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
+    {"durations", IN_FLOAT, test_duration, NULL, NULL},
+    {"bad input: full output", IN_FLOAT, NULL, test_bad, bad_outputs},
     {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
     {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
     {"text: whole documents on one side", IN_FLOAT, test_documents, NULL, NULL},
@@ -3391,6 +3728,7 @@ static const Test tests[] = {
     {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
     {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
     {"examples: files replaced together", IN_FLOAT, test_replaced_together, NULL, NULL},
+    {"examples: answers in the report", IN_FLOAT, test_report_cells, NULL, NULL},
     {"examples: the report's counts", IN_FLOAT, test_report_counts, NULL, NULL},
     {"judging: labels of a set", IN_FLOAT, test_label_sets, NULL, NULL},
     {"judging: gains and gaps", IN_FLOAT, test_gain, NULL, NULL},

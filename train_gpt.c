@@ -505,7 +505,7 @@ typedef struct {
 
 size_t head_scratch_size(int N, int C, int ld) { return min_int(N, CHUNK) * ((size_t)ld + 2 * C); }
 
-/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the wanted
+/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the target
  * distribution is q_v = (1-e) [v == y] + e/V. Writes argmax and, since sum_v q_v = 1,
  *     loss = -sum_v q_v log p_v = log sum_v e^x_v - (1-e) x_y - e mean(x).
  * The derivative of log sum_u e^x_u by x_v is e^x_v / sum_u e^x_u = p_v. So, with `backward`, the
@@ -3169,7 +3169,7 @@ int run_train(void)
     if (strcmp(opt.schedule, "cosine") && strcmp(opt.schedule, "linear") &&
         strcmp(opt.schedule, "constant"))
         die_usage("--schedule: expected cosine, linear or constant, found '%s'", opt.schedule);
-    int status = train();
+    int status = finish_output(train());
     char *report[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
     if (status == 0 && access(report[0], X_OK) == 0) run_program(report);
     free(report[0]);
@@ -3258,6 +3258,7 @@ int run_generate(void)
         free(out[i].text.bytes);
     }
     printf("\n");
+    finish_output(0);
     fprintf(stderr, "%d tokens, %.1f tok/s\n", tokens, tokens / (seconds() - start));
     free(out), free(prompt), tokenizer_free(t), model_free(m);
     return 0;
