@@ -2192,7 +2192,7 @@ int first_with(Map *map, const Examples *x, int i, size_t begin, size_t end)
 void find_repeated(Examples *x)
 {
     Map rows = {0}, prompts = {0}, answers = {0};
-    int *other = allocate((size_t)x->count, sizeof *other);    /* [same_prompt]: one that differs, or 0 */
+    int *other = allocate((size_t)x->count, sizeof *other);    /* [same_prompt]; 0: none differs */
     for (int i = 0; i < x->count; i++) {
         Example *e = &x->row[i];
         size_t answer = e->tokens.answer, size = e->tokens.size;
@@ -2207,10 +2207,11 @@ void find_repeated(Examples *x)
     }
     x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
     for (int i = 0; i < x->count; i++) {
-        Example *e = &x->row[i], *differs = &x->row[e->same_prompt < i ? e->same_prompt : other[i]];
+        Example *e = &x->row[i];
+        int first = e->same_prompt, differs = e->equal == first ? other[first] : first;
         if (!x->labels) e->label = 0;
-        if (other[e->same_prompt])
-            finding_add(e, CONFLICT, 0, "the prompt of %s, line %d", differs->path, differs->line);
+        if (other[first]) finding_add(e, CONFLICT, 0, "the prompt of %s, line %d",
+                                      x->row[differs].path, x->row[differs].line);
     }
     free(rows.entry), free(prompts.entry), free(answers.entry), free(other);
 }
@@ -2252,10 +2253,10 @@ void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
  * is at least 0.8. To compare all pairs would take hours for a hundred thousand rows.
  *
  * Prefix filtering [Bayardo et al. 2007] finds the few pairs to compare. Sort every set in one
- * order that is the same for all rows. If A has 10 shingles, a near duplicate B shares at least 8 of
- * them. The first that is shared has 7 others behind it, so it is one of A's first 3: in general, of
- * the first n - ceil(0.8 n) + 1, the prefix of the set. The same holds for B. So near duplicates
- * meet in an index that lists, for each shingle, the rows that have it in their prefix.
+ * order that is the same for all rows. If A has 10 shingles, a near duplicate B shares at least 8
+ * of them. The first that is shared has 7 others behind it, so it is one of A's first 3: in
+ * general, of the first n - ceil(0.8 n) + 1, the prefix of the set. The same holds for B. So near
+ * duplicates meet in an index that lists, for each shingle, the rows with it in their prefix.
  *
  * Rare shingles come first in the order, so that lists are short. Counts and lists are kept by the
  * shingle's hash modulo BUCKETS: two shingles that fall together cost a comparison, never a result.

@@ -2756,8 +2756,8 @@ void test_conflicts(void)
         expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
         expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
         char **said = findings[CONFLICT].shown;
-        expect(said[1] && strstr(said[0], "line 2") && strstr(said[1], "line 1"), "%s, %s", said[0],
-               said[1]);
+        for (int n = 0; n < 3; n++)                           /* each names a row that differs */
+            expect(said[n] && said[n][strlen(said[n]) - 1] == "212"[n], "%s", said[n]);
         for (int i = 0; i < 4; i++)
             expect(x.row[i].dropped == (golden[k].kept[i] == '0'), "row %d: dropped %d", i,
                    x.row[i].dropped);
