@@ -2376,9 +2376,9 @@ void find_similar(Examples *x)
 
 /* ---- the split ---- */
 
-/* Hold out `share` of each label's rows for validation, at random, and count what is kept. A row
- * that has a duplicate or near duplicate stays in training, x->moved counts these, and another row
- * is drawn for it. */
+/* Count the rows that are kept, and hold out `share` of each label's rows for validation, at
+ * random. A row that has a duplicate or near duplicate stays in training (x->moved counts these),
+ * and another row is drawn for it. */
 void split_examples(Examples *x, double share, uint64_t key)
 {
     int *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
@@ -2392,8 +2392,9 @@ void split_examples(Examples *x, double share, uint64_t key)
     }
     double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0, rows = 0;
     for (Label *l = x->label; l < x->label + x->count; l++) {  /* the quotas' sum is rounded, too */
-        l->quota = -(int)round(rows * ratio);
-        l->quota += (int)round((rows += l->rows) * ratio);
+        double before = round(rows * ratio);
+        rows += l->rows;
+        l->quota = (int)(round(rows * ratio) - before);
     }
     int *order = shuffled(n, key);
     for (int k = n - 1; k >= 0; k--) {
@@ -2543,8 +2544,8 @@ int label_order(const void *a, const void *b)             /* most frequent first
     return p->rows != q->rows ? (p->rows < q->rows) - (p->rows > q->rows) : p->first - q->first;
 }
 
-/* The balance of the labels; the beginnings of the answers, in whole characters, name them. Sorts
- * x->label by frequency. */
+/* The balance of the labels, which are named by the beginning of the answer, in whole characters.
+ * Sorts x->label by frequency. */
 void report_answers(Examples *x, Writer *records)
 {
     enum { MOST = 20, BYTES = 40 };                       /* rows of the table; of an answer */
