@@ -1752,8 +1752,7 @@ int command_classify(int words, char **word)
  * Fine-tuning learns from examples: what a model is told, and what it should answer. They come one
  * per line in OpenAI's formats, {"messages": [...]} or {"prompt", "completion"}, or as a table with
  * a header (CSV, TSV). Their quality matters more than any setting of the training. Therefore all
- * rows are read and checked, and a report is printed, before anything is written: errors and their
- * lines, duplicates, contradictions, lengths, and what training will cost.
+ * rows are read, checked and reported on before anything is written.
  *
  * Whatever its format, a row becomes a list of turns, and the template in train_gpt.c makes tokens
  * of them. Two examples are called equal if their tokens are equal.
@@ -1794,7 +1793,8 @@ typedef struct {
     int line, count;             /* where the row begins; number of turns */
     Turn *turns;
     Encoded tokens;
-    int group, label;            /* see group_of; first row with the same last answer, or 0 */
+    int equal, same_prompt, label;     /* first row with these tokens, this prompt, this answer */
+    int group;                   /* see group_of */
     int near, dropped, validation;     /* flags: a near duplicate; not written; held out */
 } Example;
 
@@ -1803,7 +1803,7 @@ typedef struct { int rows, first, quota, held; } Label;
 
 typedef struct {
     Example *row;                /* [count], rows with errors left out */
-    Label *label;                /* [count], see find_labels */
+    Label *label;                /* [count], of which those at [row.label] are used */
     int count, copies, errors;   /* rows without errors; copies among them; rows with errors */
     int kept, held, moved;       /* rows that are not dropped; held out of them; split_examples */
     int labels;                  /* number of different answers, 0 if answers are free text */
@@ -1817,14 +1817,14 @@ int finding_add(Example *e, int finding, int column, const char *form, ...)
 {
     va_list args;
     int n = findings[finding].count++;
+    char where[32] = "";
     e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
     va_start(args, form);
-    char *message = format_list(form, args), where[32] = "";
+    char *message = format_list(form, args);
     va_end(args);
     if (column) snprintf(where, sizeof where, ", column %d", column);
     findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, e->line, where, message);
-    shown(findings[finding].shown[n]);
     free(message);
     return 0;
 }
@@ -1835,7 +1835,6 @@ int is_blank(const char *text, size_t size)
     return size == 0;
 }
 
-/* Check that a text is UTF-8. */
 int is_utf8(Example *e, const char *text, size_t size)
 {
     for (size_t i = 0, length; i < size; i += length)
@@ -1844,7 +1843,7 @@ int is_utf8(Example *e, const char *text, size_t size)
     return 1;
 }
 
-/* Append a copy of a text as a turn. */
+/* Append a turn with a copy of the text. */
 void turn_add(Example *e, int role, int is_target, const char *text, size_t size)
 {
     char *copied = memcpy(allocate(size + 1, 1), text, size);
@@ -1869,7 +1868,7 @@ void examples_add(Examples *x, Example *e, int good)
 
 void examples_free(Examples *x)
 {
-    for (int i = 0; i < x->count; i++) example_free(&x->row[i]);
+    while (x->count) example_free(&x->row[--x->count]);
     free(x->row), free(x->label);
 }
 
@@ -1878,8 +1877,8 @@ void examples_free(Examples *x)
 typedef struct { const char *name; char type; } Key;     /* type 0: optional, of any type */
 enum { KEYS = 4 };
 
-/* Look up the keys of an object; value[k] becomes the value of keys[k], or NULL. Keys that are not
- * in the list are recorded as `unknown`. Returns 1 if all that is required is there. */
+/* Look up the keys of an object; value[k] becomes the value of keys[k], or NULL. Other keys are
+ * recorded as `unknown`. Returns 1 if all that is required is there. */
 int read_keys(Example *e, const Json *object, const Key *keys, Json *value[KEYS], int unknown)
 {
     int column = object->column;
@@ -1940,7 +1939,6 @@ int read_messages(Example *e, const Json *messages)
                                   e->count ? ": every weight is 0" : "");
 }
 
-/* Read a prompt and its completion. */
 int read_pair(Example *e, const char *prompt, size_t prompt_size, const char *answer, size_t size)
 {
     if (is_blank(answer, size)) return finding_add(e, NO_CONTENT, 0, "the answer is empty");
@@ -1951,11 +1949,12 @@ int read_pair(Example *e, const char *prompt, size_t prompt_size, const char *an
     return 1;
 }
 
+/* Read a conversation or a pair; a row that is neither is taken for a pair. */
 int read_json(Example *e, const Json *row)
 {
     static const Key chat[] = {{"messages", '['}, {"label", 0}, {0}};
     static const Key pair[] = {{"prompt", '"'}, {"completion", '"'}, {"label", 0}, {0}};
-    Json *value[KEYS];                           /* what is neither is taken for a pair */
+    Json *value[KEYS];
     if (json_get(row, "messages"))
         return read_keys(e, row, chat, value, IGNORED_KEY) && read_messages(e, value[0]);
     return read_keys(e, row, pair, value, IGNORED_KEY) &&
@@ -1986,8 +1985,7 @@ void read_jsonl(Examples *x, const char *path, const char *text, size_t size)
  *
  * CSV [RFC 4180]: a field is plain text, or it is enclosed in quotes and may then contain
  * separators, line ends, and quotes, each written twice. TSV [IANA, text/tab-separated-values] has
- * no such rule: a quote is an ordinary character there.
- */
+ * no such rule: a quote is an ordinary character there. */
 
 enum { COLUMNS = 64 };
 typedef struct {
@@ -2087,8 +2085,7 @@ void read_examples(Examples *x, const char *path)
  * If one of two equal rows were trained on and the other validated, the validation loss would
  * measure memory, not what the model makes of new rows. Therefore duplicates and near duplicates
  * form groups, which the split keeps together. A group is a tree [union-find, Galler & Fischer
- * 1964]: each row points to an earlier row of its group, and the first row to itself.
- */
+ * 1964]: each row points to an earlier row of its group, and the first row to itself. */
 
 /* The first row of the group of row i. Shortens the path to it on the way. */
 int group_of(Examples *x, int i)
@@ -2101,7 +2098,7 @@ int group_of(Examples *x, int i)
 void group_join(Examples *x, int i, int j)
 {
     int a = group_of(x, i), b = group_of(x, j);
-    x->row[a > b ? a : b].group = a < b ? a : b;
+    x->row[max_int(a, b)].group = min_int(a, b);
 }
 
 /* Enter row i in a map under its tokens from `begin` to `end`; returns the first row there. */
@@ -2113,30 +2110,34 @@ int first_with(Map *map, const Examples *x, int i, size_t begin, size_t end)
     return (int)entry->value - 1;
 }
 
-/* Find equal rows, which become groups, and conflicts: rows that differ only in the last answer. */
+/* Compare rows by tokens. Equal rows become groups; rows that differ only in the last answer are
+ * conflicts. Answers are labels if each of them occurs four times or more on average; if they are
+ * free text, all rows have label 0. */
 void find_repeated(Examples *x)
 {
-    Map rows = {0}, prompts = {0};
-    int *asker = allocate((size_t)x->count, sizeof *asker);    /* first row with the same prompt */
-    char *differ = allocate((size_t)x->count, 1);              /* [asker]: do answers differ? */
+    Map rows = {0}, prompts = {0}, answers = {0};
+    int *other = allocate((size_t)x->count, sizeof *other);    /* [same_prompt]; 0: none differs */
     for (int i = 0; i < x->count; i++) {
-        const Encoded *t = &x->row[i].tokens;
-        int equal = first_with(&rows, x, i, 0, t->size);
-        asker[i] = t->answer ? first_with(&prompts, x, i, 0, t->answer) : equal;
-        differ[asker[i]] |= equal != asker[i];
-        if (equal == i) continue;
-        group_join(x, i, equal);
-        finding_add(&x->row[i], REPEATED, 0, "of %s, line %d", x->row[equal].path,
-                    x->row[equal].line);
+        Example *e = &x->row[i];
+        size_t answer = e->tokens.answer, size = e->tokens.size;
+        e->equal = first_with(&rows, x, i, 0, size);
+        e->same_prompt = answer ? first_with(&prompts, x, i, 0, answer) : e->equal;
+        e->label = first_with(&answers, x, i, answer, size);
+        if (e->equal != e->same_prompt && !other[e->same_prompt]) other[e->same_prompt] = i;
+        if (e->equal == i) continue;
+        const Example *first = &x->row[e->equal];
+        group_join(x, i, e->equal);
+        finding_add(e, REPEATED, 0, "of %s, line %d", first->path, first->line);
     }
+    x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
     for (int i = 0; i < x->count; i++) {
-        const Example *first = &x->row[asker[i]];
-        if (!differ[asker[i]]) continue;
-        if (asker[i] == i) finding_add(&x->row[i], CONFLICT, 0, "the prompt of a later row");
-        else finding_add(&x->row[i], CONFLICT, 0, "the prompt of %s, line %d", first->path,
-                         first->line);
+        Example *e = &x->row[i];
+        int first = e->same_prompt, differs = e->equal == first ? other[first] : first;
+        if (!x->labels) e->label = 0;
+        if (other[first]) finding_add(e, CONFLICT, 0, "the prompt of %s, line %d",
+                                      x->row[differs].path, x->row[differs].line);
     }
-    free(rows.entry), free(prompts.entry), free(asker), free(differ);
+    free(rows.entry), free(prompts.entry), free(answers.entry), free(other);
 }
 
 /* Find the frame: the text with which all prompts begin ("Review: ") and end ("\nSentiment:"). It
@@ -2148,12 +2149,12 @@ void find_frame(Examples *x)
     size_t prefix = x->count > 1 ? first->size : 0, suffix = prefix, shortest = first->size;
     for (int i = 0; i < x->count; i++) {
         const Turn *t = x->row[i].turns;
-        const char *end = t->text + t->size, *first_end = first->text + first->size;
         size_t p = 0, s = 0;
         if (t->role != PROMPT) return;
         if (t->size < shortest) shortest = t->size;
         while (p < prefix && p < t->size && t->text[p] == first->text[p]) p++;
-        while (s < suffix && s < t->size && end[-1 - (long)s] == first_end[-1 - (long)s]) s++;
+        while (s < suffix && s < t->size &&
+               t->text[t->size - 1 - s] == first->text[first->size - 1 - s]) s++;
         prefix = p, suffix = s;
     }
     while (prefix && !isspace((unsigned char)first->text[prefix - 1])) prefix--;
@@ -2175,20 +2176,16 @@ void turn_own(const Examples *x, const Turn *t, size_t *begin, size_t *end)
  * with sets A and B of shingles are near duplicates if |A and B| / |A or B|, Jaccard's similarity,
  * is at least 0.8. To compare all pairs would take hours for a hundred thousand rows.
  *
- * Prefix filtering [Bayardo et al. 2007] finds the few pairs that need to be compared. Sort every
- * set in one order that is the same for all rows. Say A has 10 shingles. A near duplicate B shares
- * at least 8 of them, for |A and B| >= 0.8 |A or B| >= 0.8 * 10. Take the first shingle that is
- * shared: it and at least 7 others of A, which come later, are shared, so it is one of the first 3
- * of A. In general it is one of the first n - ceil(0.8 n) + 1 of n, this is the prefix of a set;
- * and so it is in B's prefix, too. Hence near duplicates have a shingle in common in their
- * prefixes. An index lists for each shingle the rows that have it in their prefix, and each row is
- * compared only with those it meets there.
+ * Prefix filtering [Bayardo et al. 2007] finds the few pairs to compare. Sort every set in one
+ * order that is the same for all rows. If A has 10 shingles, a near duplicate B shares at least 8
+ * of them. The first that is shared has 7 others behind it, so it is one of A's first 3: in
+ * general, of the first n - ceil(0.8 n) + 1, the prefix of the set. The same holds for B. So near
+ * duplicates meet in an index that lists, for each shingle, the rows with it in their prefix.
  *
- * The order is rare shingles first, so that lists are short. Counts and lists are kept by the
+ * Rare shingles come first in the order, so that lists are short. Counts and lists are kept by the
  * shingle's hash modulo BUCKETS: two shingles that fall together cost a comparison, never a result.
- * Only in lists longer than LATEST, as form letters make them, the older rows are not tried.
- * Rejected: MinHash, which is not shorter and misses pairs at random.
- */
+ * Only of lists longer than LATEST, as form letters make them, the older rows are not tried.
+ * Rejected: MinHash, which is not shorter and misses pairs at random. */
 enum { BUCKETS = 1 << 20, LATEST = 1000 };
 
 /* The shingles of row i: hash[start[i]] ... hash[start[i + 1] - 1]; 48 bits, above them a count. */
@@ -2197,9 +2194,8 @@ typedef struct { uint64_t *hash; size_t size, *start; } Shingles;
 /* Append the shingle of three words, given by their hashes. */
 void shingle_add(Shingles *s, const uint64_t word[3])
 {
-    uint64_t odd = 0x9E3779B97F4A7C15, h = ((word[0] * odd ^ word[1]) * odd ^ word[2]) * odd;
     s->hash = grow(s->hash, s->size, sizeof *s->hash);
-    s->hash[s->size++] = (h ^ h >> 32) & 0xFFFFFFFFFFFF;
+    s->hash[s->size++] = hash_bytes((const char *)word, 24) & 0xFFFFFFFFFFFF;
 }
 
 /* Append the shingles of a row. A word is a run of letters and digits, in upper or lower case; one
@@ -2231,8 +2227,8 @@ int shingle_order(const void *a, const void *b)
 Shingles shingles_new(const Examples *x)
 {
     Shingles s = {NULL, 0, allocate((size_t)x->count + 1, sizeof(size_t))};
-    uint32_t *occurs = allocate(BUCKETS, sizeof *occurs);
-    size_t kept = 0;
+    uint64_t *occurs = allocate(BUCKETS, sizeof *occurs);
+    size_t begin = 0, kept = 0;
     for (int i = 0; i < x->count; i++) {
         shingles_of(&s, x, &x->row[i]);
         s.start[i + 1] = s.size;
@@ -2243,26 +2239,25 @@ Shingles shingles_new(const Examples *x)
         s.hash[k] |= (n < 0xFFFF ? n : 0xFFFF) << 48;
     }
     for (int i = 0; i < x->count; i++) {                       /* sort; keep one of equal ones */
-        size_t from = s.start[i], end = s.start[i + 1];
-        s.start[i] = kept;
-        if (end > from) qsort(s.hash + from, end - from, sizeof *s.hash, shingle_order);
-        for (size_t k = from; k < end; k++)
-            if (k == from || s.hash[k] != s.hash[k - 1]) s.hash[kept++] = s.hash[k];
+        size_t end = s.start[i + 1], first = kept;
+        if (end > begin) qsort(s.hash + begin, end - begin, sizeof *s.hash, shingle_order);
+        for (; begin < end; begin++)
+            if (kept == first || s.hash[begin] != s.hash[kept - 1]) s.hash[kept++] = s.hash[begin];
+        s.start[i + 1] = kept;
     }
-    s.start[x->count] = kept;
     free(occurs);
     return s;
 }
 
 /* Compare row i with an earlier row. If they are near duplicates, join their groups and, the first
- * time for i, record it. Sets whose sizes differ too much need no comparison. */
+ * time for i, record it. */
 void compare_rows(Examples *x, const Shingles *s, int i, int earlier)
 {
     Example *e = &x->row[i], *other = &x->row[earlier];
     const uint64_t *a = s->hash + s->start[i], *a_end = s->hash + s->start[i + 1];
     const uint64_t *b = s->hash + s->start[earlier], *b_end = s->hash + s->start[earlier + 1];
     long n = a_end - a, m = b_end - b, common = 0;
-    if (5 * m < 4 * n || 5 * n < 4 * m) return;
+    if (5 * m < 4 * n || 5 * n < 4 * m) return;                /* sizes too different for 0.8 */
     if (e->near && group_of(x, i) == group_of(x, earlier)) return;
     while (a < a_end && b < b_end) {
         uint64_t p = *a, q = *b;
@@ -2286,7 +2281,7 @@ void find_similar(Examples *x)
     for (int i = 0; i < x->count; i++) {
         size_t from = s.start[i], n = s.start[i + 1] - from;
         size_t prefix = n ? n - (4 * n + 4) / 5 + 1 : 0;       /* ceil(0.8 n) = (4n + 4) / 5 */
-        if (x->row[i].group != i) continue;                    /* it is equal to an earlier one */
+        if (x->row[i].equal != i) continue;
         met[i] = i;
         for (size_t k = from; k < from + prefix; k++) {
             int *list = &newest[s.hash[k] % BUCKETS], steps = 0;
@@ -2305,39 +2300,25 @@ void find_similar(Examples *x)
 
 /* ---- the split ---- */
 
-/* Answers are labels if each occurs four times or more on average. The label of a row is the index
- * of the first row with its answer; x->label[that] counts the rows that are kept. If answers are
- * free text, all rows have label 0. */
-void find_labels(Examples *x)
-{
-    Map answers = {0};
-    x->label = allocate((size_t)x->count, sizeof *x->label);
-    for (int i = 0; i < x->count; i++) {
-        const Encoded *t = &x->row[i].tokens;
-        x->row[i].label = first_with(&answers, x, i, t->answer, t->size);
-    }
-    x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
-    for (int i = 0; i < x->count; i++) {
-        Label *l = &x->label[x->labels ? x->row[i].label : (x->row[i].label = 0)];
-        if (x->row[i].dropped) continue;
-        if (l->rows++ == 0) l->first = i;
-        x->kept++;
-    }
-    free(answers.entry);
-}
-
-/* Hold out `share` of each label's rows for validation, at random. A row that has a duplicate or
- * near duplicate stays in training, x->moved counts these, and another row is drawn for it. */
+/* Count the rows that are kept, and hold out `share` of each label's rows for validation, at
+ * random. A row that has a duplicate or near duplicate stays in training (x->moved counts these),
+ * and another row is drawn for it. */
 void split_examples(Examples *x, double share, uint64_t key)
 {
     int *kept = allocate((size_t)x->count, sizeof *kept), n = 0;
     int *size = allocate((size_t)x->count, sizeof *size);      /* [group_of] */
-    for (int i = 0; i < x->count; i++)
-        if (!x->row[i].dropped) kept[n++] = i, size[group_of(x, i)]++;
+    x->label = allocate((size_t)x->count, sizeof *x->label);
+    for (int i = 0; i < x->count; i++) {
+        Label *l = &x->label[x->row[i].label];
+        if (x->row[i].dropped) continue;
+        if (l->rows++ == 0) l->first = i;
+        kept[n++] = i, size[group_of(x, i)]++;
+    }
     double ratio = n > 1 && share > 0 ? fmin(fmax(round(n * share), 1), n - 1) / n : 0, rows = 0;
     for (Label *l = x->label; l < x->label + x->count; l++) {  /* the quotas' sum is rounded, too */
         double before = round(rows * ratio);
-        l->quota = (int)(round((rows += l->rows) * ratio) - before);
+        rows += l->rows;
+        l->quota = (int)(round(rows * ratio) - before);
     }
     int *order = shuffled(n, key);
     for (int k = n - 1; k >= 0; k--) {
@@ -2347,6 +2328,7 @@ void split_examples(Examples *x, double share, uint64_t key)
         if (size[group_of(x, kept[order[k]])] > 1) { x->moved++; continue; }
         e->validation = 1, l->held++, x->held++;
     }
+    x->kept = n;
     free(kept), free(size), free(order);
 }
 
@@ -2390,8 +2372,8 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
         if (is_blank(to.bytes + begin, to.size - begin)) {
-            to.size = begin;
-            text_add(&to, t->text + begin, end - begin);
+            to.size = 0;
+            text_add(&to, t->text, end);
         }
         text_add(&to, t->text + end, t->size - end);
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
@@ -2432,10 +2414,8 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
     t.ids[t.count++] = (uint16_t)end_of_text;
     for (const Example *e = x->row; e < x->row + x->count; e++) {
         if (e->dropped || e->validation != validation) continue;
-        for (size_t i = 0; i < e->tokens.size; i++, t.count++) {
-            t.ids[t.count] = (uint16_t)e->tokens.ids[i];
-            t.loss_mask[t.count] = e->tokens.loss_mask[i];
-        }
+        memcpy(t.loss_mask + t.count, e->tokens.loss_mask, e->tokens.size);
+        for (size_t i = 0; i < e->tokens.size; i++) t.ids[t.count++] = (uint16_t)e->tokens.ids[i];
         t.loss_mask[t.count] = (uint8_t)e->turns[e->count - 1].is_target;
         t.ids[t.count++] = (uint16_t)end_of_text;
     }
@@ -2445,14 +2425,11 @@ Tokens tokens_of(const Examples *x, int validation, int end_of_text)
 void report_findings(Writer *records)
 {
     Table all = {.title = "Findings"}, rows = {.title = "Where"};
-    int total = 0;
-    for (int f = 0; f < FINDING_COUNT; f++) total += findings[f].count;
-    if (!total) return;
-    table_row(&all, "finding\trows\twhat was done");
-    table_row(&rows, "the first of each");
     for (int f = 0; f < FINDING_COUNT; f++) {
         int kind = findings[f].kind, drop = prep.drop[kind];
         if (!findings[f].count) continue;
+        if (!all.rows) table_row(&all, "finding\trows\twhat was done");
+        if (!rows.rows) table_row(&rows, "the first of each");
         table_row(&all, "%s\t%d\t%s%s", findings[f].what, findings[f].count,
                   kind == NOTES ? "noted" : drop ? "left out"
                   : kind == ERRORS ? "nothing is written without --drop-"
@@ -2460,7 +2437,7 @@ void report_findings(Writer *records)
         for (int n = 0; n < SHOWN && findings[f].shown[n]; n++)
             table_row(&rows, "%s: %s", findings[f].what, findings[f].shown[n]);
     }
-    table_done(&all, records), table_done(&rows, records);
+    if (all.rows) table_done(&all, records), table_done(&rows, records);
 }
 
 void report_examples(const Examples *x, const Tokens set[2], Writer *records)
@@ -2485,101 +2462,67 @@ void report_examples(const Examples *x, const Tokens set[2], Writer *records)
     free(note.bytes);
 }
 
-/* The beginning of a text as a cell, in new memory: at most `most` bytes, no white space around it,
- * no character cut in two, and no control characters. */
-char *excerpt(const char *text, size_t size, size_t most)
-{
-    trim(&text, &size);
-    if (size > most)
-        for (size = most; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
-    char *cell = format("%.*s", (int)size, text);
-    shown(cell);
-    return cell;
-}
-
 int label_order(const void *a, const void *b)             /* most frequent first */
 {
     const Label *p = a, *q = b;
     return p->rows != q->rows ? (p->rows < q->rows) - (p->rows > q->rows) : p->first - q->first;
 }
 
-/* The balance of the labels. Sorts x->label by frequency. */
+/* The balance of the labels, which are named by the beginning of the answer, in whole characters.
+ * Sorts x->label by frequency. */
 void report_answers(Examples *x, Writer *records)
 {
-    enum { MOST = 20 };                                   /* rows of the table */
+    enum { MOST = 20, BYTES = 40 };                       /* rows of the table; of an answer */
     Table t = {.title = "Answers", .kind = "bars"};
-    Text note = {0};
-    Label *label = x->label;
+    const Label *label = x->label;
     int labels = 0;
-    qsort(label, (size_t)x->count - x->copies, sizeof *label, label_order);
+    qsort(x->label, (size_t)x->count - x->copies, sizeof *label, label_order);
     table_row(&t, "answer\texamples\tshare\ttraining\tvalidation");
-    for (Label *l = label; labels < x->labels && l->rows; l++, labels++) {
-        const Example *e = &x->row[l->first];
-        char *name = excerpt(e->turns[e->count - 1].text, e->turns[e->count - 1].size, 40);
+    for (const Label *l = label; labels < x->labels && l->rows; l++, labels++) {
+        const Turn *answer = &x->row[l->first].turns[x->row[l->first].count - 1];
+        const char *text = answer->text;
+        size_t size = answer->size;
+        trim(&text, &size);
+        if (size > BYTES)
+            for (size = BYTES; size && ((unsigned char)text[size] & 0xC0) == 0x80; size--) {}
         if (labels < MOST)
-            table_row(&t, "%s\t%d\t%.1f%%\t%d\t%d", name, l->rows, 100. * l->rows / x->kept,
-                      l->rows - l->held, l->held);
-        free(name);
+            table_row(&t, "%.*s\t%d\t%.1f%%\t%d\t%d", (int)size, text, l->rows,
+                      100. * l->rows / x->kept, l->rows - l->held, l->held);
     }
-    text_print(&note, "%d different answers%s. Always giving the first is right in %.1f%%.", labels,
-               labels > MOST ? ", here the most frequent" : "", 100. * label[0].rows / x->kept);
-    if (label[0].rows > 3 * label[labels - 1].rows)
-        text_print(&note, " They are out of balance: look at macro-F1, not at accuracy.");
-    t.note = note.bytes;
+    int even = label[0].rows <= 3 * label[labels - 1].rows;
+    char *note = format("%d different answers%s. Always giving the first is right in %.1f%%.%s",
+        labels, labels > MOST ? ", here the most frequent" : "", 100. * label[0].rows / x->kept,
+        even ? "" : " They are out of balance: look at macro-F1, not at accuracy.");
+    t.note = note;
     table_done(&t, records);
-    free(note.bytes);
+    free(note);
 }
 
-/* Quantiles of the lengths in tokens, and a histogram of the lengths of whole examples. */
 void report_lengths(const Examples *x, Writer *records)
 {
     static const char *const names[] = {"before the last answer", "last answer", "example"};
     double *length = allocate((size_t)x->count, sizeof *length);
-    int bins[12] = {0}, width = 1, last = 0;
-    Table t = {.title = "Tokens"}, bars = {.title = "Lengths", .kind = "bars"};
+    Table t = {.title = "Tokens"};
     table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
     for (int k = 0; k < 3; k++) {
         double sum = 0;
-        int n = 0;
+        int last = -1;
         for (const Example *e = x->row; e < x->row + x->count; e++) {
             size_t before = e->tokens.answer, all = e->tokens.size;
-            if (!e->dropped) sum += length[n++] = k == 0 ? before : k == 1 ? all - before : all;
+            if (!e->dropped) sum += length[++last] = k == 0 ? before : k == 1 ? all - before : all;
         }
-        qsort(length, (size_t)n, sizeof *length, by_value);
-        last = n - 1;
-        table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k], sum / n,
-                  length[0], length[last / 20], length[last / 4], length[last / 2],
-                  length[last - last / 4], length[last - last / 20], length[last]);
+        qsort(length, (size_t)last + 1, sizeof *length, by_value);
+        table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k],
+                  sum / (last + 1), length[0], length[last / 20], length[last / 4],
+                  length[last / 2], length[last - last / 4], length[last - last / 20],
+                  length[last]);
     }
     table_done(&t, records);
-    for (int k = 0; length[last] >= 12 * width; k++)      /* 1, 2, 5, 10, 20, 50, ... */
-        width = k % 3 == 1 ? width / 2 * 5 : width * 2;
-    for (int i = 0; i <= last; i++) bins[(int)length[i] / width]++;
-    table_row(&bars, "tokens\texamples");
-    for (int k = (int)length[0] / width; k <= (int)length[last] / width; k++)
-        table_row(&bars, "%d to %d\t%d", k * width, (k + 1) * width - 1, bins[k]);
-    table_done(&bars, records);
     free(length);
 }
 
-/* Add to the table of costs how many positions, rows times their length, an epoch takes if every
- * example is padded to the context or to the longest, and if they are packed. */
-void report_packing(Table *t, const Tokens *train, int end_of_text)
-{
-    DataLoader loader = loader_new(train, prep.context, end_of_text, 0, 0, 0);
-    double tokens = 0, longest = 0, n = loader.count, T = prep.context;
-    for (const Segment *d = loader.file_order; d < loader.file_order + loader.count; d++)
-        tokens += d->length, longest = fmax(longest, d->length);
-    const char *names[] = {"padded to the context", "padded to the longest", "packed"};
-    double positions[] = {n * T, n * longest, loader.rows * T};
-    for (int k = 0; k < 3; k++)
-        table_row(t, "positions, if examples are %s\t%.0f, %.1f%% used", names[k], positions[k],
-                  100 * tokens / positions[k]);
-    loader_free(&loader);
-}
-
-/* Add rows to the table of costs: what training prep.model takes on this machine. Two steps are
- * made and the second is measured: the first one also gets its memory from the system. */
+/* Add what training prep.model takes on this machine. Two steps are made and the second is
+ * measured: the first one also gets its memory from the system. */
 void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
     enum { B = 4 };
@@ -2590,14 +2533,14 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
             m->c.V, prep.tokenizer, tokenizer->count);
     DataLoader loader = loader_new(train, T, tokenizer->end_of_text, 1, 0, 0);
     Batch b = batch_new(B, T);
-    double steps = ceil((double)loader.rows / B), start = 0;
+    Recipe recipe = {.adamw = {1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}};
+    double steps = ceil((double)loader.rows / B), start = 0, norm;
     model_prepare(m, TRAINING, B, T, 0);
     for (int step = 1; step <= 2; step++) {
         start = seconds();
         int targets = loader_batch(&loader, &b);
         for (int n = 0; n < B * T; n++) b.loss_weight[n] /= max_int(1, targets);
-        model_loss(m, &b, (Dropout){0}, 0, 1);
-        model_update(m, (AdamW){1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}, step);
+        model_step(m, &b, 1, &recipe, step, &norm);
     }
     double each = seconds() - start;
     table_row(t, "parameters of the model\t%zu", m->count);
@@ -2610,26 +2553,36 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
 }
 
 /* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
- * The alternative is to put examples into every prompt, which takes 2 flops per parameter and token
- * of these. Hence the number of prompts at which both cost the same depends on no model:
- * 6 tokens epochs / (2 added), where `added` tokens enter each prompt. Epochs to begin with are
- * OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. */
+ * The alternative, `added` tokens of examples in every prompt, takes 2 per parameter and token.
+ * Both cost the same after 6 tokens epochs / (2 added) prompts, whatever the model. Epochs to begin
+ * with are OpenAI's: 3, or as many as show 100 to 25,000 examples, but at most 25. Positions are
+ * rows times their length; padding fills those without a token. */
 void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokenizer,
                  Writer *records)
 {
+    static const char *const names[] = {"padded to the context", "padded to the longest", "packed"};
+    DataLoader loader = loader_new(train, prep.context, tokenizer->end_of_text, 0, 0, 0);
     int n = x->kept - x->held;
     int epochs = 3 * n < 100 ? min_int(25, 100 / n) : 3 * n > 25000 ? max_int(1, 25000 / n) : 3;
-    double tokens = (double)train->count, added = prep.shots * tokens / n;
+    double tokens = (double)train->count, added = prep.shots * tokens / n, seen = 0, longest = 0;
     Table t = {.title = "Cost", .note = prep.model ? NULL : "--model FILE adds memory and minutes"};
+    for (const Segment *d = loader.file_order; d < loader.file_order + loader.count; d++)
+        seen += d->length, longest = fmax(longest, d->length);
+    double lengths[] = {prep.context, longest, prep.context};
     table_row(&t, "what\thow much");
     table_row(&t, "tokens in an epoch\t%.0f", tokens);
-    report_packing(&t, train, tokenizer->end_of_text);
+    for (int k = 0; k < 3; k++) {
+        double positions = lengths[k] * (k < 2 ? loader.count : loader.rows);
+        table_row(&t, "positions, if examples are %s\t%.0f, %.1f%% used", names[k], positions,
+                  100 * seen / positions);
+    }
     table_row(&t, "epochs to begin with\t%d", epochs);
     if (prep.model) report_model(&t, train, tokenizer, epochs);
     table_row(&t, "tokens that %d examples add to a prompt\t%.0f", prep.shots, added);
     table_row(&t, "prompts after which training is cheaper\t%.0f",
               ceil(3 * tokens * epochs / added));
     table_done(&t, records);
+    loader_free(&loader);
 }
 
 /* ---- the command ---- */
@@ -2647,13 +2600,11 @@ void examine(Examples *x, Tokenizer *t)
     if (x->count) find_frame(x);
     find_repeated(x);
     find_similar(x);
-    find_labels(x);
 }
 
-/* Split, add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
+/* Add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
 void make_sets(Examples *x, Tokens set[2], Tokenizer *t, Writer *records)
 {
-    split_examples(x, prep.val, random_key((uint64_t)prep.seed, 0));
     augment_examples(x, t);
     for (int s = 0; s < 2; s++) set[s] = tokens_of(x, s, t->end_of_text);
     report_examples(x, set, records);
@@ -2673,6 +2624,7 @@ int command_examples(int words, char **word)
     Writer *records = writer_open(path);
     for (int i = 0; i < words; i++) read_examples(&x, word[i]);
     examine(&x, t);
+    split_examples(&x, prep.val, random_key((uint64_t)prep.seed, 0));
     if (x.kept) make_sets(&x, set, t, records);
     report_findings(records);
     if (x.errors && !prep.drop[ERRORS])

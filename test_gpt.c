@@ -2749,19 +2749,21 @@ void test_findings(void)
 void test_conflicts(void)
 {
     static const char text[] = PAIR("a", " b") PAIR("a", " c") PAIR("a", " b") PAIR("d", " b");
-    Examples x = examples_of("conflicts.jsonl", text, sizeof text - 1);
-    expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
-    expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
-    examples_free(&x);
-    for (int kind = DUPLICATES; kind <= CONFLICTS; kind += CONFLICTS - DUPLICATES) {
-        Text kept = {0};
-        text_add(&kept, "", 0);
-        drop_kind = kind;
-        x = examples_of("conflicts.jsonl", text, sizeof text - 1);
+    static const struct { int drop; const char *kept; } golden[] = {
+        {NOTES, "1111"}, {DUPLICATES, "1101"}, {CONFLICTS, "0001"}};
+    for (int k = 0; k < 3; k++) {
+        drop_kind = golden[k].drop;
+        Examples x = examples_of("conflicts.jsonl", text, sizeof text - 1);
         drop_kind = NOTES;
-        for (int i = 0; i < x.count; i++) text_print(&kept, "%d", !x.row[i].dropped);
-        expect(!strcmp(kept.bytes, kind == DUPLICATES ? "1101" : "0001"), "kept: %s", kept.bytes);
-        examples_free(&x), free(kept.bytes);
+        expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
+        expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
+        char **said = findings[CONFLICT].shown;
+        for (int n = 0; n < 3; n++)                           /* each names a row that differs */
+            expect(said[n] && said[n][strlen(said[n]) - 1] == "212"[n], "%s", said[n]);
+        for (int i = 0; i < 4; i++)
+            expect(x.row[i].dropped == (golden[k].kept[i] == '0'), "row %d: dropped %d", i,
+                   x.row[i].dropped);
+        examples_free(&x);
     }
 }
 
@@ -2824,39 +2826,40 @@ Examples random_examples(uint64_t key, int labels, int change)
     return x;
 }
 
+int shingle_count(int i) { return max_int(1, words[i] - 2); }
+
 /* Is shingle k of row i among the first `most` of row j? */
 int has_shingle(int i, int k, int j, int most)
 {
-    int size = words[i] < 3 ? words[i] : 3;
+    int size = min_int(3, words[i]);
     for (int m = 0; m < most; m++)
-        if (size == (words[j] < 3 ? words[j] : 3) &&
+        if (size == min_int(3, words[j]) &&
             !memcmp(&word[i][k], &word[j][m], size * sizeof(int))) return 1;
     return 0;
 }
 
-/* Is Jaccard's similarity of rows i and j, by its definition, at least 0.8? */
-int are_similar(int i, int j)
+/* How many different shingles rows i and j have in common. */
+int common_shingles(int i, int j)
 {
-    int n = max_int(1, words[i] - 2), m = max_int(1, words[j] - 2), common = 0, all = 0;
-    for (int k = 0; k < n; k++) {
-        int new = !has_shingle(i, k, i, k);
-        common += new && has_shingle(i, k, j, m), all += new;
-    }
-    for (int k = 0; k < m; k++) all += !has_shingle(j, k, j, k) && !has_shingle(j, k, i, n);
-    return 5 * common >= 4 * all;
+    int common = 0;
+    for (int k = 0; k < shingle_count(i); k++)
+        common += !has_shingle(i, k, i, k) && has_shingle(i, k, j, shingle_count(j));
+    return common;
 }
 
+/* Near duplicates and their groups against the definition, |A and B| / |A or B| >= 0.8. */
 void test_similar(void)
 {
-    int pairs = 0, all = 0;
-    for (int round = 0; round < 4; round++, all += pairs, pairs = 0) {
+    int all = 0;
+    for (int round = 0; round < 4; round++) {
         Examples x = random_examples(round, 3, 10 + 10 * round);
-        int group[ROWS];                                      /* components, by relabelling */
+        int group[ROWS], pairs = 0;                           /* components, by relabelling */
         for (int i = 0; i < ROWS; i++) {
             int near = 0, equal = 0;
             group[i] = i;
             for (int j = 0; j < i; j++) {
-                if (!are_similar(i, j)) continue;
+                int both = common_shingles(i, j);
+                if (5 * both < 4 * (common_shingles(i, i) + common_shingles(j, j) - both)) continue;
                 near = 1;
                 equal |= words[i] == words[j] && !memcmp(word[i], word[j], words[i] * sizeof(int));
                 for (int k = 0, old = group[j]; k <= i; k++)
@@ -2872,6 +2875,7 @@ void test_similar(void)
                        "rows %d and %d: one group or not?", i, j);
         expect(findings[SIMILAR].count + findings[REPEATED].count == pairs, "%d similar, %d equal",
                findings[SIMILAR].count, findings[REPEATED].count);
+        all += pairs;
         examples_free(&x);
     }
     outcome("%d of %d rows are like an earlier one", all, 4 * ROWS);
@@ -2888,7 +2892,7 @@ void test_split(void)
     for (int seed = 0; seed < 100; seed++) {
         int held[ROWS] = {0}, rows[ROWS] = {0}, all = 0;
         double share = seed % 2 ? 0.1 : 0.25;
-        free(x.label), x.kept = x.held = x.copies = 0, find_labels(&x);
+        free(x.label), x.held = x.copies = 0;
         for (int i = 0; i < ROWS; i++) x.row[i].validation = 0;
         split_examples(&x, share, seed);
         for (int i = 0; i < ROWS; i++) {
@@ -2920,17 +2924,18 @@ void test_split(void)
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
 
-/* Copies differ from their row in what the user says, outside the frame of the prompts. */
+/* Copies differ from their row only in what the user says, outside the frame of prompts. */
 void test_augment(void)
 {
-    static const char text[] = "{\"messages\":[" SAYS("system", "\"Be Brief\"") ","
+    static const char *const files[] = {
+        "{\"messages\":[" SAYS("system", "\"Be Brief\"") ","
         SAYS("user", "\"Good morning dear Friend\"") ","
         "{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
-        SAYS("user", "\"What else may it be\"") "," SAYS("assistant", "\"Never Mind\"") "]}\n";
-    static const char pairs[] = PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
-        PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day");
-    for (int kind = 0; kind < 2; kind++) {
-        Examples x = examples_of("a.jsonl", kind ? pairs : text, strlen(kind ? pairs : text));
+        SAYS("user", "\"What else may it be\"") "," SAYS("assistant", "\"Never Mind\"") "]}\n",
+        PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
+        PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day")};
+    for (int pairs = 0; pairs < 2; pairs++) {
+        Examples x = examples_of("a.jsonl", files[pairs], strlen(files[pairs]));
         int copies = 0;
         for (int i = 0; i < 300; i++) {
             Example copy, *e = &x.row[i % x.count];
@@ -2944,8 +2949,8 @@ void test_augment(void)
                 differ += !same;
                 expect(same || user, "'%s' became '%s'", b->text, a->text);
                 expect(a->role == b->role && a->is_target == b->is_target, "a role has changed");
-                expect(!kind || n || (!strncmp(a->text, "The Text: ", 10) &&
-                                      strstr(a->text, "\nIts Answer:")), "the frame: %s", a->text);
+                expect(!pairs || n || (!strncmp(a->text, "The Text: ", 10) &&
+                                       strstr(a->text, "\nIts Answer:")), "the frame: %s", a->text);
             }
             expect(differ, "a copy is no different");
             example_free(&copy);
@@ -2980,31 +2985,28 @@ void test_report_cells(void)
 void test_report_counts(void)
 {
     Examples x = random_examples(9, 3, 40);
-    examples_free(&x);
+    size_t size;
+    int examples = 0, copies = 0, dropped = 0;
     char *said = shell("$here/prepare examples random.jsonl --tokenizer "
                        "$here/data/mini_tokenizer.bin --context 200 --out random "
                        "--augment-case 0.5 --drop-near --val 0.2 2>&1");
-    size_t size;
-    char *report = read_file(scratch("random_report.jsonl"), &size), row[100];
-    int examples[2] = {0};
+    char *report = read_file(scratch("random_report.jsonl"), &size);
     for (int s = 0; s < 2; s++) {
         Tokens t = tokens_read(scratch("random"), s ? "val" : "train", mini->count);
-        int targets = 0;
-        for (size_t i = 0; i < t.count; i++) {
-            examples[s] += i && t.ids[i] == mini->end_of_text, targets += t.loss_mask[i];
-        }
-        snprintf(row, sizeof row, "[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
-                 examples[s], t.count, targets);
+        int before = examples, targets = 0;
+        for (size_t i = 0; i < t.count; i++)
+            examples += i && t.ids[i] == mini->end_of_text, targets += t.loss_mask[i];
+        char *row = format("[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
+                           examples - before, t.count, targets);
         expect(strstr(report, row) != NULL, "%s is not in %.600s", row, report);
-        tokens_free(&t);
+        tokens_free(&t), free(row);
     }
-    int copies = 0, dropped = 0;
     const char *note = strstr(report, "300 rows read, 0 with errors, ");
     if (note) sscanf(note + 30, "%d left out. %d changed", &dropped, &copies);
-    expect(dropped > 20 && copies > 50 && examples[0] + examples[1] == ROWS - dropped + copies,
-           "%d + %d examples, %d dropped, %d copies", examples[0], examples[1], dropped, copies);
+    expect(dropped > 20 && copies > 50 && examples == ROWS - dropped + copies,
+           "%d examples, %d dropped, %d copies", examples, dropped, copies);
     expect(strstr(said, "near duplicate") != NULL, "no near duplicates: %s", said);
-    free(report), free(said);
+    free(report), free(said), examples_free(&x);
 }
 
 /* Files of one data set are replaced together or not at all. In the second of three runs a folder is
