@@ -41,12 +41,10 @@
  * 1. Common ground
  *
  * A program that cannot go on calls `die`, which prints one line and exits. The line names the file
- * or option, what was expected, what was found and what to do.
+ * or option, what was expected, what was found and what to do. Rejected: error codes returned from
+ * function to function; they would double the code, which can only stop anyway.
  * Files are written completely or not at all: a Writer fills a temporary file in the same folder
- * and renames it once all bytes are on the disk. If the program ends before that, by `die` or by a
- * crash, the old file is unchanged.
- * Rejected: error codes returned from function to function. They would double the size of code that
- * can do nothing about an error but stop.
+ * and renames it once all bytes are on the disk. Until then the old file is unchanged.
  */
 
 enum { MODEL_MAGIC = 20240326, TOKENIZER_MAGIC = 20240328, TOKENS_MAGIC = 20240520,
@@ -60,14 +58,8 @@ typedef struct Writer {
 Writer *open_writers;
 int writers_grouped;             /* closed files wait for writers_commit */
 
-/* Remove the temporary files of all open writers. */
-void remove_unfinished(void)
-{
-    for (Writer *w = open_writers; w; w = w->next) unlink(w->temporary);
-}
-
-/* Print "error: ...", remove unfinished files and exit with this status: 1 (die) for a failure, 2
- * (die_usage) for a wrong command line. */
+/* Print "error: ...", remove the temporary files of all open writers and exit: with status 1 (die)
+ * after a failure, 2 (die_usage) for a wrong command line. */
 __attribute__((format(printf, 2, 3), noreturn))
 void die_with(int status, const char *form, ...)
 {
@@ -78,7 +70,7 @@ void die_with(int status, const char *form, ...)
     vfprintf(stderr, form, args);
     fputc('\n', stderr);
     va_end(args);
-    remove_unfinished();
+    for (Writer *w = open_writers; w; w = w->next) unlink(w->temporary);
     exit(status);
 }
 #define die(...) die_with(1, __VA_ARGS__)
@@ -93,8 +85,7 @@ void *allocate(size_t count, size_t size)
     return p;
 }
 
-/* Change the size of p (NULL: new memory) to `count` elements of `size` bytes; what is new is not
- * initialized. Dies if there is not enough. */
+/* The same memory with space for `count` elements; what is new is not initialized. */
 void *reallocate(void *p, size_t count, size_t size)
 {
     size_t bytes;
@@ -103,22 +94,14 @@ void *reallocate(void *p, size_t count, size_t size)
     return p;
 }
 
-/* vprintf into new memory, which the caller frees. */
-__attribute__((format(printf, 1, 0)))
-char *format_list(const char *form, va_list args)
-{
-    char *text;
-    if (vasprintf(&text, form, args) < 0) die("out of memory");
-    return text;
-}
-
 /* printf into new memory, which the caller frees. */
 __attribute__((format(printf, 1, 2)))
 char *format(const char *form, ...)
 {
+    char *text;
     va_list args;
     va_start(args, form);
-    char *text = format_list(form, args);
+    if (vasprintf(&text, form, args) < 0) die("out of memory");
     va_end(args);
     return text;
 }
@@ -146,15 +129,14 @@ typedef struct {
     size_t size, at;             /* of the file; how much of it has been read */
 } Reader;
 
-/* Open a file for reading and describe it in *status. A plain open of a named pipe waits until some
- * program opens it for writing, perhaps forever; with O_NONBLOCK, cleared later, it does not. */
+/* Open a file for reading and describe it in *status. O_NONBLOCK, cleared at once, opens even a
+ * named pipe that no program writes to; without it, open would wait, perhaps forever. */
 FILE *file_open(const char *path, struct stat *status)
 {
+    FILE *file = NULL;
     int fd = open(path, O_RDONLY | O_NONBLOCK);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
-    if (!file) die("%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(fd, status) != 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) != 0)
-        die("%s: %s", path, strerror(errno));
+    if (fd < 0 || fstat(fd, status) || fcntl(fd, F_SETFL, 0) || !(file = fdopen(fd, "rb")))
+        die("%s: cannot be opened: %s", path, strerror(errno));
     return file;
 }
 
@@ -202,8 +184,8 @@ void reader_header(Reader *r, int32_t header[HEADER], int magic, const char *wha
         die("%s: expected a %s file (magic number %d), found %d", r->path, what, magic, header[0]);
 }
 
-/* All bytes of the file at path ("-": standard input) and a zero byte after them, in new memory. A
- * pipe is read to its end; one without a writer is refused, since nothing would ever come. */
+/* All bytes of the file at path ("-": standard input) and a zero byte, in new memory. A pipe is
+ * read to its end; a named pipe that gives nothing has no writer. */
 char *read_file(const char *path, size_t *size)
 {
     struct stat status = {0};
@@ -224,9 +206,8 @@ char *read_file(const char *path, size_t *size)
 
 /* ---- writing ---- */
 
-/* Begin to write the file at path, under a temporary name. The process number keeps two programs
- * that write the same file apart; O_EXCL never opens an existing file, so what an earlier process
- * of the same number left behind is passed over. */
+/* Begin to write the file at path, under a temporary name that is in use nowhere: it contains the
+ * process number, and O_EXCL skips what a dead process of the same number left behind. */
 Writer *writer_open(const char *path)
 {
     Writer *w = allocate(1, sizeof *w);
@@ -251,39 +232,31 @@ void writer_put(Writer *w, const void *from, size_t bytes)
         die("%s: writing failed: %s", w->path, strerror(errno));
 }
 
-/* Append formatted text. */
-__attribute__((format(printf, 2, 3)))
-void writer_print(Writer *w, const char *form, ...)
+/* Append a text that format has made, and free it. */
+void writer_take(Writer *w, char *text)
 {
-    va_list args;
-    va_start(args, form);
-    if (vfprintf(w->file, form, args) < 0) die("%s: writing failed: %s", w->path, strerror(errno));
-    va_end(args);
+    writer_put(w, text, strlen(text));
+    free(text);
 }
+#define writer_print(w, ...) writer_take(w, format(__VA_ARGS__))
 
-/* Give a complete file its real name, in one step. The name is an entry of the folder, so the
- * folder is written to the disk, too; an error of a file system that cannot do this is ignored. */
-void file_replace(const char *temporary, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? format("%.*s", (int)(slash - path) + 1, path) : format(".");
-    if (rename(temporary, path) != 0) die("%s: cannot be replaced: %s", path, strerror(errno));
-    int fd = open(folder, O_RDONLY);
-    if (fd >= 0) fsync(fd), close(fd);
-    free(folder);
-}
-
-/* Rename a complete file, and free its writer. */
+/* Give a complete file its real name, in one step, and free its writer. The name is an entry of the
+ * folder, so the folder is synced as well, unless its file system cannot do this. */
 void writer_rename(Writer *w)
 {
-    file_replace(w->temporary, w->path);
+    const char *slash = strrchr(w->path, '/');
+    char *folder = slash ? format("%.*s", (int)(slash - w->path) + 1, w->path) : format(".");
     Writer **link = &open_writers;
+    if (rename(w->temporary, w->path) != 0)
+        die("%s: cannot be replaced: %s", w->path, strerror(errno));
+    int fd = open(folder, O_RDONLY);
+    if (fd >= 0) fsync(fd), close(fd);
     while (*link != w) link = &(*link)->next;
     *link = w->next;
-    free(w->path), free(w->temporary), free(w);
+    free(folder), free(w->path), free(w->temporary), free(w);
 }
 
-/* Write everything to the disk, then rename; in a group, renaming waits for writers_commit. */
+/* Write all bytes to the disk, then rename; in a group, renaming waits for writers_commit. */
 void writer_close(Writer *w)
 {
     if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
@@ -292,14 +265,13 @@ void writer_close(Writer *w)
     if (!writers_grouped) writer_rename(w);
 }
 
-/* Begin a group: files that are useful only together, such as training and validation data. The one
- * that is opened last must be one without which nobody uses the others. */
+/* Begin a group: files that are useful only together, such as training and validation data. Open
+ * last the one without which the others are not used. */
 void writers_begin(void) { writers_grouped = 1; }
 
-/* Rename the closed files of the group. The old version of the last one is removed first, its new
- * version is renamed last. So an interruption in between leaves a group that is visibly incomplete,
- * never a mixture of old and new files. Dies, with all old files in place, if one of them cannot be
- * replaced. */
+/* Rename the closed files of the group, after removing the old version of the last one. So an
+ * interruption leaves a group without it, never a usable mixture of old and new files. Dies, with
+ * all old files in place, if one of them cannot be replaced. */
 void writers_commit(void)
 {
     struct stat status;
@@ -373,9 +345,9 @@ void options_help(const Option *options, char command)
     }
 }
 
-/* Set every option to its default, then those of the command line, of which the last counts. All
- * other words, and whatever follows the word "--", are moved to the front of argv; returns how many
- * they are. --help prints `usage` and the options, then exits. */
+/* Set every option to its default, then to its last value on the command line. All other words, and
+ * those after the word "--", move to the front of argv; returns how many they are. --help prints
+ * `usage` and the options, then exits. */
 int options_parse(const Option *options, char command, const char *usage, int argc, char **argv)
 {
     int words = 0, ended = 0;
@@ -416,8 +388,8 @@ void *grow(void *array, size_t count, size_t size)
 
 typedef struct { const char *at, *end, *text; size_t size; int number; } Lines;
 
-/* Go to the next line: Lines l = {.at = text, .end = text + size}; while (next_line(&l)) sets text
- * and size to a line without the \n or \r\n that ends it, and number to 1, 2, ... */
+/* Lines l = {.at = text, .end = text + size}; while (next_line(&l)) sets l.text and l.size to each
+ * line without the \n or \r\n that ends it, and l.number to 1, 2, ... */
 int next_line(Lines *l)
 {
     if (l->at >= l->end) return 0;
@@ -447,25 +419,21 @@ void text_add(Text *t, const char *bytes, size_t size)
     t->bytes[t->size += size] = 0;
 }
 
-/* Append formatted text. */
-__attribute__((format(printf, 2, 3)))
-void text_print(Text *t, const char *form, ...)
+/* Append a text that format has made, and free it. */
+void text_take(Text *t, char *text)
 {
-    va_list args;
-    va_start(args, form);
-    char *more = format_list(form, args);
-    va_end(args);
-    text_add(t, more, strlen(more));
-    free(more);
+    text_add(t, text, strlen(text));
+    free(text);
 }
+#define text_print(t, ...) text_take(t, format(__VA_ARGS__))
 
 /* ---- a hash map from texts to numbers ---- */
 
 typedef struct { const char *key; size_t size; int64_t value; } MapEntry;
 typedef struct { MapEntry *entry; size_t capacity, count; } Map;   /* capacity: a power of 2 */
 
-/* A hash of the bytes, eight at a time: the multiplication carries each bit upwards, the shift
- * brings the upper half down again. */
+/* A hash of the bytes, eight at a time. A product depends on a bit only above this bit; the shift
+ * brings the upper half down. */
 static inline size_t hash_bytes(const char *bytes, size_t size)
 {
     const uint64_t odd = 0x9E3779B97F4A7C15;          /* 2^64 / golden ratio [Knuth, vol. 3] */
@@ -489,8 +457,8 @@ MapEntry *map_find(const Map *m, const char *key, size_t size)
     }
 }
 
-/* The entry of a key, added with value 0 if it is new. The key is not copied. The result is valid
- * until the next call, which may enlarge the map: it is never more than half full. */
+/* The entry of a key, added with value 0 if it is new; valid until the next call, which may enlarge
+ * the map: it is never more than half full. The key is not copied. */
 MapEntry *map_enter(Map *m, const char *key, size_t size)
 {
     if (2 * m->count >= m->capacity) {
@@ -516,8 +484,8 @@ MapEntry *map_enter(Map *m, const char *key, size_t size)
  * and the remaining bits, in order, are the number.
  *
  * JSON is read into a tree by recursive descent: one function for each kind of value consumes that
- * value from the front of the text. The reader accepts exactly RFC 8259 and reports where and why a
- * text is wrong. Rejected: accepting what is almost right; the model would learn the misreading.
+ * value from the front of the text. The reader accepts exactly RFC 8259. Rejected: accepting what
+ * is almost right; the model would learn the misreading.
  * A first pass counts the values. So the tree needs one allocation: the nodes, then all strings.
  */
 
@@ -528,15 +496,13 @@ static inline size_t utf8_decode(const char *text, size_t size, uint32_t *code_p
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *s = (const unsigned char *)text;
     if (size == 0) return 0;
-    *code_point = s[0];
-    if (s[0] < 0x80) return 1;
-    size_t length = s[0] < 0xC0 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF8 ? 4 : 0;
+    uint32_t c = *code_point = s[0];
+    if (c < 0x80) return 1;
+    size_t length = c < 0xC0 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF8 ? 4 : 0;
     if (length == 0 || length > size) return 0;
-    uint32_t c = s[0] & (0x7Fu >> length);
-    for (size_t i = 1; i < length; i++) {
+    c &= 0x7Fu >> length;
+    for (size_t i = 1; i < length; c = c << 6 | (s[i++] & 0x3Fu))
         if ((s[i] & 0xC0) != 0x80) return 0;
-        c = c << 6 | (s[i] & 0x3Fu);
-    }
     *code_point = c;
     return c < least[length] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) ? 0 : length;
 }
@@ -544,8 +510,7 @@ static inline size_t utf8_decode(const char *text, size_t size, uint32_t *code_p
 /* The length of the code point at text; 0 if the bytes are not UTF-8. */
 size_t utf8_length(const char *text, size_t size)
 {
-    uint32_t code_point;
-    return utf8_decode(text, size, &code_point);
+    return utf8_decode(text, size, &(uint32_t){0});
 }
 
 /* Write code point c at `to`, in 1 to 4 bytes; returns how many. */
@@ -557,9 +522,9 @@ size_t utf8_encode(char *to, uint32_t c)
     return length;
 }
 
-/* Write a text so that a terminal displays it and obeys nothing in it: the bytes of control
- * characters other than newline and tab, and bytes that are not UTF-8, become \x and two digits.
- * The text should not end inside a character, for which its first bytes would not be UTF-8. */
+/* Write a text so that a terminal obeys nothing in it: the bytes of control characters other than
+ * newline and tab, and bytes that are not UTF-8, become \x and two digits. A character that is cut
+ * off at the end is not UTF-8. */
 void print_plain(FILE *file, const char *text, size_t size)
 {
     uint32_t c;
@@ -584,10 +549,8 @@ typedef struct Json {
     struct Json *child, *next;   /* first member; next member of the same array or object */
 } Json;
 
-/* A text may hold at most this many values [RFC 8259, section 9, allows limits]. With two bytes a
- * value, as in [0,0,0], the tree is 40 times as large as its text; so this bounds the memory: 21 MB
- * of nodes, 36 MB to find equal keys, and the strings, no longer than the text. A vocabulary of
- * 65,536 tokens with its merges has 261,376 values. */
+/* The most values in a text. A node has 80 bytes, a value in the text perhaps two, as in "0,": this
+ * bounds the memory. A vocabulary of 65,536 tokens with its merges has 261,376 values. */
 enum { JSON_VALUES = 1 << 18 };
 
 typedef struct {
@@ -605,8 +568,7 @@ int json_peek(const JsonReader *r) { return r->at < r->end ? (unsigned char)*r->
 /* Consume the next byte if it is c; returns whether it was. */
 int json_take(JsonReader *r, int c) { return json_peek(r) == c ? r->at++, 1 : 0; }
 
-/* Write the message that something else was expected here. Returns 0, the result with which every
- * function below reports an error; 1 is success. */
+/* Write the message that something else was expected here. Returns 0; below, 1 means success. */
 int json_fail(JsonReader *r, const char *expected)
 {
     char found[16] = "the end";
@@ -646,10 +608,7 @@ int json_escape(JsonReader *r)
     static const char name[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
     const char *simple = json_peek(r) ? strchr(name, json_peek(r)) : NULL;
     uint32_t c = 0, low = 0;
-    if (simple) {
-        *r->to++ = meaning[simple - name];
-        return r->at++, 1;
-    }
+    if (simple) return *r->to++ = meaning[simple - name], r->at++, 1;
     if (!json_unit(r, &c)) return 0;
     if (c >= 0xDC00 && c < 0xE000) return json_fail(r, "a high surrogate before a low one");
     if (c >= 0xD800 && c < 0xDC00) {
@@ -662,8 +621,7 @@ int json_escape(JsonReader *r)
     return 1;
 }
 
-/* Read a string that begins here with its quote. Escapes are longer than what they mean, so the
- * decoded string and a zero byte take less memory than the string with its quotes. */
+/* Read a string that begins here with its quote. Decoded, with its zero byte, it is shorter. */
 int json_string(JsonReader *r, char **text, size_t *size)
 {
     *text = r->to;
@@ -673,12 +631,8 @@ int json_string(JsonReader *r, char **text, size_t *size)
         if (r->at == r->end) return json_fail(r, "a closing quote");
         if (length == 0) return json_fail(r, "valid UTF-8");
         if (json_peek(r) < 0x20) return json_fail(r, "an escape for a control character");
-        if (json_take(r, '\\')) {
-            if (!json_escape(r)) return 0;
-            continue;
-        }
-        memcpy(r->to, r->at, length);
-        r->to += length, r->at += length;
+        if (!json_take(r, '\\')) while (length--) *r->to++ = *r->at++;
+        else if (!json_escape(r)) return 0;
     }
     *size = (size_t)(r->to++ - *text);                /* the zero byte is there already */
     return 1;
@@ -712,16 +666,14 @@ int json_number(JsonReader *r, Json *value)
 
 int json_value(JsonReader *r, Json *value);
 
-/* Read the key of a member and the colon; `keys` has those that the object had before. */
+/* Read the key of a member and the colon; `keys` has the keys before it. */
 int json_key(JsonReader *r, Json *member, Map *keys)
 {
     const char *begin = r->at;
     if (json_peek(r) != '"') return json_fail(r, "a key in double quotes");
     if (!json_string(r, &member->key, &member->key_size)) return 0;
-    if (map_enter(keys, member->key, member->key_size)->value++) {
-        r->at = begin;
-        return json_fail(r, "each key once, this one is there already");
-    }
+    if (map_enter(keys, member->key, member->key_size)->value++)
+        return r->at = begin, json_fail(r, "each key once, this one is there already");
     json_space(r);
     return json_take(r, ':') || json_fail(r, "':'");
 }
@@ -762,10 +714,8 @@ int json_value(JsonReader *r, Json *value)
     if (c == '"') return json_string(r, &value->text, &value->size);
     if (value->type == '0') return json_number(r, value);
     for (int i = 0; i < 3; i++) {
-        size_t length = strlen(words[i]);
-        if ((size_t)(r->end - r->at) < length || memcmp(r->at, words[i], length)) continue;
-        r->at += length;
-        return 1;
+        size_t length = strlen(words[i]), left = (size_t)(r->end - r->at);
+        if (left >= length && !memcmp(r->at, words[i], length)) return r->at += length, 1;
     }
     return json_fail(r, "a value");
 }
@@ -781,14 +731,14 @@ size_t json_count(const char *text, size_t size)
     return count;
 }
 
-/* Free the tree of this root, and of the roots that the caller has linked to it by `next`. */
+/* Free a tree, and those whose roots the caller has linked to its root by `next`. */
 void json_free(Json *root)
 {
     for (Json *next; root; root = next) next = root->next, free(root);
 }
 
-/* The tree of the value that the whole text is. If it is none, returns NULL and writes to `error` a
- * message "line L, column C: expected ..., found ...". */
+/* The tree of the value that the whole text is. If it is none, returns NULL and writes to `error`
+ * "line L, column C: expected ..., found ...". */
 Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
 {
     JsonReader r = {text, text + size, text, 1, 0, error, error_size, NULL, NULL};
@@ -816,8 +766,7 @@ Json *json_get(const Json *object, const char *key)
     return m;
 }
 
-/* Write a text as a JSON string, in quotes. Each byte that is not UTF-8 becomes U+FFFD, the
- * replacement character. */
+/* Write a text as a JSON string, in quotes. Bytes that are not UTF-8 become U+FFFD. */
 void json_write_string(FILE *file, const char *text, size_t size)
 {
     fputc('"', file);
@@ -837,9 +786,9 @@ void json_write_string(FILE *file, const char *text, size_t size)
  * 3. Unicode
  *
  * The split asks of a code point whether it is a letter (general category L), a number (N), white
- * space, or something else. Letters and numbers form about 800 ranges, those of Unicode 16.0. They
- * are stored as lengths of runs: not a letter, letters, not a letter, ... A length is written in
- * base 26; its last digit is a small letter, the ones before are capitals: c is 2, Bc is 28.
+ * space, or something else. The 800 ranges of letters and numbers in Unicode 16.0 are stored as
+ * lengths of runs: not a letter, letters, not a letter, ... A length is written in base 26; its
+ * last digit is a small letter, the ones before are capitals: c is 2, Bc is 28.
  * Rejected: the ranges as numbers, which would take 200 lines.
  */
 
@@ -873,19 +822,18 @@ const char number_runs[] =
 enum { OTHER, LETTER, NUMBER, SPACE };
 unsigned char unicode_class[0x110000];   /* by code point; filled by unicode_begin */
 
-/* Enter a class in the table for each second of the runs. */
+/* Enter a class in the table for the second, fourth, ... run. */
 void unicode_unpack(const char *runs, int class)
 {
     size_t at = 0, length = 0;
     for (int inside = 0; *runs; runs++) {
-        length = length * 26 + (size_t)(*runs >= 'a' ? *runs - 'a' : *runs - 'A');
+        length = length * 26 + (size_t)(*runs - (*runs >= 'a' ? 'a' : 'A'));
         if (*runs < 'a') continue;
         if (inside) memset(unicode_class + at, class, length);
         at += length, length = 0, inside = !inside;
     }
 }
 
-/* Fill the table. */
 void unicode_begin(void)
 {
     static const int spaces[] = {0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
@@ -951,26 +899,23 @@ static inline size_t pretoken_length(const char *text, size_t size)
  * While two neighbours together spell a token, merge those that spell the token with the lowest id;
  * if there are several, the leftmost. This needs the spellings only, not a list of merges.
  *
- * The possible merges wait in a heap, so n bytes take time n log n: a pretoken may be a megabyte of
- * one letter. Words repeat; a cache keeps the tokens of recent pretokens, and most are found there.
+ * The possible merges wait in a heap, so n bytes take time n log n; a pretoken may have a megabyte.
+ * A cache keeps the tokens of recent pretokens: words repeat.
  */
 
 /* ---- a heap: the entry with the lowest rank comes out first, of equals the lowest tie ---- */
 
 typedef struct { int64_t rank, tie, item; } HeapEntry;
-typedef struct { HeapEntry *entry; size_t count, capacity; } Heap;
+typedef struct { HeapEntry *entry; size_t count; } Heap;
 
-/* Whether a comes out before b. */
 static inline int heap_before(const HeapEntry *a, const HeapEntry *b)
 {
     return a->rank < b->rank || (a->rank == b->rank && a->tie < b->tie);
 }
 
-/* Put an entry in. */
 void heap_push(Heap *h, HeapEntry new)
 {
-    if (h->count == h->capacity)
-        h->entry = reallocate(h->entry, h->capacity = 2 * h->capacity + 32, sizeof *h->entry);
+    h->entry = grow(h->entry, h->count, sizeof *h->entry);
     size_t i = h->count++;
     for (size_t up; i > 0 && heap_before(&new, &h->entry[up = (i - 1) / 2]); i = up)
         h->entry[i] = h->entry[up];
@@ -1014,13 +959,12 @@ typedef struct Tokenizer {
     CachedPretoken *cache;       /* (CACHE_SLOTS) */
 } Tokenizer;
 
-/* How many bytes a token stands for. */
 static inline size_t token_size(const Tokenizer *t, int id)
 {
     return t->start[id + 1] - t->start[id];
 }
 
-/* The bytes that a token stands for. Dies if there is no token `id`. */
+/* The bytes that a token spells, and their number. Dies if there is no token `id`. */
 const char *tokenizer_bytes(const Tokenizer *t, int id, int *size)
 {
     if (id < 0 || id >= t->count)
@@ -1050,8 +994,8 @@ void tokenizer_add(Tokenizer *t, const char *bytes, size_t size)
     t->start[++t->count] = used + size;
 }
 
-/* Make the vocabulary ready to encode; returns 0 if a byte has no token. The end of text is left
- * out, since no text may spell it. Of two tokens with one spelling the second is never used. */
+/* Make the vocabulary ready to encode; returns 0 if a byte has no token. Text never becomes the end
+ * of text, nor the second of two tokens with one spelling. */
 int tokenizer_index(Tokenizer *t)
 {
     for (int id = 0; id < t->count; id++) {
@@ -1066,15 +1010,13 @@ int tokenizer_index(Tokenizer *t)
     return 1;
 }
 
-/* Free the vocabulary. */
 void tokenizer_free(Tokenizer *t)
 {
     free(t->start), free(t->bytes), free(t->ids.entry), free(t->cache), free(t);
 }
 
-/* Read llm.c's file: a header {magic, version, count, end of text}, then for each token a byte with
- * its length, and its bytes. Version 1 is GPT-2's and does not name the end of text. Dies if the
- * file is malformed. */
+/* Read llm.c's file: a header {magic, version, count, end of text}, then for each token its length,
+ * one byte, and its bytes. Version 1 is GPT-2's and does not name the end of text. */
 Tokenizer *tokenizer_read(const char *path)
 {
     Reader r = reader_open(path);
@@ -1120,9 +1062,8 @@ void tokenizer_write(const Tokenizer *t, const char *path)
 
 /* ---- encode ---- */
 
-/* A pretoken between bytes and tokens. A token from byte i to byte j has its id at first[i] and at
- * last[j]; elsewhere first is -1. The sizes of tokens lead to their neighbours, and a merge changes
- * three numbers. */
+/* A pretoken that is being encoded. A token from byte i to byte j has its id at first[i] and at
+ * last[j], so its neighbours are found; where no token begins, first is -1. */
 typedef struct {
     const Tokenizer *t;
     const char *pretoken;
@@ -1132,7 +1073,7 @@ typedef struct {
     Heap heap;                   /* possible merges: rank = id of the result, tie = first byte */
 } Merging;
 
-/* If the token at byte i and the next one spell a token, put this merge into the heap. */
+/* If the token at byte i and the next one together spell a token, put this merge into the heap. */
 static inline void merge_offer(Merging *m, size_t i)
 {
     size_t middle = i + token_size(m->t, m->first[i]);
@@ -1169,8 +1110,8 @@ size_t pretoken_encode(const Tokenizer *t, int32_t *ids, const char *pretoken, s
 }
 
 /* Write the tokens of a text, none of them special, to ids(size + CACHE_IDS); returns how many. A
- * pretoken can be in one slot of the cache, chosen by its hash, where it replaces the one before. A
- * hit copies all CACHE_IDS ids, which is faster than copying a variable number. */
+ * pretoken's hash chooses its slot in the cache. A hit copies all CACHE_IDS ids, which is faster
+ * than copying a variable number. */
 size_t text_encode(Tokenizer *t, int32_t *ids, const char *text, size_t size)
 {
     int32_t *begin = ids;
@@ -1184,16 +1125,15 @@ size_t text_encode(Tokenizer *t, int32_t *ids, const char *text, size_t size)
         }
         count = pretoken_encode(t, ids, text, n, t->count);
         if (n > CACHE_BYTES || count > CACHE_IDS) continue;
-        c->size = (unsigned char)n;
-        c->count = (unsigned char)count;
+        c->size = (unsigned char)n, c->count = (unsigned char)count;
         memcpy(c->bytes, text, n);
         memcpy(c->ids, ids, count * sizeof *ids);
     }
     return (size_t)(ids - begin);
 }
 
-/* The tokens of any bytes, in new memory, and their number. With parse_special, the spelling of the
- * end of text becomes that token; without, it is encoded like other text. */
+/* The tokens of any bytes, in new memory, and their number. With parse_special the spelling of the
+ * end of text becomes its token; without, it is like other text. */
 int32_t *tokenizer_encode(Tokenizer *t, const char *text, size_t size, int parse_special,
                           size_t *count)
 {
@@ -1219,8 +1159,7 @@ int tokenizer_merge(const Tokenizer *t, int id, int *left, int *right)
     int size;
     const char *bytes = tokenizer_bytes(t, id, &size);
     if (id == t->end_of_text || pretoken_encode(t, ids, bytes, (size_t)size, id) != 2) return 0;
-    *left = ids[0];
-    *right = ids[1];
+    *left = ids[0], *right = ids[1];
     return 1;
 }
 
@@ -1244,13 +1183,12 @@ int tokenizer_byte_code_point(int byte)
  * different pretoken is kept once, with its number of occurrences as a weight.
  *
  * Each pair has a list of its occurrences, named by the byte at which they begin. A merge visits
- * only these, and updates the lists of the pairs to the left and to the right. So the time hardly
- * depends on the size of the vocabulary. Rejected: counting all pairs again for every token, which
- * would take hours.
+ * only these, and updates the lists of the pairs to the left and to the right. Rejected: counting
+ * all pairs again for every token, which would take hours.
  *
- * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. All
- * occurrences of a pair enter during the merge that makes its later token, and after that its count
- * only falls. So a count in the heap is exact or too high, and is compared when it comes out.
+ * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. After
+ * the merge that makes the later of its two tokens, the count of a pair only falls. So a count in
+ * the heap is an upper bound, which is checked when it comes out.
  */
 
 typedef struct {
@@ -1274,6 +1212,7 @@ typedef struct {
     size_t pairs;
     Map by_spelling;             /* number of a pair + 1 */
     Heap heap;                   /* of pairs: rank = -count, tie = ids, item = number */
+    size_t offered;              /* pairs that have been put into the heap */
 } Learner;
 
 /* Count the different pretokens of a text, without the END_OF_TEXT between its documents. */
@@ -1290,8 +1229,8 @@ void pretokens_count(Map *pretokens, const char *text, size_t size)
     }
 }
 
-/* Add the pair that begins at byte i, if there is one, to its list and count. Pairs that spell the
- * same are the same pair, since merging has led to the same two tokens in each. */
+/* Add the pair that begins at byte i, if there is one, to its list and count. A spelling names one
+ * pair only, since everywhere the same merges have led to the same two tokens. */
 void occurrence_enter(Learner *l, int64_t i)
 {
     Occurrence *at = &l->at[i];
@@ -1348,17 +1287,13 @@ void learner_begin(Learner *l, const Map *pretokens)
     }
 }
 
-/* Put the pairs from number `from` on into the heap. */
-void learner_offer(Learner *l, size_t from)
-{
-    for (size_t k = from; k < l->pairs; k++)
-        heap_push(&l->heap, (HeapEntry){-l->pair[k].count, l->pair[k].ids, (int64_t)k});
-}
-
-/* Take the pair that occurs most often out of the heap; its number, or -1 if no pair is left. */
+/* Put new pairs into the heap, then take out the pair that occurs most often; its number, or -1 if
+ * no pair is left. */
 int64_t learner_best(Learner *l)
 {
     HeapEntry best;
+    for (size_t k; (k = l->offered) < l->pairs; l->offered++)
+        heap_push(&l->heap, (HeapEntry){-l->pair[k].count, l->pair[k].ids, (int64_t)k});
     while (heap_pop(&l->heap, &best)) {
         int64_t count = l->pair[best.item].count;
         assert(count <= -best.rank);
@@ -1408,15 +1343,12 @@ Tokenizer *tokenizer_train(const char *text, size_t size, int count)
     pretokens_count(&pretokens, text, size);
     learner_begin(&l, &pretokens);
     free(pretokens.entry);
-    learner_offer(&l, 0);
     while (t->count < count - 1) {
         int64_t k = learner_best(&l);
-        size_t known = l.pairs;
         if (k < 0) die("expected text with enough pairs for %d tokens, found enough for %d", count,
                        t->count + 1);
         tokenizer_add(t, l.text + l.pair[k].first, l.pair[k].size);
         learner_merge(&l, k, t->count - 1);
-        learner_offer(&l, known);
     }
     free(l.text), free(l.at), free(l.pair), free(l.by_spelling.entry), free(l.heap.entry);
     t->end_of_text = t->count;
