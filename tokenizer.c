@@ -121,6 +121,56 @@ int finish_output(int status)
     return status;
 }
 
+/* ---- growing arrays and texts, lines, white space ---- */
+
+/* The array, with space for one element of `size` bytes after its `count`. The capacity is not
+ * stored: it is doubled whenever the count has reached a power of two. */
+void *grow(void *array, size_t count, size_t size)
+{
+    return count & (count - 1) ? array : reallocate(array, 2 * count + 1, size);
+}
+
+typedef struct { const char *at, *end, *text; size_t size; int number; } Lines;
+
+/* Lines l = {.at = text, .end = text + size}; while (next_line(&l)) sets l.text and l.size to each
+ * line without the \n or \r\n that ends it, and l.number to 1, 2, ... */
+int next_line(Lines *l)
+{
+    if (l->at >= l->end) return 0;
+    const char *stop = memchr(l->at, '\n', (size_t)(l->end - l->at));
+    if (!stop) stop = l->end;
+    l->text = l->at, l->size = (size_t)(stop - l->at), l->at = stop + 1, l->number++;
+    if (l->size && l->text[l->size - 1] == '\r') l->size--;
+    return 1;
+}
+
+/* Exclude the white space at both ends of a text. */
+void trim(const char **text, size_t *size)
+{
+    while (*size && isspace((unsigned char)(*text)[*size - 1])) --*size;
+    while (*size && isspace((unsigned char)**text)) ++*text, --*size;
+}
+
+/* A text that grows. After its last byte there is a zero byte, which size does not count. */
+typedef struct { char *bytes; size_t size, capacity; } Text;
+
+/* Append bytes. */
+void text_add(Text *t, const char *bytes, size_t size)
+{
+    if (t->size + size >= t->capacity)
+        t->bytes = reallocate(t->bytes, t->capacity = 2 * (t->size + size) + 64, 1);
+    if (size) memcpy(t->bytes + t->size, bytes, size);
+    t->bytes[t->size += size] = 0;
+}
+
+/* Append a text that format has made, and free it. */
+void text_take(Text *t, char *text)
+{
+    text_add(t, text, strlen(text));
+    free(text);
+}
+#define text_print(t, ...) text_take(t, format(__VA_ARGS__))
+
 /* ---- reading ---- */
 
 typedef struct {
@@ -190,18 +240,15 @@ char *read_file(const char *path, size_t *size)
 {
     struct stat status = {0};
     FILE *file = strcmp(path, "-") ? file_open(path, &status) : stdin;
-    size_t capacity = 1 << 16, got;
-    char *text = reallocate(NULL, capacity, 1);
-    *size = 0;
-    while ((got = fread(text + *size, 1, capacity - *size, file)) > 0) {
-        *size += got;
-        if (*size == capacity) text = reallocate(text, capacity *= 2, 1);
-    }
+    char block[1 << 16];
+    Text text = {0};
+    for (size_t got = 1; got > 0; text_add(&text, block, got))
+        got = fread(block, 1, sizeof block, file);
     if (ferror(file)) die("%s: cannot be read: %s", path, strerror(errno));
-    if (S_ISFIFO(status.st_mode) && *size == 0) die("%s: no program writes to this pipe", path);
+    if (S_ISFIFO(status.st_mode) && !text.size) die("%s: no program writes to this pipe", path);
     if (file != stdin) fclose(file);
-    text[*size] = 0;
-    return text;
+    *size = text.size;
+    return text.bytes;
 }
 
 /* ---- writing ---- */
@@ -334,20 +381,20 @@ void option_set(const Option *o, const char *text)
     else *(double *)o->value = number;
 }
 
-/* Print what `command` takes, with the defaults. */
-void options_help(const Option *options, char command)
+/* Print `usage` and the options of `command` with their defaults, and exit. */
+void options_help(const Option *options, char command, const char *usage)
 {
+    printf("%s\n", usage);
     for (const Option *o = options; o->name; o++) {
         if (!strchr(o->commands, command)) continue;
         printf("  --%-16s %s", o->name, o->help);
-        if (o->initial && o->kind != '!') printf(" (%s)", o->initial);
-        putchar('\n');
+        printf(o->initial && o->kind != '!' ? " (%s)\n" : "\n", o->initial);
     }
+    exit(finish_output(0));
 }
 
 /* Set every option to its default, then to its last value on the command line. All other words, and
- * those after the word "--", move to the front of argv; returns how many they are. --help prints
- * `usage` and the options, then exits. */
+ * those after the word "--", move to the front of argv; returns how many they are. */
 int options_parse(const Option *options, char command, const char *usage, int argc, char **argv)
 {
     int words = 0, ended = 0;
@@ -358,11 +405,7 @@ int options_parse(const Option *options, char command, const char *usage, int ar
         char *name = argv[i] + 2;
         size_t length = strcspn(name, "=");
         if ((ended = !*name)) continue;
-        if (!strcmp(name, "help")) {
-            printf("%s\n", usage);
-            options_help(options, command);
-            exit(finish_output(0));
-        }
+        if (!strcmp(name, "help")) options_help(options, command, usage);
         const Option *o = options;
         while (o->name && (strlen(o->name) != length || strncmp(o->name, name, length))) o++;
         if (!o->name) die_usage("unknown option '%s'; --help lists them all", argv[i]);
@@ -376,56 +419,6 @@ int options_parse(const Option *options, char command, const char *usage, int ar
     }
     return words;
 }
-
-/* ---- growing arrays, lines, white space ---- */
-
-/* The array, with space for one element of `size` bytes after its `count`. The capacity is not
- * stored: it is doubled whenever the count has reached a power of two. */
-void *grow(void *array, size_t count, size_t size)
-{
-    return count & (count - 1) ? array : reallocate(array, 2 * count + 1, size);
-}
-
-typedef struct { const char *at, *end, *text; size_t size; int number; } Lines;
-
-/* Lines l = {.at = text, .end = text + size}; while (next_line(&l)) sets l.text and l.size to each
- * line without the \n or \r\n that ends it, and l.number to 1, 2, ... */
-int next_line(Lines *l)
-{
-    if (l->at >= l->end) return 0;
-    const char *stop = memchr(l->at, '\n', (size_t)(l->end - l->at));
-    if (!stop) stop = l->end;
-    l->text = l->at, l->size = (size_t)(stop - l->at), l->at = stop + 1, l->number++;
-    if (l->size && l->text[l->size - 1] == '\r') l->size--;
-    return 1;
-}
-
-/* Exclude the white space at both ends of a text. */
-void trim(const char **text, size_t *size)
-{
-    while (*size && isspace((unsigned char)(*text)[*size - 1])) --*size;
-    while (*size && isspace((unsigned char)**text)) ++*text, --*size;
-}
-
-/* A text that grows. After its last byte there is a zero byte, which size does not count. */
-typedef struct { char *bytes; size_t size, capacity; } Text;
-
-/* Append bytes. */
-void text_add(Text *t, const char *bytes, size_t size)
-{
-    if (t->size + size >= t->capacity)
-        t->bytes = reallocate(t->bytes, t->capacity = 2 * (t->size + size) + 64, 1);
-    if (size) memcpy(t->bytes + t->size, bytes, size);
-    t->bytes[t->size += size] = 0;
-}
-
-/* Append a text that format has made, and free it. */
-void text_take(Text *t, char *text)
-{
-    text_add(t, text, strlen(text));
-    free(text);
-}
-#define text_print(t, ...) text_take(t, format(__VA_ARGS__))
 
 /* ---- a hash map from texts to numbers ---- */
 
@@ -786,9 +779,9 @@ void json_write_string(FILE *file, const char *text, size_t size)
  * 3. Unicode
  *
  * The split asks of a code point whether it is a letter (general category L), a number (N), white
- * space, or something else. The 800 ranges of letters and numbers in Unicode 16.0 are stored as
- * lengths of runs: not a letter, letters, not a letter, ... A length is written in base 26; its
- * last digit is a small letter, the ones before are capitals: c is 2, Bc is 28.
+ * space, or something else. The 800 ranges of the first three in Unicode 16.0 are stored as lengths
+ * of runs: not a letter, letters, not a letter, ... A length is written in base 26; its last digit
+ * is a small letter, the ones before are capitals: c is 2, Bc is 28.
  * Rejected: the ranges as numbers, which would take 200 lines.
  */
 
@@ -819,6 +812,8 @@ const char number_runs[] =
     "BqeEihFeBeEykCikFokhuJrkNekEokOkkDykguCymQetDpkZmkDiBdItkCskQgkDyvBPbEhXAfkDMckDikFekbhUgkKcxB"
     "JSzkCEwumuEezBQrByDNckQgkTikJnkBBojEykBElChbdbeCyBtbpBLanEDfk";
 
+const char space_runs[] = "jfsbDwbBabIHjbDPnlBdcfbBvbFXwb";
+
 enum { OTHER, LETTER, NUMBER, SPACE };
 unsigned char unicode_class[0x110000];   /* by code point; filled by unicode_begin */
 
@@ -836,12 +831,9 @@ void unicode_unpack(const char *runs, int class)
 
 void unicode_begin(void)
 {
-    static const int spaces[] = {0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
     unicode_unpack(letter_runs, LETTER);
     unicode_unpack(number_runs, NUMBER);
-    memset(unicode_class + 0x0009, SPACE, 5);
-    memset(unicode_class + 0x2000, SPACE, 11);
-    for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++) unicode_class[spaces[i]] = SPACE;
+    unicode_unpack(space_runs, SPACE);
 }
 
 /* ================================================================================================
@@ -1186,8 +1178,8 @@ int tokenizer_byte_code_point(int byte)
  * only these, and updates the lists of the pairs to the left and to the right. Rejected: counting
  * all pairs again for every token, which would take hours.
  *
- * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. After
- * the merge that makes the later of its two tokens, the count of a pair only falls. So a count in
+ * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. The
+ * merge that makes the later token of a pair counts it; then its count only falls. So a count in
  * the heap is an upper bound, which is checked when it comes out.
  */
 
@@ -1481,24 +1473,22 @@ int main(int argc, char **argv)
 {
     static const char *const names[] = {"encode", "decode", "train", "info"};
     const char *name = argc > 1 ? argv[1] : "";
-    int k = 0, help = !strcmp(name, "--help");
-    while (k < 4 && strcmp(name, names[k])) k++;
-    if (help || argc < 2) {
-        fprintf(help ? stdout : stderr, "%s\n", usage);
-        return finish_output(help ? 0 : 2);
-    }
-    if (k == 4) die_usage("unknown command '%s'; ./tokenizer --help lists them", name);
     char **words = argv + 2, command = *name;
-    int count = options_parse(options, command, usage, argc - 2, words), most = command != 'i';
-    if (command == 't') command_train(count, words);
-    else {
-        if (count > most) die_usage("%s: unexpected '%s'", name, words[most]);
-        Tokenizer *t = tokenizer_read(tokenizer_path);
-        if (command == 'e') command_encode(t, count ? words[0] : "-");
-        if (command == 'd') command_decode(t, count ? words[0] : "-");
-        if (command == 'i') command_info(t);
-        tokenizer_free(t);
+    int k = 0;
+    if (argc < 2 || !strcmp(name, "--help")) {
+        fprintf(argc < 2 ? stderr : stdout, "%s\n", usage);
+        return finish_output(argc < 2 ? 2 : 0);
     }
+    while (k < 4 && strcmp(name, names[k])) k++;
+    if (k == 4) die_usage("unknown command '%s'; ./tokenizer --help lists them", name);
+    int count = options_parse(options, command, usage, argc - 2, words), most = command != 'i';
+    if (command == 't') return command_train(count, words), finish_output(0);
+    if (count > most) die_usage("%s: unexpected '%s'", name, words[most]);
+    Tokenizer *t = tokenizer_read(tokenizer_path);
+    if (command == 'e') command_encode(t, count ? words[0] : "-");
+    if (command == 'd') command_decode(t, count ? words[0] : "-");
+    if (command == 'i') command_info(t);
+    tokenizer_free(t);
     return finish_output(0);
 }
 #endif /* NO_MAIN_TOKENIZER */
