@@ -1175,8 +1175,9 @@ int tokenizer_byte_code_point(int byte)
  * different pretoken is kept once, with its number of occurrences as a weight.
  *
  * Each pair has a list of its occurrences, named by the byte at which they begin. A merge visits
- * only these, and updates the lists of the pairs to the left and to the right. Rejected: counting
- * all pairs again for every token, which would take hours.
+ * only these, and updates the pairs to the left and to the right. What a merge has destroyed stays
+ * in its list and is skipped; it never comes back, since tokens only grow. Rejected: counting all
+ * pairs again for every token, which would take hours.
  *
  * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. The
  * merge that makes the later token of a pair counts it; then its count only falls. So a count in
@@ -1186,14 +1187,14 @@ int tokenizer_byte_code_point(int byte)
 typedef struct {
     size_t size;                 /* bytes that it spells */
     int64_t ids, count;          /* left id << 32 | right id; its occurrences, weighted */
-    int64_t first, last;         /* of its list; -1: none */
+    int64_t *list;               /* where it begins, or has begun */
+    size_t listed;
 } Pair;
 
 typedef struct {                 /* what begins or ends at a byte of the text */
     int32_t first, last;         /* as in Merging; -1 also outside of all pretokens */
     int64_t weight;              /* how often the pretoken occurs */
     int64_t pair;                /* the pair that begins here; -1: none */
-    int64_t previous, next;      /* in the list of this pair; -1: none */
 } Occurrence;
 
 typedef struct {
@@ -1233,26 +1234,20 @@ void occurrence_enter(Learner *l, int64_t i)
     MapEntry *e = map_enter(&l->by_spelling, l->text + i, size);
     if (e->value == 0) {
         l->pair = grow(l->pair, l->pairs, sizeof *l->pair);
-        l->pair[l->pairs++] = (Pair){size, (int64_t)at->first << 32 | right, 0, -1, -1};
+        l->pair[l->pairs++] = (Pair){size, (int64_t)at->first << 32 | right, 0, NULL, 0};
         e->value = (int64_t)l->pairs;
     }
     Pair *pair = &l->pair[at->pair = e->value - 1];
-    at->next = -1;
-    at->previous = pair->last;
-    *(pair->last < 0 ? &pair->first : &l->at[pair->last].next) = i;
-    pair->last = i;
+    pair->list = grow(pair->list, pair->listed, sizeof *pair->list);
+    pair->list[pair->listed++] = i;
     pair->count += at->weight;
 }
 
-/* Remove the pair that begins at byte i, if there is one, from its list and count. */
+/* End the occurrence of a pair at byte i, if there is one. */
 void occurrence_leave(Learner *l, int64_t i)
 {
     Occurrence *at = &l->at[i];
-    if (at->pair < 0) return;
-    Pair *pair = &l->pair[at->pair];
-    *(at->previous < 0 ? &pair->first : &l->at[at->previous].next) = at->next;
-    *(at->next < 0 ? &pair->last : &l->at[at->next].previous) = at->previous;
-    pair->count -= at->weight;
+    if (at->pair >= 0) l->pair[at->pair].count -= at->weight;
     at->pair = -1;
 }
 
@@ -1264,7 +1259,7 @@ void learner_begin(Learner *l, const Map *pretokens)
         if (pretokens->entry[k].key) size += pretokens->entry[k].size + 1;
     l->text = allocate(size, 1);
     l->at = allocate(size, sizeof *l->at);
-    for (size_t i = 0; i < size; i++) l->at[i] = (Occurrence){-1, -1, 0, -1, -1, -1};
+    for (size_t i = 0; i < size; i++) l->at[i] = (Occurrence){-1, -1, 0, -1};
     for (size_t k = 0; k < pretokens->capacity; k++) {
         const MapEntry *e = &pretokens->entry[k];
         if (!e->key) continue;
@@ -1299,11 +1294,13 @@ int64_t learner_best(Learner *l)
 /* Replace all occurrences of pair k by token `id`. */
 void learner_merge(Learner *l, int64_t k, int32_t id)
 {
-    for (int64_t i; (i = l->pair[k].first) >= 0;) {
+    for (size_t n = 0; n < l->pair[k].listed; n++) {
+        int64_t i = l->pair[k].list[n];
         Occurrence *at = &l->at[i];
+        if (at->pair != k) continue;
         int64_t middle = (int64_t)token_size(l->t, at->first), before = 0;
         if (at->last >= 0) before = (int64_t)token_size(l->t, at->last);
-        if (before > 0) occurrence_leave(l, i - before);
+        occurrence_leave(l, i - before);
         occurrence_leave(l, i);
         occurrence_leave(l, i + middle);
         at[middle].first = -1;
@@ -1339,9 +1336,10 @@ Tokenizer *tokenizer_train(const char *text, size_t size, int count)
         int64_t k = learner_best(&l);
         if (k < 0) die("expected text with enough pairs for %d tokens, found enough for %d", count,
                        t->count + 1);
-        tokenizer_add(t, l.text + l.pair[k].first, l.pair[k].size);
+        tokenizer_add(t, l.text + *l.pair[k].list, l.pair[k].size);
         learner_merge(&l, k, t->count - 1);
     }
+    for (size_t k = 0; k < l.pairs; k++) free(l.pair[k].list);
     free(l.text), free(l.at), free(l.pair), free(l.by_spelling.entry), free(l.heap.entry);
     t->end_of_text = t->count;
     tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
@@ -1447,13 +1445,9 @@ void command_train(int files, char **paths)
 /* info: print some tokens of a vocabulary, and how well and how fast it encodes a text. */
 void command_info(Tokenizer *t)
 {
-    int longest = 0;
-    for (int id = 1; id < t->count; id++)
-        if (token_size(t, id) > token_size(t, longest)) longest = id;
     printf("%s: %d tokens; the end of text is %d\n", tokenizer_path, t->count, t->end_of_text);
-    printf("the longest, of %zu bytes, and every tenth part:\n", token_size(t, longest));
-    for (int i = -1; i < 10; i++) {
-        int id = i < 0 ? longest : (int)((int64_t)t->count * i / 10);
+    for (int i = 0; i < 10; i++) {
+        int id = (int)((int64_t)t->count * i / 10);
         printf("  %8d  ", id);
         json_write_string(stdout, t->bytes + t->start[id], token_size(t, id));
         putchar('\n');
