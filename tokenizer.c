@@ -154,7 +154,6 @@ void trim(const char **text, size_t *size)
 /* A text that grows. After its last byte there is a zero byte, which size does not count. */
 typedef struct { char *bytes; size_t size, capacity; } Text;
 
-/* Append bytes. */
 void text_add(Text *t, const char *bytes, size_t size)
 {
     if (t->size + size >= t->capacity)
@@ -200,7 +199,7 @@ Reader reader_open(const char *path)
     return r;
 }
 
-/* Read the next `bytes` bytes; dies if there are not so many. */
+/* Read the next `bytes` bytes. */
 void reader_get(Reader *r, void *to, size_t bytes)
 {
     size_t left = r->size - r->at;
@@ -213,7 +212,6 @@ void reader_get(Reader *r, void *to, size_t bytes)
     r->at += bytes;
 }
 
-/* Continue reading at byte `at`. */
 void reader_seek(Reader *r, size_t at)
 {
     if (at > r->size || fseeko(r->file, (off_t)at, SEEK_SET) != 0)
@@ -268,11 +266,9 @@ Writer *writer_open(const char *path)
     if (fd < 0 || !(w->file = fdopen(fd, "wb")))
         die("%s: cannot be written: %s", path, strerror(errno));
     w->next = open_writers;
-    open_writers = w;
-    return w;
+    return open_writers = w;
 }
 
-/* Append bytes. */
 void writer_put(Writer *w, const void *from, size_t bytes)
 {
     if (fwrite(from, 1, bytes, w->file) != bytes)
@@ -572,7 +568,6 @@ int json_fail(JsonReader *r, const char *expected)
     return 0;
 }
 
-/* Consume white space. */
 void json_space(JsonReader *r)
 {
     for (int c; (c = json_peek(r)) == ' ' || c == '\t' || c == '\n' || c == '\r';) {
@@ -631,7 +626,6 @@ int json_string(JsonReader *r, char **text, size_t *size)
     return 1;
 }
 
-/* Read one digit or more. */
 int json_digits(JsonReader *r)
 {
     const char *begin = r->at;
@@ -639,7 +633,6 @@ int json_digits(JsonReader *r)
     return r->at > begin || json_fail(r, "a digit");
 }
 
-/* Read a number. */
 int json_number(JsonReader *r, Json *value)
 {
     const char *begin = r->at;
@@ -1208,18 +1201,20 @@ typedef struct {
     size_t offered;              /* pairs that have been put into the heap */
 } Learner;
 
-/* Count the different pretokens of a text, without the END_OF_TEXT between its documents. */
-void pretokens_count(Map *pretokens, const char *text, size_t size)
+/* Count the different pretokens of a text, without the END_OF_TEXT between its documents. Returns
+ * their size, with a byte more for each. */
+size_t pretokens_count(Map *pretokens, const char *text, size_t size)
 {
-    for (const char *end = text + size, *stop; text < end; text = stop + END_OF_TEXT_SIZE) {
+    size_t total = 0;
+    for (const char *end = text + size, *stop; text < end;) {
         stop = memmem(text, (size_t)(end - text), END_OF_TEXT, END_OF_TEXT_SIZE);
-        if (!stop) stop = end;
-        for (size_t n; text < stop; text += n) {
-            n = pretoken_length(text, (size_t)(stop - text));
-            map_enter(pretokens, text, n)->value++;
+        for (size_t n, left; (left = (size_t)((stop ? stop : end) - text)) > 0; text += n) {
+            n = pretoken_length(text, left);
+            if (map_enter(pretokens, text, n)->value++ == 0) total += n + 1;
         }
-        if (stop == end) return;
+        if (stop) text += END_OF_TEXT_SIZE;
     }
+    return total;
 }
 
 /* Add the pair that begins at byte i, if there is one, to its list and count. A spelling names one
@@ -1251,20 +1246,17 @@ void occurrence_leave(Learner *l, int64_t i)
     at->pair = -1;
 }
 
-/* Write the different pretokens one after the other, as tokens of one byte, and enter all pairs. */
-void learner_begin(Learner *l, const Map *pretokens)
+/* Write the different pretokens, of this total size, as tokens of one byte, and enter all pairs. */
+void learner_begin(Learner *l, const Map *pretokens, size_t size)
 {
-    size_t size = 1, at = 0;
-    for (size_t k = 0; k < pretokens->capacity; k++)
-        if (pretokens->entry[k].key) size += pretokens->entry[k].size + 1;
     l->text = allocate(size, 1);
     l->at = allocate(size, sizeof *l->at);
     for (size_t i = 0; i < size; i++) l->at[i] = (Occurrence){-1, -1, 0, -1};
-    for (size_t k = 0; k < pretokens->capacity; k++) {
+    for (size_t k = 0, at = 0, stop; k < pretokens->capacity; k++) {
         const MapEntry *e = &pretokens->entry[k];
         if (!e->key) continue;
-        size_t stop = at + e->size;
         memcpy(l->text + at, e->key, e->size);
+        stop = at + e->size;
         for (size_t i = at; i < stop; i++) {
             l->at[i].weight = e->value;
             l->at[i].first = l->at[i + 1].last = l->t->of_byte[(unsigned char)l->text[i]];
@@ -1329,8 +1321,7 @@ Tokenizer *tokenizer_train(const char *text, size_t size, int count)
     Learner l = {.t = t};
     Map pretokens = {0};
     add_bytes(t);
-    pretokens_count(&pretokens, text, size);
-    learner_begin(&l, &pretokens);
+    learner_begin(&l, &pretokens, pretokens_count(&pretokens, text, size));
     free(pretokens.entry);
     while (t->count < count - 1) {
         int64_t k = learner_best(&l);
