@@ -41,12 +41,10 @@
  * 1. Common ground
  *
  * A program that cannot go on calls `die`, which prints one line and exits. The line names the file
- * or option, what was expected, what was found and what to do.
+ * or option, what was expected, what was found and what to do. Rejected: error codes returned from
+ * function to function; they would double the code, which can only stop anyway.
  * Files are written completely or not at all: a Writer fills a temporary file in the same folder
- * and renames it once all bytes are on the disk. If the program ends before that, by `die` or by a
- * crash, the old file is unchanged.
- * Rejected: error codes returned from function to function. They would double the size of code that
- * can do nothing about an error but stop.
+ * and renames it once all bytes are on the disk. Until then the old file is unchanged.
  */
 
 enum { MODEL_MAGIC = 20240326, TOKENIZER_MAGIC = 20240328, TOKENS_MAGIC = 20240520,
@@ -60,14 +58,8 @@ typedef struct Writer {
 Writer *open_writers;
 int writers_grouped;             /* closed files wait for writers_commit */
 
-/* Remove the temporary files of all open writers. */
-void remove_unfinished(void)
-{
-    for (Writer *w = open_writers; w; w = w->next) unlink(w->temporary);
-}
-
-/* Print "error: ...", remove unfinished files and exit with this status: 1 (die) for a failure, 2
- * (die_usage) for a wrong command line. */
+/* Print "error: ...", remove the temporary files of all open writers and exit: with status 1 (die)
+ * after a failure, 2 (die_usage) for a wrong command line. */
 __attribute__((format(printf, 2, 3), noreturn))
 void die_with(int status, const char *form, ...)
 {
@@ -78,7 +70,7 @@ void die_with(int status, const char *form, ...)
     vfprintf(stderr, form, args);
     fputc('\n', stderr);
     va_end(args);
-    remove_unfinished();
+    for (Writer *w = open_writers; w; w = w->next) unlink(w->temporary);
     exit(status);
 }
 #define die(...) die_with(1, __VA_ARGS__)
@@ -93,8 +85,7 @@ void *allocate(size_t count, size_t size)
     return p;
 }
 
-/* Change the size of p (NULL: new memory) to `count` elements of `size` bytes; what is new is not
- * initialized. Dies if there is not enough. */
+/* The same memory with space for `count` elements; what is new is not initialized. */
 void *reallocate(void *p, size_t count, size_t size)
 {
     size_t bytes;
@@ -103,22 +94,14 @@ void *reallocate(void *p, size_t count, size_t size)
     return p;
 }
 
-/* vprintf into new memory, which the caller frees. */
-__attribute__((format(printf, 1, 0)))
-char *format_list(const char *form, va_list args)
-{
-    char *text;
-    if (vasprintf(&text, form, args) < 0) die("out of memory");
-    return text;
-}
-
 /* printf into new memory, which the caller frees. */
 __attribute__((format(printf, 1, 2)))
 char *format(const char *form, ...)
 {
+    char *text;
     va_list args;
     va_start(args, form);
-    char *text = format_list(form, args);
+    if (vasprintf(&text, form, args) < 0) die("out of memory");
     va_end(args);
     return text;
 }
@@ -138,6 +121,55 @@ int finish_output(int status)
     return status;
 }
 
+/* ---- growing arrays and texts, lines, white space ---- */
+
+/* The array, with space for one element of `size` bytes after its `count`. The capacity is not
+ * stored: it is doubled whenever the count has reached a power of two. */
+void *grow(void *array, size_t count, size_t size)
+{
+    return count & (count - 1) ? array : reallocate(array, 2 * count + 1, size);
+}
+
+typedef struct { const char *at, *end, *text; size_t size; int number; } Lines;
+
+/* Lines l = {.at = text, .end = text + size}; while (next_line(&l)) sets l.text and l.size to each
+ * line without the \n or \r\n that ends it, and l.number to 1, 2, ... */
+int next_line(Lines *l)
+{
+    if (l->at >= l->end) return 0;
+    const char *stop = memchr(l->at, '\n', (size_t)(l->end - l->at));
+    if (!stop) stop = l->end;
+    l->text = l->at, l->size = (size_t)(stop - l->at), l->at = stop + 1, l->number++;
+    if (l->size && l->text[l->size - 1] == '\r') l->size--;
+    return 1;
+}
+
+/* Exclude the white space at both ends of a text. */
+void trim(const char **text, size_t *size)
+{
+    while (*size && isspace((unsigned char)(*text)[*size - 1])) --*size;
+    while (*size && isspace((unsigned char)**text)) ++*text, --*size;
+}
+
+/* A text that grows. After its last byte there is a zero byte, which size does not count. */
+typedef struct { char *bytes; size_t size, capacity; } Text;
+
+void text_add(Text *t, const char *bytes, size_t size)
+{
+    if (t->size + size >= t->capacity)
+        t->bytes = reallocate(t->bytes, t->capacity = 2 * (t->size + size) + 64, 1);
+    if (size) memcpy(t->bytes + t->size, bytes, size);
+    t->bytes[t->size += size] = 0;
+}
+
+/* Append a text that format has made, and free it. */
+void text_take(Text *t, char *text)
+{
+    text_add(t, text, strlen(text));
+    free(text);
+}
+#define text_print(t, ...) text_take(t, format(__VA_ARGS__))
+
 /* ---- reading ---- */
 
 typedef struct {
@@ -146,15 +178,14 @@ typedef struct {
     size_t size, at;             /* of the file; how much of it has been read */
 } Reader;
 
-/* Open a file for reading and describe it in *status. A plain open of a named pipe waits until some
- * program opens it for writing, perhaps forever; with O_NONBLOCK, cleared later, it does not. */
+/* Open a file for reading and describe it in *status. O_NONBLOCK, cleared at once, opens even a
+ * named pipe that no program writes to; without it, open would wait, perhaps forever. */
 FILE *file_open(const char *path, struct stat *status)
 {
+    FILE *file = NULL;
     int fd = open(path, O_RDONLY | O_NONBLOCK);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "rb");
-    if (!file) die("%s: cannot be opened: %s", path, strerror(errno));
-    if (fstat(fd, status) != 0 || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK) != 0)
-        die("%s: %s", path, strerror(errno));
+    if (fd < 0 || fstat(fd, status) || fcntl(fd, F_SETFL, 0) || !(file = fdopen(fd, "rb")))
+        die("%s: cannot be opened: %s", path, strerror(errno));
     return file;
 }
 
@@ -168,7 +199,7 @@ Reader reader_open(const char *path)
     return r;
 }
 
-/* Read the next `bytes` bytes; dies if there are not so many. */
+/* Read the next `bytes` bytes. */
 void reader_get(Reader *r, void *to, size_t bytes)
 {
     size_t left = r->size - r->at;
@@ -181,7 +212,6 @@ void reader_get(Reader *r, void *to, size_t bytes)
     r->at += bytes;
 }
 
-/* Continue reading at byte `at`. */
 void reader_seek(Reader *r, size_t at)
 {
     if (at > r->size || fseeko(r->file, (off_t)at, SEEK_SET) != 0)
@@ -202,31 +232,27 @@ void reader_header(Reader *r, int32_t header[HEADER], int magic, const char *wha
         die("%s: expected a %s file (magic number %d), found %d", r->path, what, magic, header[0]);
 }
 
-/* All bytes of the file at path ("-": standard input) and a zero byte after them, in new memory. A
- * pipe is read to its end; one without a writer is refused, since nothing would ever come. */
+/* All bytes of the file at path ("-": standard input) and a zero byte, in new memory. A pipe is
+ * read to its end; a named pipe that gives nothing has no writer. */
 char *read_file(const char *path, size_t *size)
 {
     struct stat status = {0};
     FILE *file = strcmp(path, "-") ? file_open(path, &status) : stdin;
-    size_t capacity = 1 << 16, got;
-    char *text = reallocate(NULL, capacity, 1);
-    *size = 0;
-    while ((got = fread(text + *size, 1, capacity - *size, file)) > 0) {
-        *size += got;
-        if (*size == capacity) text = reallocate(text, capacity *= 2, 1);
-    }
+    char block[1 << 16];
+    Text text = {0};
+    for (size_t got = 1; got > 0; text_add(&text, block, got))
+        got = fread(block, 1, sizeof block, file);
     if (ferror(file)) die("%s: cannot be read: %s", path, strerror(errno));
-    if (S_ISFIFO(status.st_mode) && *size == 0) die("%s: no program writes to this pipe", path);
+    if (S_ISFIFO(status.st_mode) && !text.size) die("%s: no program writes to this pipe", path);
     if (file != stdin) fclose(file);
-    text[*size] = 0;
-    return text;
+    *size = text.size;
+    return text.bytes;
 }
 
 /* ---- writing ---- */
 
-/* Begin to write the file at path, under a temporary name. The process number keeps two programs
- * that write the same file apart; O_EXCL never opens an existing file, so what an earlier process
- * of the same number left behind is passed over. */
+/* Begin to write the file at path, under a temporary name that is in use nowhere: it contains the
+ * process number, and O_EXCL skips what a dead process of the same number left behind. */
 Writer *writer_open(const char *path)
 {
     Writer *w = allocate(1, sizeof *w);
@@ -240,50 +266,40 @@ Writer *writer_open(const char *path)
     if (fd < 0 || !(w->file = fdopen(fd, "wb")))
         die("%s: cannot be written: %s", path, strerror(errno));
     w->next = open_writers;
-    open_writers = w;
-    return w;
+    return open_writers = w;
 }
 
-/* Append bytes. */
 void writer_put(Writer *w, const void *from, size_t bytes)
 {
     if (fwrite(from, 1, bytes, w->file) != bytes)
         die("%s: writing failed: %s", w->path, strerror(errno));
 }
 
-/* Append formatted text. */
-__attribute__((format(printf, 2, 3)))
-void writer_print(Writer *w, const char *form, ...)
+/* Append a text that format has made, and free it. */
+void writer_take(Writer *w, char *text)
 {
-    va_list args;
-    va_start(args, form);
-    if (vfprintf(w->file, form, args) < 0) die("%s: writing failed: %s", w->path, strerror(errno));
-    va_end(args);
+    writer_put(w, text, strlen(text));
+    free(text);
 }
+#define writer_print(w, ...) writer_take(w, format(__VA_ARGS__))
 
-/* Give a complete file its real name, in one step. The name is an entry of the folder, so the
- * folder is written to the disk, too; an error of a file system that cannot do this is ignored. */
-void file_replace(const char *temporary, const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *folder = slash ? format("%.*s", (int)(slash - path) + 1, path) : format(".");
-    if (rename(temporary, path) != 0) die("%s: cannot be replaced: %s", path, strerror(errno));
-    int fd = open(folder, O_RDONLY);
-    if (fd >= 0) fsync(fd), close(fd);
-    free(folder);
-}
-
-/* Rename a complete file, and free its writer. */
+/* Give a complete file its real name, in one step, and free its writer. The name is an entry of the
+ * folder, so the folder is synced as well, unless its file system cannot do this. */
 void writer_rename(Writer *w)
 {
-    file_replace(w->temporary, w->path);
+    const char *slash = strrchr(w->path, '/');
+    char *folder = slash ? format("%.*s", (int)(slash - w->path) + 1, w->path) : format(".");
     Writer **link = &open_writers;
+    if (rename(w->temporary, w->path) != 0)
+        die("%s: cannot be replaced: %s", w->path, strerror(errno));
+    int fd = open(folder, O_RDONLY);
+    if (fd >= 0) fsync(fd), close(fd);
     while (*link != w) link = &(*link)->next;
     *link = w->next;
-    free(w->path), free(w->temporary), free(w);
+    free(folder), free(w->path), free(w->temporary), free(w);
 }
 
-/* Write everything to the disk, then rename; in a group, renaming waits for writers_commit. */
+/* Write all bytes to the disk, then rename; in a group, renaming waits for writers_commit. */
 void writer_close(Writer *w)
 {
     if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
@@ -292,14 +308,13 @@ void writer_close(Writer *w)
     if (!writers_grouped) writer_rename(w);
 }
 
-/* Begin a group: files that are useful only together, such as training and validation data. The one
- * that is opened last must be one without which nobody uses the others. */
+/* Begin a group: files that are useful only together, such as training and validation data. Open
+ * last the one without which the others are not used. */
 void writers_begin(void) { writers_grouped = 1; }
 
-/* Rename the closed files of the group. The old version of the last one is removed first, its new
- * version is renamed last. So an interruption in between leaves a group that is visibly incomplete,
- * never a mixture of old and new files. Dies, with all old files in place, if one of them cannot be
- * replaced. */
+/* Rename the closed files of the group, after removing the old version of the last one. So an
+ * interruption leaves a group without it, never a usable mixture of old and new files. Dies, with
+ * all old files in place, if one of them cannot be replaced. */
 void writers_commit(void)
 {
     struct stat status;
@@ -362,20 +377,20 @@ void option_set(const Option *o, const char *text)
     else *(double *)o->value = number;
 }
 
-/* Print what `command` takes, with the defaults. */
-void options_help(const Option *options, char command)
+/* Print `usage` and the options of `command` with their defaults, and exit. */
+void options_help(const Option *options, char command, const char *usage)
 {
+    printf("%s\n", usage);
     for (const Option *o = options; o->name; o++) {
         if (!strchr(o->commands, command)) continue;
         printf("  --%-16s %s", o->name, o->help);
-        if (o->initial && o->kind != '!') printf(" (%s)", o->initial);
-        putchar('\n');
+        printf(o->initial && o->kind != '!' ? " (%s)\n" : "\n", o->initial);
     }
+    exit(finish_output(0));
 }
 
-/* Set every option to its default, then those of the command line, of which the last counts. All
- * other words, and whatever follows the word "--", are moved to the front of argv; returns how many
- * they are. --help prints `usage` and the options, then exits. */
+/* Set every option to its default, then to its last value on the command line. All other words, and
+ * those after the word "--", move to the front of argv; returns how many they are. */
 int options_parse(const Option *options, char command, const char *usage, int argc, char **argv)
 {
     int words = 0, ended = 0;
@@ -386,11 +401,7 @@ int options_parse(const Option *options, char command, const char *usage, int ar
         char *name = argv[i] + 2;
         size_t length = strcspn(name, "=");
         if ((ended = !*name)) continue;
-        if (!strcmp(name, "help")) {
-            printf("%s\n", usage);
-            options_help(options, command);
-            exit(finish_output(0));
-        }
+        if (!strcmp(name, "help")) options_help(options, command, usage);
         const Option *o = options;
         while (o->name && (strlen(o->name) != length || strncmp(o->name, name, length))) o++;
         if (!o->name) die_usage("unknown option '%s'; --help lists them all", argv[i]);
@@ -405,67 +416,13 @@ int options_parse(const Option *options, char command, const char *usage, int ar
     return words;
 }
 
-/* ---- growing arrays, lines, white space ---- */
-
-/* The array, with space for one element of `size` bytes after its `count`. The capacity is not
- * stored: it is doubled whenever the count has reached a power of two. */
-void *grow(void *array, size_t count, size_t size)
-{
-    return count & (count - 1) ? array : reallocate(array, 2 * count + 1, size);
-}
-
-typedef struct { const char *at, *end, *text; size_t size; int number; } Lines;
-
-/* Go to the next line: Lines l = {.at = text, .end = text + size}; while (next_line(&l)) sets text
- * and size to a line without the \n or \r\n that ends it, and number to 1, 2, ... */
-int next_line(Lines *l)
-{
-    if (l->at >= l->end) return 0;
-    const char *stop = memchr(l->at, '\n', (size_t)(l->end - l->at));
-    if (!stop) stop = l->end;
-    l->text = l->at, l->size = (size_t)(stop - l->at), l->at = stop + 1, l->number++;
-    if (l->size && l->text[l->size - 1] == '\r') l->size--;
-    return 1;
-}
-
-/* Exclude the white space at both ends of a text. */
-void trim(const char **text, size_t *size)
-{
-    while (*size && isspace((unsigned char)(*text)[*size - 1])) --*size;
-    while (*size && isspace((unsigned char)**text)) ++*text, --*size;
-}
-
-/* A text that grows. After its last byte there is a zero byte, which size does not count. */
-typedef struct { char *bytes; size_t size, capacity; } Text;
-
-/* Append bytes. */
-void text_add(Text *t, const char *bytes, size_t size)
-{
-    if (t->size + size >= t->capacity)
-        t->bytes = reallocate(t->bytes, t->capacity = 2 * (t->size + size) + 64, 1);
-    if (size) memcpy(t->bytes + t->size, bytes, size);
-    t->bytes[t->size += size] = 0;
-}
-
-/* Append formatted text. */
-__attribute__((format(printf, 2, 3)))
-void text_print(Text *t, const char *form, ...)
-{
-    va_list args;
-    va_start(args, form);
-    char *more = format_list(form, args);
-    va_end(args);
-    text_add(t, more, strlen(more));
-    free(more);
-}
-
 /* ---- a hash map from texts to numbers ---- */
 
 typedef struct { const char *key; size_t size; int64_t value; } MapEntry;
 typedef struct { MapEntry *entry; size_t capacity, count; } Map;   /* capacity: a power of 2 */
 
-/* A hash of the bytes, eight at a time: the multiplication carries each bit upwards, the shift
- * brings the upper half down again. */
+/* A hash of the bytes, eight at a time. A product depends on a bit only above this bit; the shift
+ * brings the upper half down. */
 static inline size_t hash_bytes(const char *bytes, size_t size)
 {
     const uint64_t odd = 0x9E3779B97F4A7C15;          /* 2^64 / golden ratio [Knuth, vol. 3] */
@@ -489,8 +446,8 @@ MapEntry *map_find(const Map *m, const char *key, size_t size)
     }
 }
 
-/* The entry of a key, added with value 0 if it is new. The key is not copied. The result is valid
- * until the next call, which may enlarge the map: it is never more than half full. */
+/* The entry of a key, added with value 0 if it is new; valid until the next call, which may enlarge
+ * the map: it is never more than half full. The key is not copied. */
 MapEntry *map_enter(Map *m, const char *key, size_t size)
 {
     if (2 * m->count >= m->capacity) {
@@ -516,8 +473,8 @@ MapEntry *map_enter(Map *m, const char *key, size_t size)
  * and the remaining bits, in order, are the number.
  *
  * JSON is read into a tree by recursive descent: one function for each kind of value consumes that
- * value from the front of the text. The reader accepts exactly RFC 8259 and reports where and why a
- * text is wrong. Rejected: accepting what is almost right; the model would learn the misreading.
+ * value from the front of the text. The reader accepts exactly RFC 8259. Rejected: accepting what
+ * is almost right; the model would learn the misreading.
  * A first pass counts the values. So the tree needs one allocation: the nodes, then all strings.
  */
 
@@ -528,15 +485,13 @@ static inline size_t utf8_decode(const char *text, size_t size, uint32_t *code_p
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     const unsigned char *s = (const unsigned char *)text;
     if (size == 0) return 0;
-    *code_point = s[0];
-    if (s[0] < 0x80) return 1;
-    size_t length = s[0] < 0xC0 ? 0 : s[0] < 0xE0 ? 2 : s[0] < 0xF0 ? 3 : s[0] < 0xF8 ? 4 : 0;
+    uint32_t c = *code_point = s[0];
+    if (c < 0x80) return 1;
+    size_t length = c < 0xC0 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF8 ? 4 : 0;
     if (length == 0 || length > size) return 0;
-    uint32_t c = s[0] & (0x7Fu >> length);
-    for (size_t i = 1; i < length; i++) {
+    c &= 0x7Fu >> length;
+    for (size_t i = 1; i < length; c = c << 6 | (s[i++] & 0x3Fu))
         if ((s[i] & 0xC0) != 0x80) return 0;
-        c = c << 6 | (s[i] & 0x3Fu);
-    }
     *code_point = c;
     return c < least[length] || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000) ? 0 : length;
 }
@@ -544,8 +499,7 @@ static inline size_t utf8_decode(const char *text, size_t size, uint32_t *code_p
 /* The length of the code point at text; 0 if the bytes are not UTF-8. */
 size_t utf8_length(const char *text, size_t size)
 {
-    uint32_t code_point;
-    return utf8_decode(text, size, &code_point);
+    return utf8_decode(text, size, &(uint32_t){0});
 }
 
 /* Write code point c at `to`, in 1 to 4 bytes; returns how many. */
@@ -557,9 +511,9 @@ size_t utf8_encode(char *to, uint32_t c)
     return length;
 }
 
-/* Write a text so that a terminal displays it and obeys nothing in it: the bytes of control
- * characters other than newline and tab, and bytes that are not UTF-8, become \x and two digits.
- * The text should not end inside a character, for which its first bytes would not be UTF-8. */
+/* Write a text so that a terminal obeys nothing in it: the bytes of control characters other than
+ * newline and tab, and bytes that are not UTF-8, become \x and two digits. A character that is cut
+ * off at the end is not UTF-8. */
 void print_plain(FILE *file, const char *text, size_t size)
 {
     uint32_t c;
@@ -584,10 +538,8 @@ typedef struct Json {
     struct Json *child, *next;   /* first member; next member of the same array or object */
 } Json;
 
-/* A text may hold at most this many values [RFC 8259, section 9, allows limits]. With two bytes a
- * value, as in [0,0,0], the tree is 40 times as large as its text; so this bounds the memory: 21 MB
- * of nodes, 36 MB to find equal keys, and the strings, no longer than the text. A vocabulary of
- * 65,536 tokens with its merges has 261,376 values. */
+/* The most values in a text. A node has 80 bytes, a value in the text perhaps two, as in "0,": this
+ * bounds the memory. A vocabulary of 65,536 tokens with its merges has 261,376 values. */
 enum { JSON_VALUES = 1 << 18 };
 
 typedef struct {
@@ -605,8 +557,7 @@ int json_peek(const JsonReader *r) { return r->at < r->end ? (unsigned char)*r->
 /* Consume the next byte if it is c; returns whether it was. */
 int json_take(JsonReader *r, int c) { return json_peek(r) == c ? r->at++, 1 : 0; }
 
-/* Write the message that something else was expected here. Returns 0, the result with which every
- * function below reports an error; 1 is success. */
+/* Write the message that something else was expected here. Returns 0; below, 1 means success. */
 int json_fail(JsonReader *r, const char *expected)
 {
     char found[16] = "the end";
@@ -617,7 +568,6 @@ int json_fail(JsonReader *r, const char *expected)
     return 0;
 }
 
-/* Consume white space. */
 void json_space(JsonReader *r)
 {
     for (int c; (c = json_peek(r)) == ' ' || c == '\t' || c == '\n' || c == '\r';) {
@@ -646,10 +596,7 @@ int json_escape(JsonReader *r)
     static const char name[] = "\"\\/bfnrt", meaning[] = "\"\\/\b\f\n\r\t";
     const char *simple = json_peek(r) ? strchr(name, json_peek(r)) : NULL;
     uint32_t c = 0, low = 0;
-    if (simple) {
-        *r->to++ = meaning[simple - name];
-        return r->at++, 1;
-    }
+    if (simple) return *r->to++ = meaning[simple - name], r->at++, 1;
     if (!json_unit(r, &c)) return 0;
     if (c >= 0xDC00 && c < 0xE000) return json_fail(r, "a high surrogate before a low one");
     if (c >= 0xD800 && c < 0xDC00) {
@@ -662,8 +609,7 @@ int json_escape(JsonReader *r)
     return 1;
 }
 
-/* Read a string that begins here with its quote. Escapes are longer than what they mean, so the
- * decoded string and a zero byte take less memory than the string with its quotes. */
+/* Read a string that begins here with its quote. Decoded, with its zero byte, it is shorter. */
 int json_string(JsonReader *r, char **text, size_t *size)
 {
     *text = r->to;
@@ -673,18 +619,13 @@ int json_string(JsonReader *r, char **text, size_t *size)
         if (r->at == r->end) return json_fail(r, "a closing quote");
         if (length == 0) return json_fail(r, "valid UTF-8");
         if (json_peek(r) < 0x20) return json_fail(r, "an escape for a control character");
-        if (json_take(r, '\\')) {
-            if (!json_escape(r)) return 0;
-            continue;
-        }
-        memcpy(r->to, r->at, length);
-        r->to += length, r->at += length;
+        if (!json_take(r, '\\')) while (length--) *r->to++ = *r->at++;
+        else if (!json_escape(r)) return 0;
     }
     *size = (size_t)(r->to++ - *text);                /* the zero byte is there already */
     return 1;
 }
 
-/* Read one digit or more. */
 int json_digits(JsonReader *r)
 {
     const char *begin = r->at;
@@ -692,7 +633,6 @@ int json_digits(JsonReader *r)
     return r->at > begin || json_fail(r, "a digit");
 }
 
-/* Read a number. */
 int json_number(JsonReader *r, Json *value)
 {
     const char *begin = r->at;
@@ -712,16 +652,14 @@ int json_number(JsonReader *r, Json *value)
 
 int json_value(JsonReader *r, Json *value);
 
-/* Read the key of a member and the colon; `keys` has those that the object had before. */
+/* Read the key of a member and the colon; `keys` has the keys before it. */
 int json_key(JsonReader *r, Json *member, Map *keys)
 {
     const char *begin = r->at;
     if (json_peek(r) != '"') return json_fail(r, "a key in double quotes");
     if (!json_string(r, &member->key, &member->key_size)) return 0;
-    if (map_enter(keys, member->key, member->key_size)->value++) {
-        r->at = begin;
-        return json_fail(r, "each key once, this one is there already");
-    }
+    if (map_enter(keys, member->key, member->key_size)->value++)
+        return r->at = begin, json_fail(r, "each key once, this one is there already");
     json_space(r);
     return json_take(r, ':') || json_fail(r, "':'");
 }
@@ -762,10 +700,8 @@ int json_value(JsonReader *r, Json *value)
     if (c == '"') return json_string(r, &value->text, &value->size);
     if (value->type == '0') return json_number(r, value);
     for (int i = 0; i < 3; i++) {
-        size_t length = strlen(words[i]);
-        if ((size_t)(r->end - r->at) < length || memcmp(r->at, words[i], length)) continue;
-        r->at += length;
-        return 1;
+        size_t length = strlen(words[i]), left = (size_t)(r->end - r->at);
+        if (left >= length && !memcmp(r->at, words[i], length)) return r->at += length, 1;
     }
     return json_fail(r, "a value");
 }
@@ -781,14 +717,14 @@ size_t json_count(const char *text, size_t size)
     return count;
 }
 
-/* Free the tree of this root, and of the roots that the caller has linked to it by `next`. */
+/* Free a tree, and those whose roots the caller has linked to its root by `next`. */
 void json_free(Json *root)
 {
     for (Json *next; root; root = next) next = root->next, free(root);
 }
 
-/* The tree of the value that the whole text is. If it is none, returns NULL and writes to `error` a
- * message "line L, column C: expected ..., found ...". */
+/* The tree of the value that the whole text is. If it is none, returns NULL and writes to `error`
+ * "line L, column C: expected ..., found ...". */
 Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
 {
     JsonReader r = {text, text + size, text, 1, 0, error, error_size, NULL, NULL};
@@ -816,8 +752,7 @@ Json *json_get(const Json *object, const char *key)
     return m;
 }
 
-/* Write a text as a JSON string, in quotes. Each byte that is not UTF-8 becomes U+FFFD, the
- * replacement character. */
+/* Write a text as a JSON string, in quotes. Bytes that are not UTF-8 become U+FFFD. */
 void json_write_string(FILE *file, const char *text, size_t size)
 {
     fputc('"', file);
@@ -837,9 +772,9 @@ void json_write_string(FILE *file, const char *text, size_t size)
  * 3. Unicode
  *
  * The split asks of a code point whether it is a letter (general category L), a number (N), white
- * space, or something else. Letters and numbers form about 800 ranges, those of Unicode 16.0. They
- * are stored as lengths of runs: not a letter, letters, not a letter, ... A length is written in
- * base 26; its last digit is a small letter, the ones before are capitals: c is 2, Bc is 28.
+ * space, or something else. The 800 ranges of the first three in Unicode 16.0 are stored as lengths
+ * of runs: not a letter, letters, not a letter, ... A length is written in base 26; its last digit
+ * is a small letter, the ones before are capitals: c is 2, Bc is 28.
  * Rejected: the ranges as numbers, which would take 200 lines.
  */
 
@@ -870,30 +805,28 @@ const char number_runs[] =
     "BqeEihFeBeEykCikFokhuJrkNekEokOkkDykguCymQetDpkZmkDiBdItkCskQgkDyvBPbEhXAfkDMckDikFekbhUgkKcxB"
     "JSzkCEwumuEezBQrByDNckQgkTikJnkBBojEykBElChbdbeCyBtbpBLanEDfk";
 
+const char space_runs[] = "jfsbDwbBabIHjbDPnlBdcfbBvbFXwb";
+
 enum { OTHER, LETTER, NUMBER, SPACE };
 unsigned char unicode_class[0x110000];   /* by code point; filled by unicode_begin */
 
-/* Enter a class in the table for each second of the runs. */
+/* Enter a class in the table for the second, fourth, ... run. */
 void unicode_unpack(const char *runs, int class)
 {
     size_t at = 0, length = 0;
     for (int inside = 0; *runs; runs++) {
-        length = length * 26 + (size_t)(*runs >= 'a' ? *runs - 'a' : *runs - 'A');
+        length = length * 26 + (size_t)(*runs - (*runs >= 'a' ? 'a' : 'A'));
         if (*runs < 'a') continue;
         if (inside) memset(unicode_class + at, class, length);
         at += length, length = 0, inside = !inside;
     }
 }
 
-/* Fill the table. */
 void unicode_begin(void)
 {
-    static const int spaces[] = {0x20, 0x85, 0xA0, 0x1680, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000};
     unicode_unpack(letter_runs, LETTER);
     unicode_unpack(number_runs, NUMBER);
-    memset(unicode_class + 0x0009, SPACE, 5);
-    memset(unicode_class + 0x2000, SPACE, 11);
-    for (size_t i = 0; i < sizeof spaces / sizeof *spaces; i++) unicode_class[spaces[i]] = SPACE;
+    unicode_unpack(space_runs, SPACE);
 }
 
 /* ================================================================================================
@@ -951,26 +884,23 @@ static inline size_t pretoken_length(const char *text, size_t size)
  * While two neighbours together spell a token, merge those that spell the token with the lowest id;
  * if there are several, the leftmost. This needs the spellings only, not a list of merges.
  *
- * The possible merges wait in a heap, so n bytes take time n log n: a pretoken may be a megabyte of
- * one letter. Words repeat; a cache keeps the tokens of recent pretokens, and most are found there.
+ * The possible merges wait in a heap, so n bytes take time n log n; a pretoken may have a megabyte.
+ * A cache keeps the tokens of recent pretokens: words repeat.
  */
 
 /* ---- a heap: the entry with the lowest rank comes out first, of equals the lowest tie ---- */
 
 typedef struct { int64_t rank, tie, item; } HeapEntry;
-typedef struct { HeapEntry *entry; size_t count, capacity; } Heap;
+typedef struct { HeapEntry *entry; size_t count; } Heap;
 
-/* Whether a comes out before b. */
 static inline int heap_before(const HeapEntry *a, const HeapEntry *b)
 {
     return a->rank < b->rank || (a->rank == b->rank && a->tie < b->tie);
 }
 
-/* Put an entry in. */
 void heap_push(Heap *h, HeapEntry new)
 {
-    if (h->count == h->capacity)
-        h->entry = reallocate(h->entry, h->capacity = 2 * h->capacity + 32, sizeof *h->entry);
+    h->entry = grow(h->entry, h->count, sizeof *h->entry);
     size_t i = h->count++;
     for (size_t up; i > 0 && heap_before(&new, &h->entry[up = (i - 1) / 2]); i = up)
         h->entry[i] = h->entry[up];
@@ -1014,13 +944,12 @@ typedef struct Tokenizer {
     CachedPretoken *cache;       /* (CACHE_SLOTS) */
 } Tokenizer;
 
-/* How many bytes a token stands for. */
 static inline size_t token_size(const Tokenizer *t, int id)
 {
     return t->start[id + 1] - t->start[id];
 }
 
-/* The bytes that a token stands for. Dies if there is no token `id`. */
+/* The bytes that a token spells, and their number. Dies if there is no token `id`. */
 const char *tokenizer_bytes(const Tokenizer *t, int id, int *size)
 {
     if (id < 0 || id >= t->count)
@@ -1050,8 +979,8 @@ void tokenizer_add(Tokenizer *t, const char *bytes, size_t size)
     t->start[++t->count] = used + size;
 }
 
-/* Make the vocabulary ready to encode; returns 0 if a byte has no token. The end of text is left
- * out, since no text may spell it. Of two tokens with one spelling the second is never used. */
+/* Make the vocabulary ready to encode; returns 0 if a byte has no token. Text never becomes the end
+ * of text, nor the second of two tokens with one spelling. */
 int tokenizer_index(Tokenizer *t)
 {
     for (int id = 0; id < t->count; id++) {
@@ -1066,15 +995,13 @@ int tokenizer_index(Tokenizer *t)
     return 1;
 }
 
-/* Free the vocabulary. */
 void tokenizer_free(Tokenizer *t)
 {
     free(t->start), free(t->bytes), free(t->ids.entry), free(t->cache), free(t);
 }
 
-/* Read llm.c's file: a header {magic, version, count, end of text}, then for each token a byte with
- * its length, and its bytes. Version 1 is GPT-2's and does not name the end of text. Dies if the
- * file is malformed. */
+/* Read llm.c's file: a header {magic, version, count, end of text}, then for each token its length,
+ * one byte, and its bytes. Version 1 is GPT-2's and does not name the end of text. */
 Tokenizer *tokenizer_read(const char *path)
 {
     Reader r = reader_open(path);
@@ -1120,9 +1047,8 @@ void tokenizer_write(const Tokenizer *t, const char *path)
 
 /* ---- encode ---- */
 
-/* A pretoken between bytes and tokens. A token from byte i to byte j has its id at first[i] and at
- * last[j]; elsewhere first is -1. The sizes of tokens lead to their neighbours, and a merge changes
- * three numbers. */
+/* A pretoken that is being encoded. A token from byte i to byte j has its id at first[i] and at
+ * last[j], so its neighbours are found; where no token begins, first is -1. */
 typedef struct {
     const Tokenizer *t;
     const char *pretoken;
@@ -1132,7 +1058,7 @@ typedef struct {
     Heap heap;                   /* possible merges: rank = id of the result, tie = first byte */
 } Merging;
 
-/* If the token at byte i and the next one spell a token, put this merge into the heap. */
+/* If the token at byte i and the next one together spell a token, put this merge into the heap. */
 static inline void merge_offer(Merging *m, size_t i)
 {
     size_t middle = i + token_size(m->t, m->first[i]);
@@ -1169,8 +1095,8 @@ size_t pretoken_encode(const Tokenizer *t, int32_t *ids, const char *pretoken, s
 }
 
 /* Write the tokens of a text, none of them special, to ids(size + CACHE_IDS); returns how many. A
- * pretoken can be in one slot of the cache, chosen by its hash, where it replaces the one before. A
- * hit copies all CACHE_IDS ids, which is faster than copying a variable number. */
+ * pretoken's hash chooses its slot in the cache. A hit copies all CACHE_IDS ids, which is faster
+ * than copying a variable number. */
 size_t text_encode(Tokenizer *t, int32_t *ids, const char *text, size_t size)
 {
     int32_t *begin = ids;
@@ -1184,16 +1110,15 @@ size_t text_encode(Tokenizer *t, int32_t *ids, const char *text, size_t size)
         }
         count = pretoken_encode(t, ids, text, n, t->count);
         if (n > CACHE_BYTES || count > CACHE_IDS) continue;
-        c->size = (unsigned char)n;
-        c->count = (unsigned char)count;
+        c->size = (unsigned char)n, c->count = (unsigned char)count;
         memcpy(c->bytes, text, n);
         memcpy(c->ids, ids, count * sizeof *ids);
     }
     return (size_t)(ids - begin);
 }
 
-/* The tokens of any bytes, in new memory, and their number. With parse_special, the spelling of the
- * end of text becomes that token; without, it is encoded like other text. */
+/* The tokens of any bytes, in new memory, and their number. With parse_special the spelling of the
+ * end of text becomes its token; without, it is like other text. */
 int32_t *tokenizer_encode(Tokenizer *t, const char *text, size_t size, int parse_special,
                           size_t *count)
 {
@@ -1219,8 +1144,7 @@ int tokenizer_merge(const Tokenizer *t, int id, int *left, int *right)
     int size;
     const char *bytes = tokenizer_bytes(t, id, &size);
     if (id == t->end_of_text || pretoken_encode(t, ids, bytes, (size_t)size, id) != 2) return 0;
-    *left = ids[0];
-    *right = ids[1];
+    *left = ids[0], *right = ids[1];
     return 1;
 }
 
@@ -1244,26 +1168,26 @@ int tokenizer_byte_code_point(int byte)
  * different pretoken is kept once, with its number of occurrences as a weight.
  *
  * Each pair has a list of its occurrences, named by the byte at which they begin. A merge visits
- * only these, and updates the lists of the pairs to the left and to the right. So the time hardly
- * depends on the size of the vocabulary. Rejected: counting all pairs again for every token, which
- * would take hours.
+ * only these, and updates the pairs to the left and to the right. What a merge has destroyed stays
+ * in its list and is skipped; it never comes back, since tokens only grow. Rejected: counting all
+ * pairs again for every token, which would take hours.
  *
- * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. All
- * occurrences of a pair enter during the merge that makes its later token, and after that its count
- * only falls. So a count in the heap is exact or too high, and is compared when it comes out.
+ * The lists are in the order of the text, so in "aaa" the left two are merged, as in encoding. The
+ * merge that makes the later token of a pair counts it; then its count only falls. So a count in
+ * the heap is an upper bound, which is checked when it comes out.
  */
 
 typedef struct {
     size_t size;                 /* bytes that it spells */
     int64_t ids, count;          /* left id << 32 | right id; its occurrences, weighted */
-    int64_t first, last;         /* of its list; -1: none */
+    int64_t *list;               /* where it begins, or has begun */
+    size_t listed;
 } Pair;
 
 typedef struct {                 /* what begins or ends at a byte of the text */
     int32_t first, last;         /* as in Merging; -1 also outside of all pretokens */
     int64_t weight;              /* how often the pretoken occurs */
     int64_t pair;                /* the pair that begins here; -1: none */
-    int64_t previous, next;      /* in the list of this pair; -1: none */
 } Occurrence;
 
 typedef struct {
@@ -1274,24 +1198,27 @@ typedef struct {
     size_t pairs;
     Map by_spelling;             /* number of a pair + 1 */
     Heap heap;                   /* of pairs: rank = -count, tie = ids, item = number */
+    size_t offered;              /* pairs that have been put into the heap */
 } Learner;
 
-/* Count the different pretokens of a text, without the END_OF_TEXT between its documents. */
-void pretokens_count(Map *pretokens, const char *text, size_t size)
+/* Count the different pretokens of a text, without the END_OF_TEXT between its documents. Returns
+ * their size, with a byte more for each. */
+size_t pretokens_count(Map *pretokens, const char *text, size_t size)
 {
-    for (const char *end = text + size, *stop; text < end; text = stop + END_OF_TEXT_SIZE) {
+    size_t total = 0;
+    for (const char *end = text + size, *stop; text < end;) {
         stop = memmem(text, (size_t)(end - text), END_OF_TEXT, END_OF_TEXT_SIZE);
-        if (!stop) stop = end;
-        for (size_t n; text < stop; text += n) {
-            n = pretoken_length(text, (size_t)(stop - text));
-            map_enter(pretokens, text, n)->value++;
+        for (size_t n, left; (left = (size_t)((stop ? stop : end) - text)) > 0; text += n) {
+            n = pretoken_length(text, left);
+            if (map_enter(pretokens, text, n)->value++ == 0) total += n + 1;
         }
-        if (stop == end) return;
+        if (stop) text += END_OF_TEXT_SIZE;
     }
+    return total;
 }
 
-/* Add the pair that begins at byte i, if there is one, to its list and count. Pairs that spell the
- * same are the same pair, since merging has led to the same two tokens in each. */
+/* Add the pair that begins at byte i, if there is one, to its list and count. A spelling names one
+ * pair only, since everywhere the same merges have led to the same two tokens. */
 void occurrence_enter(Learner *l, int64_t i)
 {
     Occurrence *at = &l->at[i];
@@ -1302,43 +1229,34 @@ void occurrence_enter(Learner *l, int64_t i)
     MapEntry *e = map_enter(&l->by_spelling, l->text + i, size);
     if (e->value == 0) {
         l->pair = grow(l->pair, l->pairs, sizeof *l->pair);
-        l->pair[l->pairs++] = (Pair){size, (int64_t)at->first << 32 | right, 0, -1, -1};
+        l->pair[l->pairs++] = (Pair){size, (int64_t)at->first << 32 | right, 0, NULL, 0};
         e->value = (int64_t)l->pairs;
     }
     Pair *pair = &l->pair[at->pair = e->value - 1];
-    at->next = -1;
-    at->previous = pair->last;
-    *(pair->last < 0 ? &pair->first : &l->at[pair->last].next) = i;
-    pair->last = i;
+    pair->list = grow(pair->list, pair->listed, sizeof *pair->list);
+    pair->list[pair->listed++] = i;
     pair->count += at->weight;
 }
 
-/* Remove the pair that begins at byte i, if there is one, from its list and count. */
+/* End the occurrence of a pair at byte i, if there is one. */
 void occurrence_leave(Learner *l, int64_t i)
 {
     Occurrence *at = &l->at[i];
-    if (at->pair < 0) return;
-    Pair *pair = &l->pair[at->pair];
-    *(at->previous < 0 ? &pair->first : &l->at[at->previous].next) = at->next;
-    *(at->next < 0 ? &pair->last : &l->at[at->next].previous) = at->previous;
-    pair->count -= at->weight;
+    if (at->pair >= 0) l->pair[at->pair].count -= at->weight;
     at->pair = -1;
 }
 
-/* Write the different pretokens one after the other, as tokens of one byte, and enter all pairs. */
-void learner_begin(Learner *l, const Map *pretokens)
+/* Write the different pretokens, of this total size, as tokens of one byte, and enter all pairs. */
+void learner_begin(Learner *l, const Map *pretokens, size_t size)
 {
-    size_t size = 1, at = 0;
-    for (size_t k = 0; k < pretokens->capacity; k++)
-        if (pretokens->entry[k].key) size += pretokens->entry[k].size + 1;
     l->text = allocate(size, 1);
     l->at = allocate(size, sizeof *l->at);
-    for (size_t i = 0; i < size; i++) l->at[i] = (Occurrence){-1, -1, 0, -1, -1, -1};
-    for (size_t k = 0; k < pretokens->capacity; k++) {
+    for (size_t i = 0; i < size; i++) l->at[i] = (Occurrence){-1, -1, 0, -1};
+    for (size_t k = 0, at = 0, stop; k < pretokens->capacity; k++) {
         const MapEntry *e = &pretokens->entry[k];
         if (!e->key) continue;
-        size_t stop = at + e->size;
         memcpy(l->text + at, e->key, e->size);
+        stop = at + e->size;
         for (size_t i = at; i < stop; i++) {
             l->at[i].weight = e->value;
             l->at[i].first = l->at[i + 1].last = l->t->of_byte[(unsigned char)l->text[i]];
@@ -1348,17 +1266,13 @@ void learner_begin(Learner *l, const Map *pretokens)
     }
 }
 
-/* Put the pairs from number `from` on into the heap. */
-void learner_offer(Learner *l, size_t from)
-{
-    for (size_t k = from; k < l->pairs; k++)
-        heap_push(&l->heap, (HeapEntry){-l->pair[k].count, l->pair[k].ids, (int64_t)k});
-}
-
-/* Take the pair that occurs most often out of the heap; its number, or -1 if no pair is left. */
+/* Put new pairs into the heap, then take out the pair that occurs most often; its number, or -1 if
+ * no pair is left. */
 int64_t learner_best(Learner *l)
 {
     HeapEntry best;
+    for (size_t k; (k = l->offered) < l->pairs; l->offered++)
+        heap_push(&l->heap, (HeapEntry){-l->pair[k].count, l->pair[k].ids, (int64_t)k});
     while (heap_pop(&l->heap, &best)) {
         int64_t count = l->pair[best.item].count;
         assert(count <= -best.rank);
@@ -1372,11 +1286,13 @@ int64_t learner_best(Learner *l)
 /* Replace all occurrences of pair k by token `id`. */
 void learner_merge(Learner *l, int64_t k, int32_t id)
 {
-    for (int64_t i; (i = l->pair[k].first) >= 0;) {
+    for (size_t n = 0; n < l->pair[k].listed; n++) {
+        int64_t i = l->pair[k].list[n];
         Occurrence *at = &l->at[i];
+        if (at->pair != k) continue;
         int64_t middle = (int64_t)token_size(l->t, at->first), before = 0;
         if (at->last >= 0) before = (int64_t)token_size(l->t, at->last);
-        if (before > 0) occurrence_leave(l, i - before);
+        occurrence_leave(l, i - before);
         occurrence_leave(l, i);
         occurrence_leave(l, i + middle);
         at[middle].first = -1;
@@ -1405,19 +1321,16 @@ Tokenizer *tokenizer_train(const char *text, size_t size, int count)
     Learner l = {.t = t};
     Map pretokens = {0};
     add_bytes(t);
-    pretokens_count(&pretokens, text, size);
-    learner_begin(&l, &pretokens);
+    learner_begin(&l, &pretokens, pretokens_count(&pretokens, text, size));
     free(pretokens.entry);
-    learner_offer(&l, 0);
     while (t->count < count - 1) {
         int64_t k = learner_best(&l);
-        size_t known = l.pairs;
         if (k < 0) die("expected text with enough pairs for %d tokens, found enough for %d", count,
                        t->count + 1);
-        tokenizer_add(t, l.text + l.pair[k].first, l.pair[k].size);
+        tokenizer_add(t, l.text + *l.pair[k].list, l.pair[k].size);
         learner_merge(&l, k, t->count - 1);
-        learner_offer(&l, known);
     }
+    for (size_t k = 0; k < l.pairs; k++) free(l.pair[k].list);
     free(l.text), free(l.at), free(l.pair), free(l.by_spelling.entry), free(l.heap.entry);
     t->end_of_text = t->count;
     tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
@@ -1523,13 +1436,9 @@ void command_train(int files, char **paths)
 /* info: print some tokens of a vocabulary, and how well and how fast it encodes a text. */
 void command_info(Tokenizer *t)
 {
-    int longest = 0;
-    for (int id = 1; id < t->count; id++)
-        if (token_size(t, id) > token_size(t, longest)) longest = id;
     printf("%s: %d tokens; the end of text is %d\n", tokenizer_path, t->count, t->end_of_text);
-    printf("the longest, of %zu bytes, and every tenth part:\n", token_size(t, longest));
-    for (int i = -1; i < 10; i++) {
-        int id = i < 0 ? longest : (int)((int64_t)t->count * i / 10);
+    for (int i = 0; i < 10; i++) {
+        int id = (int)((int64_t)t->count * i / 10);
         printf("  %8d  ", id);
         json_write_string(stdout, t->bytes + t->start[id], token_size(t, id));
         putchar('\n');
@@ -1549,24 +1458,22 @@ int main(int argc, char **argv)
 {
     static const char *const names[] = {"encode", "decode", "train", "info"};
     const char *name = argc > 1 ? argv[1] : "";
-    int k = 0, help = !strcmp(name, "--help");
-    while (k < 4 && strcmp(name, names[k])) k++;
-    if (help || argc < 2) {
-        fprintf(help ? stdout : stderr, "%s\n", usage);
-        return finish_output(help ? 0 : 2);
-    }
-    if (k == 4) die_usage("unknown command '%s'; ./tokenizer --help lists them", name);
     char **words = argv + 2, command = *name;
-    int count = options_parse(options, command, usage, argc - 2, words), most = command != 'i';
-    if (command == 't') command_train(count, words);
-    else {
-        if (count > most) die_usage("%s: unexpected '%s'", name, words[most]);
-        Tokenizer *t = tokenizer_read(tokenizer_path);
-        if (command == 'e') command_encode(t, count ? words[0] : "-");
-        if (command == 'd') command_decode(t, count ? words[0] : "-");
-        if (command == 'i') command_info(t);
-        tokenizer_free(t);
+    int k = 0;
+    if (argc < 2 || !strcmp(name, "--help")) {
+        fprintf(argc < 2 ? stderr : stdout, "%s\n", usage);
+        return finish_output(argc < 2 ? 2 : 0);
     }
+    while (k < 4 && strcmp(name, names[k])) k++;
+    if (k == 4) die_usage("unknown command '%s'; ./tokenizer --help lists them", name);
+    int count = options_parse(options, command, usage, argc - 2, words), most = command != 'i';
+    if (command == 't') return command_train(count, words), finish_output(0);
+    if (count > most) die_usage("%s: unexpected '%s'", name, words[most]);
+    Tokenizer *t = tokenizer_read(tokenizer_path);
+    if (command == 'e') command_encode(t, count ? words[0] : "-");
+    if (command == 'd') command_decode(t, count ? words[0] : "-");
+    if (command == 'i') command_info(t);
+    tokenizer_free(t);
     return finish_output(0);
 }
 #endif /* NO_MAIN_TOKENIZER */
