@@ -960,6 +960,7 @@ int command_gpt2(int words, char **word)
  * interval holds the middle 95% of the thousand results: the bootstrap [Efron 1979]. Two models are
  * compared on the same draws, so that the choice of examples changes both in the same way.
  * Rejected: formulas for intervals, which need one derivation for each measure.
+ * Models, data and answers are kept until the program ends; no function frees them.
  */
 
 typedef struct { double value, low, high; } Interval;
@@ -987,10 +988,10 @@ typedef struct { const double *numerator, *denominator; } Ratio;
 double ratio(const void *data, const int *rows, int n)
 {
     const Ratio *r = data;
-    double above = 0, below = r->denominator ? 0 : n;
+    double above = 0, below = 0;
     for (int i = 0; i < n; i++) {
         above += r->numerator[rows[i]];
-        if (r->denominator) below += r->denominator[rows[i]];
+        below += r->denominator ? r->denominator[rows[i]] : 1;
     }
     return below ? above / below : NAN;
 }
@@ -1020,35 +1021,26 @@ void table_cell(Table *t, const char *form, ...)
     va_list args;
     t->cells = grow(t->cells, t->count, sizeof *t->cells);
     va_start(args, form);
-    if (vasprintf(&t->cells[t->count], form, args) < 0) die("out of memory");
+    t->cells[t->count] = format_list(form, args);
     va_end(args);
     shown(t->cells[t->count++]);
     t->rows = t->count / t->columns;
 }
 
 /* Add a row, whose cells are separated by the tabs in `form`. A tab in an argument separates
- * nothing: a cell ends where the part of `form` up to its tab ends when it is printed alone. */
+ * nothing: while `form` is printed, the byte FF, which no UTF-8 text holds, stands for its tabs. */
 __attribute__((format(printf, 2, 3)))
 void table_row(Table *t, const char *form, ...)
 {
-    va_list args, again;
-    char *line, *part = format("%s", form), *tab = part;
+    va_list args;
+    char *marked = format("%s", form);
+    t->columns = 1;
+    for (char *c = marked; (c = strchr(c, '\t')); t->columns++) *c = '\xFF';
     va_start(args, form);
-    va_copy(again, args);
-    if (vasprintf(&line, form, again) < 0) die("out of memory");
-    va_end(again);
-    if (!t->columns)
-        for (const char *c = form; c; c = strchr(c, '\t'), c += c != NULL) t->columns++;
-    for (int from = 0, to; tab; from = to + 1) {
-        if ((tab = strchr(tab, '\t'))) *tab = 0;
-        va_copy(again, args);
-        to = vsnprintf(NULL, 0, part, again);
-        va_end(again);
-        table_cell(t, "%.*s", to - from, line + from);
-        if (tab) *tab++ = '\t';
-    }
+    char *line = format_list(marked, args), *rest = line;
     va_end(args);
-    free(line), free(part);
+    for (int i = 0; i < t->columns; i++) table_cell(t, "%s", strsep(&rest, "\xFF"));
+    free(line), free(marked);
 }
 
 /* Add a cell "value [low, high]"; `number` is the format of each. */
@@ -1065,8 +1057,8 @@ void table_print(const Table *t)
     for (int r = 0; r < t->rows; r++) {
         for (int c = 0; c < t->columns; c++) {
             int width = 0;
-            for (int i = 0; i < t->rows; i++)
-                width = max_int(width, strlen(t->cells[i * t->columns + c]));
+            for (int i = c; i < t->count; i += t->columns)
+                width = max_int(width, strlen(t->cells[i]));
             const char *cell = t->cells[r * t->columns + c];
             int space = width - (int)strlen(cell);
             printf("  %*s", c ? space : 0, "");
@@ -1103,7 +1095,7 @@ void table_done(Table *t, Writer *records)
     free(t->cells);
 }
 
-/* ---- the records of a run: run.txt holds lines of "name = value" ---- */
+/* ---- the records of a run ---- */
 
 /* The text of folder/name, in new memory; NULL if there is no such file. */
 char *record_read(const char *folder, const char *name)
@@ -1115,38 +1107,37 @@ char *record_read(const char *folder, const char *name)
     return text;
 }
 
-/* Take the next line apart, both parts in new memory; 0 after the last. */
-int setting_next(Lines *l, char **name, char **value)
+typedef struct { char *name, *value; } Setting;
+
+/* The lines "name = value" of a run.txt (NULL: it is missing); after the last, a name is NULL. */
+Setting *settings_parse(const char *text)
 {
-    if (!next_line(l)) return 0;
-    const char *equals = memchr(l->text, '=', l->size), *end = l->text + l->size;
-    const char *left = l->text, *right = equals ? equals + 1 : end;
-    size_t left_size = (equals ? equals : end) - left, right_size = end - right;
-    trim(&left, &left_size), trim(&right, &right_size);
-    *name = format("%.*s", (int)left_size, left), *value = format("%.*s", (int)right_size, right);
-    return 1;
+    Setting *all = allocate(1, sizeof *all);
+    int count = 0;
+    for (Lines l = {.at = text, .end = text ? text + strlen(text) : NULL}; next_line(&l);) {
+        const char *equals = memchr(l.text, '=', l.size), *end = l.text + l.size;
+        if (!equals) continue;
+        size_t left = equals - l.text, right = end - equals - 1;
+        all = reallocate(all, count + 2, sizeof *all);
+        all[count].name = trimmed(format("%.*s", (int)left, l.text), left);
+        all[count++].value = trimmed(format("%.*s", (int)right, equals + 1), right);
+        all[count].name = NULL;
+    }
+    return all;
 }
 
-/* The value of a name, in new memory; NULL if it is not there, or `run` is NULL. */
-char *setting(const char *run, const char *name)
+/* The value of a name; NULL if it is not there. */
+const char *setting(const Setting *run, const char *name)
 {
-    char *found = NULL, *key, *value;
-    Lines l = {.at = run, .end = run ? run + strlen(run) : NULL};
-    while (!found && setting_next(&l, &key, &value)) {
-        if (!strcmp(key, name)) found = value;
-        else free(value);
-        free(key);
-    }
-    return found;
+    while (run->name && strcmp(run->name, name)) run++;
+    return run->name ? run->value : NULL;
 }
 
 /* The same as a number; `missing` if it is not there. */
-double setting_number(const char *run, const char *name, double missing)
+double setting_number(const Setting *run, const char *name, double missing)
 {
-    char *text = setting(run, name);
-    double number = text ? atof(text) : missing;
-    free(text);
-    return number;
+    const char *text = setting(run, name);
+    return text ? atof(text) : missing;
 }
 
 /* The JSON objects in the lines of folder/name, linked by `next`. A line that is not JSON ends the
@@ -1156,8 +1147,7 @@ Json *records_read(const char *folder, const char *name, int strict)
     char *text = record_read(folder, name), error[200];
     Json *all = NULL, **link = &all;
     if (!text && strict) die("%s: cannot be opened", name);
-    Lines l = {.at = text, .end = text ? text + strlen(text) : NULL};
-    while (next_line(&l)) {
+    for (Lines l = {.at = text, .end = text ? text + strlen(text) : NULL}; next_line(&l);) {
         trim(&l.text, &l.size);
         if (!l.size) continue;
         if ((*link = json_parse(l.text, l.size, error, sizeof error))) link = &(*link)->next;
@@ -1181,7 +1171,6 @@ const char *string_of(const Json *object, const char *key)
 typedef struct {
     int count, *truth;                                /* truth[n]: the label of each example */
     Item *label;                                      /* an example whose answer is the label */
-    char **name;
 } Labels;
 
 typedef struct {
@@ -1195,35 +1184,21 @@ typedef struct {
     Labels labels;                                    /* of all items, in that order */
 } Evaluation;
 
-void label_add(Labels *l, Item label, char *name)
-{
-    l->label = grow(l->label, l->count, sizeof *l->label);
-    l->name = grow(l->name, l->count, sizeof *l->name);
-    l->label[l->count] = label, l->name[l->count++] = name;
-}
-
-void labels_free(Labels *l)
-{
-    for (int k = 0; k < l->count; k++) free(l->name[k]);
-    free(l->name), free(l->label), free(l->truth);
-}
-
 /* Number the different answers of n examples in the order in which they come. They are labels if
  * there are two or more and each comes four times or more in the mean; else count is 0. */
-Labels labels_find(const Tokenizer *t, const Item *d, int n)
+Labels labels_find(const Item *d, int n)
 {
-    Labels l = {.truth = allocate(n, sizeof(int))};
+    Labels l = {0, allocate(n, sizeof(int)), allocate(n, sizeof(Item))};
     Map numbers = {0};
     for (int i = 0; i < n; i++) {
         const char *answer = (const char *)(d[i].ids + d[i].answer);
         MapEntry *e = map_enter(&numbers, answer, 2 * (d[i].size - d[i].answer));
-        if (!e->value) label_add(&l, d[i], target_text(t, &d[i])), e->value = l.count;
+        if (!e->value) l.label[l.count] = d[i], e->value = ++l.count;
         l.truth[i] = (int)e->value - 1;
     }
     free(numbers.entry);
-    if (l.count > 1 && 4 * (size_t)l.count <= (size_t)n) return l;
-    labels_free(&l);
-    return (Labels){0};
+    if (l.count < 2 || 4 * (size_t)l.count > (size_t)n) l.count = 0;
+    return l;
 }
 
 /* Load --model, --tuned and --tokenizer, which must have the same vocabulary. */
@@ -1260,29 +1235,30 @@ void held_out_load(Evaluation *e)
     e->train_item = reallocate(e->train_item, e->train_n + e->n, sizeof(Item));
     e->item = e->train_item + e->train_n;
     for (int i = 0; i < e->n; i++) e->item[i] = val[chosen[i]];
-    e->labels = labels_find(e->t, e->train_item, e->train_n + e->n);
+    e->labels = labels_find(e->train_item, e->train_n + e->n);
     if (e->labels.count) e->truth = e->labels.truth + e->train_n;
     free(val), free(chosen);
-}
-
-void evaluation_free(Evaluation *e)
-{
-    for (int i = 0; i < e->count; i++) model_free(e->model[i]);
-    tokenizer_free(e->t), tokens_free(&e->val), tokens_free(&e->train);
-    labels_free(&e->labels), free(e->train_item);
 }
 
 /* ---- documents in memory; shots: examples of training that are put before a prompt ---- */
 
 /* Append tokens to documents in memory; `target` says whether they count in the loss. */
-void tokens_add(Tokens *t, const uint16_t *ids, int count, int target)
+void tokens_add(Tokens *docs, const uint16_t *ids, size_t count, int target)
 {
-    if (!count) return;
-    t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
-    t->loss_mask = reallocate(t->loss_mask, t->count + count, 1);
-    memcpy(t->ids + t->count, ids, count * sizeof *ids);
-    memset(t->loss_mask + t->count, target, count);
-    t->count += count;
+    docs->ids = reallocate(docs->ids, docs->count + count, sizeof *docs->ids);
+    docs->loss_mask = reallocate(docs->loss_mask, docs->count + count, 1);
+    if (count) memcpy(docs->ids + docs->count, ids, count * sizeof *ids);
+    memset(docs->loss_mask + docs->count, target, count);
+    docs->count += count;
+}
+
+/* The same with the tokens of a text. */
+void tokens_encode(Tokens *docs, Tokenizer *t, const char *text, size_t size, int target)
+{
+    size_t count;
+    int32_t *ids = tokenizer_encode(t, text, size, 0, &count);
+    for (size_t i = 0; i < count; i++) tokens_add(docs, &(uint16_t){ids[i]}, 1, target);
+    free(ids);
 }
 
 /* Documents in memory, so far only the end of text that opens the first. */
@@ -1303,20 +1279,16 @@ typedef struct {
 Shots shots_draw(Tokenizer *t, const Item *d, int n, int count)
 {
     Shots s = {.count = min_int(count, n)};
-    size_t gap_size;
-    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &gap_size);
     int *order = shuffled(n, random_key(opt.seed, 4));
     s.end = allocate(s.count + 1, sizeof(int));
     for (int i = 0; i < s.count; i++) {
         tokens_add(&s.text, d[order[i]].ids + 1, d[order[i]].size - 1, 0);
-        for (size_t g = 0; g < gap_size; g++) tokens_add(&s.text, &(uint16_t){gap[g]}, 1, 0);
+        tokens_encode(&s.text, t, "\n\n", 2, 0);
         s.end[i + 1] = (int)s.text.count;
     }
-    free(gap), free(order);
+    free(order);
     return s;
 }
-
-void shots_free(Shots *s) { tokens_free(&s->text), free(s->end), free(s->used); }
 
 /* How many tokens may be generated as the answer to an example. */
 int answer_limit(const Item *d) { return min_int(opt.tokens, d->size - d->answer + 8); }
@@ -1349,7 +1321,7 @@ Tokens shots_before(const Shots *s, int i)
 /* Append the document of shots, a prompt and an answer, which alone is a target. */
 void document_add(Tokens *docs, Tokens shots, const Item *prompt, const Item *answer)
 {
-    tokens_add(docs, shots.ids, (int)shots.count, 0);
+    tokens_add(docs, shots.ids, shots.count, 0);
     tokens_add(docs, prompt->ids + 1, prompt->answer - 1, 0);
     tokens_add(docs, answer->ids + answer->answer, answer->size - answer->answer, 1);
     tokens_add(docs, &(uint16_t){docs->ids[0]}, 1, answer->closed);
@@ -1389,8 +1361,6 @@ Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const 
     return p;
 }
 
-void predictions_free(Predictions *p) { free(p->predicted), free(p->probability), free(p->right); }
-
 /* Macro-F1: the mean over the labels of 2 right / (true + predicted). A label that is neither true
  * nor predicted in these rows is left out. */
 double label_f1(const void *data, const int *rows, int n)
@@ -1428,15 +1398,17 @@ double label_ece(const void *data, const int *rows, int n)
 enum { LOSS, BITS, TOKEN, LABEL, EXACT, RATIOS };     /* EXACT: what is generated is the target */
 
 typedef struct {
+    const char *way;                                  /* its name in the table of compare */
     Ratio ratio[RATIOS];                              /* over the examples; NULL: not measured */
     int count;                                        /* rows or examples of the first three */
     Predictions p;
     double shots, tokens, seconds;                    /* of a query, in the mean */
 } Answers;
 
-/* Set exact[n] to 1 where the answer that is generated greedily is the target, else to 0. */
-void answers_exact(double *exact, Model *m, const Evaluation *e, const Shots *shots)
+/* For each example: is the answer that is generated greedily the target? In new memory. */
+double *answers_exact(Model *m, const Evaluation *e, const Shots *shots)
 {
+    double *exact = allocate(e->n, sizeof *exact);
     for (int i = 0; i < e->n; i++) {
         const Item *d = &e->item[i];
         Tokens before = shots_before(shots, i);
@@ -1446,6 +1418,7 @@ void answers_exact(double *exact, Model *m, const Evaluation *e, const Shots *sh
         exact[i] = !strcmp(target, answer);
         free(target), free(answer);
     }
+    return exact;
 }
 
 /* Ask model m. Without shots, the loss is that of all held-out data, whatever they are; with them
@@ -1469,18 +1442,12 @@ Answers answers_of(const Evaluation *e, Model *m, Shots *shots)
         a.ratio[LABEL].numerator = a.p.right;
     }
     if (shots || e->labels.count) {
-        double start = seconds(), *exact = allocate(e->n, sizeof *exact);
-        answers_exact(exact, m, e, shots);
-        a.ratio[EXACT].numerator = exact, a.seconds = (seconds() - start) / e->n;
+        double start = seconds();
+        a.ratio[EXACT].numerator = answers_exact(m, e, shots);
+        a.seconds = (seconds() - start) / e->n;
     }
     tokens_free(&docs);
     return a;
-}
-
-void answers_free(Answers *a)
-{
-    free((double *)a->ratio[LOSS].numerator), free((double *)a->ratio[EXACT].numerator);
-    predictions_free(&a->p);
 }
 
 /* ---- eval: loss, labels and pairs ---- */
@@ -1498,36 +1465,34 @@ Writer *records_open(const char *name)
 }
 
 /* Which labels are taken for which: as a matrix, or, of many labels, the most frequent errors. */
-void report_confusion(const char *model, const Predictions *p, const Labels *l, int n,
-                      Writer *records)
+void report_confusion(const char *model, const Predictions *p, const Evaluation *e, Writer *records)
 {
     enum { MOST = 20 };
-    int L = l->count, *count = allocate((size_t)L * L, sizeof(int));   /* smaller than the scores */
-    Table t = {.title = format("confusion of %s", model), .columns = L + 1, .kind = "heat",
-               .note = "rows: the true label; columns: the predicted one"};
-    for (int i = 0; i < n; i++) count[(size_t)p->truth[i] * L + p->predicted[i]]++;
-    if (L <= MOST) {
-        table_cell(&t, "truth");
-        for (int k = 0; k < L; k++) table_cell(&t, "%s", l->name[k]);
-        for (int i = 0; i < L * L; i++) {
-            if (i % L == 0) table_cell(&t, "%s", l->name[i / L]);
-            table_cell(&t, "%d", count[i]);
-        }
-    } else {
-        t.columns = 0, t.kind = NULL;
-        t.note = "the most frequent errors; there are too many labels for a matrix";
-        table_row(&t, "truth\tpredicted\texamples");
-        for (int k = 0; k < L; k++) count[(size_t)k * L + k] = 0;      /* what is left are errors */
-        while (t.rows <= MOST) {
-            size_t most = 0;
-            for (size_t i = 1; i < (size_t)L * L; i++) most = count[i] > count[most] ? i : most;
-            if (!count[most]) break;
-            table_row(&t, "%s\t%s\t%d", l->name[most / L], l->name[most % L], count[most]);
-            count[most] = 0;
-        }
+    size_t L = p->labels;
+    int matrix = L <= MOST, *count = allocate(L * L, sizeof(int));     /* smaller than the scores */
+    char **name = allocate(L, sizeof *name);
+    Table t = {.title = format("confusion of %s", model), .columns = (int)L + 1,
+               .kind = matrix ? "heat" : NULL,
+               .note = matrix ? "rows: the true label; columns: the predicted one"
+                       : "the most frequent errors; there are too many labels for a matrix"};
+    for (size_t k = 0; k < L; k++) name[k] = target_text(e->t, &e->labels.label[k]);
+    for (int i = 0; i < e->n; i++)
+        count[p->truth[i] * L + p->predicted[i]] += matrix || !p->right[i];
+    if (matrix) table_cell(&t, "truth");
+    else table_row(&t, "truth\tpredicted\texamples");
+    for (size_t k = 0; matrix && k < L; k++) table_cell(&t, "%s", name[k]);
+    for (size_t i = 0; matrix && i < L * L; i++) {
+        if (i % L == 0) table_cell(&t, "%s", name[i / L]);
+        table_cell(&t, "%d", count[i]);
+    }
+    while (!matrix && t.rows <= MOST) {
+        size_t most = 0;
+        for (size_t i = 1; i < L * L; i++) most = count[i] > count[most] ? i : most;
+        if (!count[most]) break;
+        table_row(&t, "%s\t%s\t%d", name[most / L], name[most % L], count[most]);
+        count[most] = 0;
     }
     table_done(&t, records);
-    free(count), free((char *)t.title);
 }
 
 /* Measure each model on the held-out data: a table with a column a model; then its confusions. */
@@ -1542,27 +1507,25 @@ void report_eval(const Evaluation *e, Writer *records)
     Answers a[2];
     int labels = e->labels.count, rows = labels ? sizeof measures / sizeof *measures : 4;
     for (int i = 0; i < e->count; i++) a[i] = answers_of(e, e->model[i], NULL);
-    char *title = format("%s: %d held-out %s", opt.data, a->count, e->n ? "examples" : "rows");
-    char *note = format("in brackets: 95%% intervals%s", !labels ? ""
-                        : e->train_n ? "; the labels are those of the training data"
-                        : "; NAME_train.bin is not there: the labels are those of these rows");
-    Table t = {.title = title, .note = note, .columns = e->count + 1};
+    Table t = {.columns = e->count + 1};
+    t.title = format("%s: %d held-out %s", opt.data, a->count, e->n ? "examples" : "rows");
+    t.note = format("in brackets: 95%% intervals%s", !labels ? ""
+                    : e->train_n ? "; the labels are those of the training data"
+                    : "; NAME_train.bin is not there: the labels are those of these rows");
     table_cell(&t, "measure");
     for (int i = 0; i < e->count; i++) table_cell(&t, "%s", e->name[i]);
     for (int k = 0; k < rows; k++) {
-        int of = measures[k].of;
+        int of = measures[k].of, n = of < LABEL ? a->count : e->n;
         table_cell(&t, "%s", measures[k].name);
-        for (int i = 0; i < e->count; i++)
+        for (int i = 0; i < e->count; i++) {
+            const void *data = of < RATIOS ? (void *)&a[i].ratio[of] : (void *)&a[i].p;
             table_interval(&t, measures[k].form,
-                           bootstrap(measures[k].statistic, of < RATIOS ? (void *)&a[i].ratio[of]
-                                     : (void *)&a[i].p, of < LABEL ? a[i].count : e->n, opt.seed));
+                           bootstrap(measures[k].statistic, data, n, opt.seed));
+        }
     }
     table_done(&t, records);
-    for (int i = 0; i < e->count; i++) {
-        if (labels) report_confusion(e->name[i], &a[i].p, &e->labels, e->n, records);
-        answers_free(&a[i]);
-    }
-    free(title), free(note);
+    for (int i = 0; labels && i < e->count; i++)
+        report_confusion(e->name[i], &a[i].p, e, records);
 }
 
 /* ---- counterfactual pairs: lines {"a": text, "b": text, "group": text}, where a and b differ in
@@ -1574,31 +1537,31 @@ void pairs_gap(double *gap, Model *m, Tokenizer *t, const Json *pairs, int n, in
     Tokens docs = documents_new(opt.pairs, t);
     for (const Json *pair = pairs; pair; pair = pair->next)
         for (int side = 0; side < 2; side++) {
-            Json *text = json_get(pair, side ? "b" : "a");
-            size_t count;
-            int32_t *ids = tokenizer_encode(t, text->text, text->size, 0, &count);
-            for (size_t k = 0; k < count; k++) tokens_add(&docs, &(uint16_t){ids[k]}, 1, 1);
+            const Json *text = json_get(pair, side ? "b" : "a");
+            tokens_encode(&docs, t, text->text, text->size, 1);
             tokens_add(&docs, &(uint16_t){t->end_of_text}, 1, 1);
-            free(ids);
         }
     Scores s = score(m, t, &docs, opt.batch, T, 0);
     for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
     free(s.loss), tokens_free(&docs);
 }
 
-/* Two cells for the pairs of one group (NULL: of all): their mean gap and mean |gap|. Returns how
- * many pairs that are. t may be NULL. */
-int gap_cells(Table *t, const Json *pairs, const double *gap, int n, const char *group)
+/* A row for the pairs of one group (NULL: for all): their number, and for each model, with its n
+ * gaps, the mean of gap and of |gap|. */
+void pairs_row(Table *t, const Json *pairs, const double *gap, int n, int models, const char *group)
 {
     double *chosen = allocate(2 * n, sizeof(double)), *size = chosen + n;
-    int count = 0;
-    for (; pairs; pairs = pairs->next, gap++)
-        if (!group || !strcmp(string_of(pairs, "group"), group))
-            chosen[count] = *gap, size[count++] = fabs(*gap);
-    if (t) table_interval(t, "%+.3f", bootstrap(ratio, &(Ratio){chosen, NULL}, count, opt.seed));
-    if (t) table_interval(t, "%.3f", bootstrap(ratio, &(Ratio){size, NULL}, count, opt.seed));
+    table_cell(t, "%s", group ? group : "all");
+    for (int k = 0; k < models; k++) {
+        int count = 0;
+        for (const Json *p = pairs; p; p = p->next, gap++)
+            if (!group || !strcmp(string_of(p, "group"), group))
+                chosen[count] = *gap, size[count++] = fabs(*gap);
+        if (k == 0) table_cell(t, "%d", count);
+        table_interval(t, "%+.3f", bootstrap(ratio, &(Ratio){chosen, NULL}, count, opt.seed));
+        table_interval(t, "%.3f", bootstrap(ratio, &(Ratio){size, NULL}, count, opt.seed));
+    }
     free(chosen);
-    return count;
 }
 
 /* A row for each group, and one for all; two columns for each model. */
@@ -1622,17 +1585,13 @@ void report_pairs(const Evaluation *e, Writer *records)
         pairs_gap(gap + k * n, e->model[k], e->t, pairs, n, e->T);
         table_cell(&t, "%s: gap", e->name[k]), table_cell(&t, "size");
     }
-    for (const Json *p = pairs, *first; n; p = p->next) {
-        const char *group = p ? string_of(p, "group") : NULL;
-        for (first = pairs; p && strcmp(string_of(first, "group"), group);) first = first->next;
-        if (p && first != p) continue;                /* the group has its row already */
-        table_cell(&t, "%s", p ? group : "all");
-        table_cell(&t, "%d", gap_cells(NULL, pairs, gap, n, group));
-        for (int k = 0; k < e->count; k++) gap_cells(&t, pairs, gap + k * n, n, group);
-        if (!p) break;
+    for (const Json *p = pairs, *first; p; p = p->next) {
+        const char *group = string_of(p, "group");
+        for (first = pairs; strcmp(string_of(first, "group"), group);) first = first->next;
+        if (first == p) pairs_row(&t, pairs, gap, n, e->count, group);
     }
+    pairs_row(&t, pairs, gap, n, e->count, NULL);
     table_done(&t, records);
-    json_free(pairs), free(gap), free((char *)t.title);
 }
 
 int command_eval(int words, char **word)
@@ -1644,19 +1603,17 @@ int command_eval(int words, char **word)
     if (opt.pairs) report_pairs(&e, records);
     else report_eval(&e, records);
     writer_close(records);
-    evaluation_free(&e);
     return 0;
 }
 
 /* ---- compare: prompting against fine-tuning ---- */
 
 /* A row of the table: how `b` did, or, if `a` is given, by how much b exceeds a. */
-void compare_row(Table *t, const char *name, const Answers *a, const Answers *b, int n)
+void compare_row(Table *t, const Answers *a, const Answers *b, int n)
 {
     static const int columns[] = {LOSS, LABEL, EXACT};
-    table_cell(t, "%s", name);
-    if (a) table_cell(t, "%s", "");
-    else table_cell(t, "%.1f", b->shots);
+    if (a) table_cell(t, "%s - %s", b->way, a->way), table_cell(t, "%s", "");
+    else table_cell(t, "%s", b->way), table_cell(t, "%.1f", b->shots);
     for (int k = 0; k < 3; k++) {
         Ratio r = b->ratio[columns[k]];
         if (!r.numerator) table_cell(t, "%s", "");
@@ -1669,24 +1626,26 @@ void compare_row(Table *t, const char *name, const Answers *a, const Answers *b,
 }
 
 /* After how many queries has tuning paid? Training on a token computes three times as much as
- * reading it: backward costs two forwards [Kaplan et al. 2020]. What a query saves are the tokens
- * of the shots, unless these are read only once and their keys and values kept. `run` is the text
- * of the tuned model's run.txt, or NULL. Returns new memory; NULL if there is nothing to say. */
-char *break_even(const char *run, double tokens_saved, double seconds_saved)
+ * reading it: backward costs two forwards [Kaplan et al. 2020]. A query saves the tokens of its
+ * shots, unless these are read only once and their keys and values kept. `run` is the tuned
+ * model's. Returns a text in new memory; it is empty if there is nothing to say. */
+char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
-    if (tokens <= 0 || tokens_saved <= 0) return NULL;
-    char *in_seconds = seconds_saved <= 0 ? format("%s", "") :
-                       format(", or %.0f counted in seconds", ceil(time / seconds_saved));
-    char *text = format(
-        "Tuning read %.0f tokens, which costs as much as %.0f tokens of prompts, and took %s.\n"
+    Text text = {0};
+    text_add(&text, "", 0);
+    if (tokens <= 0 || tokens_saved <= 0) return text.bytes;
+    text_print(&text,
+        "\n  Tuning read %.0f tokens, which costs as much as %.0f tokens of prompts, and took %s.\n"
         "  Against the longest prompt, if each query reads its shots anew, it pays after\n"
-        "  %.0f queries counted in tokens%s. If the keys and values of the shots are kept in\n"
+        "  %.0f queries counted in tokens", tokens, 3 * tokens, duration(time),
+        ceil(3 * tokens / tokens_saved));
+    if (seconds_saved > 0)
+        text_print(&text, ", or %.0f counted in seconds", ceil(time / seconds_saved));
+    text_print(&text, ". If the keys and values of the shots are kept in\n"
         "  memory between queries, prompting reads no more tokens than the tuned model: then\n"
-        "  tuning pays by its better answers alone.", tokens, 3 * tokens, duration(time),
-        ceil(3 * tokens / tokens_saved), in_seconds);
-    free(in_seconds);
-    return text;
+        "  tuning pays by its better answers alone.");
+    return text.bytes;
 }
 
 enum { MOST_WAYS = 16 };
@@ -1706,54 +1665,46 @@ int shots_parse(int k[MOST_WAYS])
               MOST_WAYS, opt.shots);
 }
 
-/* A table of the base model behind k[0], k[1], ... shots, the tuned model, and its gains. */
-void report_compare(const Evaluation *e, const int *k, const Answers *a, int ways, Writer *records)
+/* A table of a[ways + 1]: the base model behind several numbers of shots, then the tuned model, and
+ * by how much it exceeds each of them. */
+void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *records)
 {
-    char *folder = format("%s", opt.tuned), *slash = strrchr(folder, '/'), name[80];
-    folder[slash ? slash - folder : 0] = 0;
-    char *run = record_read(folder, "run.txt");
+    const Answers *tuned = a + ways, *longest = a;
+    const char *slash = strrchr(opt.tuned, '/');
+    char *folder = format("%.*s", slash ? (int)(slash - opt.tuned) : 0, opt.tuned);
     Table t = {.title = format("%s: %d held-out examples, base %s, tuned %s", opt.data, e->n,
                                opt.model, opt.tuned)};
-    int longest = 0;
     table_row(&t, "model\tshots\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
-    for (int row = 0; row <= 2 * ways; row++) {
-        int i = row <= ways ? row : row - ways - 1;
-        snprintf(name, sizeof name, "%s%s", row > ways ? "tuned - " : "",
-                 i == ways ? "tuned" : "base");
-        if (i < ways && k[i]) snprintf(name + strlen(name), 20, ", %d-shot", k[i]);
-        if (row > ways) compare_row(&t, name, &a[i], &a[ways], e->n);
-        else compare_row(&t, name, NULL, &a[i], e->n);
-        if (row < ways && a[i].tokens > a[longest].tokens) longest = i;
+    for (int i = 0; i <= ways; i++) compare_row(&t, NULL, &a[i], e->n);
+    for (int i = 0; i < ways; i++) {
+        compare_row(&t, &a[i], tuned, e->n);
+        if (a[i].tokens > longest->tokens) longest = &a[i];
     }
-    char *pays = break_even(run, a[longest].tokens - a[ways].tokens,
-                            a[longest].seconds - a[ways].seconds);
-    char *note = format("shots: the mean number of whole shots that fit into %d tokens with the "
-                        "prompt and answer.%s%s", e->T, pays ? "\n  " : "", pays ? pays : "");
-    t.note = note;
+    Setting *run = settings_parse(record_read(folder, "run.txt"));
+    t.note = format("shots: the mean number of whole shots that fit into %d tokens with the prompt "
+                    "and answer.%s", e->T, break_even(run, longest->tokens - tuned->tokens,
+                                                      longest->seconds - tuned->seconds));
     table_done(&t, records);
-    free(folder), free(run), free(pays), free(note), free((char *)t.title);
 }
 
 int command_compare(int words, char **word)
 {
     no_words(words, word);
     if (!opt.tuned) die_usage("--tuned is missing: the fine-tuned model");
-    int k[MOST_WAYS + 1], ways = shots_parse(k);
+    int k[MOST_WAYS + 1] = {0}, ways = shots_parse(k);
     Evaluation e = models_load();
     held_out_load(&e);
     if (!e.val.examples) die("%s: compare needs examples, found running text", opt.data);
     if (!e.train_n) die("%s_train.bin is not there: shots are drawn from it", opt.data);
-    Answers a[MOST_WAYS + 1] = {0};
+    Answers a[MOST_WAYS + 1];
     for (int i = 0; i <= ways; i++) {
-        Shots shots = shots_draw(e.t, e.train_item, e.train_n, i < ways ? k[i] : 0);
+        Shots shots = shots_draw(e.t, e.train_item, e.train_n, k[i]);
         a[i] = answers_of(&e, e.model[i == ways], &shots);
-        shots_free(&shots);
+        a[i].way = i == ways ? "tuned" : k[i] ? format("base, %d-shot", k[i]) : "base";
     }
     Writer *records = records_open("compare.jsonl");
-    report_compare(&e, k, a, ways, records);
+    report_compare(&e, a, ways, records);
     writer_close(records);
-    for (int i = 0; i <= ways; i++) answers_free(&a[i]);
-    evaluation_free(&e);
     return 0;
 }
 
@@ -1765,24 +1716,19 @@ Labels classify_labels;                               /* of --labels, for answer
 Labels labels_parse(const char *text, Tokenizer *t)
 {
     Labels l = {0};
-    char *list = format("%s", text), *rest = list, *part;
+    char *rest = format("%s", text), *part;
     while ((part = strsep(&rest, ","))) {
-        const char *begin = part;
-        size_t size = strlen(part), count;
-        trim(&begin, &size);
-        char *spaced = format(" %.*s", (int)size, begin);
-        if (!size) die_usage("--labels: an empty label in '%s'", text);
+        char *label = format(" %s", trimmed(format("%s", part), strlen(part)));
+        Tokens answer = documents_new("--labels", t);
+        if (!label[1]) die_usage("--labels: an empty label in '%s'", text);
+        tokens_encode(&answer, t, label, strlen(label), 1);
         for (int k = 0; k < l.count; k++)
-            if (!strcmp(l.name[k], spaced + 1))
-                die_usage("--labels: '%s' is there twice", spaced + 1);
-        int32_t *ids = tokenizer_encode(t, spaced, size + 1, 0, &count);
-        uint16_t *answer = allocate(count + 1, sizeof *answer);
-        answer[0] = t->end_of_text;
-        for (size_t i = 0; i < count; i++) answer[1 + i] = ids[i];
-        label_add(&l, (Item){answer, (int)count + 1, 1, 1}, format("%s", spaced + 1));
-        free(ids), free(spaced);
+            if (l.label[k].size == (int)answer.count &&
+                !memcmp(l.label[k].ids, answer.ids, 2 * answer.count))
+                die_usage("--labels: '%s' is there twice", label + 1);
+        l.label = grow(l.label, l.count, sizeof *l.label);
+        l.label[l.count++] = (Item){answer.ids, (int)answer.count, 1, 1};
     }
-    free(list);
     if (l.count < 2) die_usage("--labels: expected two labels or more, found '%s'", text);
     return l;
 }
@@ -1804,11 +1750,11 @@ void answer_classify(Model *m, Tokenizer *t, char *line, size_t size)
     Item example = {ids, count, count, 1};
     Predictions p =
         labels_predict(m, t, &classify_labels, &(int){0}, &example, 1, NULL, m->c.T);
-    const char *label = classify_labels.name[*p.predicted];
+    char *label = target_text(t, &classify_labels.label[*p.predicted]);
     if (opt.jsonl) putchar('{'), print_json(stdout, "label", label, ",");
     else printf("%s\t", label);
     printf(opt.jsonl ? "\"probability\":%.4f}\n" : "%.4f\n", *p.probability);
-    predictions_free(&p), free(ids), free(prompt);
+    free(p.predicted), free(p.probability), free(p.right), free(label), free(ids), free(prompt);
 }
 
 int command_classify(int words, char **word)
@@ -3174,27 +3120,22 @@ void page_samples(Text *p, const char *folder)
     json_free(all);
 }
 
-void page_settings(Text *p, const char *run)
+void page_settings(Text *p, const Setting *run)
 {
-    char *name, *value, *command = setting(run, "command");
-    Lines l = {.at = run, .end = run + strlen(run)};
+    const char *command = setting(run, "command");
     text_print(p, "<h2>The run</h2>\n<dl class='settings'>\n");
-    while (setting_next(&l, &name, &value)) {
-        if (*value && strcmp(name, "command")) {
-            text_print(p, "<div>");
-            html(p, "dt", "%s", name);
-            html(p, "dd", "%s", value);
-            text_print(p, "</div>\n");
-        }
-        free(name), free(value);
+    for (; run->name; run++) {
+        if (!*run->value || run->value == command) continue;
+        text_print(p, "<div>");
+        html(p, "dt", "%s", run->name);
+        html(p, "dd", "%s", run->value);
+        text_print(p, "</div>\n");
     }
     text_print(p, "</dl>\n");
-    if (command) {
-        text_print(p, "<h2>How to repeat it</h2>\n");
-        html(p, "p", "The same command gives the same numbers, on any number of threads.");
-        html(p, "pre", "%s", command);
-    }
-    free(command);
+    if (!command) return;
+    text_print(p, "<h2>How to repeat it</h2>\n");
+    html(p, "p", "The same command gives the same numbers, on any number of threads.");
+    html(p, "pre", "%s", command);
 }
 
 /* ---- the page ---- */
@@ -3248,7 +3189,8 @@ int command_report(int words, char **word)
     if (words != 1) die_usage("expected one folder: ./prepare report out/");
     char *folder = word[0];
     for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/'; n--) folder[n - 1] = 0;
-    char *run = record_read(folder, "run.txt"), *data = setting(run, "data");
+    Setting *run = settings_parse(record_read(folder, "run.txt"));
+    const char *data = setting(run, "data");
     char *about_data = format("%s_report.jsonl", data ? data : "");
     Log log = log_read(folder);
     text_print(&page, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
@@ -3263,14 +3205,12 @@ int command_report(int words, char **word)
     page_tables(&page, folder, "search.jsonl", "Search");
     page_tables(&page, folder, "bias.jsonl", "Bias");
     if (data) page_tables(&page, "", about_data, "Data");
-    if (run) page_settings(&page, run);
+    if (run->name) page_settings(&page, run);
     text_print(&page, "</main>\n</html>\n");
     Writer *w = writer_in(folder, "report.html");
     writer_put(w, page.bytes, page.size);
     writer_close(w);
     printf("%s/report.html is written\n", folder);
-    for (int k = 0; k < LOG_COLUMNS; k++) free(log.column[k]);
-    free(page.bytes), free(run), free(data), free(about_data);
     return 0;
 }
 
@@ -3341,13 +3281,11 @@ char *trial_inputs(void)
 /* Read from run.txt what a trial found; returns whether it is finished. */
 int trial_read(Trial *t)
 {
-    char *run = record_read(t->folder, "run.txt");
-    int finished = setting_number(run, "finished", 0) != 0;
+    Setting *run = settings_parse(record_read(t->folder, "run.txt"));
     t->loss = setting_number(run, "best_loss", NAN);
     t->step = setting_number(run, "best_step", NAN);
     t->seconds = setting_number(run, "seconds", NAN);
-    free(run);
-    return finished;
+    return setting_number(run, "finished", 0) != 0;
 }
 
 /* Train with the words of combination k, unless that is finished; what was stopped goes on. The

@@ -3034,7 +3034,8 @@ void test_label_sets(void)
         }
         expect(y || !first, "--limit takes the first examples");
         expect(known, "an example has the label of another");
-        evaluation_free(&e);
+        model_free(e.model[0]), tokenizer_free(e.t), tokens_free(&e.val), tokens_free(&e.train);
+        free(e.train_item), free(e.labels.truth), free(e.labels.label);
     }
 }
 
@@ -3075,10 +3076,10 @@ void test_gain(void)
     double a[4] = {1, 2, 3, 4}, b[4] = {2, 4, 6, 8}, twos[4] = {2, 2, 2, 2};
     Interval g = bootstrap(gain, &(Gain){{a, twos}, {b, twos}}, 4, 1);
     expect(g.value == 1.25 && g.low > 0, "gain %g [%g, %g]", g.value, g.low, g.high);
-    Answers before = {.ratio = {{a, twos}}, .tokens = 9};
-    Answers after = {.ratio = {{b, twos}}, .tokens = 5};
+    Answers before = {.way = "a", .ratio = {{a, twos}}, .tokens = 9};
+    Answers after = {.way = "b", .ratio = {{b, twos}}, .tokens = 5};
     Table t = {.columns = 7};
-    compare_row(&t, "gain", &before, &after, 4);
+    compare_row(&t, &before, &after, 4);
     expect(!strncmp(t.cells[2], "+1.250 [+0.", 11) && !strcmp(t.cells[5], "-4"),
            "the row says %s, %s", t.cells[2], t.cells[5]);
     judged_folder();
@@ -3141,7 +3142,8 @@ void test_shots(void)
            !memcmp(docs.ids + size + 1, end, sizeof end), "the document is not as made by hand");
     for (size_t i = 0; i < docs.count; i++)
         expect(docs.loss_mask[i] == (i + 2 >= docs.count), "mask of token %zu", i);
-    shots_free(&s), tokens_free(&docs), tokenizer_free(t), free(gap), free(order);
+    tokens_free(&s.text), free(s.end), free(s.used);
+    tokens_free(&docs), tokenizer_free(t), free(gap), free(order);
 }
 
 /* Tables: what an argument holds never shifts a cell. Settings by whole name. Break-even by hand:
@@ -3156,14 +3158,18 @@ void test_tables(void)
     for (int i = 0; i < 6; i++) expect(!strcmp(t.cells[i], cells[i]), "cell %d: %s", i, t.cells[i]);
     for (int i = 0; i < t.count; i++) free(t.cells[i]);
     free(t.cells);
-    const char *run = "command = x --steps 3\nmy_tokens = 5\ntokens=1000\r\nseconds = 30\n";
-    char *pays = break_even(run, 10, 0.5), *command = setting(run, "command");
-    expect(pays && strstr(pays, " 300 queries") && strstr(pays, "or 60 counted in seconds") &&
+    Setting *run = settings_parse("command = x --steps 3\nmy_tokens = 5\ntokens=1000\r\n"
+                                  "seconds = 30\n"), *none = settings_parse(NULL);
+    char *pays = break_even(run, 10, 0.5), *unpaid = break_even(run, 0, 1);
+    char *unknown = break_even(none, 10, 1);
+    expect(strstr(pays, " 300 queries") && strstr(pays, "or 60 counted in seconds") &&
            strstr(pays, "are kept in"), "break-even: %s", pays);
+    const char *command = setting(run, "command");
     expect(command && !strcmp(command, "x --steps 3"), "command: %s", command);
-    expect(!setting(run, "step") && !setting(NULL, "step"), "a setting that is not there");
-    expect(!break_even(run, 0, 1) && !break_even(NULL, 10, 1), "break-even of nothing saved");
-    free(pays), free(command);
+    expect(!setting(run, "step") && !setting(none, "step"), "a setting that is not there");
+    expect(!*unpaid && !*unknown, "break-even of nothing saved");
+    for (int i = 0; run[i].name; i++) free(run[i].name), free(run[i].value);
+    free(run), free(none), free(pays), free(unpaid), free(unknown);
 }
 
 /* eval names both models and measures each; compare's gains are the differences of its rows. */
