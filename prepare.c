@@ -2799,13 +2799,11 @@ __attribute__((format(printf, 3, 4)))
 void html(Text *page, const char *tag, const char *form, ...)
 {
     va_list args;
-    char *text;
     va_start(args, form);
-    int size = vasprintf(&text, form, args);
+    char *text = format_list(form, args);
     va_end(args);
-    if (size < 0) die("out of memory");
     text_print(page, "<%s>", tag);
-    html_text(page, text, size);
+    html_text(page, text, strlen(text));
     text_print(page, "</%.*s>\n", (int)strcspn(tag, " "), tag);
     free(text);
 }
@@ -2816,67 +2814,51 @@ enum { STEP, EPOCH, SEEN, TRAIN_LOSS, VAL_LOSS, RATE, NORM, SPEED, SECONDS, LOG_
 const char log_header[] = "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds";
 
 typedef struct {
-    double *column[LOG_COLUMNS];                   /* column[c][rows]; NaN: not measured */
-    int rows, first, best;                         /* rows of the first and least val_loss; or -1 */
+    double (*row)[LOG_COLUMNS];                    /* NaN: not measured */
+    int rows, best;                                /* the row of the least val_loss, or -1 */
+    int first[LOG_COLUMNS], last[LOG_COLUMNS];     /* rows where a column is measured, or -1 */
 } Log;
 
-/* Read the cells of a line of log.csv; 0 if it was cut short. */
-int log_cells(const Lines *l, double row[LOG_COLUMNS])
-{
-    const char *cell = l->text;
-    int count = 0;
-    for (char *end; cell && count < LOG_COLUMNS; count++) {
-        row[count] = strtod(cell, &end);
-        if (end > l->text + l->size) return 0;                /* a number of the next line */
-        if (end == cell || !isfinite(row[count])) row[count] = NAN;
-        cell = *end == ',' ? end + 1 : NULL;
-    }
-    return count == LOG_COLUMNS && isfinite(row[STEP]);
-}
-
+/* Read log.csv, if it is there. A line that was cut short is left out. */
 Log log_read(const char *folder)
 {
-    Log log = {.first = -1, .best = -1};
-    double row[LOG_COLUMNS];
-    char *text = record_read(folder, "log.csv");
-    Lines l = {.at = text, .end = text ? text + strlen(text) : NULL};
-    if (next_line(&l) && strncmp(l.text, log_header, l.size))
+    Log log = {.best = -1};
+    char *rest = record_read(folder, "log.csv"), *line = strsep(&rest, "\r\n"), *cell, *end;
+    memset(log.first, -1, sizeof log.first), memset(log.last, -1, sizeof log.last);
+    if (line && *line && strcmp(line, log_header))
         die("%s/log.csv: expected the columns %s", folder, log_header);
-    while (next_line(&l)) {
-        if (!log_cells(&l, row)) continue;
+    while ((line = strsep(&rest, "\r\n"))) {
+        log.row = grow(log.row, log.rows, sizeof *log.row);
+        double *row = log.row[log.rows];
+        int count = 0;
+        for (; count < LOG_COLUMNS && (cell = strsep(&line, ",")); count++) {
+            row[count] = strtod(cell, &end);
+            if (end == cell || !isfinite(row[count])) row[count] = NAN;
+        }
+        if (count < LOG_COLUMNS || isnan(row[STEP])) continue;
         if (isnan(row[TRAIN_LOSS])) row[RATE] = row[NORM] = NAN;         /* before the first step */
-        if (!isnan(row[VAL_LOSS])) {
-            if (log.first < 0) log.first = log.best = log.rows;
-            else if (row[VAL_LOSS] < log.column[VAL_LOSS][log.best]) log.best = log.rows;
+        for (int c = 0; c < LOG_COLUMNS; c++) {
+            if (isnan(row[c])) continue;
+            if (log.first[c] < 0) log.first[c] = log.rows;
+            log.last[c] = log.rows;
         }
-        for (int k = 0; k < LOG_COLUMNS; k++) {
-            log.column[k] = grow(log.column[k], log.rows, sizeof(double));
-            log.column[k][log.rows] = row[k];
-        }
+        if (log.best < 0 ? !isnan(row[VAL_LOSS]) : row[VAL_LOSS] < log.row[log.best][VAL_LOSS])
+            log.best = log.rows;
         log.rows++;
     }
-    free(text);
     return log;
-}
-
-/* The last row where a column was measured; -1 if there is none. */
-int log_last(const Log *log, const double *column)
-{
-    int i = log->rows - 1;
-    while (i >= 0 && isnan(column[i])) i--;
-    return i;
 }
 
 /* ---- charts: x and y run from 0 to 100, as percentages of the drawing ---- */
 
 /* A curve is drawn in at most `parts` parts of the log: of a raw one the least and the greatest
  * value of each part, of another the mean. Dots mark its values if these are few. */
-typedef struct { const char *color; const double *y; int parts, raw, dots; } Curve;
+typedef struct { const char *color; int column, parts, raw, dots; } Curve;
 
 typedef struct {
-    const char *class;
-    int count, best;                               /* of curves; the row to mark, or -1 */
-    Curve curve[3];
+    const char *class, *words;                     /* words: for those who cannot see it */
+    int best, count;                               /* the row to mark, or -1; of curves */
+    const Curve *curve;
     double x0, x1, y0, y1;                         /* the ranges shown */
 } Chart;
 
@@ -2890,12 +2872,12 @@ double chart_y(const Chart *c, double y)
  * draw. A range is never so small that rounding would decide what is drawn. */
 int chart_range(Chart *c, const Log *log)
 {
-    c->x0 = log->column[STEP][0], c->x1 = fmax(log->column[STEP][log->rows - 1], c->x0 + 1);
+    c->x0 = log->row[0][STEP], c->x1 = fmax(log->row[log->rows - 1][STEP], c->x0 + 1);
     c->y0 = INFINITY, c->y1 = -INFINITY;
     for (const Curve *k = c->curve; k < c->curve + c->count; k++)
         for (int i = 0; i < log->rows; i++) {
-            c->y0 = fmin(c->y0, k->y[i]);                     /* fmin and fmax leave out NaN */
-            if (!k->raw) c->y1 = fmax(c->y1, k->y[i]);
+            c->y0 = fmin(c->y0, log->row[i][k->column]);      /* fmin and fmax leave out NaN */
+            if (!k->raw) c->y1 = fmax(c->y1, log->row[i][k->column]);
         }
     double margin = fmax(0.06 * (c->y1 - c->y0), fmax(1e-5 * fabs(c->y1), 1e-9));
     c->y0 = c->y0 >= 0 && c->y0 < 4 * margin ? 0 : c->y0 - margin;
@@ -2930,74 +2912,78 @@ void chart_axes(Text *p, const Chart *c)
 
 void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
 {
-    const double *x = log->column[STEP], *y = k->y;
     int length = (log->rows + k->parts - 1) / k->parts, drawn = 0;
     text_print(p, "<path class='%s %s' d='", k->color, k->raw ? "raw" : "line");
     for (int i = 0; i < log->rows; i += length) {
-        int least = -1, most = -1, count = 0;
+        const double *least = NULL, *most = NULL;             /* rows */
         double sum_x = 0, sum_y = 0;
+        int count = 0;
         for (int j = i; j < min_int(log->rows, i + length); j++) {
-            if (isnan(y[j])) continue;
-            if (least < 0 || y[j] < y[least]) least = j;
-            if (most < 0 || y[j] > y[most]) most = j;
-            sum_x += x[j], sum_y += y[j], count++;
+            const double *row = log->row[j], y = row[k->column];
+            if (isnan(y)) continue;
+            if (!least || y < least[k->column]) least = row;
+            if (!most || y > most[k->column]) most = row;
+            sum_x += row[STEP], sum_y += y, count++;
         }
         if (!count) continue;
-        int a = min_int(least, most), b = max_int(least, most);
+        const double *a = least < most ? least : most, *b = least < most ? most : least;
         text_print(p, drawn++ ? "L" : "M");
-        if (k->raw) text_print(p, "%.2f %.2fL%.2f %.2f", chart_x(c, x[a]), chart_y(c, y[a]),
-                               chart_x(c, x[b]), chart_y(c, y[b]));
+        if (k->raw) text_print(p, "%.2f %.2fL%.2f %.2f",
+                               chart_x(c, a[STEP]), chart_y(c, a[k->column]),
+                               chart_x(c, b[STEP]), chart_y(c, b[k->column]));
         else text_print(p, "%.2f %.2f", chart_x(c, sum_x / count), chart_y(c, sum_y / count));
     }
     text_print(p, "'/>\n<path class='dots %s' d='", k->color);
     for (int i = 0; k->dots && drawn <= 60 && i < log->rows; i++)
-        if (!isnan(y[i])) text_print(p, "M%.2f %.2fh.01", chart_x(c, x[i]), chart_y(c, y[i]));
+        if (!isnan(log->row[i][k->column]))
+            text_print(p, "M%.2f %.2fh.01", chart_x(c, log->row[i][STEP]),
+                       chart_y(c, log->row[i][k->column]));
     text_print(p, "'/>\n");
 }
 
-/* `words` describe the chart to those who cannot see it. */
-void chart_draw(Text *p, Chart c, const Log *log, const char *words)
+void chart_draw(Text *p, Chart c, const Log *log)
 {
     if (!chart_range(&c, log)) return;
-    text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", c.class, words);
+    const double *best = c.best < 0 ? NULL : log->row[c.best];
+    double x = best ? chart_x(&c, best[STEP]) : 0;
+    text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", c.class, c.words);
     chart_axes(p, &c);
     text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>\n");
-    double step = c.best < 0 ? 0 : log->column[STEP][c.best], x = chart_x(&c, step);
-    double loss = c.best < 0 ? 0 : log->column[VAL_LOSS][c.best];
-    if (c.best >= 0) text_print(p, "<path class='red dash' d='M%.2f 0V100'/>\n", x);
+    if (best) text_print(p, "<path class='red dash' d='M%.2f 0V100'/>\n", x);
     for (int k = 0; k < c.count; k++) chart_curve(p, &c, &c.curve[k], log);
-    if (c.best >= 0)
-        text_print(p, "<path class='dots best red' d='M%.2f %.2fh.01'/>\n", x, chart_y(&c, loss));
+    if (best) text_print(p, "<path class='dots best red' d='M%.2f %.2fh.01'/>\n", x,
+                         chart_y(&c, best[VAL_LOSS]));
     text_print(p, "</svg>\n");
-    if (c.best >= 0)
-        text_print(p, "<span class='mark red' style='%s:%.2f%%'>best %.3f, step %.0f</span>\n",
-                   x > 55 ? "right" : "left", x > 55 ? 100 - x : x, loss, step);
+    if (best) text_print(p, "<span class='mark red' style='%s:%.2f%%'>best %.3f, step %.0f</span>",
+                         x > 55 ? "right" : "left", x > 55 ? 100 - x : x, best[VAL_LOSS],
+                         best[STEP]);
     text_print(p, "</div>\n");
 }
 
 void page_curves(Text *p, const Log *log)
 {
     enum { ALL = 400, FEW = 60 };
-    const double *train = log->column[TRAIN_LOSS], *val = log->column[VAL_LOSS];
-    const double *rate = log->column[RATE], *norm = log->column[NORM];
-    Text words = {0};
-    text_print(&words, "Loss by step.");
-    if (log->best >= 0) text_print(&words, " Validation loss goes from %.3f to %.3f at step %.0f.",
-                                   val[log->first], val[log->best], log->column[STEP][log->best]);
-    text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. <span class='blue'>Training</span>:"
-               " each step faint, and means of neighbouring steps. <span class='red'>Validation"
+    static const Curve loss[] = {{"blue", TRAIN_LOSS, ALL, 1, 0}, {"blue", TRAIN_LOSS, FEW, 0, 0},
+                                 {"red", VAL_LOSS, ALL, 0, 1}};
+    static const Curve rate = {"blue", RATE, ALL, 0, 0};
+    static const Curve norm[] = {{"blue", NORM, ALL, 1, 0}, {"blue", NORM, FEW, 0, 0}};
+    Chart c = {.words = "Loss by step.", .best = log->best, .curve = loss, .count = 3, .class = ""};
+    Chart small = {.class = "small", .best = -1};
+    if (c.best >= 0)
+        c.words = format("Loss by step. Validation loss goes from %.3f to %.3f at step %.0f.",
+                         log->row[log->first[VAL_LOSS]][VAL_LOSS], log->row[c.best][VAL_LOSS],
+                         log->row[c.best][STEP]);
+    text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. <span class='blue'>Training"
+               "</span>: each step faint, and means of neighbouring steps. <span class='red'>Validation"
                "</span>: each measurement.</p>\n");
-    chart_draw(p, (Chart){.class = "", .count = 3, .best = log->best, .curve = {
-        {"blue", train, ALL, 1, 0}, {"blue", train, FEW, 0, 0}, {"red", val, ALL, 0, 1}}},
-               log, words.bytes);
+    chart_draw(p, c, log);
     text_print(p, "<div class='pair'>\n<figure><h3>Learning rate</h3>\n");
-    chart_draw(p, (Chart){.class = "small", .count = 1, .best = -1, .curve = {
-        {"blue", rate, ALL, 0, 0}}}, log, "Learning rate by step");
+    small.words = "Learning rate by step", small.curve = &rate, small.count = 1;
+    chart_draw(p, small, log);
     text_print(p, "</figure>\n<figure><h3>Gradient norm</h3>\n");
-    chart_draw(p, (Chart){.class = "small", .count = 2, .best = -1, .curve = {
-        {"blue", norm, ALL, 1, 0}, {"blue", norm, FEW, 0, 0}}}, log, "Gradient norm by step");
+    small.words = "Gradient norm by step", small.curve = norm, small.count = 2;
+    chart_draw(p, small, log);
     text_print(p, "</figure>\n</div>\n");
-    free(words.bytes);
 }
 
 /* ---- records of one JSON object a line ---- */
@@ -3074,23 +3060,23 @@ void page_table(Text *p, const Json *table)
 
 void page_tables(Text *p, const char *folder, const char *name, const char *heading)
 {
-    Json *all = records_read(folder, name, 0);
-    if (all) text_print(p, "<h2>%s</h2>\n<div class='tables'>\n", heading);
-    for (const Json *table = all; table; table = table->next) page_table(p, table);
-    if (all) text_print(p, "</div>\n");
-    json_free(all);
+    const Json *table = records_read(folder, name, 0);
+    if (!table) return;
+    text_print(p, "<h2>%s</h2>\n<div class='tables'>\n", heading);
+    for (; table; table = table->next) page_table(p, table);
+    text_print(p, "</div>\n");
 }
 
 /* ---- samples, settings ---- */
 
-/* The record of a prompt with that value of "when" (NULL: any), from `from` on. */
-const Json *sample_find(const Json *from, const char *prompt, const char *when)
+/* The first record of a prompt with that value of "when" (NULL: any); NULL if there is none. */
+const Json *sample_find(const Json *all, const char *prompt, const char *when)
 {
-    for (; from; from = from->next) {
-        const char *p = string_of(from, "prompt"), *w = string_of(from, "when");
-        if (p && !strcmp(p, prompt) && (!when || (w && !strcmp(w, when)))) return from;
+    for (; all; all = all->next) {
+        const char *p = string_of(all, "prompt"), *w = string_of(all, "when");
+        if (p && !strcmp(p, prompt) && (!when || (w && !strcmp(w, when)))) break;
     }
-    return NULL;
+    return all;
 }
 
 void page_sample(Text *p, const char *heading, const char *text)
@@ -3104,7 +3090,7 @@ void page_sample(Text *p, const char *heading, const char *text)
 /* Each prompt with its answers before and after training, and the target. */
 void page_samples(Text *p, const char *folder)
 {
-    Json *all = records_read(folder, "samples.jsonl", 0);
+    const Json *all = records_read(folder, "samples.jsonl", 0);
     if (all) text_print(p, "<h2>Samples</h2>\n");
     for (const Json *s = all; s; s = s->next) {
         const char *prompt = string_of(s, "prompt"), *target = string_of(s, "target");
@@ -3112,12 +3098,11 @@ void page_samples(Text *p, const char *folder)
         text_print(p, "<article class='sample'>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
-        page_sample(p, "Before", string_of(sample_find(s, prompt, "before"), "text"));
-        page_sample(p, "After", string_of(sample_find(s, prompt, "after"), "text"));
+        page_sample(p, "Before", string_of(sample_find(all, prompt, "before"), "text"));
+        page_sample(p, "After", string_of(sample_find(all, prompt, "after"), "text"));
         page_sample(p, "Target", target ? target : string_of(s, "wanted"));     /* the old name */
         text_print(p, "</div></article>\n");
     }
-    json_free(all);
 }
 
 void page_settings(Text *p, const Setting *run)
@@ -3143,35 +3128,32 @@ void page_settings(Text *p, const Setting *run)
 /* Loss before and after, in a sentence, and a warning of overfitting. */
 void page_verdict(Text *p, const Log *log, double from, double to)
 {
-    const double *step = log->column[STEP];
-    int best = log->best, last = log->rows - 1, end = log_last(log, log->column[VAL_LOSS]);
+    const double *last = log->row[log->rows - 1], *best = log->row[max_int(log->best, 0)];
     text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n",
-               best < 0 ? "Training" : "Validation", from, to);
-    if (best < 0)
-        html(p, "p class='lead'", "After %.0f steps, without validation data.", step[last]);
-    else if (best == log->first)
-        html(p, "p class='lead'", "No later step is better than step %.0f.", step[best]);
+               log->best < 0 ? "Training" : "Validation", from, to);
+    if (log->best < 0)
+        html(p, "p class='lead'", "After %.0f steps, without validation data.", last[STEP]);
+    else if (log->best == log->first[VAL_LOSS])
+        html(p, "p class='lead'", "No later step is better than step %.0f.", best[STEP]);
     else
-        html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", step[last],
-             step[best], duration(log->column[SECONDS][best]));
-    if (best >= 0 && log->column[VAL_LOSS][end] > 1.05 * to)
+        html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", last[STEP],
+             best[STEP], duration(best[SECONDS]));
+    double end = log->best < 0 ? 0 : log->row[log->last[VAL_LOSS]][VAL_LOSS];
+    if (end > 1.05 * to)
         html(p, "p class='warn'", "After that step, validation loss rose to %.3f while training "
-             "continued: the model overfits. best.bin holds the weights of the best step.",
-             log->column[VAL_LOSS][end]);
+             "continued: the model overfits. best.bin holds the weights of the best step.", end);
 }
 
 /* The verdict, and the main figures of the run. */
 void page_headline(Text *p, const Log *log, const char *data, const char *folder)
 {
-    int last = log->rows - 1, best = log->best, first = 0;
     html(p, "p class='soft'", "%s", data ? data : folder);
-    if (last < 0) { html(p, "h1", "%s", folder); return; }
-    const double *loss = log->column[best < 0 ? TRAIN_LOSS : VAL_LOSS];
-    const double *speed = log->column[SPEED];
-    while (first < last && isnan(loss[first])) first++;
-    double from = loss[first], to = loss[best < 0 ? max_int(log_last(log, loss), 0) : best];
-    double seen = log->column[SEEN][last] / 1e6;
-    int timed = log_last(log, speed);
+    if (!log->rows) { html(p, "h1", "%s", folder); return; }
+    int kind = log->best < 0 ? TRAIN_LOSS : VAL_LOSS, timed = log->last[SPEED];
+    double from = log->row[max_int(log->first[kind], 0)][kind];
+    double to = log->row[log->best < 0 ? max_int(log->last[kind], 0) : log->best][kind];
+    const double *last = log->row[log->rows - 1];
+    double seen = last[SEEN] / 1e6;
     page_verdict(p, log, from, to);
     text_print(p, "<dl class='figures'>\n"
                "<div><dt>Perplexity</dt><dd>%.*f \u2192 %.*f</dd></div>\n"
@@ -3179,8 +3161,8 @@ void page_headline(Text *p, const Log *log, const char *data, const char *folder
                "<div><dt>Tokens</dt><dd>%.*f million</dd></div>\n"
                "<div><dt>Tokens per second</dt><dd>%.0f</dd></div>\n"
                "<div><dt>Time</dt><dd>%s</dd></div>\n</dl>\n", from < 4 ? 2 : 0, exp(from),
-               to < 4 ? 2 : 0, exp(to), log->column[EPOCH][last], seen < 10 ? 2 : 0, seen,
-               timed < 0 ? NAN : speed[timed], duration(log->column[SECONDS][last]));
+               to < 4 ? 2 : 0, exp(to), last[EPOCH], seen < 10 ? 2 : 0, seen,
+               timed < 0 ? NAN : log->row[timed][SPEED], duration(last[SECONDS]));
 }
 
 int command_report(int words, char **word)
@@ -3239,8 +3221,8 @@ int list_length(const char *list)
     return length;
 }
 
-/* The words of combination k, in new memory with room for five more: of each list one value. Sets
- * *chosen to these values, as "name=value_...". */
+/* The words of combination k, of each list one value, in new memory behind two words and before
+ * four that are still empty. Sets *chosen to these values, as "name=value_...". */
 char **search_words(int count, char **words, int k, char **chosen)
 {
     char **all = allocate(count + 6, sizeof *all);
@@ -3248,13 +3230,13 @@ char **search_words(int count, char **words, int k, char **chosen)
     text_add(&text, "", 0);
     for (int i = 0; i < count; i++) {
         const char *list = list_in(words, i), *name = words[i] + 2, *value = list;
-        all[i] = words[i];
+        all[2 + i] = words[i];
         if (!list) continue;
         for (int pick = k % list_length(list); pick; pick--) value = strchr(value, ',') + 1;
         k /= list_length(list);
         if (list == words[i]) name = words[i - 1] + 2;
         int size = (int)strcspn(value, ",");
-        all[i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
+        all[2 + i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
         text_print(&text, "%s%.*s=%.*s", text.size ? "_" : "", (int)strcspn(name, "="), name, size,
                    value);
     }
@@ -3270,11 +3252,10 @@ char *trial_inputs(void)
     size_t size = 0;
     char *model = opt.model ? read_file(opt.model, &size) : NULL;
     opt.out = NULL, opt.show = opt.save_every = 0;
-    char *settings = settings_text('t');
     char *text = format("%straining data = %" PRIx64 "\nvalidation data = %" PRIx64
-                        "\nstarting model = %zx\n", settings, train.fingerprint, val.fingerprint,
-                        hash_bytes(model, size));
-    free(model), free(settings), tokens_free(&train), tokens_free(&val);
+                        "\nstarting model = %zx\n", settings_text('t'), train.fingerprint,
+                        val.fingerprint, hash_bytes(model, size));
+    free(model), tokens_free(&train), tokens_free(&val);
     return text;
 }
 
@@ -3293,29 +3274,24 @@ int trial_read(Trial *t)
 Trial trial_run(int count, char **words, int k, const char *out)
 {
     Trial t = {0};
-    char **chosen = search_words(count, words, k, &t.settings);
-    char **line = allocate(count + 6, sizeof *line);
-    memcpy(line + 2, chosen, count * sizeof *line);
+    char **line = search_words(count, words, k, &t.settings);
     t.folder = format("%s/%s", out, t.settings);
-    options_parse(options, 't', "", count, chosen);            /* into opt, for trial_inputs() */
+    options_parse(options, 't', "", count, line + 2);          /* into opt, for trial_inputs() */
     char *inputs = trial_inputs(), *recorded = record_read(t.folder, "trial.txt");
     int same = recorded && !strcmp(recorded, inputs);
-    if (!same || !trial_read(&t)) {
-        printf("\n=== %s\n", t.settings);
-        if (recorded && !same) printf("run anew, because options, data or model have changed\n");
-        make_folder(t.folder);
-        Writer *w = writer_in(t.folder, "trial.txt");
-        writer_put(w, inputs, strlen(inputs));
-        writer_close(w);
-        line[0] = sibling("train_gpt"), line[1] = "train";
-        line[count + 2] = "--out", line[count + 3] = t.folder;
-        line[count + 4] = same ? "--resume" : NULL;
-        int status = run_program(line);
-        if (status) exit(status);
-        trial_read(&t);
-        free(line[0]);
-    }
-    free(chosen), free(line), free(inputs), free(recorded);
+    if (same && trial_read(&t)) return t;
+    printf("\n=== %s\n", t.settings);
+    if (recorded && !same) printf("run anew, because options, data or model have changed\n");
+    make_folder(t.folder);
+    Writer *w = writer_in(t.folder, "trial.txt");
+    writer_print(w, "%s", inputs);
+    writer_close(w);
+    line[0] = sibling("train_gpt"), line[1] = "train";
+    line[count + 2] = "--out", line[count + 3] = t.folder;
+    if (same) line[count + 4] = "--resume";
+    int status = run_program(line);
+    if (status) exit(status);
+    trial_read(&t);
     return t;
 }
 
@@ -3328,9 +3304,10 @@ int command_search(int count, char **words)
         if (list_in(words, i)) trials *= list_length(list_in(words, i));
         if (trials > 10000) die_usage("a search is of at most 10000 runs");
     }
-    for (int k = trials - 1; k >= 0; k--)                      /* each must be a command line */
-        no_words(options_parse(options, 't', "", count, search_words(count, words, k, &chosen)),
-                 words);
+    for (int k = trials - 1; k >= 0; k--) {                    /* each must be a command line */
+        char **line = search_words(count, words, k, &chosen);
+        no_words(options_parse(options, 't', "", count, line + 2), words);
+    }
     if (trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
     if (!tokens_exist(opt.data, "val"))
@@ -3347,9 +3324,7 @@ int command_search(int count, char **words)
     Writer *records = writer_in(out, "search.jsonl");
     table_done(&table, records);
     writer_close(records);
-    Model *best = model_read(format("%s/best.bin", t->folder));
-    model_write(best, format("%s/best.bin", out), opt.bf16);
-    model_free(best);
+    model_write(model_read(format("%s/best.bin", t->folder)), format("%s/best.bin", out), opt.bf16);
     printf("\nthe best model: %s/best.bin, from %s\n", out, t->settings);
     command_report(1, &(char *){format("%s", out)});
     return 0;
