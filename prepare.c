@@ -1242,7 +1242,7 @@ void held_out_load(Evaluation *e)
 
 /* ---- documents in memory; shots: examples of training that are put before a prompt ---- */
 
-/* Append tokens to documents in memory; `target` says whether they count in the loss. */
+/* Append tokens to documents; `target` says whether they count in the loss. */
 void tokens_add(Tokens *docs, const uint16_t *ids, size_t count, int target)
 {
     docs->ids = reallocate(docs->ids, docs->count + count, sizeof *docs->ids);
@@ -1336,9 +1336,8 @@ typedef struct {
     double *probability, *right;                      /* of the predicted label; is it the true? */
 } Predictions;
 
-/* Classify n examples by likelihood: predicted is the label whose tokens, and the end of text after
- * them, are the most probable ones behind the prompt; its probability is its share among the
- * labels'. All arrays of the result are new, but for truth, which is that given. */
+/* Classify n examples by likelihood: predicted is the label that is, with the end of text, the most
+ * probable answer; its probability is its share among the labels'. The arrays are new but truth. */
 Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const int *truth,
                            const Item *d, int n, const Shots *shots, int T)
 {
@@ -1528,8 +1527,7 @@ void report_eval(const Evaluation *e, Writer *records)
         report_confusion(e->name[i], &a[i].p, e, records);
 }
 
-/* ---- counterfactual pairs: lines {"a": text, "b": text, "group": text}, where a and b differ in
- * one group of people. Lists of JSON objects are linked by `next`. ---- */
+/* ---- counterfactual pairs: lines of JSON, whose texts a and b differ in a group of people ---- */
 
 /* Set gap[n] to log p(a) - log p(b) of each pair, in nats: positive where a is likelier. */
 void pairs_gap(double *gap, Model *m, Tokenizer *t, const Json *pairs, int n, int T)
@@ -2715,15 +2713,12 @@ int command_examples(int words, char **word)
  * 9. The report
  *
  * A run leaves plain records: log.csv with a line for each step, run.txt with its settings, samples
- * and tables. This chapter makes one page of them, report.html, which needs nothing else: no
- * script, no font, no image from elsewhere. All text out of a record is escaped, and the section of
- * a record that is missing is left out.
+ * and tables. This chapter makes one page of them, report.html, without script, font or image from
+ * elsewhere. All text out of a record is escaped; the section of a missing record is left out.
  *
- * Charts are inline SVG. The drawing is stretched to whatever width the page has, while its lines
- * keep their width (non-scaling-stroke) and its words, which are HTML placed by percentages, their
- * size. So one drawing serves a desktop and a phone.
- * Rejected: a plotting program, which is a dependency; drawing in the trainer, which would then
- * have to know HTML.
+ * A chart is inline SVG, stretched to the width of the page, while its lines keep their width
+ * (non-scaling-stroke) and its words, HTML placed by percentages, keep their size. So one drawing
+ * serves a desktop and a phone. Rejected: a plotting program, which is a dependency.
  */
 
 const char report_style[] =
@@ -2973,9 +2968,9 @@ void page_curves(Text *p, const Log *log)
         c.words = format("Loss by step. Validation loss goes from %.3f to %.3f at step %.0f.",
                          log->row[log->first[VAL_LOSS]][VAL_LOSS], log->row[c.best][VAL_LOSS],
                          log->row[c.best][STEP]);
-    text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. <span class='blue'>Training"
-               "</span>: each step faint, and means of neighbouring steps. <span class='red'>Validation"
-               "</span>: each measurement.</p>\n");
+    text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. "
+               "<span class='blue'>Training</span>: each step faint, and means of neighbouring "
+               "steps. <span class='red'>Validation</span>: each measurement.</p>\n");
     chart_draw(p, c, log);
     text_print(p, "<div class='pair'>\n<figure><h3>Learning rate</h3>\n");
     small.words = "Learning rate by step", small.curve = &rate, small.count = 1;
@@ -3031,7 +3026,8 @@ void page_row(Text *p, const Json *row, int heat, double most)
     text_print(p, "</tr>\n");
 }
 
-/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. */
+/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. A column has its name
+ * at the right if its first cell is a number. */
 void page_table(Text *p, const Json *table)
 {
     const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows");
@@ -3200,18 +3196,12 @@ int command_report(int words, char **word)
  * 10. Search
  *
  * An option with several values, A,B,C, makes a run for every combination: a grid search. Each run
- * has a folder, named for the chosen values. What is finished is not run again, so that
- * a search which was stopped continues when it is started again. But options that are not in a
- * folder's name may have changed, or the data: therefore each folder records all of them.
+ * has a folder, named for the chosen values. What is finished is not run again, so a search can be
+ * stopped and continued. Since other options or the data may have changed in between, each folder
+ * records all of them.
  */
 
-typedef struct { char *settings, *folder; double loss, step, seconds; } Trial;
-
-int by_loss(const void *a, const void *b)
-{
-    double x = ((const Trial *)a)->loss, y = ((const Trial *)b)->loss;
-    return isnan(x) ? 1 : isnan(y) ? -1 : (x > y) - (x < y);
-}
+typedef struct { double loss, step, seconds; char *settings, *folder; } Trial;
 
 /* How many values a list such as A,B,C has. */
 int list_length(const char *list)
@@ -3263,7 +3253,7 @@ char *trial_inputs(void)
 int trial_read(Trial *t)
 {
     Setting *run = settings_parse(record_read(t->folder, "run.txt"));
-    t->loss = setting_number(run, "best_loss", NAN);
+    t->loss = setting_number(run, "best_loss", INFINITY);
     t->step = setting_number(run, "best_step", NAN);
     t->seconds = setting_number(run, "seconds", NAN);
     return setting_number(run, "finished", 0) != 0;
@@ -3315,7 +3305,7 @@ int command_search(int count, char **words)
     const char *out = opt.out;
     Trial *t = allocate(trials, sizeof *t);
     for (int k = 0; k < trials; k++) t[k] = trial_run(count, words, k, out);
-    qsort(t, trials, sizeof *t, by_loss);
+    qsort(t, trials, sizeof *t, by_value);                     /* a trial begins with its loss */
     Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
     for (int k = 0; k < trials; k++)

@@ -3039,9 +3039,8 @@ void test_label_sets(void)
     }
 }
 
-/* Measures of a made-up classifier, right three times out of four, as scikit-learn and numpy give
- * them; intervals as from 20,000 (F1: 2,000) draws of numpy's. The interval of a mean must hold the
- * true mean in about 95% of cases. */
+/* Measures of a made-up classifier as scikit-learn and numpy give them; intervals as from 20,000
+ * (F1: 2,000) draws of numpy's. 95% of the intervals of a mean must hold the true mean. */
 void test_labels(void)
 {
     int truth[90], predicted[90], held = 0;
@@ -3085,8 +3084,8 @@ void test_gain(void)
     judged_folder();
     Model *m = model_read(scratch("m"));
     Tokenizer *v = tokenizer_read(scratch("t"));
-    OPTIONS('e', "--pairs", (char *)scratch("pairs.jsonl"));
-    Json *pairs = records_read("", opt.pairs, 1);
+    Json *pairs = records_read("", scratch("pairs.jsonl"), 1);
+    OPTIONS('e', "--batch", "4");
     double gap[2], loss[2];
     pairs_gap(gap, m, v, pairs, 2, 16);
     for (int i = 0; i < 2; i++) {
@@ -3114,13 +3113,13 @@ void test_shots(void)
     Labels labels = {.count = 3, .label = d};
     Tokenizer *t = tokenizer_read(scratch("t"));
     Shots s = shots_draw(t, d, 3, 3);
-    size_t gap_size;
-    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &gap_size);
+    Tokens gap = {0};
+    tokens_encode(&gap, t, "\n\n", 2, 0);
     int *order = shuffled(3, random_key(3, 4)), size = 0, T = 0;
     uint16_t hand[64] = {299};
     for (int k = 0; k < 3; k++) {
         for (int i = 1; i < d[order[k]].size; i++) hand[++size] = d[order[k]].ids[i];
-        for (size_t g = 0; g < gap_size; g++) hand[++size] = (uint16_t)gap[g];
+        for (size_t g = 0; g < gap.count; g++) hand[++size] = gap.ids[g];
         expect(s.end[k + 1] == size, "%d shots end at %d, not %d", k + 1, s.end[k + 1], size);
     }
     expect(!memcmp(s.text.ids, hand + 1, 2 * size), "shots are not their examples and empty lines");
@@ -3142,8 +3141,8 @@ void test_shots(void)
            !memcmp(docs.ids + size + 1, end, sizeof end), "the document is not as made by hand");
     for (size_t i = 0; i < docs.count; i++)
         expect(docs.loss_mask[i] == (i + 2 >= docs.count), "mask of token %zu", i);
-    tokens_free(&s.text), free(s.end), free(s.used);
-    tokens_free(&docs), tokenizer_free(t), free(gap), free(order);
+    tokens_free(&s.text), tokens_free(&docs), tokens_free(&gap), tokenizer_free(t);
+    free(s.end), free(s.used), free(order);
 }
 
 /* Tables: what an argument holds never shifts a cell. Settings by whole name. Break-even by hand:
@@ -3229,15 +3228,11 @@ void test_report(void)
     judged_folder();
     mkdir(scratch("new"), 0777), mkdir(scratch("new/evil"), 0777);
     char *run = format("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil);
-#define J "\"%s\""
-    char *table = format("{\"title\":" J ",\"kind\":" J ",\"note\":" J ",\"columns\":[" J ",\"b\"],"
-                         "\"rows\":[[" J "," J "],[\"x\",3]]}\n", json, json, json, json, json,
-                         json);
-    char *samples = format("{\"when\":\"before\",\"prompt\":" J ",\"text\":" J ",\"target\":" J
-                           "}\n"
-                           "{\"when\":\"after\",\"prompt\":" J ",\"text\":" J ",\"wanted\":" J
-                           "}\n",
-                           json, json, json, json, json, json);
+    char *table = format("{\"title\":\"%1$s\",\"kind\":\"%1$s\",\"note\":\"%1$s\",\"columns\":"
+                         "[\"%1$s\",\"b\"],\"rows\":[[\"%1$s\",\"%1$s\"],[\"x\",3]]}\n", json);
+    char *samples = format("{\"when\":\"before\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"target\":"
+                           "\"%1$s\"}\n{\"when\":\"after\",\"prompt\":\"%1$s\",\"text\":\"%1$s\","
+                           "\"wanted\":\"%1$s\"}\n", json);
     char *log = format("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n1,0,64,1,1,1e-3,1,9,1\n2,0,",
                        log_header);
     write_file("new/evil/run.txt", run, strlen(run), "", 0);
