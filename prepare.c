@@ -1043,10 +1043,11 @@ void table_row(Table *t, const char *form, ...)
     free(line), free(marked);
 }
 
-/* Add a cell "value [low, high]"; `number` is the format of each. */
-void table_interval(Table *t, const char *number, Interval i)
+/* Add a cell "value [low, high]", a statistic of n rows; `number` is the format of each. */
+void table_interval(Table *t, const char *number, Statistic *statistic, const void *data, int n)
 {
     char form[64];
+    Interval i = bootstrap(statistic, data, n, opt.seed);
     snprintf(form, sizeof form, "%s [%s, %s]", number, number, number);
     table_cell(t, form, i.value, i.low, i.high);
 }
@@ -1074,7 +1075,7 @@ void table_print(const Table *t)
 void table_record(const Table *t, Writer *records)
 {
     FILE *f = records->file;
-    fputs("{\"title\":", f), json_write_string(f, t->title, strlen(t->title));
+    fputc('{', f), print_json(f, "title", t->title, "");
     if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
     for (int i = 0; i < t->rows * t->columns; i++) {
         int row = i / t->columns, begins = i % t->columns == 0;
@@ -1082,7 +1083,7 @@ void table_record(const Table *t, Writer *records)
         json_write_string(f, t->cells[i], strlen(t->cells[i]));
     }
     fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", f);
-    if (t->note) fputs(",\"note\":", f), json_write_string(f, t->note, strlen(t->note));
+    if (t->note) fputc(',', f), print_json(f, "note", t->note, "");
     writer_print(records, "}\n");
 }
 
@@ -1136,8 +1137,7 @@ const char *setting(const Setting *run, const char *name)
 /* The same as a number; `missing` if it is not there. */
 double setting_number(const Setting *run, const char *name, double missing)
 {
-    const char *text = setting(run, name);
-    return text ? atof(text) : missing;
+    return setting(run, name) ? atof(setting(run, name)) : missing;
 }
 
 /* The JSON objects in the lines of folder/name, linked by `next`. A line that is not JSON ends the
@@ -1299,13 +1299,11 @@ int answer_limit(const Item *d) { return min_int(opt.tokens, d->size - d->answer
 double shots_fit(Shots *s, const Item *d, int n, const Labels *l, int T)
 {
     double sum = 0;
-    int label = 0;
-    for (int k = 0; k < l->count; k++)
-        label = max_int(label, l->label[k].size - l->label[k].answer);
     s->used = allocate(n, sizeof(int));
     for (int i = 0; i < n; i++) {
-        int answer = max_int(label, max_int(d[i].size - d[i].answer, answer_limit(&d[i])));
-        int k = s->count;
+        int answer = max_int(d[i].size - d[i].answer, answer_limit(&d[i])), k = s->count;
+        for (const Item *label = l->label; label < l->label + l->count; label++)
+            answer = max_int(answer, label->size - label->answer);
         while (k && s->end[k] + d[i].answer + answer > T) k--;
         sum += s->used[i] = k;
     }
@@ -1333,7 +1331,7 @@ typedef struct {
     int labels;
     const int *truth;                                 /* arrays of one number an example */
     int *predicted;
-    double *probability, *right;                      /* of the predicted label; is it the true? */
+    double *probability, *right;                      /* of the predicted label; 1: it is true */
 } Predictions;
 
 /* Classify n examples by likelihood: predicted is the label that is, with the end of text, the most
@@ -1457,12 +1455,6 @@ void no_words(int words, char **word)
     if (words) die_usage("unexpected '%s'; options begin with --", word[0]);
 }
 
-Writer *records_open(const char *name)
-{
-    make_folder(opt.out);
-    return writer_in(opt.out, name);
-}
-
 /* Which labels are taken for which: as a matrix, or, of many labels, the most frequent errors. */
 void report_confusion(const char *model, const Predictions *p, const Evaluation *e, Writer *records)
 {
@@ -1494,7 +1486,7 @@ void report_confusion(const char *model, const Predictions *p, const Evaluation 
     table_done(&t, records);
 }
 
-/* Measure each model on the held-out data: a table with a column a model; then its confusions. */
+/* Measure each model on the held-out data: a table with a column for each; then the confusions. */
 void report_eval(const Evaluation *e, Writer *records)
 {
     static const struct { const char *name, *form; Statistic *statistic; int of; } measures[] = {
@@ -1516,11 +1508,9 @@ void report_eval(const Evaluation *e, Writer *records)
     for (int k = 0; k < rows; k++) {
         int of = measures[k].of, n = of < LABEL ? a->count : e->n;
         table_cell(&t, "%s", measures[k].name);
-        for (int i = 0; i < e->count; i++) {
-            const void *data = of < RATIOS ? (void *)&a[i].ratio[of] : (void *)&a[i].p;
-            table_interval(&t, measures[k].form,
-                           bootstrap(measures[k].statistic, data, n, opt.seed));
-        }
+        for (int i = 0; i < e->count; i++)
+            table_interval(&t, measures[k].form, measures[k].statistic,
+                           of < RATIOS ? (void *)&a[i].ratio[of] : (void *)&a[i].p, n);
     }
     table_done(&t, records);
     for (int i = 0; labels && i < e->count; i++)
@@ -1556,8 +1546,8 @@ void pairs_row(Table *t, const Json *pairs, const double *gap, int n, int models
             if (!group || !strcmp(string_of(p, "group"), group))
                 chosen[count] = *gap, size[count++] = fabs(*gap);
         if (k == 0) table_cell(t, "%d", count);
-        table_interval(t, "%+.3f", bootstrap(ratio, &(Ratio){chosen, NULL}, count, opt.seed));
-        table_interval(t, "%.3f", bootstrap(ratio, &(Ratio){size, NULL}, count, opt.seed));
+        table_interval(t, "%+.3f", ratio, &(Ratio){chosen, NULL}, count);
+        table_interval(t, "%.3f", ratio, &(Ratio){size, NULL}, count);
     }
     free(chosen);
 }
@@ -1567,11 +1557,11 @@ void report_pairs(const Evaluation *e, Writer *records)
 {
     Json *pairs = records_read("", opt.pairs, 1);
     int n = 0;
-    for (const Json *p = pairs; p; p = p->next, n++) {
+    for (const Json *p = pairs; p; p = p->next) {
         const char *a = string_of(p, "a"), *b = string_of(p, "b");
+        n++;
         if (!a || !*a || !b || !*b || !string_of(p, "group"))
-            die("%s, pair %d: expected {\"a\": text, \"b\": text, \"group\": text}", opt.pairs,
-                n + 1);
+            die("%s, pair %d: expected {\"a\": text, \"b\": text, \"group\": text}", opt.pairs, n);
     }
     if (!n) die("%s: holds no pairs", opt.pairs);
     double *gap = allocate(2 * n, sizeof(double));
@@ -1597,7 +1587,8 @@ int command_eval(int words, char **word)
     no_words(words, word);
     Evaluation e = models_load();
     if (!opt.pairs) held_out_load(&e);
-    Writer *records = records_open(opt.pairs ? "bias.jsonl" : "eval.jsonl");
+    make_folder(opt.out);
+    Writer *records = writer_in(opt.out, opt.pairs ? "bias.jsonl" : "eval.jsonl");
     if (opt.pairs) report_pairs(&e, records);
     else report_eval(&e, records);
     writer_close(records);
@@ -1615,18 +1606,17 @@ void compare_row(Table *t, const Answers *a, const Answers *b, int n)
     for (int k = 0; k < 3; k++) {
         Ratio r = b->ratio[columns[k]];
         if (!r.numerator) table_cell(t, "%s", "");
-        else if (!a) table_interval(t, "%.3f", bootstrap(ratio, &r, n, opt.seed));
-        else table_interval(t, "%+.3f",
-                            bootstrap(gain, &(Gain){a->ratio[columns[k]], r}, n, opt.seed));
+        else if (a) table_interval(t, "%+.3f", gain, &(Gain){a->ratio[columns[k]], r}, n);
+        else table_interval(t, "%.3f", ratio, &r, n);
     }
     table_cell(t, a ? "%+.0f" : "%.0f", b->tokens - (a ? a->tokens : 0));
     table_cell(t, a ? "%+.1f" : "%.1f", 1e3 * (b->seconds - (a ? a->seconds : 0)));
 }
 
-/* After how many queries has tuning paid? Training on a token computes three times as much as
- * reading it: backward costs two forwards [Kaplan et al. 2020]. A query saves the tokens of its
- * shots, unless these are read only once and their keys and values kept. `run` is the tuned
- * model's. Returns a text in new memory; it is empty if there is nothing to say. */
+/* The number of queries after which tuning has paid for itself. Training on a token computes
+ * three times as much as reading it: backward costs two forwards [Kaplan et al. 2020]. A query saves
+ * the tokens of its shots, unless these are read only once and their keys and values kept. `run` is
+ * the tuned model's. Returns a text in new memory, empty if there is nothing to say. */
 char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
@@ -1700,7 +1690,8 @@ int command_compare(int words, char **word)
         a[i] = answers_of(&e, e.model[i == ways], &shots);
         a[i].way = i == ways ? "tuned" : k[i] ? format("base, %d-shot", k[i]) : "base";
     }
-    Writer *records = records_open("compare.jsonl");
+    make_folder(opt.out);
+    Writer *records = writer_in(opt.out, "compare.jsonl");
     report_compare(&e, a, ways, records);
     writer_close(records);
     return 0;
@@ -2846,8 +2837,8 @@ Log log_read(const char *folder)
 
 /* ---- charts: x and y run from 0 to 100, as percentages of the drawing ---- */
 
-/* A curve is drawn in at most `parts` parts of the log: of a raw one the least and the greatest
- * value of each part, of another the mean. Dots mark its values if these are few. */
+/* The log is cut into at most `parts` parts. A raw curve shows the least and the greatest value of
+ * each part, another one the mean. With `dots`, each value is marked if these are few. */
 typedef struct { const char *color; int column, parts, raw, dots; } Curve;
 
 typedef struct {
@@ -3090,7 +3081,7 @@ void page_samples(Text *p, const char *folder)
     if (all) text_print(p, "<h2>Samples</h2>\n");
     for (const Json *s = all; s; s = s->next) {
         const char *prompt = string_of(s, "prompt"), *target = string_of(s, "target");
-        if (!prompt || sample_find(all, prompt, NULL) != s) continue;    /* it is there already */
+        if (!prompt || sample_find(all, prompt, NULL) != s) continue;    /* it is shown already */
         text_print(p, "<article class='sample'>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
@@ -3259,7 +3250,7 @@ int trial_read(Trial *t)
     return setting_number(run, "finished", 0) != 0;
 }
 
-/* Train with the words of combination k, unless that is finished; what was stopped goes on. The
+/* Train with the words of combination k, unless that is finished; a stopped run is continued. The
  * file trial.txt says from which inputs the files of a folder came. */
 Trial trial_run(int count, char **words, int k, const char *out)
 {
