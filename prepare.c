@@ -884,6 +884,7 @@ int command_gpt2(int words, char **word)
  * interval holds the middle 95% of the thousand results: the bootstrap [Efron 1979]. Two models are
  * compared on the same draws, so that the choice of examples changes both in the same way.
  * Rejected: formulas for intervals, which need one derivation for each measure.
+ * Models, data and answers are kept until the program ends; no function frees them.
  */
 
 typedef struct { double value, low, high; } Interval;
@@ -911,10 +912,10 @@ typedef struct { const double *numerator, *denominator; } Ratio;
 double ratio(const void *data, const int *rows, int n)
 {
     const Ratio *r = data;
-    double above = 0, below = r->denominator ? 0 : n;
+    double above = 0, below = 0;
     for (int i = 0; i < n; i++) {
         above += r->numerator[rows[i]];
-        if (r->denominator) below += r->denominator[rows[i]];
+        below += r->denominator ? r->denominator[rows[i]] : 1;
     }
     return below ? above / below : NAN;
 }
@@ -944,41 +945,33 @@ void table_cell(Table *t, const char *form, ...)
     va_list args;
     t->cells = grow(t->cells, t->count, sizeof *t->cells);
     va_start(args, form);
-    if (vasprintf(&t->cells[t->count], form, args) < 0) die("out of memory");
+    t->cells[t->count] = format_list(form, args);
     va_end(args);
     shown(t->cells[t->count++]);
     t->rows = t->count / t->columns;
 }
 
 /* Add a row, whose cells are separated by the tabs in `form`. A tab in an argument separates
- * nothing: a cell ends where the part of `form` up to its tab ends when it is printed alone. */
+ * nothing: while `form` is printed, the byte FF, which no UTF-8 text holds, stands for its tabs. */
 __attribute__((format(printf, 2, 3)))
 void table_row(Table *t, const char *form, ...)
 {
-    va_list args, again;
-    char *line, *part = format("%s", form), *tab = part;
+    va_list args;
+    char *marked = format("%s", form);
+    t->columns = 1;
+    for (char *c = marked; (c = strchr(c, '\t')); t->columns++) *c = '\xFF';
     va_start(args, form);
-    va_copy(again, args);
-    if (vasprintf(&line, form, again) < 0) die("out of memory");
-    va_end(again);
-    if (!t->columns)
-        for (const char *c = form; c; c = strchr(c, '\t'), c += c != NULL) t->columns++;
-    for (int from = 0, to; tab; from = to + 1) {
-        if ((tab = strchr(tab, '\t'))) *tab = 0;
-        va_copy(again, args);
-        to = vsnprintf(NULL, 0, part, again);
-        va_end(again);
-        table_cell(t, "%.*s", to - from, line + from);
-        if (tab) *tab++ = '\t';
-    }
+    char *line = format_list(marked, args), *rest = line;
     va_end(args);
-    free(line), free(part);
+    for (int i = 0; i < t->columns; i++) table_cell(t, "%s", strsep(&rest, "\xFF"));
+    free(line), free(marked);
 }
 
-/* Add a cell "value [low, high]"; `number` is the format of each. */
-void table_interval(Table *t, const char *number, Interval i)
+/* Add a cell "value [low, high]", a statistic of n rows; `number` is the format of each. */
+void table_interval(Table *t, const char *number, Statistic *statistic, const void *data, int n)
 {
     char form[64];
+    Interval i = bootstrap(statistic, data, n, opt.seed);
     snprintf(form, sizeof form, "%s [%s, %s]", number, number, number);
     table_cell(t, form, i.value, i.low, i.high);
 }
@@ -989,8 +982,8 @@ void table_print(const Table *t)
     for (int r = 0; r < t->rows; r++) {
         for (int c = 0; c < t->columns; c++) {
             int width = 0;
-            for (int i = 0; i < t->rows; i++)
-                width = max_int(width, strlen(t->cells[i * t->columns + c]));
+            for (int i = c; i < t->count; i += t->columns)
+                width = max_int(width, strlen(t->cells[i]));
             const char *cell = t->cells[r * t->columns + c];
             int space = width - (int)strlen(cell);
             printf("  %*s", c ? space : 0, "");
@@ -1006,7 +999,7 @@ void table_print(const Table *t)
 void table_record(const Table *t, Writer *records)
 {
     FILE *f = records->file;
-    fputs("{\"title\":", f), json_write_string(f, t->title, strlen(t->title));
+    fputc('{', f), print_json(f, "title", t->title, "");
     if (t->kind) writer_print(records, ",\"kind\":\"%s\"", t->kind);
     for (int i = 0; i < t->rows * t->columns; i++) {
         int row = i / t->columns, begins = i % t->columns == 0;
@@ -1014,7 +1007,7 @@ void table_record(const Table *t, Writer *records)
         json_write_string(f, t->cells[i], strlen(t->cells[i]));
     }
     fputs(t->rows > 1 ? "]]" : "],\"rows\":[]", f);
-    if (t->note) fputs(",\"note\":", f), json_write_string(f, t->note, strlen(t->note));
+    if (t->note) fputc(',', f), print_json(f, "note", t->note, "");
     writer_print(records, "}\n");
 }
 
@@ -1027,7 +1020,7 @@ void table_done(Table *t, Writer *records)
     free(t->cells);
 }
 
-/* ---- the records of a run: run.txt holds lines of "name = value" ---- */
+/* ---- the records of a run ---- */
 
 /* The text of folder/name, in new memory; NULL if there is no such file. */
 char *record_read(const char *folder, const char *name)
@@ -1039,38 +1032,36 @@ char *record_read(const char *folder, const char *name)
     return text;
 }
 
-/* Take the next line apart, both parts in new memory; 0 after the last. */
-int setting_next(Lines *l, char **name, char **value)
+typedef struct { char *name, *value; } Setting;
+
+/* The lines "name = value" of a run.txt (NULL: it is missing); after the last, a name is NULL. */
+Setting *settings_parse(const char *text)
 {
-    if (!next_line(l)) return 0;
-    const char *equals = memchr(l->text, '=', l->size), *end = l->text + l->size;
-    const char *left = l->text, *right = equals ? equals + 1 : end;
-    size_t left_size = (equals ? equals : end) - left, right_size = end - right;
-    trim(&left, &left_size), trim(&right, &right_size);
-    *name = format("%.*s", (int)left_size, left), *value = format("%.*s", (int)right_size, right);
-    return 1;
+    Setting *all = allocate(1, sizeof *all);
+    int count = 0;
+    for (Lines l = {.at = text, .end = text ? text + strlen(text) : NULL}; next_line(&l);) {
+        const char *equals = memchr(l.text, '=', l.size), *end = l.text + l.size;
+        if (!equals) continue;
+        size_t left = equals - l.text, right = end - equals - 1;
+        all = reallocate(all, count + 2, sizeof *all);
+        all[count].name = trimmed(format("%.*s", (int)left, l.text), left);
+        all[count++].value = trimmed(format("%.*s", (int)right, equals + 1), right);
+        all[count].name = NULL;
+    }
+    return all;
 }
 
-/* The value of a name, in new memory; NULL if it is not there, or `run` is NULL. */
-char *setting(const char *run, const char *name)
+/* The value of a name; NULL if it is not there. */
+const char *setting(const Setting *run, const char *name)
 {
-    char *found = NULL, *key, *value;
-    Lines l = {.at = run, .end = run ? run + strlen(run) : NULL};
-    while (!found && setting_next(&l, &key, &value)) {
-        if (!strcmp(key, name)) found = value;
-        else free(value);
-        free(key);
-    }
-    return found;
+    while (run->name && strcmp(run->name, name)) run++;
+    return run->name ? run->value : NULL;
 }
 
 /* The same as a number; `missing` if it is not there. */
-double setting_number(const char *run, const char *name, double missing)
+double setting_number(const Setting *run, const char *name, double missing)
 {
-    char *text = setting(run, name);
-    double number = text ? atof(text) : missing;
-    free(text);
-    return number;
+    return setting(run, name) ? atof(setting(run, name)) : missing;
 }
 
 /* The JSON objects in the lines of folder/name, linked by `next`. A line that is not JSON ends the
@@ -1080,8 +1071,7 @@ Json *records_read(const char *folder, const char *name, int strict)
     char *text = record_read(folder, name), error[200];
     Json *all = NULL, **link = &all;
     if (!text && strict) die("%s: cannot be opened", name);
-    Lines l = {.at = text, .end = text ? text + strlen(text) : NULL};
-    while (next_line(&l)) {
+    for (Lines l = {.at = text, .end = text ? text + strlen(text) : NULL}; next_line(&l);) {
         trim(&l.text, &l.size);
         if (!l.size) continue;
         if ((*link = json_parse(l.text, l.size, error, sizeof error))) link = &(*link)->next;
@@ -1105,7 +1095,6 @@ const char *string_of(const Json *object, const char *key)
 typedef struct {
     int count, *truth;                                /* truth[n]: the label of each example */
     Item *label;                                      /* an example whose answer is the label */
-    char **name;
 } Labels;
 
 typedef struct {
@@ -1119,35 +1108,21 @@ typedef struct {
     Labels labels;                                    /* of all items, in that order */
 } Evaluation;
 
-void label_add(Labels *l, Item label, char *name)
-{
-    l->label = grow(l->label, l->count, sizeof *l->label);
-    l->name = grow(l->name, l->count, sizeof *l->name);
-    l->label[l->count] = label, l->name[l->count++] = name;
-}
-
-void labels_free(Labels *l)
-{
-    for (int k = 0; k < l->count; k++) free(l->name[k]);
-    free(l->name), free(l->label), free(l->truth);
-}
-
 /* Number the different answers of n examples in the order in which they come. They are labels if
  * there are two or more and each comes four times or more in the mean; else count is 0. */
-Labels labels_find(const Tokenizer *t, const Item *d, int n)
+Labels labels_find(const Item *d, int n)
 {
-    Labels l = {.truth = allocate(n, sizeof(int))};
+    Labels l = {0, allocate(n, sizeof(int)), allocate(n, sizeof(Item))};
     Map numbers = {0};
     for (int i = 0; i < n; i++) {
         const char *answer = (const char *)(d[i].ids + d[i].answer);
         MapEntry *e = map_enter(&numbers, answer, 2 * (d[i].size - d[i].answer));
-        if (!e->value) label_add(&l, d[i], target_text(t, &d[i])), e->value = l.count;
+        if (!e->value) l.label[l.count] = d[i], e->value = ++l.count;
         l.truth[i] = (int)e->value - 1;
     }
     free(numbers.entry);
-    if (l.count > 1 && 4 * (size_t)l.count <= (size_t)n) return l;
-    labels_free(&l);
-    return (Labels){0};
+    if (l.count < 2 || 4 * (size_t)l.count > (size_t)n) l.count = 0;
+    return l;
 }
 
 /* Load --model, --tuned and --tokenizer, which must have the same vocabulary. */
@@ -1184,29 +1159,30 @@ void held_out_load(Evaluation *e)
     e->train_item = reallocate(e->train_item, e->train_n + e->n, sizeof(Item));
     e->item = e->train_item + e->train_n;
     for (int i = 0; i < e->n; i++) e->item[i] = val[chosen[i]];
-    e->labels = labels_find(e->t, e->train_item, e->train_n + e->n);
+    e->labels = labels_find(e->train_item, e->train_n + e->n);
     if (e->labels.count) e->truth = e->labels.truth + e->train_n;
     free(val), free(chosen);
 }
 
-void evaluation_free(Evaluation *e)
-{
-    for (int i = 0; i < e->count; i++) model_free(e->model[i]);
-    tokenizer_free(e->t), tokens_free(&e->val), tokens_free(&e->train);
-    labels_free(&e->labels), free(e->train_item);
-}
-
 /* ---- documents in memory; shots: examples of training that are put before a prompt ---- */
 
-/* Append tokens to documents in memory; `target` says whether they count in the loss. */
-void tokens_add(Tokens *t, const uint16_t *ids, int count, int target)
+/* Append tokens to documents; `target` says whether they count in the loss. */
+void tokens_add(Tokens *docs, const uint16_t *ids, size_t count, int target)
 {
-    if (!count) return;
-    t->ids = reallocate(t->ids, t->count + count, sizeof *t->ids);
-    t->loss_mask = reallocate(t->loss_mask, t->count + count, 1);
-    memcpy(t->ids + t->count, ids, count * sizeof *ids);
-    memset(t->loss_mask + t->count, target, count);
-    t->count += count;
+    docs->ids = reallocate(docs->ids, docs->count + count, sizeof *docs->ids);
+    docs->loss_mask = reallocate(docs->loss_mask, docs->count + count, 1);
+    if (count) memcpy(docs->ids + docs->count, ids, count * sizeof *ids);
+    memset(docs->loss_mask + docs->count, target, count);
+    docs->count += count;
+}
+
+/* The same with the tokens of a text. */
+void tokens_encode(Tokens *docs, Tokenizer *t, const char *text, size_t size, int target)
+{
+    size_t count;
+    int32_t *ids = tokenizer_encode(t, text, size, 0, &count);
+    for (size_t i = 0; i < count; i++) tokens_add(docs, &(uint16_t){ids[i]}, 1, target);
+    free(ids);
 }
 
 /* Documents in memory, so far only the end of text that opens the first. */
@@ -1227,20 +1203,16 @@ typedef struct {
 Shots shots_draw(Tokenizer *t, const Item *d, int n, int count)
 {
     Shots s = {.count = min_int(count, n)};
-    size_t gap_size;
-    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &gap_size);
     int *order = shuffled(n, random_key(opt.seed, 4));
     s.end = allocate(s.count + 1, sizeof(int));
     for (int i = 0; i < s.count; i++) {
         tokens_add(&s.text, d[order[i]].ids + 1, d[order[i]].size - 1, 0);
-        for (size_t g = 0; g < gap_size; g++) tokens_add(&s.text, &(uint16_t){gap[g]}, 1, 0);
+        tokens_encode(&s.text, t, "\n\n", 2, 0);
         s.end[i + 1] = (int)s.text.count;
     }
-    free(gap), free(order);
+    free(order);
     return s;
 }
-
-void shots_free(Shots *s) { tokens_free(&s->text), free(s->end), free(s->used); }
 
 /* How many tokens may be generated as the answer to an example. */
 int answer_limit(const Item *d) { return min_int(opt.tokens, d->size - d->answer + 8); }
@@ -1251,13 +1223,11 @@ int answer_limit(const Item *d) { return min_int(opt.tokens, d->size - d->answer
 double shots_fit(Shots *s, const Item *d, int n, const Labels *l, int T)
 {
     double sum = 0;
-    int label = 0;
-    for (int k = 0; k < l->count; k++)
-        label = max_int(label, l->label[k].size - l->label[k].answer);
     s->used = allocate(n, sizeof(int));
     for (int i = 0; i < n; i++) {
-        int answer = max_int(label, max_int(d[i].size - d[i].answer, answer_limit(&d[i])));
-        int k = s->count;
+        int answer = max_int(d[i].size - d[i].answer, answer_limit(&d[i])), k = s->count;
+        for (const Item *label = l->label; label < l->label + l->count; label++)
+            answer = max_int(answer, label->size - label->answer);
         while (k && s->end[k] + d[i].answer + answer > T) k--;
         sum += s->used[i] = k;
     }
@@ -1273,7 +1243,7 @@ Tokens shots_before(const Shots *s, int i)
 /* Append the document of shots, a prompt and an answer, which alone is a target. */
 void document_add(Tokens *docs, Tokens shots, const Item *prompt, const Item *answer)
 {
-    tokens_add(docs, shots.ids, (int)shots.count, 0);
+    tokens_add(docs, shots.ids, shots.count, 0);
     tokens_add(docs, prompt->ids + 1, prompt->answer - 1, 0);
     tokens_add(docs, answer->ids + answer->answer, answer->size - answer->answer, 1);
     tokens_add(docs, &(uint16_t){docs->ids[0]}, 1, answer->closed);
@@ -1285,12 +1255,11 @@ typedef struct {
     int labels;
     const int *truth;                                 /* arrays of one number an example */
     int *predicted;
-    double *probability, *right;                      /* of the predicted label; is it the true? */
+    double *probability, *right;                      /* of the predicted label; 1: it is true */
 } Predictions;
 
-/* Classify n examples by likelihood: predicted is the label whose tokens, and the end of text after
- * them, are the most probable ones behind the prompt; its probability is its share among the
- * labels'. All arrays of the result are new, but for truth, which is that given. */
+/* Classify n examples by likelihood: predicted is the label that is, with the end of text, the most
+ * probable answer; its probability is its share among the labels'. The arrays are new but truth. */
 Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const int *truth,
                            const Item *d, int n, const Shots *shots, int T)
 {
@@ -1312,8 +1281,6 @@ Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const 
     free(s.loss), tokens_free(&docs);
     return p;
 }
-
-void predictions_free(Predictions *p) { free(p->predicted), free(p->probability), free(p->right); }
 
 /* Macro-F1: the mean over the labels of 2 right / (true + predicted). A label that is neither true
  * nor predicted in these rows is left out. */
@@ -1352,15 +1319,17 @@ double label_ece(const void *data, const int *rows, int n)
 enum { LOSS, BITS, TOKEN, LABEL, EXACT, RATIOS };     /* EXACT: what is generated is the target */
 
 typedef struct {
+    const char *way;                                  /* its name in the table of compare */
     Ratio ratio[RATIOS];                              /* over the examples; NULL: not measured */
     int count;                                        /* rows or examples of the first three */
     Predictions p;
     double shots, tokens, seconds;                    /* of a query, in the mean */
 } Answers;
 
-/* Set exact[n] to 1 where the answer that is generated greedily is the target, else to 0. */
-void answers_exact(double *exact, Model *m, const Evaluation *e, const Shots *shots)
+/* For each example: is the answer that is generated greedily the target? In new memory. */
+double *answers_exact(Model *m, const Evaluation *e, const Shots *shots)
 {
+    double *exact = allocate(e->n, sizeof *exact);
     for (int i = 0; i < e->n; i++) {
         const Item *d = &e->item[i];
         Tokens before = shots_before(shots, i);
@@ -1370,6 +1339,7 @@ void answers_exact(double *exact, Model *m, const Evaluation *e, const Shots *sh
         exact[i] = !strcmp(target, answer);
         free(target), free(answer);
     }
+    return exact;
 }
 
 /* Ask model m. Without shots, the loss is that of all held-out data, whatever they are; with them
@@ -1393,18 +1363,12 @@ Answers answers_of(const Evaluation *e, Model *m, Shots *shots)
         a.ratio[LABEL].numerator = a.p.right;
     }
     if (shots || e->labels.count) {
-        double start = seconds(), *exact = allocate(e->n, sizeof *exact);
-        answers_exact(exact, m, e, shots);
-        a.ratio[EXACT].numerator = exact, a.seconds = (seconds() - start) / e->n;
+        double start = seconds();
+        a.ratio[EXACT].numerator = answers_exact(m, e, shots);
+        a.seconds = (seconds() - start) / e->n;
     }
     tokens_free(&docs);
     return a;
-}
-
-void answers_free(Answers *a)
-{
-    free((double *)a->ratio[LOSS].numerator), free((double *)a->ratio[EXACT].numerator);
-    predictions_free(&a->p);
 }
 
 /* ---- eval: loss, labels and pairs ---- */
@@ -1415,46 +1379,38 @@ void no_words(int words, char **word)
     if (words) die_usage("unexpected '%s'; options begin with --", word[0]);
 }
 
-Writer *records_open(const char *name)
-{
-    make_folder(opt.out);
-    return writer_in(opt.out, name);
-}
-
 /* Which labels are taken for which: as a matrix, or, of many labels, the most frequent errors. */
-void report_confusion(const char *model, const Predictions *p, const Labels *l, int n,
-                      Writer *records)
+void report_confusion(const char *model, const Predictions *p, const Evaluation *e, Writer *records)
 {
     enum { MOST = 20 };
-    int L = l->count, *count = allocate((size_t)L * L, sizeof(int));   /* smaller than the scores */
-    Table t = {.title = format("confusion of %s", model), .columns = L + 1, .kind = "heat",
-               .note = "rows: the true label; columns: the predicted one"};
-    for (int i = 0; i < n; i++) count[(size_t)p->truth[i] * L + p->predicted[i]]++;
-    if (L <= MOST) {
-        table_cell(&t, "truth");
-        for (int k = 0; k < L; k++) table_cell(&t, "%s", l->name[k]);
-        for (int i = 0; i < L * L; i++) {
-            if (i % L == 0) table_cell(&t, "%s", l->name[i / L]);
-            table_cell(&t, "%d", count[i]);
-        }
-    } else {
-        t.columns = 0, t.kind = NULL;
-        t.note = "the most frequent errors; there are too many labels for a matrix";
-        table_row(&t, "truth\tpredicted\texamples");
-        for (int k = 0; k < L; k++) count[(size_t)k * L + k] = 0;      /* what is left are errors */
-        while (t.rows <= MOST) {
-            size_t most = 0;
-            for (size_t i = 1; i < (size_t)L * L; i++) most = count[i] > count[most] ? i : most;
-            if (!count[most]) break;
-            table_row(&t, "%s\t%s\t%d", l->name[most / L], l->name[most % L], count[most]);
-            count[most] = 0;
-        }
+    size_t L = p->labels;
+    int matrix = L <= MOST, *count = allocate(L * L, sizeof(int));     /* smaller than the scores */
+    char **name = allocate(L, sizeof *name);
+    Table t = {.title = format("confusion of %s", model), .columns = (int)L + 1,
+               .kind = matrix ? "heat" : NULL,
+               .note = matrix ? "rows: the true label; columns: the predicted one"
+                       : "the most frequent errors; there are too many labels for a matrix"};
+    for (size_t k = 0; k < L; k++) name[k] = target_text(e->t, &e->labels.label[k]);
+    for (int i = 0; i < e->n; i++)
+        count[p->truth[i] * L + p->predicted[i]] += matrix || !p->right[i];
+    if (matrix) table_cell(&t, "truth");
+    else table_row(&t, "truth\tpredicted\texamples");
+    for (size_t k = 0; matrix && k < L; k++) table_cell(&t, "%s", name[k]);
+    for (size_t i = 0; matrix && i < L * L; i++) {
+        if (i % L == 0) table_cell(&t, "%s", name[i / L]);
+        table_cell(&t, "%d", count[i]);
+    }
+    while (!matrix && t.rows <= MOST) {
+        size_t most = 0;
+        for (size_t i = 1; i < L * L; i++) most = count[i] > count[most] ? i : most;
+        if (!count[most]) break;
+        table_row(&t, "%s\t%s\t%d", name[most / L], name[most % L], count[most]);
+        count[most] = 0;
     }
     table_done(&t, records);
-    free(count), free((char *)t.title);
 }
 
-/* Measure each model on the held-out data: a table with a column a model; then its confusions. */
+/* Measure each model on the held-out data: a table with a column for each; then the confusions. */
 void report_eval(const Evaluation *e, Writer *records)
 {
     static const struct { const char *name, *form; Statistic *statistic; int of; } measures[] = {
@@ -1466,31 +1422,26 @@ void report_eval(const Evaluation *e, Writer *records)
     Answers a[2];
     int labels = e->labels.count, rows = labels ? sizeof measures / sizeof *measures : 4;
     for (int i = 0; i < e->count; i++) a[i] = answers_of(e, e->model[i], NULL);
-    char *title = format("%s: %d held-out %s", opt.data, a->count, e->n ? "examples" : "rows");
-    char *note = format("in brackets: 95%% intervals%s", !labels ? ""
-                        : e->train_n ? "; the labels are those of the training data"
-                        : "; NAME_train.bin is not there: the labels are those of these rows");
-    Table t = {.title = title, .note = note, .columns = e->count + 1};
+    Table t = {.columns = e->count + 1};
+    t.title = format("%s: %d held-out %s", opt.data, a->count, e->n ? "examples" : "rows");
+    t.note = format("in brackets: 95%% intervals%s", !labels ? ""
+                    : e->train_n ? "; the labels are those of the training data"
+                    : "; NAME_train.bin is not there: the labels are those of these rows");
     table_cell(&t, "measure");
     for (int i = 0; i < e->count; i++) table_cell(&t, "%s", e->name[i]);
     for (int k = 0; k < rows; k++) {
-        int of = measures[k].of;
+        int of = measures[k].of, n = of < LABEL ? a->count : e->n;
         table_cell(&t, "%s", measures[k].name);
         for (int i = 0; i < e->count; i++)
-            table_interval(&t, measures[k].form,
-                           bootstrap(measures[k].statistic, of < RATIOS ? (void *)&a[i].ratio[of]
-                                     : (void *)&a[i].p, of < LABEL ? a[i].count : e->n, opt.seed));
+            table_interval(&t, measures[k].form, measures[k].statistic,
+                           of < RATIOS ? (void *)&a[i].ratio[of] : (void *)&a[i].p, n);
     }
     table_done(&t, records);
-    for (int i = 0; i < e->count; i++) {
-        if (labels) report_confusion(e->name[i], &a[i].p, &e->labels, e->n, records);
-        answers_free(&a[i]);
-    }
-    free(title), free(note);
+    for (int i = 0; labels && i < e->count; i++)
+        report_confusion(e->name[i], &a[i].p, e, records);
 }
 
-/* ---- counterfactual pairs: lines {"a": text, "b": text, "group": text}, where a and b differ in
- * one group of people. Lists of JSON objects are linked by `next`. ---- */
+/* ---- counterfactual pairs: lines of JSON, whose texts a and b differ in a group of people ---- */
 
 /* Set gap[n] to log p(a) - log p(b) of each pair, in nats: positive where a is likelier. */
 void pairs_gap(double *gap, Model *m, Tokenizer *t, const Json *pairs, int n, int T)
@@ -1498,31 +1449,31 @@ void pairs_gap(double *gap, Model *m, Tokenizer *t, const Json *pairs, int n, in
     Tokens docs = documents_new(opt.pairs, t);
     for (const Json *pair = pairs; pair; pair = pair->next)
         for (int side = 0; side < 2; side++) {
-            Json *text = json_get(pair, side ? "b" : "a");
-            size_t count;
-            int32_t *ids = tokenizer_encode(t, text->text, text->size, 0, &count);
-            for (size_t k = 0; k < count; k++) tokens_add(&docs, &(uint16_t){ids[k]}, 1, 1);
+            const Json *text = json_get(pair, side ? "b" : "a");
+            tokens_encode(&docs, t, text->text, text->size, 1);
             tokens_add(&docs, &(uint16_t){t->end_of_text}, 1, 1);
-            free(ids);
         }
     Scores s = score(m, t, &docs, opt.batch, T, 0);
     for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
     free(s.loss), tokens_free(&docs);
 }
 
-/* Two cells for the pairs of one group (NULL: of all): their mean gap and mean |gap|. Returns how
- * many pairs that are. t may be NULL. */
-int gap_cells(Table *t, const Json *pairs, const double *gap, int n, const char *group)
+/* A row for the pairs of one group (NULL: for all): their number, and for each model, with its n
+ * gaps, the mean of gap and of |gap|. */
+void pairs_row(Table *t, const Json *pairs, const double *gap, int n, int models, const char *group)
 {
     double *chosen = allocate(2 * n, sizeof(double)), *size = chosen + n;
-    int count = 0;
-    for (; pairs; pairs = pairs->next, gap++)
-        if (!group || !strcmp(string_of(pairs, "group"), group))
-            chosen[count] = *gap, size[count++] = fabs(*gap);
-    if (t) table_interval(t, "%+.3f", bootstrap(ratio, &(Ratio){chosen, NULL}, count, opt.seed));
-    if (t) table_interval(t, "%.3f", bootstrap(ratio, &(Ratio){size, NULL}, count, opt.seed));
+    table_cell(t, "%s", group ? group : "all");
+    for (int k = 0; k < models; k++) {
+        int count = 0;
+        for (const Json *p = pairs; p; p = p->next, gap++)
+            if (!group || !strcmp(string_of(p, "group"), group))
+                chosen[count] = *gap, size[count++] = fabs(*gap);
+        if (k == 0) table_cell(t, "%d", count);
+        table_interval(t, "%+.3f", ratio, &(Ratio){chosen, NULL}, count);
+        table_interval(t, "%.3f", ratio, &(Ratio){size, NULL}, count);
+    }
     free(chosen);
-    return count;
 }
 
 /* A row for each group, and one for all; two columns for each model. */
@@ -1530,11 +1481,11 @@ void report_pairs(const Evaluation *e, Writer *records)
 {
     Json *pairs = records_read("", opt.pairs, 1);
     int n = 0;
-    for (const Json *p = pairs; p; p = p->next, n++) {
+    for (const Json *p = pairs; p; p = p->next) {
         const char *a = string_of(p, "a"), *b = string_of(p, "b");
+        n++;
         if (!a || !*a || !b || !*b || !string_of(p, "group"))
-            die("%s, pair %d: expected {\"a\": text, \"b\": text, \"group\": text}", opt.pairs,
-                n + 1);
+            die("%s, pair %d: expected {\"a\": text, \"b\": text, \"group\": text}", opt.pairs, n);
     }
     if (!n) die("%s: holds no pairs", opt.pairs);
     double *gap = allocate(2 * n, sizeof(double));
@@ -1546,17 +1497,13 @@ void report_pairs(const Evaluation *e, Writer *records)
         pairs_gap(gap + k * n, e->model[k], e->t, pairs, n, e->T);
         table_cell(&t, "%s: gap", e->name[k]), table_cell(&t, "size");
     }
-    for (const Json *p = pairs, *first; n; p = p->next) {
-        const char *group = p ? string_of(p, "group") : NULL;
-        for (first = pairs; p && strcmp(string_of(first, "group"), group);) first = first->next;
-        if (p && first != p) continue;                /* the group has its row already */
-        table_cell(&t, "%s", p ? group : "all");
-        table_cell(&t, "%d", gap_cells(NULL, pairs, gap, n, group));
-        for (int k = 0; k < e->count; k++) gap_cells(&t, pairs, gap + k * n, n, group);
-        if (!p) break;
+    for (const Json *p = pairs, *first; p; p = p->next) {
+        const char *group = string_of(p, "group");
+        for (first = pairs; strcmp(string_of(first, "group"), group);) first = first->next;
+        if (first == p) pairs_row(&t, pairs, gap, n, e->count, group);
     }
+    pairs_row(&t, pairs, gap, n, e->count, NULL);
     table_done(&t, records);
-    json_free(pairs), free(gap), free((char *)t.title);
 }
 
 int command_eval(int words, char **word)
@@ -1564,53 +1511,53 @@ int command_eval(int words, char **word)
     no_words(words, word);
     Evaluation e = models_load();
     if (!opt.pairs) held_out_load(&e);
-    Writer *records = records_open(opt.pairs ? "bias.jsonl" : "eval.jsonl");
+    make_folder(opt.out);
+    Writer *records = writer_in(opt.out, opt.pairs ? "bias.jsonl" : "eval.jsonl");
     if (opt.pairs) report_pairs(&e, records);
     else report_eval(&e, records);
     writer_close(records);
-    evaluation_free(&e);
     return 0;
 }
 
 /* ---- compare: prompting against fine-tuning ---- */
 
 /* A row of the table: how `b` did, or, if `a` is given, by how much b exceeds a. */
-void compare_row(Table *t, const char *name, const Answers *a, const Answers *b, int n)
+void compare_row(Table *t, const Answers *a, const Answers *b, int n)
 {
     static const int columns[] = {LOSS, LABEL, EXACT};
-    table_cell(t, "%s", name);
-    if (a) table_cell(t, "%s", "");
-    else table_cell(t, "%.1f", b->shots);
+    if (a) table_cell(t, "%s - %s", b->way, a->way), table_cell(t, "%s", "");
+    else table_cell(t, "%s", b->way), table_cell(t, "%.1f", b->shots);
     for (int k = 0; k < 3; k++) {
         Ratio r = b->ratio[columns[k]];
         if (!r.numerator) table_cell(t, "%s", "");
-        else if (!a) table_interval(t, "%.3f", bootstrap(ratio, &r, n, opt.seed));
-        else table_interval(t, "%+.3f",
-                            bootstrap(gain, &(Gain){a->ratio[columns[k]], r}, n, opt.seed));
+        else if (a) table_interval(t, "%+.3f", gain, &(Gain){a->ratio[columns[k]], r}, n);
+        else table_interval(t, "%.3f", ratio, &r, n);
     }
     table_cell(t, a ? "%+.0f" : "%.0f", b->tokens - (a ? a->tokens : 0));
     table_cell(t, a ? "%+.1f" : "%.1f", 1e3 * (b->seconds - (a ? a->seconds : 0)));
 }
 
-/* After how many queries has tuning paid? Training on a token computes three times as much as
- * reading it: backward costs two forwards [Kaplan et al. 2020]. What a query saves are the tokens
- * of the shots, unless these are read only once and their keys and values kept. `run` is the text
- * of the tuned model's run.txt, or NULL. Returns new memory; NULL if there is nothing to say. */
-char *break_even(const char *run, double tokens_saved, double seconds_saved)
+/* The number of queries after which tuning has paid for itself. Training on a token computes
+ * three times as much as reading it: backward costs two forwards [Kaplan et al. 2020]. A query saves
+ * the tokens of its shots, unless these are read only once and their keys and values kept. `run` is
+ * the tuned model's. Returns a text in new memory, empty if there is nothing to say. */
+char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
-    if (tokens <= 0 || tokens_saved <= 0) return NULL;
-    char *in_seconds = seconds_saved <= 0 ? format("%s", "") :
-                       format(", or %.0f counted in seconds", ceil(time / seconds_saved));
-    char *text = format(
-        "Tuning read %.0f tokens, which costs as much as %.0f tokens of prompts, and took %s.\n"
+    Text text = {0};
+    text_add(&text, "", 0);
+    if (tokens <= 0 || tokens_saved <= 0) return text.bytes;
+    text_print(&text,
+        "\n  Tuning read %.0f tokens, which costs as much as %.0f tokens of prompts, and took %s.\n"
         "  Against the longest prompt, if each query reads its shots anew, it pays after\n"
-        "  %.0f queries counted in tokens%s. If the keys and values of the shots are kept in\n"
+        "  %.0f queries counted in tokens", tokens, 3 * tokens, duration(time),
+        ceil(3 * tokens / tokens_saved));
+    if (seconds_saved > 0)
+        text_print(&text, ", or %.0f counted in seconds", ceil(time / seconds_saved));
+    text_print(&text, ". If the keys and values of the shots are kept in\n"
         "  memory between queries, prompting reads no more tokens than the tuned model: then\n"
-        "  tuning pays by its better answers alone.", tokens, 3 * tokens, duration(time),
-        ceil(3 * tokens / tokens_saved), in_seconds);
-    free(in_seconds);
-    return text;
+        "  tuning pays by its better answers alone.");
+    return text.bytes;
 }
 
 enum { MOST_WAYS = 16 };
@@ -1630,54 +1577,47 @@ int shots_parse(int k[MOST_WAYS])
               MOST_WAYS, opt.shots);
 }
 
-/* A table of the base model behind k[0], k[1], ... shots, the tuned model, and its gains. */
-void report_compare(const Evaluation *e, const int *k, const Answers *a, int ways, Writer *records)
+/* A table of a[ways + 1]: the base model behind several numbers of shots, then the tuned model, and
+ * by how much it exceeds each of them. */
+void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *records)
 {
-    char *folder = format("%s", opt.tuned), *slash = strrchr(folder, '/'), name[80];
-    folder[slash ? slash - folder : 0] = 0;
-    char *run = record_read(folder, "run.txt");
+    const Answers *tuned = a + ways, *longest = a;
+    const char *slash = strrchr(opt.tuned, '/');
+    char *folder = format("%.*s", slash ? (int)(slash - opt.tuned) : 0, opt.tuned);
     Table t = {.title = format("%s: %d held-out examples, base %s, tuned %s", opt.data, e->n,
                                opt.model, opt.tuned)};
-    int longest = 0;
     table_row(&t, "model\tshots\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
-    for (int row = 0; row <= 2 * ways; row++) {
-        int i = row <= ways ? row : row - ways - 1;
-        snprintf(name, sizeof name, "%s%s", row > ways ? "tuned - " : "",
-                 i == ways ? "tuned" : "base");
-        if (i < ways && k[i]) snprintf(name + strlen(name), 20, ", %d-shot", k[i]);
-        if (row > ways) compare_row(&t, name, &a[i], &a[ways], e->n);
-        else compare_row(&t, name, NULL, &a[i], e->n);
-        if (row < ways && a[i].tokens > a[longest].tokens) longest = i;
+    for (int i = 0; i <= ways; i++) compare_row(&t, NULL, &a[i], e->n);
+    for (int i = 0; i < ways; i++) {
+        compare_row(&t, &a[i], tuned, e->n);
+        if (a[i].tokens > longest->tokens) longest = &a[i];
     }
-    char *pays = break_even(run, a[longest].tokens - a[ways].tokens,
-                            a[longest].seconds - a[ways].seconds);
-    char *note = format("shots: the mean number of whole shots that fit into %d tokens with the "
-                        "prompt and answer.%s%s", e->T, pays ? "\n  " : "", pays ? pays : "");
-    t.note = note;
+    Setting *run = settings_parse(record_read(folder, "run.txt"));
+    t.note = format("shots: the mean number of whole shots that fit into %d tokens with the prompt "
+                    "and answer.%s", e->T, break_even(run, longest->tokens - tuned->tokens,
+                                                      longest->seconds - tuned->seconds));
     table_done(&t, records);
-    free(folder), free(run), free(pays), free(note), free((char *)t.title);
 }
 
 int command_compare(int words, char **word)
 {
     no_words(words, word);
     if (!opt.tuned) die_usage("--tuned is missing: the fine-tuned model");
-    int k[MOST_WAYS + 1], ways = shots_parse(k);
+    int k[MOST_WAYS + 1] = {0}, ways = shots_parse(k);
     Evaluation e = models_load();
     held_out_load(&e);
     if (!e.val.examples) die("%s: compare needs examples, found running text", opt.data);
     if (!e.train_n) die("%s_train.bin is not there: shots are drawn from it", opt.data);
-    Answers a[MOST_WAYS + 1] = {0};
+    Answers a[MOST_WAYS + 1];
     for (int i = 0; i <= ways; i++) {
-        Shots shots = shots_draw(e.t, e.train_item, e.train_n, i < ways ? k[i] : 0);
+        Shots shots = shots_draw(e.t, e.train_item, e.train_n, k[i]);
         a[i] = answers_of(&e, e.model[i == ways], &shots);
-        shots_free(&shots);
+        a[i].way = i == ways ? "tuned" : k[i] ? format("base, %d-shot", k[i]) : "base";
     }
-    Writer *records = records_open("compare.jsonl");
-    report_compare(&e, k, a, ways, records);
+    make_folder(opt.out);
+    Writer *records = writer_in(opt.out, "compare.jsonl");
+    report_compare(&e, a, ways, records);
     writer_close(records);
-    for (int i = 0; i <= ways; i++) answers_free(&a[i]);
-    evaluation_free(&e);
     return 0;
 }
 
@@ -1689,24 +1629,19 @@ Labels classify_labels;                               /* of --labels, for answer
 Labels labels_parse(const char *text, Tokenizer *t)
 {
     Labels l = {0};
-    char *list = format("%s", text), *rest = list, *part;
+    char *rest = format("%s", text), *part;
     while ((part = strsep(&rest, ","))) {
-        const char *begin = part;
-        size_t size = strlen(part), count;
-        trim(&begin, &size);
-        char *spaced = format(" %.*s", (int)size, begin);
-        if (!size) die_usage("--labels: an empty label in '%s'", text);
+        char *label = format(" %s", trimmed(format("%s", part), strlen(part)));
+        Tokens answer = documents_new("--labels", t);
+        if (!label[1]) die_usage("--labels: an empty label in '%s'", text);
+        tokens_encode(&answer, t, label, strlen(label), 1);
         for (int k = 0; k < l.count; k++)
-            if (!strcmp(l.name[k], spaced + 1))
-                die_usage("--labels: '%s' is there twice", spaced + 1);
-        int32_t *ids = tokenizer_encode(t, spaced, size + 1, 0, &count);
-        uint16_t *answer = allocate(count + 1, sizeof *answer);
-        answer[0] = t->end_of_text;
-        for (size_t i = 0; i < count; i++) answer[1 + i] = ids[i];
-        label_add(&l, (Item){answer, (int)count + 1, 1, 1}, format("%s", spaced + 1));
-        free(ids), free(spaced);
+            if (l.label[k].size == (int)answer.count &&
+                !memcmp(l.label[k].ids, answer.ids, 2 * answer.count))
+                die_usage("--labels: '%s' is there twice", label + 1);
+        l.label = grow(l.label, l.count, sizeof *l.label);
+        l.label[l.count++] = (Item){answer.ids, (int)answer.count, 1, 1};
     }
-    free(list);
     if (l.count < 2) die_usage("--labels: expected two labels or more, found '%s'", text);
     return l;
 }
@@ -1728,11 +1663,11 @@ void answer_classify(Model *m, Tokenizer *t, char *line, size_t size)
     Item example = {ids, count, count, 1};
     Predictions p =
         labels_predict(m, t, &classify_labels, &(int){0}, &example, 1, NULL, m->c.T);
-    const char *label = classify_labels.name[*p.predicted];
+    char *label = target_text(t, &classify_labels.label[*p.predicted]);
     if (opt.jsonl) putchar('{'), print_json(stdout, "label", label, ",");
     else printf("%s\t", label);
     printf(opt.jsonl ? "\"probability\":%.4f}\n" : "%.4f\n", *p.probability);
-    predictions_free(&p), free(ids), free(prompt);
+    free(p.predicted), free(p.probability), free(p.right), free(label), free(ids), free(prompt);
 }
 
 int command_classify(int words, char **word)
@@ -2650,15 +2585,12 @@ int command_examples(int words, char **word)
  * 9. The report
  *
  * A run leaves plain records: log.csv with a line for each step, run.txt with its settings, samples
- * and tables. This chapter makes one page of them, report.html, which needs nothing else: no
- * script, no font, no image from elsewhere. All text out of a record is escaped, and the section of
- * a record that is missing is left out.
+ * and tables. This chapter makes one page of them, report.html, without script, font or image from
+ * elsewhere. All text out of a record is escaped; the section of a missing record is left out.
  *
- * Charts are inline SVG. The drawing is stretched to whatever width the page has, while its lines
- * keep their width (non-scaling-stroke) and its words, which are HTML placed by percentages, their
- * size. So one drawing serves a desktop and a phone.
- * Rejected: a plotting program, which is a dependency; drawing in the trainer, which would then
- * have to know HTML.
+ * A chart is inline SVG, stretched to the width of the page, while its lines keep their width
+ * (non-scaling-stroke) and its words, HTML placed by percentages, keep their size. So one drawing
+ * serves a desktop and a phone. Rejected: a plotting program, which is a dependency.
  */
 
 const char report_style[] =
@@ -2734,13 +2666,11 @@ __attribute__((format(printf, 3, 4)))
 void html(Text *page, const char *tag, const char *form, ...)
 {
     va_list args;
-    char *text;
     va_start(args, form);
-    int size = vasprintf(&text, form, args);
+    char *text = format_list(form, args);
     va_end(args);
-    if (size < 0) die("out of memory");
     text_print(page, "<%s>", tag);
-    html_text(page, text, size);
+    html_text(page, text, strlen(text));
     text_print(page, "</%.*s>\n", (int)strcspn(tag, " "), tag);
     free(text);
 }
@@ -2751,67 +2681,51 @@ enum { STEP, EPOCH, SEEN, TRAIN_LOSS, VAL_LOSS, RATE, NORM, SPEED, SECONDS, LOG_
 const char log_header[] = "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds";
 
 typedef struct {
-    double *column[LOG_COLUMNS];                   /* column[c][rows]; NaN: not measured */
-    int rows, first, best;                         /* rows of the first and least val_loss; or -1 */
+    double (*row)[LOG_COLUMNS];                    /* NaN: not measured */
+    int rows, best;                                /* the row of the least val_loss, or -1 */
+    int first[LOG_COLUMNS], last[LOG_COLUMNS];     /* rows where a column is measured, or -1 */
 } Log;
 
-/* Read the cells of a line of log.csv; 0 if it was cut short. */
-int log_cells(const Lines *l, double row[LOG_COLUMNS])
-{
-    const char *cell = l->text;
-    int count = 0;
-    for (char *end; cell && count < LOG_COLUMNS; count++) {
-        row[count] = strtod(cell, &end);
-        if (end > l->text + l->size) return 0;                /* a number of the next line */
-        if (end == cell || !isfinite(row[count])) row[count] = NAN;
-        cell = *end == ',' ? end + 1 : NULL;
-    }
-    return count == LOG_COLUMNS && isfinite(row[STEP]);
-}
-
+/* Read log.csv, if it is there. A line that was cut short is left out. */
 Log log_read(const char *folder)
 {
-    Log log = {.first = -1, .best = -1};
-    double row[LOG_COLUMNS];
-    char *text = record_read(folder, "log.csv");
-    Lines l = {.at = text, .end = text ? text + strlen(text) : NULL};
-    if (next_line(&l) && strncmp(l.text, log_header, l.size))
+    Log log = {.best = -1};
+    char *rest = record_read(folder, "log.csv"), *line = strsep(&rest, "\r\n"), *cell, *end;
+    memset(log.first, -1, sizeof log.first), memset(log.last, -1, sizeof log.last);
+    if (line && *line && strcmp(line, log_header))
         die("%s/log.csv: expected the columns %s", folder, log_header);
-    while (next_line(&l)) {
-        if (!log_cells(&l, row)) continue;
+    while ((line = strsep(&rest, "\r\n"))) {
+        log.row = grow(log.row, log.rows, sizeof *log.row);
+        double *row = log.row[log.rows];
+        int count = 0;
+        for (; count < LOG_COLUMNS && (cell = strsep(&line, ",")); count++) {
+            row[count] = strtod(cell, &end);
+            if (end == cell || !isfinite(row[count])) row[count] = NAN;
+        }
+        if (count < LOG_COLUMNS || isnan(row[STEP])) continue;
         if (isnan(row[TRAIN_LOSS])) row[RATE] = row[NORM] = NAN;         /* before the first step */
-        if (!isnan(row[VAL_LOSS])) {
-            if (log.first < 0) log.first = log.best = log.rows;
-            else if (row[VAL_LOSS] < log.column[VAL_LOSS][log.best]) log.best = log.rows;
+        for (int c = 0; c < LOG_COLUMNS; c++) {
+            if (isnan(row[c])) continue;
+            if (log.first[c] < 0) log.first[c] = log.rows;
+            log.last[c] = log.rows;
         }
-        for (int k = 0; k < LOG_COLUMNS; k++) {
-            log.column[k] = grow(log.column[k], log.rows, sizeof(double));
-            log.column[k][log.rows] = row[k];
-        }
+        if (log.best < 0 ? !isnan(row[VAL_LOSS]) : row[VAL_LOSS] < log.row[log.best][VAL_LOSS])
+            log.best = log.rows;
         log.rows++;
     }
-    free(text);
     return log;
-}
-
-/* The last row where a column was measured; -1 if there is none. */
-int log_last(const Log *log, const double *column)
-{
-    int i = log->rows - 1;
-    while (i >= 0 && isnan(column[i])) i--;
-    return i;
 }
 
 /* ---- charts: x and y run from 0 to 100, as percentages of the drawing ---- */
 
-/* A curve is drawn in at most `parts` parts of the log: of a raw one the least and the greatest
- * value of each part, of another the mean. Dots mark its values if these are few. */
-typedef struct { const char *color; const double *y; int parts, raw, dots; } Curve;
+/* The log is cut into at most `parts` parts. A raw curve shows the least and the greatest value of
+ * each part, another one the mean. With `dots`, each value is marked if these are few. */
+typedef struct { const char *color; int column, parts, raw, dots; } Curve;
 
 typedef struct {
-    const char *class;
-    int count, best;                               /* of curves; the row to mark, or -1 */
-    Curve curve[3];
+    const char *class, *words;                     /* words: for those who cannot see it */
+    int best, count;                               /* the row to mark, or -1; of curves */
+    const Curve *curve;
     double x0, x1, y0, y1;                         /* the ranges shown */
 } Chart;
 
@@ -2825,12 +2739,12 @@ double chart_y(const Chart *c, double y)
  * draw. A range is never so small that rounding would decide what is drawn. */
 int chart_range(Chart *c, const Log *log)
 {
-    c->x0 = log->column[STEP][0], c->x1 = fmax(log->column[STEP][log->rows - 1], c->x0 + 1);
+    c->x0 = log->row[0][STEP], c->x1 = fmax(log->row[log->rows - 1][STEP], c->x0 + 1);
     c->y0 = INFINITY, c->y1 = -INFINITY;
     for (const Curve *k = c->curve; k < c->curve + c->count; k++)
         for (int i = 0; i < log->rows; i++) {
-            c->y0 = fmin(c->y0, k->y[i]);                     /* fmin and fmax leave out NaN */
-            if (!k->raw) c->y1 = fmax(c->y1, k->y[i]);
+            c->y0 = fmin(c->y0, log->row[i][k->column]);      /* fmin and fmax leave out NaN */
+            if (!k->raw) c->y1 = fmax(c->y1, log->row[i][k->column]);
         }
     double margin = fmax(0.06 * (c->y1 - c->y0), fmax(1e-5 * fabs(c->y1), 1e-9));
     c->y0 = c->y0 >= 0 && c->y0 < 4 * margin ? 0 : c->y0 - margin;
@@ -2865,74 +2779,78 @@ void chart_axes(Text *p, const Chart *c)
 
 void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
 {
-    const double *x = log->column[STEP], *y = k->y;
     int length = (log->rows + k->parts - 1) / k->parts, drawn = 0;
     text_print(p, "<path class='%s %s' d='", k->color, k->raw ? "raw" : "line");
     for (int i = 0; i < log->rows; i += length) {
-        int least = -1, most = -1, count = 0;
+        const double *least = NULL, *most = NULL;             /* rows */
         double sum_x = 0, sum_y = 0;
+        int count = 0;
         for (int j = i; j < min_int(log->rows, i + length); j++) {
-            if (isnan(y[j])) continue;
-            if (least < 0 || y[j] < y[least]) least = j;
-            if (most < 0 || y[j] > y[most]) most = j;
-            sum_x += x[j], sum_y += y[j], count++;
+            const double *row = log->row[j], y = row[k->column];
+            if (isnan(y)) continue;
+            if (!least || y < least[k->column]) least = row;
+            if (!most || y > most[k->column]) most = row;
+            sum_x += row[STEP], sum_y += y, count++;
         }
         if (!count) continue;
-        int a = min_int(least, most), b = max_int(least, most);
+        const double *a = least < most ? least : most, *b = least < most ? most : least;
         text_print(p, drawn++ ? "L" : "M");
-        if (k->raw) text_print(p, "%.2f %.2fL%.2f %.2f", chart_x(c, x[a]), chart_y(c, y[a]),
-                               chart_x(c, x[b]), chart_y(c, y[b]));
+        if (k->raw) text_print(p, "%.2f %.2fL%.2f %.2f",
+                               chart_x(c, a[STEP]), chart_y(c, a[k->column]),
+                               chart_x(c, b[STEP]), chart_y(c, b[k->column]));
         else text_print(p, "%.2f %.2f", chart_x(c, sum_x / count), chart_y(c, sum_y / count));
     }
     text_print(p, "'/>\n<path class='dots %s' d='", k->color);
     for (int i = 0; k->dots && drawn <= 60 && i < log->rows; i++)
-        if (!isnan(y[i])) text_print(p, "M%.2f %.2fh.01", chart_x(c, x[i]), chart_y(c, y[i]));
+        if (!isnan(log->row[i][k->column]))
+            text_print(p, "M%.2f %.2fh.01", chart_x(c, log->row[i][STEP]),
+                       chart_y(c, log->row[i][k->column]));
     text_print(p, "'/>\n");
 }
 
-/* `words` describe the chart to those who cannot see it. */
-void chart_draw(Text *p, Chart c, const Log *log, const char *words)
+void chart_draw(Text *p, Chart c, const Log *log)
 {
     if (!chart_range(&c, log)) return;
-    text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", c.class, words);
+    const double *best = c.best < 0 ? NULL : log->row[c.best];
+    double x = best ? chart_x(&c, best[STEP]) : 0;
+    text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", c.class, c.words);
     chart_axes(p, &c);
     text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>\n");
-    double step = c.best < 0 ? 0 : log->column[STEP][c.best], x = chart_x(&c, step);
-    double loss = c.best < 0 ? 0 : log->column[VAL_LOSS][c.best];
-    if (c.best >= 0) text_print(p, "<path class='red dash' d='M%.2f 0V100'/>\n", x);
+    if (best) text_print(p, "<path class='red dash' d='M%.2f 0V100'/>\n", x);
     for (int k = 0; k < c.count; k++) chart_curve(p, &c, &c.curve[k], log);
-    if (c.best >= 0)
-        text_print(p, "<path class='dots best red' d='M%.2f %.2fh.01'/>\n", x, chart_y(&c, loss));
+    if (best) text_print(p, "<path class='dots best red' d='M%.2f %.2fh.01'/>\n", x,
+                         chart_y(&c, best[VAL_LOSS]));
     text_print(p, "</svg>\n");
-    if (c.best >= 0)
-        text_print(p, "<span class='mark red' style='%s:%.2f%%'>best %.3f, step %.0f</span>\n",
-                   x > 55 ? "right" : "left", x > 55 ? 100 - x : x, loss, step);
+    if (best) text_print(p, "<span class='mark red' style='%s:%.2f%%'>best %.3f, step %.0f</span>",
+                         x > 55 ? "right" : "left", x > 55 ? 100 - x : x, best[VAL_LOSS],
+                         best[STEP]);
     text_print(p, "</div>\n");
 }
 
 void page_curves(Text *p, const Log *log)
 {
     enum { ALL = 400, FEW = 60 };
-    const double *train = log->column[TRAIN_LOSS], *val = log->column[VAL_LOSS];
-    const double *rate = log->column[RATE], *norm = log->column[NORM];
-    Text words = {0};
-    text_print(&words, "Loss by step.");
-    if (log->best >= 0) text_print(&words, " Validation loss goes from %.3f to %.3f at step %.0f.",
-                                   val[log->first], val[log->best], log->column[STEP][log->best]);
-    text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. <span class='blue'>Training</span>:"
-               " each step faint, and means of neighbouring steps. <span class='red'>Validation"
-               "</span>: each measurement.</p>\n");
-    chart_draw(p, (Chart){.class = "", .count = 3, .best = log->best, .curve = {
-        {"blue", train, ALL, 1, 0}, {"blue", train, FEW, 0, 0}, {"red", val, ALL, 0, 1}}},
-               log, words.bytes);
+    static const Curve loss[] = {{"blue", TRAIN_LOSS, ALL, 1, 0}, {"blue", TRAIN_LOSS, FEW, 0, 0},
+                                 {"red", VAL_LOSS, ALL, 0, 1}};
+    static const Curve rate = {"blue", RATE, ALL, 0, 0};
+    static const Curve norm[] = {{"blue", NORM, ALL, 1, 0}, {"blue", NORM, FEW, 0, 0}};
+    Chart c = {.words = "Loss by step.", .best = log->best, .curve = loss, .count = 3, .class = ""};
+    Chart small = {.class = "small", .best = -1};
+    if (c.best >= 0)
+        c.words = format("Loss by step. Validation loss goes from %.3f to %.3f at step %.0f.",
+                         log->row[log->first[VAL_LOSS]][VAL_LOSS], log->row[c.best][VAL_LOSS],
+                         log->row[c.best][STEP]);
+    text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. "
+               "<span class='blue'>Training</span>: each step faint, and means of neighbouring "
+               "steps. <span class='red'>Validation</span>: each measurement.</p>\n");
+    chart_draw(p, c, log);
     text_print(p, "<div class='pair'>\n<figure><h3>Learning rate</h3>\n");
-    chart_draw(p, (Chart){.class = "small", .count = 1, .best = -1, .curve = {
-        {"blue", rate, ALL, 0, 0}}}, log, "Learning rate by step");
+    small.words = "Learning rate by step", small.curve = &rate, small.count = 1;
+    chart_draw(p, small, log);
     text_print(p, "</figure>\n<figure><h3>Gradient norm</h3>\n");
-    chart_draw(p, (Chart){.class = "small", .count = 2, .best = -1, .curve = {
-        {"blue", norm, ALL, 1, 0}, {"blue", norm, FEW, 0, 0}}}, log, "Gradient norm by step");
+    small.words = "Gradient norm by step", small.curve = norm, small.count = 2;
+    chart_draw(p, small, log);
     text_print(p, "</figure>\n</div>\n");
-    free(words.bytes);
 }
 
 /* ---- records of one JSON object a line ---- */
@@ -2980,7 +2898,8 @@ void page_row(Text *p, const Json *row, int heat, double most)
     text_print(p, "</tr>\n");
 }
 
-/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. */
+/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. A column has its name
+ * at the right if its first cell is a number. */
 void page_table(Text *p, const Json *table)
 {
     const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows");
@@ -3009,23 +2928,23 @@ void page_table(Text *p, const Json *table)
 
 void page_tables(Text *p, const char *folder, const char *name, const char *heading)
 {
-    Json *all = records_read(folder, name, 0);
-    if (all) text_print(p, "<h2>%s</h2>\n<div class='tables'>\n", heading);
-    for (const Json *table = all; table; table = table->next) page_table(p, table);
-    if (all) text_print(p, "</div>\n");
-    json_free(all);
+    const Json *table = records_read(folder, name, 0);
+    if (!table) return;
+    text_print(p, "<h2>%s</h2>\n<div class='tables'>\n", heading);
+    for (; table; table = table->next) page_table(p, table);
+    text_print(p, "</div>\n");
 }
 
 /* ---- samples, settings ---- */
 
-/* The record of a prompt with that value of "when" (NULL: any), from `from` on. */
-const Json *sample_find(const Json *from, const char *prompt, const char *when)
+/* The first record of a prompt with that value of "when" (NULL: any); NULL if there is none. */
+const Json *sample_find(const Json *all, const char *prompt, const char *when)
 {
-    for (; from; from = from->next) {
-        const char *p = string_of(from, "prompt"), *w = string_of(from, "when");
-        if (p && !strcmp(p, prompt) && (!when || (w && !strcmp(w, when)))) return from;
+    for (; all; all = all->next) {
+        const char *p = string_of(all, "prompt"), *w = string_of(all, "when");
+        if (p && !strcmp(p, prompt) && (!when || (w && !strcmp(w, when)))) break;
     }
-    return NULL;
+    return all;
 }
 
 void page_sample(Text *p, const char *heading, const char *text)
@@ -3039,43 +2958,37 @@ void page_sample(Text *p, const char *heading, const char *text)
 /* Each prompt with its answers before and after training, and the target. */
 void page_samples(Text *p, const char *folder)
 {
-    Json *all = records_read(folder, "samples.jsonl", 0);
+    const Json *all = records_read(folder, "samples.jsonl", 0);
     if (all) text_print(p, "<h2>Samples</h2>\n");
     for (const Json *s = all; s; s = s->next) {
         const char *prompt = string_of(s, "prompt"), *target = string_of(s, "target");
-        if (!prompt || sample_find(all, prompt, NULL) != s) continue;    /* it is there already */
+        if (!prompt || sample_find(all, prompt, NULL) != s) continue;    /* it is shown already */
         text_print(p, "<article class='sample'>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
-        page_sample(p, "Before", string_of(sample_find(s, prompt, "before"), "text"));
-        page_sample(p, "After", string_of(sample_find(s, prompt, "after"), "text"));
+        page_sample(p, "Before", string_of(sample_find(all, prompt, "before"), "text"));
+        page_sample(p, "After", string_of(sample_find(all, prompt, "after"), "text"));
         page_sample(p, "Target", target ? target : string_of(s, "wanted"));     /* the old name */
         text_print(p, "</div></article>\n");
     }
-    json_free(all);
 }
 
-void page_settings(Text *p, const char *run)
+void page_settings(Text *p, const Setting *run)
 {
-    char *name, *value, *command = setting(run, "command");
-    Lines l = {.at = run, .end = run + strlen(run)};
+    const char *command = setting(run, "command");
     text_print(p, "<h2>The run</h2>\n<dl class='settings'>\n");
-    while (setting_next(&l, &name, &value)) {
-        if (*value && strcmp(name, "command")) {
-            text_print(p, "<div>");
-            html(p, "dt", "%s", name);
-            html(p, "dd", "%s", value);
-            text_print(p, "</div>\n");
-        }
-        free(name), free(value);
+    for (; run->name; run++) {
+        if (!*run->value || run->value == command) continue;
+        text_print(p, "<div>");
+        html(p, "dt", "%s", run->name);
+        html(p, "dd", "%s", run->value);
+        text_print(p, "</div>\n");
     }
     text_print(p, "</dl>\n");
-    if (command) {
-        text_print(p, "<h2>How to repeat it</h2>\n");
-        html(p, "p", "The same command gives the same numbers, on any number of threads.");
-        html(p, "pre", "%s", command);
-    }
-    free(command);
+    if (!command) return;
+    text_print(p, "<h2>How to repeat it</h2>\n");
+    html(p, "p", "The same command gives the same numbers, on any number of threads.");
+    html(p, "pre", "%s", command);
 }
 
 /* ---- the page ---- */
@@ -3083,35 +2996,32 @@ void page_settings(Text *p, const char *run)
 /* Loss before and after, in a sentence, and a warning of overfitting. */
 void page_verdict(Text *p, const Log *log, double from, double to)
 {
-    const double *step = log->column[STEP];
-    int best = log->best, last = log->rows - 1, end = log_last(log, log->column[VAL_LOSS]);
+    const double *last = log->row[log->rows - 1], *best = log->row[max_int(log->best, 0)];
     text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n",
-               best < 0 ? "Training" : "Validation", from, to);
-    if (best < 0)
-        html(p, "p class='lead'", "After %.0f steps, without validation data.", step[last]);
-    else if (best == log->first)
-        html(p, "p class='lead'", "No later step is better than step %.0f.", step[best]);
+               log->best < 0 ? "Training" : "Validation", from, to);
+    if (log->best < 0)
+        html(p, "p class='lead'", "After %.0f steps, without validation data.", last[STEP]);
+    else if (log->best == log->first[VAL_LOSS])
+        html(p, "p class='lead'", "No later step is better than step %.0f.", best[STEP]);
     else
-        html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", step[last],
-             step[best], duration(log->column[SECONDS][best]));
-    if (best >= 0 && log->column[VAL_LOSS][end] > 1.05 * to)
+        html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", last[STEP],
+             best[STEP], duration(best[SECONDS]));
+    double end = log->best < 0 ? 0 : log->row[log->last[VAL_LOSS]][VAL_LOSS];
+    if (end > 1.05 * to)
         html(p, "p class='warn'", "After that step, validation loss rose to %.3f while training "
-             "continued: the model overfits. best.bin holds the weights of the best step.",
-             log->column[VAL_LOSS][end]);
+             "continued: the model overfits. best.bin holds the weights of the best step.", end);
 }
 
 /* The verdict, and the main figures of the run. */
 void page_headline(Text *p, const Log *log, const char *data, const char *folder)
 {
-    int last = log->rows - 1, best = log->best, first = 0;
     html(p, "p class='soft'", "%s", data ? data : folder);
-    if (last < 0) { html(p, "h1", "%s", folder); return; }
-    const double *loss = log->column[best < 0 ? TRAIN_LOSS : VAL_LOSS];
-    const double *speed = log->column[SPEED];
-    while (first < last && isnan(loss[first])) first++;
-    double from = loss[first], to = loss[best < 0 ? max_int(log_last(log, loss), 0) : best];
-    double seen = log->column[SEEN][last] / 1e6;
-    int timed = log_last(log, speed);
+    if (!log->rows) { html(p, "h1", "%s", folder); return; }
+    int kind = log->best < 0 ? TRAIN_LOSS : VAL_LOSS, timed = log->last[SPEED];
+    double from = log->row[max_int(log->first[kind], 0)][kind];
+    double to = log->row[log->best < 0 ? max_int(log->last[kind], 0) : log->best][kind];
+    const double *last = log->row[log->rows - 1];
+    double seen = last[SEEN] / 1e6;
     page_verdict(p, log, from, to);
     text_print(p, "<dl class='figures'>\n"
                "<div><dt>Perplexity</dt><dd>%.*f \u2192 %.*f</dd></div>\n"
@@ -3119,8 +3029,8 @@ void page_headline(Text *p, const Log *log, const char *data, const char *folder
                "<div><dt>Tokens</dt><dd>%.*f million</dd></div>\n"
                "<div><dt>Tokens per second</dt><dd>%.0f</dd></div>\n"
                "<div><dt>Time</dt><dd>%s</dd></div>\n</dl>\n", from < 4 ? 2 : 0, exp(from),
-               to < 4 ? 2 : 0, exp(to), log->column[EPOCH][last], seen < 10 ? 2 : 0, seen,
-               timed < 0 ? NAN : speed[timed], duration(log->column[SECONDS][last]));
+               to < 4 ? 2 : 0, exp(to), last[EPOCH], seen < 10 ? 2 : 0, seen,
+               timed < 0 ? NAN : log->row[timed][SPEED], duration(last[SECONDS]));
 }
 
 int command_report(int words, char **word)
@@ -3129,7 +3039,8 @@ int command_report(int words, char **word)
     if (words != 1) die_usage("expected one folder: ./prepare report out/");
     char *folder = word[0];
     for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/'; n--) folder[n - 1] = 0;
-    char *run = record_read(folder, "run.txt"), *data = setting(run, "data");
+    Setting *run = settings_parse(record_read(folder, "run.txt"));
+    const char *data = setting(run, "data");
     char *about_data = format("%s_report.jsonl", data ? data : "");
     Log log = log_read(folder);
     text_print(&page, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
@@ -3144,14 +3055,12 @@ int command_report(int words, char **word)
     page_tables(&page, folder, "search.jsonl", "Search");
     page_tables(&page, folder, "bias.jsonl", "Bias");
     if (data) page_tables(&page, "", about_data, "Data");
-    if (run) page_settings(&page, run);
+    if (run->name) page_settings(&page, run);
     text_print(&page, "</main>\n</html>\n");
     Writer *w = writer_in(folder, "report.html");
     writer_put(w, page.bytes, page.size);
     writer_close(w);
     printf("%s/report.html is written\n", folder);
-    for (int k = 0; k < LOG_COLUMNS; k++) free(log.column[k]);
-    free(page.bytes), free(run), free(data), free(about_data);
     return 0;
 }
 
@@ -3159,18 +3068,12 @@ int command_report(int words, char **word)
  * 10. Search
  *
  * An option with several values, A,B,C, makes a run for every combination: a grid search. Each run
- * has a folder, named for the chosen values. What is finished is not run again, so that
- * a search which was stopped continues when it is started again. But options that are not in a
- * folder's name may have changed, or the data: therefore each folder records all of them.
+ * has a folder, named for the chosen values. What is finished is not run again, so a search can be
+ * stopped and continued. Since other options or the data may have changed in between, each folder
+ * records all of them.
  */
 
-typedef struct { char *settings, *folder; double loss, step, seconds; } Trial;
-
-int by_loss(const void *a, const void *b)
-{
-    double x = ((const Trial *)a)->loss, y = ((const Trial *)b)->loss;
-    return isnan(x) ? 1 : isnan(y) ? -1 : (x > y) - (x < y);
-}
+typedef struct { double loss, step, seconds; char *settings, *folder; } Trial;
 
 /* How many values a list such as A,B,C has. */
 int list_length(const char *list)
@@ -3180,8 +3083,8 @@ int list_length(const char *list)
     return length;
 }
 
-/* The words of combination k, in new memory with room for five more: of each list one value. Sets
- * *chosen to these values, as "name=value_...". */
+/* The words of combination k, of each list one value, in new memory behind two words and before
+ * four that are still empty. Sets *chosen to these values, as "name=value_...". */
 char **search_words(int count, char **words, int k, char **chosen)
 {
     char **all = allocate(count + 6, sizeof *all);
@@ -3189,13 +3092,13 @@ char **search_words(int count, char **words, int k, char **chosen)
     text_add(&text, "", 0);
     for (int i = 0; i < count; i++) {
         const char *list = list_in(words, i), *name = words[i] + 2, *value = list;
-        all[i] = words[i];
+        all[2 + i] = words[i];
         if (!list) continue;
         for (int pick = k % list_length(list); pick; pick--) value = strchr(value, ',') + 1;
         k /= list_length(list);
         if (list == words[i]) name = words[i - 1] + 2;
         int size = (int)strcspn(value, ",");
-        all[i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
+        all[2 + i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
         text_print(&text, "%s%.*s=%.*s", text.size ? "_" : "", (int)strcspn(name, "="), name, size,
                    value);
     }
@@ -3211,54 +3114,46 @@ char *trial_inputs(void)
     size_t size = 0;
     char *model = opt.model ? read_file(opt.model, &size) : NULL;
     opt.out = NULL, opt.show = opt.save_every = 0;
-    char *settings = settings_text('t');
     char *text = format("%straining data = %" PRIx64 "\nvalidation data = %" PRIx64
-                        "\nstarting model = %zx\n", settings, train.fingerprint, val.fingerprint,
-                        hash_bytes(model, size));
-    free(model), free(settings), tokens_free(&train), tokens_free(&val);
+                        "\nstarting model = %zx\n", settings_text('t'), train.fingerprint,
+                        val.fingerprint, hash_bytes(model, size));
+    free(model), tokens_free(&train), tokens_free(&val);
     return text;
 }
 
 /* Read from run.txt what a trial found; returns whether it is finished. */
 int trial_read(Trial *t)
 {
-    char *run = record_read(t->folder, "run.txt");
-    int finished = setting_number(run, "finished", 0) != 0;
-    t->loss = setting_number(run, "best_loss", NAN);
+    Setting *run = settings_parse(record_read(t->folder, "run.txt"));
+    t->loss = setting_number(run, "best_loss", INFINITY);
     t->step = setting_number(run, "best_step", NAN);
     t->seconds = setting_number(run, "seconds", NAN);
-    free(run);
-    return finished;
+    return setting_number(run, "finished", 0) != 0;
 }
 
-/* Train with the words of combination k, unless that is finished; what was stopped goes on. The
+/* Train with the words of combination k, unless that is finished; a stopped run is continued. The
  * file trial.txt says from which inputs the files of a folder came. */
 Trial trial_run(int count, char **words, int k, const char *out)
 {
     Trial t = {0};
-    char **chosen = search_words(count, words, k, &t.settings);
-    char **line = allocate(count + 6, sizeof *line);
-    memcpy(line + 2, chosen, count * sizeof *line);
+    char **line = search_words(count, words, k, &t.settings);
     t.folder = format("%s/%s", out, t.settings);
-    options_parse(options, 't', "", count, chosen);            /* into opt, for trial_inputs() */
+    options_parse(options, 't', "", count, line + 2);          /* into opt, for trial_inputs() */
     char *inputs = trial_inputs(), *recorded = record_read(t.folder, "trial.txt");
     int same = recorded && !strcmp(recorded, inputs);
-    if (!same || !trial_read(&t)) {
-        printf("\n=== %s\n", t.settings);
-        if (recorded && !same) printf("run anew, because options, data or model have changed\n");
-        make_folder(t.folder);
-        Writer *w = writer_in(t.folder, "trial.txt");
-        writer_put(w, inputs, strlen(inputs));
-        writer_close(w);
-        line[0] = sibling("train_gpt"), line[1] = "train";
-        line[count + 2] = "--out", line[count + 3] = t.folder;
-        line[count + 4] = same ? "--resume" : NULL;
-        int status = run_program(line);
-        if (status) exit(status);
-        trial_read(&t);
-        free(line[0]);
-    }
-    free(chosen), free(line), free(inputs), free(recorded);
+    if (same && trial_read(&t)) return t;
+    printf("\n=== %s\n", t.settings);
+    if (recorded && !same) printf("run anew, because options, data or model have changed\n");
+    make_folder(t.folder);
+    Writer *w = writer_in(t.folder, "trial.txt");
+    writer_print(w, "%s", inputs);
+    writer_close(w);
+    line[0] = sibling("train_gpt"), line[1] = "train";
+    line[count + 2] = "--out", line[count + 3] = t.folder;
+    if (same) line[count + 4] = "--resume";
+    int status = run_program(line);
+    if (status) exit(status);
+    trial_read(&t);
     return t;
 }
 
@@ -3271,9 +3166,10 @@ int command_search(int count, char **words)
         if (list_in(words, i)) trials *= list_length(list_in(words, i));
         if (trials > 10000) die_usage("a search is of at most 10000 runs");
     }
-    for (int k = trials - 1; k >= 0; k--)                      /* each must be a command line */
-        no_words(options_parse(options, 't', "", count, search_words(count, words, k, &chosen)),
-                 words);
+    for (int k = trials - 1; k >= 0; k--) {                    /* each must be a command line */
+        char **line = search_words(count, words, k, &chosen);
+        no_words(options_parse(options, 't', "", count, line + 2), words);
+    }
     if (trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
     if (!tokens_exist(opt.data, "val"))
@@ -3281,7 +3177,7 @@ int command_search(int count, char **words)
     const char *out = opt.out;
     Trial *t = allocate(trials, sizeof *t);
     for (int k = 0; k < trials; k++) t[k] = trial_run(count, words, k, out);
-    qsort(t, trials, sizeof *t, by_loss);
+    qsort(t, trials, sizeof *t, by_value);                     /* a trial begins with its loss */
     Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
     for (int k = 0; k < trials; k++)
@@ -3290,9 +3186,7 @@ int command_search(int count, char **words)
     Writer *records = writer_in(out, "search.jsonl");
     table_done(&table, records);
     writer_close(records);
-    Model *best = model_read(format("%s/best.bin", t->folder));
-    model_write(best, format("%s/best.bin", out), opt.bf16);
-    model_free(best);
+    model_write(model_read(format("%s/best.bin", t->folder)), format("%s/best.bin", out), opt.bf16);
     printf("\nthe best model: %s/best.bin, from %s\n", out, t->settings);
     command_report(1, &(char *){format("%s", out)});
     return 0;

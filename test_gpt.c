@@ -3102,13 +3102,13 @@ void test_label_sets(void)
         }
         expect(y || !first, "--limit takes the first examples");
         expect(known, "an example has the label of another");
-        evaluation_free(&e);
+        model_free(e.model[0]), tokenizer_free(e.t), tokens_free(&e.val), tokens_free(&e.train);
+        free(e.train_item), free(e.labels.truth), free(e.labels.label);
     }
 }
 
-/* Measures of a made-up classifier, right three times out of four, as scikit-learn and numpy give
- * them; intervals as from 20,000 (F1: 2,000) draws of numpy's. The interval of a mean must hold the
- * true mean in about 95% of cases. */
+/* Measures of a made-up classifier as scikit-learn and numpy give them; intervals as from 20,000
+ * (F1: 2,000) draws of numpy's. 95% of the intervals of a mean must hold the true mean. */
 void test_labels(void)
 {
     int truth[90], predicted[90], held = 0;
@@ -3143,17 +3143,17 @@ void test_gain(void)
     double a[4] = {1, 2, 3, 4}, b[4] = {2, 4, 6, 8}, twos[4] = {2, 2, 2, 2};
     Interval g = bootstrap(gain, &(Gain){{a, twos}, {b, twos}}, 4, 1);
     expect(g.value == 1.25 && g.low > 0, "gain %g [%g, %g]", g.value, g.low, g.high);
-    Answers before = {.ratio = {{a, twos}}, .tokens = 9};
-    Answers after = {.ratio = {{b, twos}}, .tokens = 5};
+    Answers before = {.way = "a", .ratio = {{a, twos}}, .tokens = 9};
+    Answers after = {.way = "b", .ratio = {{b, twos}}, .tokens = 5};
     Table t = {.columns = 7};
-    compare_row(&t, "gain", &before, &after, 4);
+    compare_row(&t, &before, &after, 4);
     expect(!strncmp(t.cells[2], "+1.250 [+0.", 11) && !strcmp(t.cells[5], "-4"),
            "the row says %s, %s", t.cells[2], t.cells[5]);
     judged_folder();
     Model *m = model_read(scratch("m"));
     Tokenizer *v = tokenizer_read(scratch("t"));
-    OPTIONS('e', "--pairs", (char *)scratch("pairs.jsonl"));
-    Json *pairs = records_read("", opt.pairs, 1);
+    Json *pairs = records_read("", scratch("pairs.jsonl"), 1);
+    OPTIONS('e', "--batch", "4");
     double gap[2], loss[2];
     pairs_gap(gap, m, v, pairs, 2, 16);
     for (int i = 0; i < 2; i++) {
@@ -3181,13 +3181,13 @@ void test_shots(void)
     Labels labels = {.count = 3, .label = d};
     Tokenizer *t = tokenizer_read(scratch("t"));
     Shots s = shots_draw(t, d, 3, 3);
-    size_t gap_size;
-    int32_t *gap = tokenizer_encode(t, "\n\n", 2, 0, &gap_size);
+    Tokens gap = {0};
+    tokens_encode(&gap, t, "\n\n", 2, 0);
     int *order = shuffled(3, random_key(3, 4)), size = 0, T = 0;
     uint16_t hand[64] = {299};
     for (int k = 0; k < 3; k++) {
         for (int i = 1; i < d[order[k]].size; i++) hand[++size] = d[order[k]].ids[i];
-        for (size_t g = 0; g < gap_size; g++) hand[++size] = (uint16_t)gap[g];
+        for (size_t g = 0; g < gap.count; g++) hand[++size] = gap.ids[g];
         expect(s.end[k + 1] == size, "%d shots end at %d, not %d", k + 1, s.end[k + 1], size);
     }
     expect(!memcmp(s.text.ids, hand + 1, 2 * size), "shots are not their examples and empty lines");
@@ -3209,7 +3209,8 @@ void test_shots(void)
            !memcmp(docs.ids + size + 1, end, sizeof end), "the document is not as made by hand");
     for (size_t i = 0; i < docs.count; i++)
         expect(docs.loss_mask[i] == (i + 2 >= docs.count), "mask of token %zu", i);
-    shots_free(&s), tokens_free(&docs), tokenizer_free(t), free(gap), free(order);
+    tokens_free(&s.text), tokens_free(&docs), tokens_free(&gap), tokenizer_free(t);
+    free(s.end), free(s.used), free(order);
 }
 
 /* Tables: what an argument holds never shifts a cell. Settings by whole name. Break-even by hand:
@@ -3224,14 +3225,18 @@ void test_tables(void)
     for (int i = 0; i < 6; i++) expect(!strcmp(t.cells[i], cells[i]), "cell %d: %s", i, t.cells[i]);
     for (int i = 0; i < t.count; i++) free(t.cells[i]);
     free(t.cells);
-    const char *run = "command = x --steps 3\nmy_tokens = 5\ntokens=1000\r\nseconds = 30\n";
-    char *pays = break_even(run, 10, 0.5), *command = setting(run, "command");
-    expect(pays && strstr(pays, " 300 queries") && strstr(pays, "or 60 counted in seconds") &&
+    Setting *run = settings_parse("command = x --steps 3\nmy_tokens = 5\ntokens=1000\r\n"
+                                  "seconds = 30\n"), *none = settings_parse(NULL);
+    char *pays = break_even(run, 10, 0.5), *unpaid = break_even(run, 0, 1);
+    char *unknown = break_even(none, 10, 1);
+    expect(strstr(pays, " 300 queries") && strstr(pays, "or 60 counted in seconds") &&
            strstr(pays, "are kept in"), "break-even: %s", pays);
+    const char *command = setting(run, "command");
     expect(command && !strcmp(command, "x --steps 3"), "command: %s", command);
-    expect(!setting(run, "step") && !setting(NULL, "step"), "a setting that is not there");
-    expect(!break_even(run, 0, 1) && !break_even(NULL, 10, 1), "break-even of nothing saved");
-    free(pays), free(command);
+    expect(!setting(run, "step") && !setting(none, "step"), "a setting that is not there");
+    expect(!*unpaid && !*unknown, "break-even of nothing saved");
+    for (int i = 0; run[i].name; i++) free(run[i].name), free(run[i].value);
+    free(run), free(none), free(pays), free(unpaid), free(unknown);
 }
 
 /* eval names both models and measures each; compare's gains are the differences of its rows. */
@@ -3291,15 +3296,11 @@ void test_report(void)
     judged_folder();
     mkdir(scratch("new"), 0777), mkdir(scratch("new/evil"), 0777);
     char *run = format("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil);
-#define J "\"%s\""
-    char *table = format("{\"title\":" J ",\"kind\":" J ",\"note\":" J ",\"columns\":[" J ",\"b\"],"
-                         "\"rows\":[[" J "," J "],[\"x\",3]]}\n", json, json, json, json, json,
-                         json);
-    char *samples = format("{\"when\":\"before\",\"prompt\":" J ",\"text\":" J ",\"target\":" J
-                           "}\n"
-                           "{\"when\":\"after\",\"prompt\":" J ",\"text\":" J ",\"wanted\":" J
-                           "}\n",
-                           json, json, json, json, json, json);
+    char *table = format("{\"title\":\"%1$s\",\"kind\":\"%1$s\",\"note\":\"%1$s\",\"columns\":"
+                         "[\"%1$s\",\"b\"],\"rows\":[[\"%1$s\",\"%1$s\"],[\"x\",3]]}\n", json);
+    char *samples = format("{\"when\":\"before\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"target\":"
+                           "\"%1$s\"}\n{\"when\":\"after\",\"prompt\":\"%1$s\",\"text\":\"%1$s\","
+                           "\"wanted\":\"%1$s\"}\n", json);
     char *log = format("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n1,0,64,1,1,1e-3,1,9,1\n2,0,",
                        log_header);
     write_file("new/evil/run.txt", run, strlen(run), "", 0);
