@@ -13,8 +13,8 @@
  * programs agree. Every check was seen to fail: data/mutations.sh breaks each line of backward.
  *
  * Chapters   1 means of proof   2 machine and matrix multiply   3 gradients of layers   4 the model
- *            5 parity with PyTorch   6 optimizer   7 data   8 checkpoints   9 text   10 bad input
- *            11 the table
+ *            5 parity with PyTorch   6 optimizer and generation   7 data   8 checkpoints
+ *            9 text   10 bad input   11 the table
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -58,7 +58,7 @@ int counted_fsync(int fd)
 
 static char reason[400], figure[100];                         /* of the test that runs */
 static double worst;                                          /* error as a part of its limit */
-static int broken;                                            /* checks of it that failed */
+static int broken, skipped;                                   /* checks that failed; not run */
 static char folder[] = "/tmp/test_gpt_XXXXXX";                /* for scratch files */
 
 /* Fail the test unless `good`; the first reason is the one that is told. */
@@ -78,6 +78,12 @@ void bound(const char *what, double error, double limit)
     if (error / limit < worst) return;
     worst = error / limit;
     snprintf(figure, sizeof figure, "error %.1e < %.0e", error, limit);
+}
+
+/* What the test needs is not here: unless a check fails, it counts as neither passed nor failed. */
+void skip(const char *why)
+{
+    if (!skipped++) snprintf(figure, sizeof figure, "%s", why);
 }
 
 /* What a test found, for its line, instead of its worst error. */
@@ -158,6 +164,56 @@ double gradient_error(double (*function)(void), real *x, const real *dx, size_t 
     return most;
 }
 
+/* Whether a file has exactly these bytes. */
+int same_file(const char *path, const void *bytes, size_t size)
+{
+    size_t found_size;
+    char *text = read_file(path, &found_size);
+    int same = found_size == size && !memcmp(text, bytes, size);
+    free(text);
+    return same;
+}
+
+/* Write two parts into a scratch file. */
+void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
+{
+    Writer *w = writer_open(scratch(name));
+    writer_put(w, a, a_size);
+    writer_put(w, b, b_size);
+    writer_close(w);
+}
+
+/* Run a command in the scratch folder; its output, in new memory. */
+char *shell(const char *command)
+{
+    char *line = format("here=$PWD; cd %s && %s", folder, command), *text = allocate(1 << 16, 1);
+    FILE *pipe = popen(line, "r");
+    if (!pipe || fread(text, 1, (1 << 16) - 1, pipe) == 0) *text = 0;
+    if (pipe) pclose(pipe);
+    free(line);
+    return text;
+}
+
+/* The error message with which f(data) ends the program, or "" if it returns. */
+const char *error_of(void (*f)(void *), void *data)
+{
+    static char message[1000];
+    int ends[2];
+    fflush(stdout);
+    if (pipe(ends) != 0) die("pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        dup2(ends[1], 2);
+        f(data);
+        _exit(0);
+    }
+    close(ends[1]);
+    FILE *file = fdopen(ends[0], "r");
+    message[fread(message, 1, sizeof message - 1, file)] = 0;
+    fclose(file), waitpid(child, NULL, 0);
+    return message;
+}
+
 /* ================================================================================================
  * 2. Machine and matrix multiply
  */
@@ -203,6 +259,31 @@ void test_random(void)
     bound("variance of normal", fabs(normal2 / COUNT - 1), 5 * sigma * sqrt(2.0));
     bound("fourth moment of normal", fabs(normal4 / COUNT - 3), 5 * sigma * sqrt(96.0));
     expect(random_key(0, 0) == 0xe220a8397b1dcdafu, "splitmix64 differs from its first value");
+}
+
+/* shuffled: every order of 4 is as likely; drawn: k of n, increasing, each as likely. */
+void test_orders(void)
+{
+    enum { N = 20, K = 7, DRAWS = 24000 };
+    int orders[256] = {0}, count[N] = {0}, kinds = 0;
+    for (int i = 0; i < DRAWS; i++) {
+        int *order = shuffled(4, random_key(1, i)), *chosen = drawn(N, K, random_key(2, i));
+        orders[order[0] | order[1] << 2 | order[2] << 4 | order[3] << 6]++;
+        for (int j = 0; j < K; j++) {
+            expect(chosen[j] < N && (j == 0 || chosen[j] > chosen[j - 1]), "not increasing");
+            count[chosen[j]]++;
+        }
+        free(order), free(chosen);
+    }
+    for (int i = 0; i < 256; i++) {
+        if (orders[i]) bound("orders", abs(orders[i] - DRAWS / 24), 5 * sqrt(DRAWS / 24)), kinds++;
+    }
+    for (int i = 0; i < N; i++)
+        bound("drawn", abs(count[i] - DRAWS * K / N), 5 * sqrt(DRAWS * K / N));
+    expect(kinds == 24, "%d of 24 orders", kinds);
+    int *all = drawn(3, 0, 1);
+    expect(all[0] == 0 && all[1] == 1 && all[2] == 2, "0 does not draw all");
+    free(all);
 }
 
 void test_dropout(void)
@@ -705,7 +786,8 @@ void test_threads(void)
         expect(p == products, "products differ on %d threads", count);
         expect(t == training, "training differs on %d threads", count);
     }
-    outcome(threads() == 4 ? "on 1 to 4: 60 products, 3 steps of training" : "without OpenMP: one");
+    outcome("on 1 to 4: 60 products, 3 steps of training");
+    if (threads() != 4) skip("there is no OpenMP");
     use_threads(1);
 }
 
@@ -855,7 +937,7 @@ void test_trajectory(void)
 }
 
 /* ================================================================================================
- * 6. Optimizer and sampling
+ * 6. Optimizer, sampling, generation, conversations
  */
 
 /* Five steps against the definition, in double, with clipping, decay and L1. */
@@ -998,6 +1080,177 @@ void test_streaming(void)
     expect(s.done && shown == expected && s.text.size == expected, "%zu bytes", s.text.size);
     outcome("%zu bytes, then the stop text", expected);
     free(s.text.bytes);
+}
+
+/* The edges of sampling: all of these leave only the most likely token, the first of equals. */
+void test_sampling_edges(void)
+{
+    static const Sampling settings[] = {
+        {.temperature = 0, .top_p = 1},         {.temperature = 1e-30, .top_p = 1},
+        {.temperature = 1e-320, .top_p = 1},    {.temperature = 1e-320, .top_p = 0.9},
+        {.temperature = 100, .top_k = 1},       {.temperature = 100, .top_k = 1, .top_p = 1},
+        {.temperature = 100, .top_p = 0},       {.temperature = 100, .top_p = 1e-9, .top_k = 99}};
+    static const real rows[][6] = {{-3, 1, 2, 5, 4, 0}, {0, 0, 0, 0, 0, 9}, {9, 0, 0, 0, 0, 0},
+                                   {1, 7, 3, 7, 7, 0}, {-INFINITY, -1e30f, -INFINITY, 0, -5, 0}};
+    static const int best[] = {3, 5, 0, 1, 3};
+    Candidate list[6];
+    for (int r = 0; r < 5; r++)
+        for (int i = 0; i < 8; i++)
+            for (int draw = 0; draw < 50; draw++) {
+                int id = sample(rows[r], 6, &settings[i], random_key(1, draw), list), equal;
+                equal = i > 0 && i < 4 && rows[r][id] == rows[r][best[r]];
+                expect(id == best[r] || equal, "row %d, setting %d: token %d", r, i, id);
+            }
+    Sampling all = {.temperature = 1, .top_p = 1};
+    expect(sample(rows[0], 1, &all, 1, list) == 0, "of one token, another");
+    for (int draw = 0; draw < 2000; draw++)
+        expect(sample(rows[4], 6, &all, random_key(2, draw), list) > 2, "an impossible token");
+}
+
+/* Generation with its cache against a new computation of all that the model sees, at every step and
+ * far across the end of the context: greedily and at random, with short and too long prompts. */
+void test_window(void)
+{
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    int contexts[] = {1, 2, 7, 12}, prompts[] = {1, 5, 12, 30};
+    for (int i = 0; i < 16; i++) {
+        Config c = {.T = contexts[i / 4], .V = t->count, .L = 2, .NH = 2, .C = 16, .Vp = t->count};
+        int S = 1 + i % 3, T = c.T, tokens = 3 * T + 2, count = prompts[i % 4], prompt[30], size;
+        Sampling s = {.temperature = i % 2, .top_p = 1, .tokens = tokens, .samples = S, .key = i};
+        Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 1, 0);
+        real *logits = allocate_reals(c.V);
+        Candidate *list = allocate(c.V, sizeof *list);
+        Sample out[3];
+        for (int k = 0; k < count; k++) prompt[k] = below(c.V, 3, k);
+        generate(m, t, prompt, count, &s, out, NULL);
+        for (int b = 0; b < S; b++) {
+            int seen[30], length = count < T ? count : T - T / 2, step = 0;
+            Text text = {0};
+            text_add(&text, "", 0);
+            memcpy(seen, prompt + count - length, length * sizeof(int));
+            while (step < tokens) {
+                model_forward(again, seen, NULL, 1, 0, length, no_dropout);
+                const real *x = again->a.ln + (length - 1) * c.C;
+                for (int v = 0; v < c.V; v++) logits[v] = dot(x, m->w.wte + v * c.C, c.C);
+                int id = sample(logits, c.V, &s, random_key(random_key(i, b), step++), list);
+                if (id == t->end_of_text) break;
+                const char *bytes = tokenizer_bytes(t, id, &size);
+                text_add(&text, bytes, size);
+                if (length == T) memmove(seen, seen + T - T / 2, T / 2 * sizeof(int)), length = T / 2;
+                seen[length++] = id;
+            }
+            expect(out[b].tokens == step && out[b].text.size == text.size &&
+                   !memcmp(out[b].text.bytes, text.bytes, text.size),
+                   "context %d, prompt of %d, sample %d: another text", T, count, b);
+            free(text.bytes), free(out[b].text.bytes);
+        }
+        free_reals(logits), free(list), model_free(m), model_free(again);
+    }
+    tokenizer_free(t);
+    outcome("16 settings, three contexts long");
+}
+
+/* What is learned, token by token: targets stand in braces. A prompt has the same tokens alone as in
+ * front of its answer. */
+void test_template(void)
+{
+    static const struct { const char *text; int count; Turn turns[6]; } cases[] = {
+        {"System: Be brief.\nUser: Hello\nAssistant:{ Hi.\nUser:} Thanks\nAssistant:{ Bye.}", 5,
+         {{SYSTEM, 0, "Be brief.", 9}, {USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3},
+          {USER, 0, "Thanks", 6}, {ASSISTANT, 1, "Bye.", 4}}},
+        {"User: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant:{ Bye.}", 4,
+         {{USER, 0, "Hello", 5}, {ASSISTANT, 0, "Hi.", 3}, {USER, 0, "Thanks", 6},
+          {ASSISTANT, 1, "Bye.", 4}}},
+        {"User: Hello\nAssistant:{ Hi.\nSystem:} Stop\nAssistant:", 4,
+         {{USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3}, {SYSTEM, 0, "Stop", 4},
+          {ASSISTANT, 0, NULL, 0}}},
+        {"Assistant:{ One\nAssistant: Two\nAssistant:} Three", 3,
+         {{ASSISTANT, 1, "One", 3}, {ASSISTANT, 1, "Two", 3}, {ASSISTANT, 0, "Three", 5}}},
+        {"Whe{n we}", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 1, "n we", 4}}},
+        {"Whe", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 0, NULL, 0}}},
+        {"User: a\nAssistant:{ }", 2, {{USER, 0, "a", 1}, {ASSISTANT, 1, "", 0}}}};
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int n = cases[i].count, target = 0, size;
+        const Turn *turns = cases[i].turns;
+        Encoded e = turns_encode(t, turns, n);
+        Text text = {0};
+        for (size_t k = 0; k <= e.size; k++) {
+            int now = k < e.size && e.loss_mask[k];
+            if (now != target) text_add(&text, now ? "{" : "}", 1);
+            if (k == e.size) break;
+            const char *bytes = tokenizer_bytes(t, e.ids[k], &size);
+            text_add(&text, bytes, size);
+            target = now;
+        }
+        expect(!strcmp(text.bytes, cases[i].text), "case %zu: %s", i, text.bytes);
+        for (int k = 0; k < n; k++) {                         /* each prompt by itself */
+            if (!is_answer(turns[k].role) || !turns[k].text) continue;
+            Turn open[6];
+            memcpy(open, turns, sizeof open);
+            open[k].text = NULL;
+            Encoded p = turns_encode(t, open, k + 1);
+            expect(p.size < e.size && !memcmp(p.ids, e.ids, p.size * sizeof *p.ids),
+                   "case %zu: turn %d has other tokens before it alone", i, k);
+            expect(p.answer == p.size && (k < n - 1 || e.answer == p.size), "case %zu: answer", i);
+            free(p.ids), free(p.loss_mask);
+        }
+        free(e.ids), free(e.loss_mask), free(text.bytes);
+    }
+    tokenizer_free(t);
+}
+
+/* A prompt is <|endoftext|> and the conversation; messages that are none are refused. */
+void test_prompts(void)
+{
+    static const char *const bad[] = {
+        "[{\"role\": \"user\"}]", "[{\"role\": \"robot\", \"content\": \"a\"}]", "[1]",
+        "[{\"content\": \"a\"}, {\"role\": \"user\", \"content\": \"a\"}]",
+        "[{\"role\": \"user\", \"content\": 1}]", "[{\"role\": 1, \"content\": \"a\"}]"};
+    static const char good[] = "[{\"role\": \"system\", \"content\": \"Be brief.\"},"
+                               " {\"role\": \"user\", \"content\": \"Hello\"}]";
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    int a, b, same;
+    char error[200];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        Json *json = json_parse(bad[i], strlen(bad[i]), error, sizeof error);
+        expect(chat_tokens(t, json, &a) == NULL, "accepted: %s", bad[i]);
+        json_free(json);
+    }
+    Json *json = json_parse(good, strlen(good), error, sizeof error);
+    static const char text[] = "System: Be brief.\nUser: Hello\nAssistant:";
+    int *x = chat_tokens(t, json, &a), *y = prompt_tokens(t, text, sizeof text - 1, &b);
+    same = a == b && !memcmp(x, y, a * sizeof *x);
+    expect(same && x[0] == t->end_of_text, "%d tokens against %d", a, b);
+    free(x), free(y), json_free(json), tokenizer_free(t);
+}
+
+/* A chat forgets the oldest question and answer until its prompt fits, and never the last question. A
+ * zero byte is a byte like others. */
+void test_chat(void)
+{
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    Chat c = {0};
+    int size, whole, *prompt;
+    for (int turn = 0; turn < 9; turn++)
+        chat_add(&c, turn % 2 ? ASSISTANT : USER, turn == 8 ? "a\0b" : "words", turn == 8 ? 3 : 5);
+    free(chat_prompt(&c, t, 1000, &whole));
+    expect(c.from == 0, "forgets what fits");
+    for (int longest = whole; longest > 0; longest--) {
+        int before = c.from;
+        prompt = chat_prompt(&c, t, longest, &size);
+        expect(size <= longest || c.from == 8, "%d tokens do not fit %d", size, longest);
+        expect(c.from % 2 == 0 && c.from - before <= 2, "from turn %d to %d", before, c.from);
+        expect(longest < whole || c.from == 0, "one turn too many is forgotten");
+        expect(prompt[0] == t->end_of_text, "no beginning");
+        free(prompt);
+    }
+    expect(c.from == 8 && c.count == 9, "the last question is not all that is left");
+    static const char text[] = "User: a\0b\nAssistant:";
+    int *right = prompt_tokens(t, text, sizeof text - 1, &whole);
+    prompt = chat_prompt(&c, t, 1000, &size);
+    expect(size == whole && !memcmp(prompt, right, size * sizeof *right), "a zero byte ends the line");
+    free(prompt), free(right), chat_free(&c), tokenizer_free(t);
 }
 
 /* ================================================================================================
@@ -1156,18 +1409,107 @@ void test_noise(void)
     batch_free(&a), batch_free(&b);
 }
 
+/* A loader that stands behind the last row of its epoch goes on with the next one. */
+void test_loader_end(void)
+{
+    Tokens kinds[2] = {numbered_text(1005), numbered_documents(12, 2, 41)};
+    for (int kind = 0; kind < 2; kind++) {
+        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
+        Batch b = batch_new(2, 50);
+        loader_seek(&f, 0, 1000000);
+        expect(loader_batch(&f, &b) > 0 && f.epoch == 1, "kind %d: only padding, sought", kind);
+        f.row = f.rows + 5, f.next = f.count;
+        expect(loader_batch(&f, &b) > 0 && f.epoch == 2, "kind %d: only padding", kind);
+        batch_free(&b), loader_free(&f), tokens_free(&kinds[kind]);
+    }
+}
+
+/* With a limit, that many documents or windows are read, each once, in the order of the file; the
+ * seed decides which. */
+void test_limit(void)
+{
+    Tokens kinds[2] = {numbered_text(1007), numbered_documents(60, 2, 41)};
+    for (int kind = 0; kind < 2; kind++) {
+        size_t sums[4], last = 0;
+        int *seen = allocate(kinds[kind].count, sizeof *seen);
+        for (int seed = 0; seed < 4; seed++) {
+            DataLoader f = loader_new(&kinds[kind], 50, 0, seed == 3, seed % 3, 7);
+            int tokens = 0;
+            sums[seed] = 0;
+            expect(f.count == 7, "%d segments", f.count);
+            for (int i = 0; i < f.count; i++) {
+                Segment s = f.file_order[i];
+                expect(i == 0 || s.from > last, "not in the order of the file");
+                expect(s.index == i && s.from + s.length < kinds[kind].count, "segment %d", i);
+                sums[seed] = sums[seed] * 31 + (last = s.from), tokens += s.length;
+            }
+            read_epoch(&f, seen);
+            for (size_t i = 0; i < kinds[kind].count; i++) {
+                expect(seen[i] <= 1, "token %zu comes %d times", i, seen[i]);
+                tokens -= seen[i];
+            }
+            expect(tokens == 0, "%d tokens are not read", tokens);
+            loader_free(&f);
+        }
+        expect(sums[0] != sums[1] && sums[1] != sums[2], "every seed draws the same");
+        expect(sums[0] == sums[3], "one seed draws differently");
+        tokens_free(&kinds[kind]), free(seen);
+    }
+}
+
+/* Each row is as full as it can be with the longest segment left: against all subsets. */
+void test_pack_best(void)
+{
+    enum { N = 12, T = 24 };
+    for (int set = 0; set < 20; set++) {
+        Tokens t = numbered_documents(N, 1 + set % 3, 5 + set);
+        DataLoader f = loader_new(&t, T, 0, 0, set, 0);
+        loader_pack(&f, set);
+        for (int row = 0; row < f.rows; row++) {
+            int best = 0, filled = 0, longest = 0;
+            for (int i = 0; i < f.count; i++) {
+                Segment s = f.epoch_order[i];
+                if (s.row == row) filled += s.length;
+                if (s.row >= row) longest = max_int(longest, s.length);
+            }
+            for (int subset = 0; subset < 1 << f.count; subset++) {
+                int sum = 0, most = 0;
+                for (int i = 0; i < f.count; i++) {
+                    if (!(subset >> i & 1)) continue;
+                    sum += f.epoch_order[i].row >= row ? f.epoch_order[i].length : T + 1;
+                    most = max_int(most, f.epoch_order[i].length);
+                }
+                if (sum <= T && most == longest) best = max_int(best, sum);
+            }
+            expect(filled == best, "set %d, row %d: %d, not %d", set, row, filled, best);
+        }
+        loader_free(&f), tokens_free(&t);
+    }
+}
+
+void read_missing(void *names) { tokens_read(names, "train", 300); }
+
+/* --data A,B: training needs both files, validation those that are there. */
+void test_parts(void)
+{
+    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 3};
+    const char *files[] = {"pa_train.bin", "pb_train.bin", "pb_val.bin"};
+    uint16_t ids[] = {1, 2, 3};
+    for (int i = 0; i < 3; i++, ids[0]++) write_file(files[i], header, sizeof header, ids, 6);
+    char *both = format("%s/pa,%s/pb", folder, folder), *none = format("%s/pa,%s/pc", folder, folder);
+    expect(tokens_exist(both, "val") == 1 && tokens_exist(both, "train") == 2, "other files exist");
+    expect(tokens_exist(none, "val") == 0, "a file exists that does not");
+    Tokens train = tokens_read(both, "train", 300), val = tokens_read(both, "val", 300);
+    expect(train.count == 6 && train.ids[0] == 1 && train.ids[3] == 2, "training data differ");
+    expect(val.count == 3 && val.ids[0] == 3, "validation data differ");
+    expect(train.fingerprint != val.fingerprint, "one fingerprint");
+    expect(strstr(error_of(read_missing, none), "pc_train.bin") != NULL, "half of --data is read");
+    tokens_free(&train), tokens_free(&val), free(both), free(none);
+}
+
 /* ================================================================================================
  * 8. Checkpoints
  */
-
-int same_file(const char *path, const void *bytes, size_t size)
-{
-    size_t found_size;
-    char *text = read_file(path, &found_size);
-    int same = found_size == size && !memcmp(text, bytes, size);
-    free(text);
-    return same;
-}
 
 void test_model_file(void)
 {
@@ -1311,6 +1653,71 @@ void test_resume(void)
     }
     outcome("same bits");
     tokens_free(&t), free(weights);
+}
+
+typedef struct { Model *m; DataLoader *f; const char *path; } StateFile;
+
+void state_open(void *data)
+{
+    StateFile *s = data;
+    Progress p;
+    state_read(s->m, &p, s->f, s->path);
+}
+
+/* A state of which one byte is another, anywhere, is refused; so is a longer or shorter one, and one
+ * of another model or of other data: another token, flag, context or one document less. */
+void test_state_refused(void)
+{
+    const char *names[] = {"s_train.bin", "r_train.bin"};
+    int32_t header[HEADER] = {TOKENS_MAGIC, 2, 90};
+    uint8_t body[270] = {0};
+    Tokens t[2];
+    for (int i = 0; i < 90; i++) body[2 * i] = i % 30, body[180 + i] = i % 2;
+    Model *m = random_model(small, TRAINING, 2, 1);
+    DataLoader f[2];
+    char *list = format("%s/s", folder), *other = format("%s/r", folder);
+    char *path = format("%s/s.bin", folder);
+    size_t size;
+    for (int kind = 0; kind < 5; kind++) {                    /* 0: the same data, in another file */
+        uint8_t copy[270];
+        memcpy(copy, body, sizeof copy);
+        header[2] = 90;
+        write_file(names[0], header, sizeof header, body, 270);
+        if (kind == 1) copy[10]++;
+        if (kind == 2) copy[200] ^= 1;
+        if (kind == 3) memmove(copy + 160, copy + 180, 80), header[2] = 80;
+        write_file(names[1], header, sizeof header, copy, header[2] * 3);
+        t[0] = tokens_read(list, "train", small.V), t[1] = tokens_read(other, "train", small.V);
+        f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
+        f[1] = loader_new(&t[1], small.T - (kind == 4), 0, 1, 3, 0);
+        Progress p = {.step = 3, .data = loader_id(&f[0])};
+        state_write(m, &p, path);
+        const char *said = error_of(state_open, &(StateFile){m, &f[1], path});
+        expect(kind ? strstr(said, "trained on") && strstr(said, f[0].tokens->path) : !*said,
+               "data %d: %s", kind, said);
+        for (int i = 0; i < 2; i++) loader_free(&f[i]), tokens_free(&t[i]);
+    }
+    t[0] = tokens_read(list, "train", small.V), f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
+    char *file = read_file(path, &size);
+    StateFile s = {m, &f[0], path};
+    for (int i = 0; i < 24; i++) {
+        size_t at = i < 4 ? (size_t[]){4, 1023, size - 8, size - 1}[i] : random_bits(1, i) % size;
+        at = at < 4 ? 4 : at;
+        file[at] ^= 1 << i % 8;
+        write_file("s.bin", file, size, "", 0);
+        expect(*error_of(state_open, &s), "byte %zu of %zu is another", at, size);
+        file[at] ^= 1 << i % 8;
+    }
+    write_file("s.bin", file, size, "", 0);
+    expect(!*error_of(state_open, &s), "the right one is refused");
+    write_file("s.bin", file, size, "x", 1);
+    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a longer one");
+    write_file("s.bin", file, size - 1, "", 0);
+    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a shorter one");
+    m->frozen = 0;
+    expect(strstr(error_of(state_open, &s), "--freeze") != NULL, "another model's");
+    loader_free(&f[0]), tokens_free(&t[0]), model_free(m), free(file);
+    free(list), free(other), free(path);
 }
 
 /* ================================================================================================
@@ -1592,26 +1999,6 @@ static const struct { const char *name, *header; int bytes; } hostile[] = {
                 F32("wpe.weight", "[1]", "[0,4]") "}", 4},
     {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
     {"other", "{" F32("name", "[1]", "[0,4]") "}", 4}};
-
-/* Write two parts into a scratch file. */
-void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
-{
-    Writer *w = writer_open(scratch(name));
-    writer_put(w, a, a_size);
-    writer_put(w, b, b_size);
-    writer_close(w);
-}
-
-/* Run a command in the scratch folder; its output, in new memory. */
-char *shell(const char *command)
-{
-    char *line = format("here=$PWD; cd %s && %s", folder, command), *text = allocate(1 << 16, 1);
-    FILE *pipe = popen(line, "r");
-    if (!pipe || fread(text, 1, (1 << 16) - 1, pipe) == 0) *text = 0;
-    if (pipe) pclose(pipe);
-    free(line);
-    return text;
-}
 
 /* All files of the scratch folder, their sizes and check sums. */
 char *inventory(void)
@@ -1953,387 +2340,6 @@ void test_random_changes(void)
     outcome("200 changes, %d refused", refused);
 }
 
-/* ---- DATA, CHECKPOINTS, GENERATION ---- */
-
-/* The error message with which f(data) ends the program, or "" if it returns. */
-const char *error_of(void (*f)(void *), void *data)
-{
-    static char message[1000];
-    int ends[2];
-    fflush(stdout);
-    if (pipe(ends) != 0) die("pipe: %s", strerror(errno));
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], 2);
-        f(data);
-        _exit(0);
-    }
-    close(ends[1]);
-    FILE *file = fdopen(ends[0], "r");
-    message[fread(message, 1, sizeof message - 1, file)] = 0;
-    fclose(file), waitpid(child, NULL, 0);
-    return message;
-}
-
-/* shuffled: every order of 4 is as likely; drawn: k of n, increasing, each as likely. */
-void test_orders(void)
-{
-    enum { N = 20, K = 7, DRAWS = 24000 };
-    int orders[256] = {0}, count[N] = {0}, kinds = 0;
-    for (int i = 0; i < DRAWS; i++) {
-        int *order = shuffled(4, random_key(1, i)), *chosen = drawn(N, K, random_key(2, i));
-        orders[order[0] | order[1] << 2 | order[2] << 4 | order[3] << 6]++;
-        for (int j = 0; j < K; j++) {
-            expect(chosen[j] < N && (j == 0 || chosen[j] > chosen[j - 1]), "not increasing");
-            count[chosen[j]]++;
-        }
-        free(order), free(chosen);
-    }
-    for (int i = 0; i < 256; i++) {
-        if (orders[i]) bound("orders", abs(orders[i] - DRAWS / 24), 5 * sqrt(DRAWS / 24)), kinds++;
-    }
-    for (int i = 0; i < N; i++)
-        bound("drawn", abs(count[i] - DRAWS * K / N), 5 * sqrt(DRAWS * K / N));
-    expect(kinds == 24, "%d of 24 orders", kinds);
-    int *all = drawn(3, 0, 1);
-    expect(all[0] == 0 && all[1] == 1 && all[2] == 2, "0 does not draw all");
-    free(all);
-}
-
-/* A loader that stands behind the last row of its epoch goes on with the next one. */
-void test_loader_end(void)
-{
-    Tokens kinds[2] = {numbered_text(1005), numbered_documents(12, 2, 41)};
-    for (int kind = 0; kind < 2; kind++) {
-        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
-        Batch b = batch_new(2, 50);
-        loader_seek(&f, 0, 1000000);
-        expect(loader_batch(&f, &b) > 0 && f.epoch == 1, "kind %d: only padding, sought", kind);
-        f.row = f.rows + 5, f.next = f.count;
-        expect(loader_batch(&f, &b) > 0 && f.epoch == 2, "kind %d: only padding", kind);
-        batch_free(&b), loader_free(&f), tokens_free(&kinds[kind]);
-    }
-}
-
-/* With a limit, that many documents or windows are read, each once, in the order of the file; the
- * seed decides which. */
-void test_limit(void)
-{
-    Tokens kinds[2] = {numbered_text(1007), numbered_documents(60, 2, 41)};
-    for (int kind = 0; kind < 2; kind++) {
-        size_t sums[4], last = 0;
-        int *seen = allocate(kinds[kind].count, sizeof *seen);
-        for (int seed = 0; seed < 4; seed++) {
-            DataLoader f = loader_new(&kinds[kind], 50, 0, seed == 3, seed % 3, 7);
-            int tokens = 0;
-            sums[seed] = 0;
-            expect(f.count == 7, "%d segments", f.count);
-            for (int i = 0; i < f.count; i++) {
-                Segment s = f.file_order[i];
-                expect(i == 0 || s.from > last, "not in the order of the file");
-                expect(s.index == i && s.from + s.length < kinds[kind].count, "segment %d", i);
-                sums[seed] = sums[seed] * 31 + (last = s.from), tokens += s.length;
-            }
-            read_epoch(&f, seen);
-            for (size_t i = 0; i < kinds[kind].count; i++) {
-                expect(seen[i] <= 1, "token %zu comes %d times", i, seen[i]);
-                tokens -= seen[i];
-            }
-            expect(tokens == 0, "%d tokens are not read", tokens);
-            loader_free(&f);
-        }
-        expect(sums[0] != sums[1] && sums[1] != sums[2], "every seed draws the same");
-        expect(sums[0] == sums[3], "one seed draws differently");
-        tokens_free(&kinds[kind]), free(seen);
-    }
-}
-
-/* Each row is as full as it can be with the longest segment left: against all subsets. */
-void test_pack_best(void)
-{
-    enum { N = 12, T = 24 };
-    for (int set = 0; set < 20; set++) {
-        Tokens t = numbered_documents(N, 1 + set % 3, 5 + set);
-        DataLoader f = loader_new(&t, T, 0, 0, set, 0);
-        loader_pack(&f, set);
-        for (int row = 0; row < f.rows; row++) {
-            int best = 0, filled = 0, longest = 0;
-            for (int i = 0; i < f.count; i++) {
-                Segment s = f.epoch_order[i];
-                if (s.row == row) filled += s.length;
-                if (s.row >= row) longest = max_int(longest, s.length);
-            }
-            for (int subset = 0; subset < 1 << f.count; subset++) {
-                int sum = 0, most = 0;
-                for (int i = 0; i < f.count; i++) {
-                    if (!(subset >> i & 1)) continue;
-                    sum += f.epoch_order[i].row >= row ? f.epoch_order[i].length : T + 1;
-                    most = max_int(most, f.epoch_order[i].length);
-                }
-                if (sum <= T && most == longest) best = max_int(best, sum);
-            }
-            expect(filled == best, "set %d, row %d: %d, not %d", set, row, filled, best);
-        }
-        loader_free(&f), tokens_free(&t);
-    }
-}
-
-void read_missing(void *names) { tokens_read(names, "train", 300); }
-
-/* --data A,B: training needs both files, validation those that are there. */
-void test_parts(void)
-{
-    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 3};
-    const char *files[] = {"pa_train.bin", "pb_train.bin", "pb_val.bin"};
-    uint16_t ids[] = {1, 2, 3};
-    for (int i = 0; i < 3; i++, ids[0]++) write_file(files[i], header, sizeof header, ids, 6);
-    char *both = format("%s/pa,%s/pb", folder, folder), *none = format("%s/pa,%s/pc", folder, folder);
-    expect(tokens_exist(both, "val") == 1 && tokens_exist(both, "train") == 2, "other files exist");
-    expect(tokens_exist(none, "val") == 0, "a file exists that does not");
-    Tokens train = tokens_read(both, "train", 300), val = tokens_read(both, "val", 300);
-    expect(train.count == 6 && train.ids[0] == 1 && train.ids[3] == 2, "training data differ");
-    expect(val.count == 3 && val.ids[0] == 3, "validation data differ");
-    expect(train.fingerprint != val.fingerprint, "one fingerprint");
-    expect(strstr(error_of(read_missing, none), "pc_train.bin") != NULL, "half of --data is read");
-    tokens_free(&train), tokens_free(&val), free(both), free(none);
-}
-
-/* What is learned, token by token: targets stand in braces. A prompt has the same tokens alone as in
- * front of its answer. */
-void test_template(void)
-{
-    static const struct { const char *text; int count; Turn turns[6]; } cases[] = {
-        {"System: Be brief.\nUser: Hello\nAssistant:{ Hi.\nUser:} Thanks\nAssistant:{ Bye.}", 5,
-         {{SYSTEM, 0, "Be brief.", 9}, {USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3},
-          {USER, 0, "Thanks", 6}, {ASSISTANT, 1, "Bye.", 4}}},
-        {"User: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant:{ Bye.}", 4,
-         {{USER, 0, "Hello", 5}, {ASSISTANT, 0, "Hi.", 3}, {USER, 0, "Thanks", 6},
-          {ASSISTANT, 1, "Bye.", 4}}},
-        {"User: Hello\nAssistant:{ Hi.\nSystem:} Stop\nAssistant:", 4,
-         {{USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3}, {SYSTEM, 0, "Stop", 4},
-          {ASSISTANT, 0, NULL, 0}}},
-        {"Assistant:{ One\nAssistant: Two\nAssistant:} Three", 3,
-         {{ASSISTANT, 1, "One", 3}, {ASSISTANT, 1, "Two", 3}, {ASSISTANT, 0, "Three", 5}}},
-        {"Whe{n we}", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 1, "n we", 4}}},
-        {"Whe", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 0, NULL, 0}}},
-        {"User: a\nAssistant:{ }", 2, {{USER, 0, "a", 1}, {ASSISTANT, 1, "", 0}}}};
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int n = cases[i].count, target = 0, size;
-        const Turn *turns = cases[i].turns;
-        Encoded e = turns_encode(t, turns, n);
-        Text text = {0};
-        for (size_t k = 0; k <= e.size; k++) {
-            int now = k < e.size && e.loss_mask[k];
-            if (now != target) text_add(&text, now ? "{" : "}", 1);
-            if (k == e.size) break;
-            const char *bytes = tokenizer_bytes(t, e.ids[k], &size);
-            text_add(&text, bytes, size);
-            target = now;
-        }
-        expect(!strcmp(text.bytes, cases[i].text), "case %zu: %s", i, text.bytes);
-        for (int k = 0; k < n; k++) {                         /* each prompt by itself */
-            if (!is_answer(turns[k].role) || !turns[k].text) continue;
-            Turn open[6];
-            memcpy(open, turns, sizeof open);
-            open[k].text = NULL;
-            Encoded p = turns_encode(t, open, k + 1);
-            expect(p.size < e.size && !memcmp(p.ids, e.ids, p.size * sizeof *p.ids),
-                   "case %zu: turn %d has other tokens before it alone", i, k);
-            expect(p.answer == p.size && (k < n - 1 || e.answer == p.size), "case %zu: answer", i);
-            free(p.ids), free(p.loss_mask);
-        }
-        free(e.ids), free(e.loss_mask), free(text.bytes);
-    }
-    tokenizer_free(t);
-}
-
-/* A prompt is <|endoftext|> and the conversation; messages that are none are refused. */
-void test_prompts(void)
-{
-    static const char *const bad[] = {
-        "[{\"role\": \"user\"}]", "[{\"role\": \"robot\", \"content\": \"a\"}]", "[1]",
-        "[{\"content\": \"a\"}, {\"role\": \"user\", \"content\": \"a\"}]",
-        "[{\"role\": \"user\", \"content\": 1}]", "[{\"role\": 1, \"content\": \"a\"}]"};
-    static const char good[] = "[{\"role\": \"system\", \"content\": \"Be brief.\"},"
-                               " {\"role\": \"user\", \"content\": \"Hello\"}]";
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    int a, b, same;
-    char error[200];
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        Json *json = json_parse(bad[i], strlen(bad[i]), error, sizeof error);
-        expect(chat_tokens(t, json, &a) == NULL, "accepted: %s", bad[i]);
-        json_free(json);
-    }
-    Json *json = json_parse(good, strlen(good), error, sizeof error);
-    static const char text[] = "System: Be brief.\nUser: Hello\nAssistant:";
-    int *x = chat_tokens(t, json, &a), *y = prompt_tokens(t, text, sizeof text - 1, &b);
-    same = a == b && !memcmp(x, y, a * sizeof *x);
-    expect(same && x[0] == t->end_of_text, "%d tokens against %d", a, b);
-    free(x), free(y), json_free(json), tokenizer_free(t);
-}
-
-/* A chat forgets the oldest question and answer until its prompt fits, and never the last question. A
- * zero byte is a byte like others. */
-void test_chat(void)
-{
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    Chat c = {0};
-    int size, whole, *prompt;
-    for (int turn = 0; turn < 9; turn++)
-        chat_add(&c, turn % 2 ? ASSISTANT : USER, turn == 8 ? "a\0b" : "words", turn == 8 ? 3 : 5);
-    free(chat_prompt(&c, t, 1000, &whole));
-    expect(c.from == 0, "forgets what fits");
-    for (int longest = whole; longest > 0; longest--) {
-        int before = c.from;
-        prompt = chat_prompt(&c, t, longest, &size);
-        expect(size <= longest || c.from == 8, "%d tokens do not fit %d", size, longest);
-        expect(c.from % 2 == 0 && c.from - before <= 2, "from turn %d to %d", before, c.from);
-        expect(longest < whole || c.from == 0, "one turn too many is forgotten");
-        expect(prompt[0] == t->end_of_text, "no beginning");
-        free(prompt);
-    }
-    expect(c.from == 8 && c.count == 9, "the last question is not all that is left");
-    static const char text[] = "User: a\0b\nAssistant:";
-    int *right = prompt_tokens(t, text, sizeof text - 1, &whole);
-    prompt = chat_prompt(&c, t, 1000, &size);
-    expect(size == whole && !memcmp(prompt, right, size * sizeof *right), "a zero byte ends the line");
-    free(prompt), free(right), chat_free(&c), tokenizer_free(t);
-}
-
-/* Generation with its cache against a new computation of all that the model sees, at every step and
- * far across the end of the context: greedily and at random, with short and too long prompts. */
-void test_window(void)
-{
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    int contexts[] = {1, 2, 7, 12}, prompts[] = {1, 5, 12, 30};
-    for (int i = 0; i < 16; i++) {
-        Config c = {.T = contexts[i / 4], .V = t->count, .L = 2, .NH = 2, .C = 16, .Vp = t->count};
-        int S = 1 + i % 3, T = c.T, tokens = 3 * T + 2, count = prompts[i % 4], prompt[30], size;
-        Sampling s = {.temperature = i % 2, .top_p = 1, .tokens = tokens, .samples = S, .key = i};
-        Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 1, 0);
-        real *logits = allocate_reals(c.V);
-        Candidate *list = allocate(c.V, sizeof *list);
-        Sample out[3];
-        for (int k = 0; k < count; k++) prompt[k] = below(c.V, 3, k);
-        generate(m, t, prompt, count, &s, out, NULL);
-        for (int b = 0; b < S; b++) {
-            int seen[30], length = count < T ? count : T - T / 2, step = 0;
-            Text text = {0};
-            text_add(&text, "", 0);
-            memcpy(seen, prompt + count - length, length * sizeof(int));
-            while (step < tokens) {
-                model_forward(again, seen, NULL, 1, 0, length, no_dropout);
-                const real *x = again->a.ln + (length - 1) * c.C;
-                for (int v = 0; v < c.V; v++) logits[v] = dot(x, m->w.wte + v * c.C, c.C);
-                int id = sample(logits, c.V, &s, random_key(random_key(i, b), step++), list);
-                if (id == t->end_of_text) break;
-                const char *bytes = tokenizer_bytes(t, id, &size);
-                text_add(&text, bytes, size);
-                if (length == T) memmove(seen, seen + T - T / 2, T / 2 * sizeof(int)), length = T / 2;
-                seen[length++] = id;
-            }
-            expect(out[b].tokens == step && out[b].text.size == text.size &&
-                   !memcmp(out[b].text.bytes, text.bytes, text.size),
-                   "context %d, prompt of %d, sample %d: another text", T, count, b);
-            free(text.bytes), free(out[b].text.bytes);
-        }
-        free_reals(logits), free(list), model_free(m), model_free(again);
-    }
-    tokenizer_free(t);
-    outcome("16 settings, three contexts long");
-}
-
-/* The edges of sampling: all of these leave only the most likely token, the first of equals. */
-void test_sampling_edges(void)
-{
-    static const Sampling settings[] = {
-        {.temperature = 0, .top_p = 1},         {.temperature = 1e-30, .top_p = 1},
-        {.temperature = 1e-320, .top_p = 1},    {.temperature = 1e-320, .top_p = 0.9},
-        {.temperature = 100, .top_k = 1},       {.temperature = 100, .top_k = 1, .top_p = 1},
-        {.temperature = 100, .top_p = 0},       {.temperature = 100, .top_p = 1e-9, .top_k = 99}};
-    static const real rows[][6] = {{-3, 1, 2, 5, 4, 0}, {0, 0, 0, 0, 0, 9}, {9, 0, 0, 0, 0, 0},
-                                   {1, 7, 3, 7, 7, 0}, {-INFINITY, -1e30f, -INFINITY, 0, -5, 0}};
-    static const int best[] = {3, 5, 0, 1, 3};
-    Candidate list[6];
-    for (int r = 0; r < 5; r++)
-        for (int i = 0; i < 8; i++)
-            for (int draw = 0; draw < 50; draw++) {
-                int id = sample(rows[r], 6, &settings[i], random_key(1, draw), list), equal;
-                equal = i > 0 && i < 4 && rows[r][id] == rows[r][best[r]];
-                expect(id == best[r] || equal, "row %d, setting %d: token %d", r, i, id);
-            }
-    Sampling all = {.temperature = 1, .top_p = 1};
-    expect(sample(rows[0], 1, &all, 1, list) == 0, "of one token, another");
-    for (int draw = 0; draw < 2000; draw++)
-        expect(sample(rows[4], 6, &all, random_key(2, draw), list) > 2, "an impossible token");
-}
-
-typedef struct { Model *m; DataLoader *f; const char *path; } StateFile;
-
-void state_open(void *data)
-{
-    StateFile *s = data;
-    Progress p;
-    state_read(s->m, &p, s->f, s->path);
-}
-
-/* A state of which one byte is another, anywhere, is refused; so is a longer or shorter one, and one
- * of another model or of other data: another token, flag, context or one document less. */
-void test_state_refused(void)
-{
-    const char *names[] = {"s_train.bin", "r_train.bin"};
-    int32_t header[HEADER] = {TOKENS_MAGIC, 2, 90};
-    uint8_t body[270] = {0};
-    Tokens t[2];
-    for (int i = 0; i < 90; i++) body[2 * i] = i % 30, body[180 + i] = i % 2;
-    Model *m = random_model(small, TRAINING, 2, 1);
-    DataLoader f[2];
-    char *list = format("%s/s", folder), *other = format("%s/r", folder);
-    char *path = format("%s/s.bin", folder);
-    size_t size;
-    for (int kind = 0; kind < 5; kind++) {                    /* 0: the same data, in another file */
-        uint8_t copy[270];
-        memcpy(copy, body, sizeof copy);
-        header[2] = 90;
-        write_file(names[0], header, sizeof header, body, 270);
-        if (kind == 1) copy[10]++;
-        if (kind == 2) copy[200] ^= 1;
-        if (kind == 3) memmove(copy + 160, copy + 180, 80), header[2] = 80;
-        write_file(names[1], header, sizeof header, copy, header[2] * 3);
-        t[0] = tokens_read(list, "train", small.V), t[1] = tokens_read(other, "train", small.V);
-        f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
-        f[1] = loader_new(&t[1], small.T - (kind == 4), 0, 1, 3, 0);
-        Progress p = {.step = 3, .data = loader_id(&f[0])};
-        state_write(m, &p, path);
-        const char *said = error_of(state_open, &(StateFile){m, &f[1], path});
-        expect(kind ? strstr(said, "trained on") && strstr(said, f[0].tokens->path) : !*said,
-               "data %d: %s", kind, said);
-        for (int i = 0; i < 2; i++) loader_free(&f[i]), tokens_free(&t[i]);
-    }
-    t[0] = tokens_read(list, "train", small.V), f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
-    char *file = read_file(path, &size);
-    StateFile s = {m, &f[0], path};
-    for (int i = 0; i < 24; i++) {
-        size_t at = i < 4 ? (size_t[]){4, 1023, size - 8, size - 1}[i] : random_bits(1, i) % size;
-        at = at < 4 ? 4 : at;
-        file[at] ^= 1 << i % 8;
-        write_file("s.bin", file, size, "", 0);
-        expect(*error_of(state_open, &s), "byte %zu of %zu is another", at, size);
-        file[at] ^= 1 << i % 8;
-    }
-    write_file("s.bin", file, size, "", 0);
-    expect(!*error_of(state_open, &s), "the right one is refused");
-    write_file("s.bin", file, size, "x", 1);
-    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a longer one");
-    write_file("s.bin", file, size - 1, "", 0);
-    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a shorter one");
-    m->frozen = 0;
-    expect(strstr(error_of(state_open, &s), "--freeze") != NULL, "another model's");
-    loader_free(&f[0]), tokens_free(&t[0]), model_free(m), free(file);
-    free(list), free(other), free(path);
-}
-
 /* ---- COMMON GROUND AND TEXT ---- */
 
 /* Call `act`, which must die, in a child process; whether its message contains `message`. */
@@ -2651,7 +2657,7 @@ void test_make(void)
         "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
         "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
         "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
-    if (!strcmp(text, "none\n")) outcome("skipped: make is not there");
+    if (!strcmp(text, "none\n")) skip("make is not there");
     else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
                 text);
     free(text);
@@ -3626,6 +3632,7 @@ void test_course(void)
 static const Test tests[] = {
     {"exp against libm", IN_BOTH, test_exp, NULL, NULL},
     {"random numbers", IN_FLOAT, test_random, NULL, NULL},
+    {"random orders", IN_BOTH, test_orders, NULL, NULL},
     {"dropout statistics", IN_BOTH, test_dropout, NULL, NULL},
     {"the plain product", IN_BOTH, test_matmul_plain, NULL, NULL},
     {"the fast product = the plain one", IN_BOTH, test_matmul, NULL, NULL},
@@ -3660,16 +3667,26 @@ static const Test tests[] = {
     {"norm, clipping, decay", IN_BOTH, test_update, NULL, NULL},
     {"schedules", IN_FLOAT, test_schedule, NULL, NULL},
     {"sampling against its definition", IN_BOTH, test_sampling, NULL, NULL},
+    {"sampling at its edges", IN_BOTH, test_sampling_edges, NULL, NULL},
     {"streaming of text", IN_FLOAT, test_streaming, NULL, NULL},
+    {"generation across the context", IN_BOTH, test_window, NULL, NULL},
+    {"template: what is learned", IN_BOTH, test_template, NULL, NULL},
+    {"template: prompts", IN_BOTH, test_prompts, NULL, NULL},
+    {"template: a chat forgets", IN_BOTH, test_chat, NULL, NULL},
     {"feed: running text", IN_FLOAT, test_feed_text, NULL, NULL},
     {"feed: documents", IN_FLOAT, test_feed_documents, NULL, NULL},
     {"feed: seek = read", IN_FLOAT, test_feed_seek, NULL, NULL},
     {"noise on inputs", IN_FLOAT, test_noise, NULL, NULL},
+    {"loader: behind the last row", IN_BOTH, test_loader_end, NULL, NULL},
+    {"loader: a limit draws", IN_BOTH, test_limit, NULL, NULL},
+    {"loader: packing against all subsets", IN_BOTH, test_pack_best, NULL, NULL},
+    {"loader: --data A,B", IN_BOTH, test_parts, NULL, NULL},
     {"model file, write = read", IN_BOTH, test_model_file, NULL, NULL},
     {"bf16 against its definition", IN_FLOAT, test_bf16, NULL, NULL},
     {"llm.c model file", IN_FLOAT, test_llmc_model, NULL, NULL},
     {"llm.c token file", IN_FLOAT, test_token_file, NULL, NULL},
     {"resumed = never stopped", IN_BOTH, test_resume, NULL, NULL},
+    {"states that are refused", IN_BOTH, test_state_refused, NULL, NULL},
     {"tokenizer: tiktoken ids", IN_FLOAT, test_vectors, NULL, NULL},
     {"tokenizer: any bytes come back", IN_FLOAT, test_round_trip, NULL, NULL},
     {"tokenizer: training by definition", IN_FLOAT, test_bpe_definition, NULL, NULL},
@@ -3685,17 +3702,6 @@ static const Test tests[] = {
     {"bad input: places", IN_FLOAT, NULL, test_bad, bad_places},
     {"the course names what exists", IN_FLOAT, test_course, NULL, NULL},
     {"bad input: random changes", IN_FLOAT, test_random_changes, NULL, NULL},
-    {"random orders", IN_BOTH, test_orders, NULL, NULL},
-    {"loader: behind the last row", IN_BOTH, test_loader_end, NULL, NULL},
-    {"loader: a limit draws", IN_BOTH, test_limit, NULL, NULL},
-    {"loader: packing against all subsets", IN_BOTH, test_pack_best, NULL, NULL},
-    {"loader: --data A,B", IN_BOTH, test_parts, NULL, NULL},
-    {"template: what is learned", IN_BOTH, test_template, NULL, NULL},
-    {"template: prompts", IN_BOTH, test_prompts, NULL, NULL},
-    {"template: a chat forgets", IN_BOTH, test_chat, NULL, NULL},
-    {"generation across the context", IN_BOTH, test_window, NULL, NULL},
-    {"sampling at its edges", IN_BOTH, test_sampling_edges, NULL, NULL},
-    {"states that are refused", IN_BOTH, test_state_refused, NULL, NULL},
     {"JSON, memory", IN_FLOAT, test_json_memory, NULL, NULL},
     {"bad input: pipes", IN_FLOAT, test_pipes, NULL, NULL},
     {"options: end, order, range", IN_FLOAT, test_options, NULL, NULL},
@@ -3738,55 +3744,64 @@ static const Test tests[] = {
     {"bad input: judging", IN_FLOAT, NULL, test_bad_judging, bad_judging},
 };
 
-/* Run the tests whose name contains `wanted`; adds to the two counts. */
-void run_tests(const char *wanted, int *passed, int *failed)
+typedef struct { int passed, failed, skipped; } Counts;
+
+/* Run the tests whose name contains `wanted`. */
+Counts run_tests(const char *wanted)
 {
+    Counts n = {0};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         const Test *t = &tests[i];
         if (!(t->builds & REAL_BYTES) || !strstr(t->name, wanted)) continue;
-        broken = 0, worst = 0, *figure = 0;
+        broken = skipped = 0, worst = 0, *figure = 0;
         if (t->run) t->run();
         else t->run_row(t->row);
-        printf("%s %-36s %s\n", broken ? "FAIL" : "ok  ", t->name, broken ? reason : figure);
+        const char *result = broken ? "FAIL" : skipped ? "skip" : "ok  ";
+        printf("%s %-36s %s\n", result, t->name, broken ? reason : figure);
         fflush(stdout);
-        *failed += broken > 0;
-        *passed += !broken;
+        n.failed += broken > 0;
+        n.skipped += !broken && skipped;
+        n.passed += !broken && !skipped;
     }
+    return n;
 }
 
 /* Let ./test_gpt_double run the same tests in double; its lines but the last become ours. */
-void run_double(const char *wanted, int *passed, int *failed)
+Counts run_double(const char *wanted)
 {
     char line[1000];
-    int more_passed = 0, more_failed = 0, counted = 0;
+    Counts n = {0};
+    int counted = 0;
     printf("in double:\n");
     fflush(stdout);
     setenv("WANTED", wanted, 1);
     FILE *pipe = popen("./test_gpt_double \"$WANTED\"", "r");
     while (pipe && fgets(line, sizeof line, pipe)) {
-        counted = sscanf(line, "%d passed, %d failed", &more_passed, &more_failed) == 2;
-        if (!counted) fputs(line, stdout);
+        counted = sscanf(line, "%d passed, %d failed, %d skipped", &n.passed, &n.failed, &n.skipped);
+        if (counted < 2) fputs(line, stdout);
     }
-    if (!pipe || pclose(pipe) == -1 || !counted) {
+    if (!pipe || pclose(pipe) == -1 || counted < 2) {
         printf("FAIL ./test_gpt_double did not come to its end; `make test` builds it\n");
-        more_failed++;
+        n.failed++;
     }
-    *passed += more_passed, *failed += more_failed;
+    return n;
 }
 
 int main(int argc, char **argv)
 {
     const char *wanted = argc > 1 ? argv[1] : "";
-    int passed = 0, failed = 0;
     char *slash = strrchr(argv[0], '/');
     if (slash) slash[1] = 0;                                  /* go where programs and data are */
     if (slash && chdir(argv[0]) != 0) die("%s: %s", argv[0], strerror(errno));
     if (!mkdtemp(folder)) die("%s: the folder cannot be made: %s", folder, strerror(errno));
     use_threads(1);                                           /* fastest for these sizes */
     setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for other programs */
-    run_tests(wanted, &passed, &failed);
-    if (REAL_BYTES == 4) run_double(wanted, &passed, &failed);
+    Counts n = run_tests(wanted), more = {0};
+    if (REAL_BYTES == 4) more = run_double(wanted);
     free(shell("rm -rf ../${PWD##*/}"));
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    n.passed += more.passed, n.failed += more.failed, n.skipped += more.skipped;
+    printf("%d passed, %d failed", n.passed, n.failed);
+    if (n.skipped) printf(", %d skipped", n.skipped);
+    printf("\n");
+    return n.failed > 0;
 }
