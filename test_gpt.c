@@ -14,7 +14,7 @@
  *
  * Chapters   1 means of proof   2 machine and matrix multiply   3 gradients of layers   4 the model
  *            5 parity with PyTorch   6 optimizer and generation   7 data   8 checkpoints
- *            9 text   10 bad input   11 the table
+ *            9 text   10 the programs   11 the table
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -1095,6 +1095,20 @@ void test_window(void)
     outcome("16 settings, three contexts long");
 }
 
+/* The text of tokens, with targets in braces. */
+Text marked_text(const Tokenizer *t, Encoded e)
+{
+    Text text = {0};
+    for (size_t k = 0; k <= e.size; k++) {
+        int size, now = k < e.size && e.loss_mask[k], last = k > 0 && e.loss_mask[k - 1];
+        if (now != last) text_add(&text, now ? "{" : "}", 1);
+        if (k == e.size) break;
+        const char *bytes = tokenizer_bytes(t, e.ids[k], &size);
+        text_add(&text, bytes, size);
+    }
+    return text;
+}
+
 /* What is learned, token by token: targets stand in braces. A prompt has the same tokens alone as
  * before its answer. */
 void test_template(void)
@@ -1116,18 +1130,10 @@ void test_template(void)
         {"User: a\nAssistant:{ }", 2, {{USER, 0, "a", 1}, {ASSISTANT, 1, "", 0}}}};
     Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int n = cases[i].count, target = 0, size;
+        int n = cases[i].count;
         const Turn *turns = cases[i].turns;
         Encoded e = turns_encode(t, turns, n);
-        Text text = {0};
-        for (size_t k = 0; k <= e.size; k++) {
-            int now = k < e.size && e.loss_mask[k];
-            if (now != target) text_add(&text, now ? "{" : "}", 1);
-            if (k == e.size) break;
-            const char *bytes = tokenizer_bytes(t, e.ids[k], &size);
-            text_add(&text, bytes, size);
-            target = now;
-        }
+        Text text = marked_text(t, e);
         expect(!strcmp(text.bytes, cases[i].text), "case %zu: %s", i, text.bytes);
         for (int k = 0; k < n; k++) {                         /* each prompt by itself */
             if (!is_answer(turns[k].role) || !turns[k].text) continue;
@@ -1197,6 +1203,16 @@ void test_chat(void)
     expect(size == whole && !memcmp(prompt, right, size * sizeof *right),
            "a zero byte ends the line");
     free(prompt), free(right), chat_free(&c), tokenizer_free(t);
+}
+
+void test_duration(void)
+{
+    static const struct { double seconds; const char *text; } times[] = {
+        {3.21, "3.2s"}, {125, "2m05s"}, {3725, "1h02m"}, {3e9, "833333h20m"},
+        {1e300, "unknown time"}, {NAN, "unknown time"}, {INFINITY, "unknown time"}};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        expect(!strcmp(duration(times[i].seconds), times[i].text), "%g is %s", times[i].seconds,
+               duration(times[i].seconds));
 }
 
 /* ================================================================================================
@@ -1434,6 +1450,39 @@ void test_parts(void)
     tokens_free(&train), tokens_free(&val), free(both), free(none);
 }
 
+/* Packed documents get the sums that each of them gets alone. */
+void test_score(void)
+{
+    Tokens t = numbered_documents(30, 2, small.T);
+    Tokenizer *names = tokenizer_new();
+    Model *m = random_model(small, INFERENCE, 1, 0), *alone = random_model(small, INFERENCE, 1, 0);
+    for (int id = 0; id < small.V; id++) tokenizer_add(names, "abc", id % 3 + 1);
+    for (size_t i = 0; i < t.count; i++) t.ids[i] = t.ids[i] ? 1 + t.ids[i] % (small.V - 1) : 0;
+    names->end_of_text = 0;
+    Scores s = score(m, names, &t, 3, small.T, 0);
+    expect(s.n == 30 && m->B == 3, "%d documents", s.n);
+    for (size_t from = 0, to, i = 0; from + 1 < t.count; from = to, i++) {
+        double count = 0, right = 0, bytes = 0;
+        for (to = from + 1; t.ids[to]; to++) {}
+        Batch b = batch_new(1, (int)(to - from));
+        for (int n = 0; n < b.T; n++) {
+            b.tokens[n] = t.ids[from + n], b.targets[n] = t.ids[from + n + 1];
+            b.loss_weight[n] = t.loss_mask[from + n + 1];
+        }
+        model_prepare(alone, INFERENCE, 1, b.T, 0);
+        double loss = model_loss(alone, &b, no_dropout, 0, 0);
+        for (int n = 0; n < b.T; n++) {
+            if (!b.loss_weight[n]) continue;
+            count++, right += alone->argmax[n] == b.targets[n];
+            bytes += b.targets[n] ? b.targets[n] % 3 + 1 : 0;
+        }
+        bound("loss", fabs(s.loss[i] - loss) / loss, 1e-5);
+        expect(s.count[i] == count && s.right[i] == right && s.bytes[i] == bytes, "document %zu", i);
+        batch_free(&b);
+    }
+    free(s.loss), model_free(m), model_free(alone), tokens_free(&t), tokenizer_free(names);
+}
+
 /* ================================================================================================
  * 8. Checkpoints
  */
@@ -1517,47 +1566,6 @@ void test_token_file(void)
         tokens_free(&t);
     }
     outcome("versions 1 and 2");
-}
-
-/* Six steps, against three, a state written and read by another model, and three more. */
-void test_resume(void)
-{
-    Tokens t = numbered_documents(60, 2, 41);
-    for (size_t i = 0; i < t.count; i++) t.ids[i] %= small.V;
-    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 3}, 0, usual};
-    const char *path = scratch("state.bin");
-    real *weights[2];
-    for (int run = 0; run < 4; run++) {                       /* whole, stopped; the same, frozen */
-        int stop = run % 2 ? 3 : 6, frozen = run / 2;
-        DataLoader f = loader_new(&t, small.T, 0, 1, 3, 0);
-        Progress p = {.settings = "lr = 1", .data = loader_id(&f)}, q;
-        Batch b = batch_new(2, small.T);
-        Model *m = random_model(small, TRAINING, 2, frozen);
-        double norm;
-        for (; p.step < 6; p.step++) {
-            if (p.step == stop) {
-                p.epoch = f.epoch, p.row = f.row;
-                state_write(m, &p, path);
-                model_free(m);
-                m = model_new(small);
-                model_prepare(m, TRAINING, 2, small.T, frozen);
-                state_read(m, &q, &f, path);
-                expect(!memcmp(&p, &q, sizeof p), "the progress differs");
-                loader_seek(&f, 7, 3);
-                loader_seek(&f, (int)q.epoch, (int)q.row);
-            }
-            loader_batch(&f, &b);
-            model_step(m, &b, 1, &r, (int)p.step + 1, &norm);
-        }
-        weights[run % 2] = copy(m->w.wte, m->count);
-        if (run % 2) {
-            expect(!memcmp(weights[0], weights[1], m->count * sizeof(real)), "other weights");
-            free(weights[0]), free(weights[1]);
-        }
-        batch_free(&b), loader_free(&f), model_free(m);
-    }
-    outcome("same bits");
-    tokens_free(&t);
 }
 
 typedef struct { Model *m; DataLoader *f; const char *path; } StateFile;
@@ -1851,7 +1859,7 @@ void test_json_values(void)
 }
 
 /* ================================================================================================
- * 10. Bad input
+ * 10. The programs: bad input, training runs
  *
  * The three programs run on files that are damaged or hostile, and on command lines that cannot be
  * meant. Each time there must be one line that begins with "error: " and says what is wrong, an
@@ -1915,22 +1923,16 @@ char *inventory(void)
 void run_files(void)
 {
     uint16_t ids[3000];
-    uint8_t mask[100] = {0};
-    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 3000};
+    static const char mask[100];
     Tokenizer *t = tokenizer_read(scratch("t"));
     for (int i = 0; i < 3000; i++) ids[i] = (uint16_t)(i % 20 ? below(30, 7, i) : 299);
-    write_file("w_train.bin", header, sizeof header, ids, sizeof ids);
-    header[2] = 17;
-    write_file("one_train.bin", header, sizeof header, ids, 34);
-    header[2] = 65;
-    write_file("v_train.bin", header, sizeof header, ids, 130);
+    write_tokens("w_train.bin", ids, NULL, 3000);
+    write_tokens("one_train.bin", ids, NULL, 17);
+    write_tokens("v_train.bin", ids, NULL, 65);
     for (int id = 0, size; id < 256; id++)
         if (*tokenizer_bytes(t, id, &size) == 27) ids[102] = (uint16_t)id;
-    write_file("v_val.bin", header, sizeof header, ids + 100, 130);
-    header[1] = 2, header[2] = 100;
-    Writer *w = writer_open(scratch("x_train.bin"));
-    writer_put(w, header, sizeof header), writer_put(w, ids, 200), writer_put(w, mask, 100);
-    writer_close(w);
+    write_tokens("v_val.bin", ids + 100, NULL, 65);
+    write_tokens("x_train.bin", ids, mask, 100);
     write_file("rows.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\"}\n", 32, "", 0);
     tokenizer_free(t);
 }
@@ -2015,34 +2017,55 @@ void bad_folder(void)
     }
 }
 
-/* Run a program in the scratch folder, for 20 seconds at most; its exit status, or -1 if a signal
- * ended it. One that dies need not free memory, even under the address sanitizer. */
-int exit_status(const char *command)
+/* Run a command line of the shell in the scratch folder. Returns its output and errors, then
+ * "status N", until the next call. */
+const char *run_line(const char *command)
 {
-    char *line = format("here=$PWD; cd %s && ASAN_OPTIONS=detect_leaks=0 >out.txt 2>err.txt "
-                        "</dev/null timeout 20 \"$here\"/%s", folder, command);
-    int status = system(line);
+    static char *output;
+    char *line = format("export ASAN_OPTIONS=detect_leaks=0 PATH=\"$here:$PATH\"; { %s\n} 2>&1; "
+                        "echo status $?", command);
+    bad_folder();
+    free(output);
+    output = shell(line);
     free(line);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    return output;
+}
+
+/* Whether the output of a command line contains all texts of a list that NULL ends. */
+void expect_run(const char *command, ...)
+{
+    const char *output = run_line(command), *text;
+    va_list args;
+    va_start(args, command);
+    while ((text = va_arg(args, const char *)))
+        expect(strstr(output, text) != NULL, "%s: no '%s' in: %s", command, text, output);
+    va_end(args);
 }
 
 typedef struct { const char *command; int status; const char *message; } Bad;
+
+/* Run a program in the scratch folder, for 20 seconds at most: its errors, then "status N". */
+const char *run_quietly(const char *command)
+{
+    char *line = format("2>&1 >out.txt </dev/null timeout 20 %s", command);
+    const char *said = run_line(line);
+    free(line);
+    return said;
+}
 
 void test_bad(const void *rows)
 {
     int count = 0;
     bad_folder();
     for (const Bad *b = rows; b->command; b++, count++) {
-        char *before = inventory();
-        int code = exit_status(b->command);
-        size_t size;
-        char *after = inventory(), *error = read_file(scratch("err.txt"), &size);
-        expect(code == b->status, "%s: status %d: %.200s", b->command, code, error);
-        expect(!strncmp(error, "error: ", 7) && strchr(error, '\n') == error + size - 1,
-               "%s: not one line of error: %.200s", b->command, error);
-        expect(strstr(error, b->message) != NULL, "%s: another message: %.200s", b->command, error);
+        char *before = inventory(), *status = format("\nstatus %d\n", b->status);
+        const char *said = run_quietly(b->command), *end = strchr(said, '\n');
+        char *after = inventory();
+        expect(!strncmp(said, "error: ", 7) && end && !strcmp(end, status),
+               "%s: not one line of error and status %d: %.200s", b->command, b->status, said);
+        expect(strstr(said, b->message) != NULL, "%s: another message: %.200s", b->command, said);
         expect(!strcmp(before, after), "%s: changed files", b->command);
-        free(before), free(after), free(error);
+        free(before), free(after), free(status);
     }
     outcome("%d commands", count);
 }
@@ -2240,12 +2263,194 @@ void test_random_changes(void)
         size_t most = i % 2 && size > 1100 ? 1100 : size;     /* half of them in headers */
         file[random_bits(1, i) % most] ^= 1 + below(255, 2, i);
         write_file(kind[1], file, size, "", 0);
-        int code = exit_status(kind[2]);
-        expect(code == 0 || code == 1, "change %d: status %d: %s", i, code, kind[2]);
-        refused += code == 1;
+        const char *status = strrchr(run_quietly(kind[2]), ' ');
+        expect(!strcmp(status, " 0\n") || !strcmp(status, " 1\n"), "change %d: %s: status%s", i,
+               kind[2], status);
+        refused += status[1] == '1';
         free(file);
     }
     outcome("200 changes, %d refused", refused);
+}
+
+/* ---- training runs, commands ---- */
+
+#define TINY "train_gpt train --model m --tokenizer t --batch 1 --warmup 0 --schedule constant " \
+             "--threads 1 --data "
+
+/* Overfitting: the best model is kept, and patience counts from it. */
+void test_run_best(void)
+{
+    double step, loss, best = INFINITY, best_step = 0, last = 0, recorded, recorded_step;
+    expect_run(TINY "v --out r1 --show 0 --steps 60 --lr 3e-2 --eval-every 1 --patience 3",
+               "stopped early: no better validation loss for 3 validations\n", "best so far",
+               "begins to overfit", "status 0", NULL);
+    char *losses = shell("cut -d, -f1,5 r1/log.csv | sed 1d"), *at = losses;
+    for (int n; sscanf(at, "%lf,%lf\n%n", &step, &loss, &n) == 2; at += n) {
+        if (loss < best) best = loss, best_step = step;
+        last = step;
+    }
+    expect(best_step > 1 && last == best_step + 3, "best is %g, last %g", best_step, last);
+    sscanf(run_line("sed -n 's/^best_[a-z]* = //p' r1/run.txt"), "%lf %lf", &recorded_step, &recorded);
+    expect(recorded_step == best_step, "run.txt has step %g, not %g", recorded_step, best_step);
+    bound("run.txt", fabs(recorded - best), 1e-6);
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    for (int i = 0; i < 2; i++) {
+        Model *m = model_read(scratch(i ? "r1/model.bin" : "r1/best.bin"));
+        Scores s = score(m, t, &val, 1, 16, 0);
+        double mean = total(s.loss, s.n) / total(s.count, s.n);
+        if (i == 0) bound("best.bin", fabs(mean - best), 1e-5);
+        expect(i == 0 || mean > best + 1e-4, "the last model is as good");
+        free(s.loss), model_free(m);
+    }
+    free(losses), tokens_free(&val), tokenizer_free(t);
+}
+
+/* Tuning that makes everything worse ends by saying so, and keeps the model from before. */
+void test_run_worse(void)
+{
+    const char *output = run_line(TINY "v --out r2 --steps 3 --lr 10 --eval-every 1");
+    expect(strstr(output, "no step was better than step 0") && strstr(output, "lower --lr") &&
+           !strstr(output, "after training") && !strstr(output, "after step"), "%s", output);
+    expect(!strchr(output, 27), "an escape sequence of the data reaches the terminal");
+    expect_run("cmp m r2/best.bin", "status 0", NULL);
+}
+
+/* The progress that a run has saved. */
+Progress saved_progress(const char *state)
+{
+    size_t size;
+    Progress p = {0};
+    char *file = read_file(scratch(state), &size);
+    if (size > 4 * HEADER + sizeof p) memcpy(&p, file + 4 * HEADER, sizeof p);
+    free(file);
+    return p;
+}
+
+/* Stopped and resumed equals never stopped, with a frozen block or none, in weights and log; resuming
+ * a finished run changes nothing; another seed is refused. */
+void test_run_resume(void)
+{
+#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $FREEZE "
+    for (int frozen = 0; frozen < 2; frozen++) {
+        setenv("FREEZE", frozen ? "--freeze 1" : "", 1);
+        expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
+        expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv", NULL);
+        double seconds = saved_progress("r4/state.bin").seconds;
+        expect(seconds > 0 && seconds < 60, "%g seconds", seconds);
+        expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "another --steps\n",
+                   "after step 4\n", NULL);
+        expect(saved_progress("r4/state.bin").seconds > seconds, "seconds are not added up");
+        expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "after step 6\n", "status 0", NULL);
+        expect_run("cut -d, -f1 r4/log.csv | tr '\\n' ' '", "step 0 1 2 3 4 5 6 status 0", NULL);
+        expect_run("for r in r3 r4; do cut -d, -f1-7 $r/log.csv > $r/log.txt; done; "
+                   "cmp r3/log.txt r4/log.txt && cmp r3/samples.jsonl r4/samples.jsonl && "
+                   "cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
+                   "grep -c after r3/samples.jsonl", "3\nstatus 0", NULL);
+        expect_run(TINY "v --out r4 --steps 6 --resume --seed 2 $FREEZE", "with another --seed",
+                   "status 1", NULL);
+    }
+}
+
+/* A new run removes the records of an older one before its first step, which here fails: no target
+ * of its data counts. */
+void test_run_fresh(void)
+{
+    expect_run("mkdir r5; echo '{}' | tee r5/state.bin r5/eval.jsonl r5/compare.jsonl r5/bias.jsonl "
+               "r5/search.jsonl r5/samples.jsonl; " TINY "x --out r5", "no target counts", "status 1",
+               NULL);
+    expect_run("ls r5", "log.csv\nstatus", NULL);
+    expect(!strpbrk(run_line("ls r5 | tr -d '\\n'"), "jb"), "old records: %s", run_line("ls r5"));
+}
+
+/* With a learning rate of 0 and one row of data, only dropout and noise change the loss. */
+void test_run_random(void)
+{
+    static const char *const options[] = {"--lr 0", "--dropout 0.5", "--noise 0.5"};
+    for (int i = 0; i < 3; i++) {
+        double loss[3] = {0};
+        char *line = format(TINY "one --out r6 --steps 3 --decay 0 --lr 0 %s", options[i]);
+        run_line(line);
+        sscanf(run_line("sed 1d r6/log.csv | cut -d, -f4"), "%lf %lf %lf", loss, loss + 1, loss + 2);
+        int differ = (loss[0] != loss[1]) + (loss[1] != loss[2]) + (loss[0] != loss[2]);
+        expect(loss[2] > 0 && differ == (i ? 3 : 0), "%s: losses %g %g %g", options[i], loss[0],
+               loss[1], loss[2]);
+        free(line);
+    }
+}
+
+/* Signals, a reader that goes away, and a full disk (here: a limit of a file's size) end a run after
+ * its state is saved; the second signal ends it at once. */
+void test_run_stops(void)
+{
+#define FOREVER TINY "v --out r7 --show 0 --steps 1000000 --save-every 0 "
+    expect_run("for s in TERM HUP; do rm -rf r7; " FOREVER "> /dev/null & "
+               "while [ ! -s r7/log.csv ] || [ $(wc -l < r7/log.csv) -lt 4 ]; do sleep 0.02; done; "
+               "kill -$s $!; wait $!; echo $?; test -s r7/model.bin && rm r7/state.bin; done",
+               "143\n129\nstatus 0", NULL);
+    expect_run("{ " FOREVER "; echo $? > code.txt; } | head -3 > /dev/null; cat code.txt; ls r7",
+               "writing failed\n", "\n1\n", "state.bin", NULL);
+    catch_signals();
+    raise(SIGTERM);
+    expect(interrupted == SIGTERM, "a signal is not caught");
+    for (int i = 0; i < 3; i++)
+        expect(signal(stop_signals[i], SIG_DFL) == SIG_DFL, "a second signal is caught");
+    interrupted = 0, signal(SIGPIPE, SIG_DFL);
+
+    expect_run(TINY "v --out r8 --steps 2 && yes 1,1,1,1,,1,1,1,1 | head -c 60000 >> r8/log.csv; "
+               "trap '' XFSZ; ulimit -f 120; " TINY "v --out r8 --steps 900 --resume",
+               "log.csv: writing failed", "status 1", NULL);
+    expect(saved_progress("r8/state.bin").step > 2, "the state is not saved");
+    expect_run("trap '' XFSZ; ulimit -f 60; " TINY "v --out r9 --steps 2; ls r9",
+               "state.bin: writing failed", "model.bin", NULL);
+}
+
+/* Accepted: a context of one token, validation data in one of two sets. Commands of prepare are found
+ * from any folder, by any way to train_gpt. */
+void test_run_commands(void)
+{
+    expect_run(TINY "v --out r10 --steps 2 --context 1", "status 0", NULL);
+    expect_run(TINY "w,v --out r10 --steps 2", "validation loss", "status 0", NULL);
+    expect_run("mkdir -p far/alone; cd far; train_gpt compare; ln -sf \"$here\"/train_gpt link; "
+               "./link compare; \"$here\"/train_gpt compare; cp \"$here\"/train_gpt alone; "
+               "alone/train_gpt compare", "error: --tuned is missing: the fine-tuned model\n"
+               "error: --tuned is missing: the fine-tuned model\n"
+               "error: --tuned is missing: the fine-tuned model\n", "alone/prepare", "make builds it",
+               NULL);
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Model *m = model_read(scratch("m"));
+    Scores s = score(m, t, &val, 3, 8, 0);
+    char *mean = format("loss %.4f", total(s.loss, s.n) / total(s.count, s.n));
+    expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
+               "m on v: 8 rows, 64 targets\n", mean, "status 0", NULL);
+    free(mean), free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
+}
+
+/* A line of JSON gets a line of JSON, with one completion or several; a zero byte ends no line. */
+void test_jsonl(void)
+{
+    for (int n = 1; n < 4; n += 2) {
+        char error[200], *line = format("printf '\"a\"\\n\"a\"\\0\\n' | train_gpt generate --jsonl "
+                                        "--tokens 3 --model m --tokenizer t --samples %d", n);
+        const char *output = run_line(line), *end = strchr(output, '\n');
+        Json *row = end ? json_parse(output, end - output, error, sizeof error) : NULL;
+        Json *one = json_get(row, "completion"), *list = json_get(row, "completions");
+        expect(row && row->count == 1, "not an object of one member: %s", output);
+        expect(n == 1 ? one && one->type == '"' : list && (int)list->count == n, "n %d: %s", n, output);
+        expect(end && strstr(end, "{\"error\":\""), "a zero byte is accepted: %s", output);
+        if (row) json_free(row);
+        free(line);
+    }
+    static const Config c = {.T = 64, .V = 300, .L = 1, .NH = 2, .C = 16, .Vp = 384};
+    Model *m = random_model(c, INFERENCE, 1, 0);
+    model_write(m, scratch("m64"), 0);
+    model_free(m);
+#define TALK(line) "printf '" line "\\n' | train_gpt chat --model m64 --tokenizer t --temperature 0.1"
+    char *with = format("%s", run_line(TALK("a\\0bbbb")));
+    expect(strcmp(with, run_line(TALK("a\\0cccc"))), "chat does not read behind a zero byte");
+    expect(!strcmp(with, run_line(TALK("a\\0bbbb"))), "chat reads what was not typed");
+    free(with);
 }
 
 /* ---- COMMON GROUND AND TEXT ---- */
@@ -3248,251 +3453,6 @@ void test_report(void)
     outcome("%d times escaped", shown_as);
 }
 
-/* ---- TRAINING RUNS, COMMANDS ---- */
-
-/* Run a command line of the shell in the scratch folder. Returns its output and errors, then
- * "status N", until the next call. */
-const char *run_line(const char *command)
-{
-    static char *output;
-    char *line = format("export ASAN_OPTIONS=detect_leaks=0 PATH=\"$here:$PATH\"; { %s\n} 2>&1; "
-                        "echo status $?", command);
-    bad_folder();
-    free(output);
-    output = shell(line);
-    free(line);
-    return output;
-}
-
-/* Whether the output of a command line contains all texts of a list that NULL ends. */
-void expect_run(const char *command, ...)
-{
-    const char *output = run_line(command), *text;
-    va_list args;
-    va_start(args, command);
-    while ((text = va_arg(args, const char *)))
-        expect(strstr(output, text) != NULL, "%s: no '%s' in: %s", command, text, output);
-    va_end(args);
-}
-
-#define TINY "train_gpt train --model m --tokenizer t --batch 1 --warmup 0 --schedule constant " \
-             "--threads 1 --data "
-#define COLUMN(n, file) "cut -d, -f" #n " " file "/log.csv | tr '\\n' ' '; "
-
-/* Overfitting: the best model is kept, and patience counts from it. */
-void test_run_best(void)
-{
-    double step, loss, best = INFINITY, best_step = 0, last = 0, recorded, recorded_step;
-    expect_run(TINY "v --out r1 --show 0 --steps 60 --lr 3e-2 --eval-every 1 --patience 3",
-               "stopped early: no better validation loss for 3 validations\n", "best so far",
-               "begins to overfit", "status 0", NULL);
-    char *losses = shell("cut -d, -f1,5 r1/log.csv | sed 1d"), *at = losses;
-    for (int n; sscanf(at, "%lf,%lf\n%n", &step, &loss, &n) == 2; at += n) {
-        if (loss < best) best = loss, best_step = step;
-        last = step;
-    }
-    expect(best_step > 1 && last == best_step + 3, "best is %g, last %g", best_step, last);
-    sscanf(run_line("sed -n 's/^best_[a-z]* = //p' r1/run.txt"), "%lf %lf", &recorded_step, &recorded);
-    expect(recorded_step == best_step, "run.txt has step %g, not %g", recorded_step, best_step);
-    bound("run.txt", fabs(recorded - best), 1e-6);
-    Tokens val = tokens_read(scratch("v"), "val", 300);
-    Tokenizer *t = tokenizer_read(scratch("t"));
-    for (int i = 0; i < 2; i++) {
-        Model *m = model_read(scratch(i ? "r1/model.bin" : "r1/best.bin"));
-        Scores s = score(m, t, &val, 1, 16, 0);
-        double mean = total(s.loss, s.n) / total(s.count, s.n);
-        if (i == 0) bound("best.bin", fabs(mean - best), 1e-5);
-        expect(i == 0 || mean > best + 1e-4, "the last model is as good");
-        free(s.loss), model_free(m);
-    }
-    free(losses), tokens_free(&val), tokenizer_free(t);
-}
-
-/* Tuning that makes everything worse ends by saying so, and keeps the model from before. */
-void test_run_worse(void)
-{
-    const char *output = run_line(TINY "v --out r2 --steps 3 --lr 10 --eval-every 1");
-    expect(strstr(output, "no step was better than step 0") && strstr(output, "lower --lr") &&
-           !strstr(output, "after training") && !strstr(output, "after step"), "%s", output);
-    expect(!strchr(output, 27), "an escape sequence of the data reaches the terminal");
-    expect_run("cmp m r2/best.bin", "status 0", NULL);
-}
-
-/* The progress that a run has saved. */
-Progress saved_progress(const char *state)
-{
-    size_t size;
-    Progress p = {0};
-    char *file = read_file(scratch(state), &size);
-    if (size > 4 * HEADER + sizeof p) memcpy(&p, file + 4 * HEADER, sizeof p);
-    free(file);
-    return p;
-}
-
-/* Stopped and resumed equals never stopped, in weights and log; resuming a finished run changes
- * nothing; another seed is refused. */
-void test_run_resume(void)
-{
-#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 "
-    expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
-    expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv", NULL);
-    double seconds = saved_progress("r4/state.bin").seconds;
-    expect(seconds > 0 && seconds < 60, "%g seconds", seconds);
-    expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "another --steps\n", "after step 4\n", NULL);
-    expect(saved_progress("r4/state.bin").seconds > seconds, "seconds are not added up");
-    expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "after step 6\n", "status 0", NULL);
-    expect_run("cut -d, -f1 r4/log.csv | tr '\\n' ' '", "step 0 1 2 3 4 5 6 status 0", NULL);
-    expect_run("for r in r3 r4; do cut -d, -f1-7 $r/log.csv > $r/log.txt; done; cmp r3/log.txt "
-               "r4/log.txt && cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
-               "cmp r3/samples.jsonl r4/samples.jsonl && grep -c after r3/samples.jsonl",
-               "3\nstatus 0", NULL);
-    expect_run(TINY "v --out r4 --steps 6 --resume --seed 2", "with another --seed", "status 1", NULL);
-}
-
-/* A new run removes the records of an older one before its first step, which here fails: no target
- * of its data counts. */
-void test_run_fresh(void)
-{
-    expect_run("mkdir r5; echo '{}' | tee r5/state.bin r5/eval.jsonl r5/compare.jsonl r5/bias.jsonl "
-               "r5/search.jsonl r5/samples.jsonl; " TINY "x --out r5", "no target counts", "status 1",
-               NULL);
-    expect_run("ls r5", "log.csv\nstatus", NULL);
-    expect(!strpbrk(run_line("ls r5 | tr -d '\\n'"), "jb"), "old records: %s", run_line("ls r5"));
-}
-
-/* With a learning rate of 0 and one row of data, only dropout and noise change the loss. */
-void test_run_random(void)
-{
-    static const char *const options[] = {"--lr 0", "--dropout 0.5", "--noise 0.5"};
-    for (int i = 0; i < 3; i++) {
-        double loss[3] = {0};
-        char *line = format(TINY "one --out r6 --steps 3 --decay 0 --lr 0 %s", options[i]);
-        run_line(line);
-        sscanf(run_line("sed 1d r6/log.csv | cut -d, -f4"), "%lf %lf %lf", loss, loss + 1, loss + 2);
-        int differ = (loss[0] != loss[1]) + (loss[1] != loss[2]) + (loss[0] != loss[2]);
-        expect(loss[2] > 0 && differ == (i ? 3 : 0), "%s: losses %g %g %g", options[i], loss[0],
-               loss[1], loss[2]);
-        free(line);
-    }
-}
-
-/* Signals, a reader that goes away, and a full disk (here: a limit of a file's size) end a run after
- * its state is saved; the second signal ends it at once. */
-void test_run_stops(void)
-{
-#define FOREVER TINY "v --out r7 --show 0 --steps 1000000 --save-every 0 "
-    expect_run("for s in TERM HUP; do rm -rf r7; " FOREVER "> /dev/null & "
-               "while [ ! -s r7/log.csv ] || [ $(wc -l < r7/log.csv) -lt 4 ]; do sleep 0.02; done; "
-               "kill -$s $!; wait $!; echo $?; test -s r7/model.bin && rm r7/state.bin; done",
-               "143\n129\nstatus 0", NULL);
-    expect_run("{ " FOREVER "; echo $? > code.txt; } | head -3 > /dev/null; cat code.txt; ls r7",
-               "writing failed\n", "\n1\n", "state.bin", NULL);
-    catch_signals();
-    raise(SIGTERM);
-    expect(interrupted == SIGTERM, "a signal is not caught");
-    for (int i = 0; i < 3; i++)
-        expect(signal(stop_signals[i], SIG_DFL) == SIG_DFL, "a second signal is caught");
-    interrupted = 0, signal(SIGPIPE, SIG_DFL);
-
-    expect_run(TINY "v --out r8 --steps 2 && yes 1,1,1,1,,1,1,1,1 | head -c 60000 >> r8/log.csv; "
-               "trap '' XFSZ; ulimit -f 120; " TINY "v --out r8 --steps 900 --resume",
-               "log.csv: writing failed", "status 1", NULL);
-    expect(saved_progress("r8/state.bin").step > 2, "the state is not saved");
-    expect_run("trap '' XFSZ; ulimit -f 60; " TINY "v --out r9 --steps 2; ls r9",
-               "state.bin: writing failed", "model.bin", NULL);
-}
-
-/* Accepted: a context of one token, validation data in one of two sets. Commands of prepare are found
- * from any folder, by any way to train_gpt. */
-void test_run_commands(void)
-{
-    expect_run(TINY "v --out r10 --steps 2 --context 1", "status 0", NULL);
-    expect_run(TINY "w,v --out r10 --steps 2", "validation loss", "status 0", NULL);
-    expect_run("mkdir -p far/alone; cd far; train_gpt compare; ln -sf \"$here\"/train_gpt link; "
-               "./link compare; \"$here\"/train_gpt compare; cp \"$here\"/train_gpt alone; "
-               "alone/train_gpt compare", "error: --tuned is missing: the fine-tuned model\n"
-               "error: --tuned is missing: the fine-tuned model\n"
-               "error: --tuned is missing: the fine-tuned model\n", "alone/prepare", "make builds it",
-               NULL);
-    Tokens val = tokens_read(scratch("v"), "val", 300);
-    Tokenizer *t = tokenizer_read(scratch("t"));
-    Model *m = model_read(scratch("m"));
-    Scores s = score(m, t, &val, 3, 8, 0);
-    char *mean = format("loss %.4f", total(s.loss, s.n) / total(s.count, s.n));
-    expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
-               "m on v: 8 rows, 64 targets\n", mean, "status 0", NULL);
-    free(mean), free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
-}
-
-/* A line of JSON gets a line of JSON, with one completion or several; a zero byte ends no line. */
-void test_jsonl(void)
-{
-    for (int n = 1; n < 4; n += 2) {
-        char error[200], *line = format("printf '\"a\"\\n\"a\"\\0\\n' | train_gpt generate --jsonl "
-                                        "--tokens 3 --model m --tokenizer t --samples %d", n);
-        const char *output = run_line(line), *end = strchr(output, '\n');
-        Json *row = end ? json_parse(output, end - output, error, sizeof error) : NULL;
-        Json *one = json_get(row, "completion"), *list = json_get(row, "completions");
-        expect(row && row->count == 1, "not an object of one member: %s", output);
-        expect(n == 1 ? one && one->type == '"' : list && (int)list->count == n, "n %d: %s", n, output);
-        expect(end && strstr(end, "{\"error\":\""), "a zero byte is accepted: %s", output);
-        if (row) json_free(row);
-        free(line);
-    }
-    static const Config c = {.T = 64, .V = 300, .L = 1, .NH = 2, .C = 16, .Vp = 384};
-    Model *m = random_model(c, INFERENCE, 1, 0);
-    model_write(m, scratch("m64"), 0);
-    model_free(m);
-#define TALK(line) "printf '" line "\\n' | train_gpt chat --model m64 --tokenizer t --temperature 0.1"
-    char *with = format("%s", run_line(TALK("a\\0bbbb")));
-    expect(strcmp(with, run_line(TALK("a\\0cccc"))), "chat does not read behind a zero byte");
-    expect(!strcmp(with, run_line(TALK("a\\0bbbb"))), "chat reads what was not typed");
-    free(with);
-}
-
-/* Packed documents get the sums that each of them gets alone. */
-void test_score(void)
-{
-    Tokens t = numbered_documents(30, 2, small.T);
-    Tokenizer *names = tokenizer_new();
-    Model *m = random_model(small, INFERENCE, 1, 0), *alone = random_model(small, INFERENCE, 1, 0);
-    for (int id = 0; id < small.V; id++) tokenizer_add(names, "abc", id % 3 + 1);
-    for (size_t i = 0; i < t.count; i++) t.ids[i] = t.ids[i] ? 1 + t.ids[i] % (small.V - 1) : 0;
-    names->end_of_text = 0;
-    Scores s = score(m, names, &t, 3, small.T, 0);
-    expect(s.n == 30 && m->B == 3, "%d documents", s.n);
-    for (size_t from = 0, to, i = 0; from + 1 < t.count; from = to, i++) {
-        double count = 0, right = 0, bytes = 0;
-        for (to = from + 1; t.ids[to]; to++) {}
-        Batch b = batch_new(1, (int)(to - from));
-        for (int n = 0; n < b.T; n++) {
-            b.tokens[n] = t.ids[from + n], b.targets[n] = t.ids[from + n + 1];
-            b.loss_weight[n] = t.loss_mask[from + n + 1];
-        }
-        model_prepare(alone, INFERENCE, 1, b.T, 0);
-        double loss = model_loss(alone, &b, no_dropout, 0, 0);
-        for (int n = 0; n < b.T; n++) {
-            if (!b.loss_weight[n]) continue;
-            count++, right += alone->argmax[n] == b.targets[n];
-            bytes += b.targets[n] ? b.targets[n] % 3 + 1 : 0;
-        }
-        bound("loss", fabs(s.loss[i] - loss) / loss, 1e-5);
-        expect(s.count[i] == count && s.right[i] == right && s.bytes[i] == bytes, "document %zu", i);
-        batch_free(&b);
-    }
-    free(s.loss), model_free(m), model_free(alone), tokens_free(&t), tokenizer_free(names);
-}
-
-void test_duration(void)
-{
-    static const struct { double seconds; const char *text; } times[] = {
-        {3.21, "3.2s"}, {125, "2m05s"}, {3725, "1h02m"}, {3e9, "833333h20m"},
-        {1e300, "unknown time"}, {NAN, "unknown time"}, {INFINITY, "unknown time"}};
-    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
-        expect(!strcmp(duration(times[i].seconds), times[i].text), "%g is %s", times[i].seconds,
-               duration(times[i].seconds));
-}
-
 /* ================================================================================================
  * 11. The table
  */
@@ -3568,6 +3528,7 @@ static const Test tests[] = {
     {"AdamW against its definition", IN_BOTH, test_adamw, NULL, NULL},
     {"norm, clipping, decay", IN_BOTH, test_update, NULL, NULL},
     {"schedules", IN_FLOAT, test_schedule, NULL, NULL},
+    {"durations", IN_FLOAT, test_duration, NULL, NULL},
     {"sampling against its definition", IN_BOTH, test_sampling, NULL, NULL},
     {"sampling at its edges", IN_BOTH, test_sampling_edges, NULL, NULL},
     {"streaming of text", IN_FLOAT, test_streaming, NULL, NULL},
@@ -3582,10 +3543,10 @@ static const Test tests[] = {
     {"loader: a limit draws", IN_BOTH, test_limit, NULL, NULL},
     {"loader: packing against all subsets", IN_BOTH, test_pack_best, NULL, NULL},
     {"loader: --data A,B", IN_BOTH, test_parts, NULL, NULL},
+    {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
     {"bf16 against its definition", IN_FLOAT, test_bf16, NULL, NULL},
     {"llm.c model file", IN_BOTH, test_llmc_model, NULL, NULL},
     {"llm.c token file", IN_FLOAT, test_token_file, NULL, NULL},
-    {"resumed = never stopped", IN_BOTH, test_resume, NULL, NULL},
     {"states that are refused", IN_BOTH, test_state_refused, NULL, NULL},
     {"tokenizer: tiktoken ids", IN_FLOAT, test_vectors, NULL, NULL},
     {"tokenizer: any bytes come back", IN_FLOAT, test_round_trip, NULL, NULL},
@@ -3616,8 +3577,6 @@ static const Test tests[] = {
     {"signals and full disks", IN_FLOAT, test_run_stops, NULL, NULL},
     {"commands from any folder", IN_FLOAT, test_run_commands, NULL, NULL},
     {"JSON lines and chat", IN_FLOAT, test_jsonl, NULL, NULL},
-    {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
-    {"durations", IN_FLOAT, test_duration, NULL, NULL},
     {"bad input: full output", IN_FLOAT, NULL, test_bad, bad_outputs},
     {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
     {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
