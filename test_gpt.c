@@ -13,8 +13,8 @@
  * programs agree. Every check was seen to fail: data/mutations.sh breaks each line of backward.
  *
  * Chapters   1 means of proof   2 machine and matrix multiply   3 gradients of layers   4 the model
- *            5 parity with PyTorch   6 optimizer   7 data   8 checkpoints   9 text   10 bad input
- *            11 the table
+ *            5 parity with PyTorch   6 optimizer and generation   7 data   8 checkpoints
+ *            9 text   10 the programs   11 the table
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -58,7 +58,7 @@ int counted_fsync(int fd)
 
 static char reason[400], figure[100];                         /* of the test that runs */
 static double worst;                                          /* error as a part of its limit */
-static int broken;                                            /* checks of it that failed */
+static int broken, skipped;                                   /* checks that failed; not run */
 static char folder[] = "/tmp/test_gpt_XXXXXX";                /* for scratch files */
 
 /* Fail the test unless `good`; the first reason is the one that is told. */
@@ -78,6 +78,18 @@ void bound(const char *what, double error, double limit)
     if (error / limit < worst) return;
     worst = error / limit;
     snprintf(figure, sizeof figure, "error %.1e < %.0e", error, limit);
+}
+
+/* What the test needs is not here: unless a check fails, it counts as neither passed nor failed. */
+void skip(const char *why)
+{
+    if (!skipped++) snprintf(figure, sizeof figure, "%s", why);
+}
+
+/* The number for this build: errors are larger in float. */
+double by_precision(double in_double, double in_float)
+{
+    return REAL_BYTES == 8 ? in_double : in_float;
 }
 
 /* What a test found, for its line, instead of its worst error. */
@@ -138,8 +150,8 @@ real *copy(const real *x, size_t count)
  * there are fewer), against the central difference of fourth order
  *     f'(x) = (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h + O(h^4).
  * What is below a hundredth of the largest gradient is measured against that. */
-double gradient_error(double (*function)(void), real *x, const real *dx, size_t count,
-                             int samples, uint64_t key)
+double gradient_error(double (*function)(void), real *x, const real *dx, size_t count, int samples,
+                      uint64_t key)
 {
     double h = 1e-3, most = 0, least = 1e-2 * largest(dx, count), f[5];
     int all = count <= (size_t)samples;
@@ -158,14 +170,86 @@ double gradient_error(double (*function)(void), real *x, const real *dx, size_t 
     return most;
 }
 
+/* Whether a file has exactly these bytes. */
+int same_file(const char *path, const void *bytes, size_t size)
+{
+    size_t found_size;
+    char *text = read_file(path, &found_size);
+    int same = found_size == size && !memcmp(text, bytes, size);
+    free(text);
+    return same;
+}
+
+/* Whether two scratch files are the same. */
+int same_files(const char *a, const char *b)
+{
+    size_t size;
+    char *text = read_file(scratch(b), &size);
+    int same = same_file(scratch(a), text, size);
+    free(text);
+    return same;
+}
+
+/* Write two parts into a scratch file. */
+void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
+{
+    Writer *w = writer_open(scratch(name));
+    writer_put(w, a, a_size);
+    writer_put(w, b, b_size);
+    writer_close(w);
+}
+
+/* Write a token file of version 1, or, with a mask, of version 2. */
+void write_tokens(const char *name, const uint16_t *ids, const char *loss_mask, int count)
+{
+    int32_t header[HEADER] = {20240520, loss_mask ? 2 : 1, count};
+    Writer *w = writer_open(scratch(name));
+    writer_put(w, header, sizeof header);
+    writer_put(w, ids, count * sizeof *ids);
+    if (loss_mask) writer_put(w, loss_mask, count);
+    writer_close(w);
+}
+
+/* Run a command in the scratch folder; its output, in new memory. */
+char *shell(const char *command)
+{
+    char *line = format("here=$PWD; cd %s && %s", folder, command), *text = allocate(1 << 16, 1);
+    FILE *pipe = popen(line, "r");
+    if (!pipe || fread(text, 1, (1 << 16) - 1, pipe) == 0) *text = 0;
+    if (pipe) pclose(pipe);
+    free(line);
+    return text;
+}
+
+/* The error message with which f(data) ends the program, or "" if it returns. */
+const char *error_of(void (*f)(void *), void *data)
+{
+    static char message[1000];
+    int ends[2];
+    fflush(stdout);
+    if (pipe(ends) != 0) die("pipe: %s", strerror(errno));
+    pid_t child = fork();
+    if (child == 0) {
+        open_writers = NULL;                                  /* the parent's files stay */
+        dup2(ends[1], 2);
+        f(data);
+        _exit(0);
+    }
+    close(ends[1]);
+    FILE *file = fdopen(ends[0], "r");
+    message[fread(message, 1, sizeof message - 1, file)] = 0;
+    fclose(file), waitpid(child, NULL, 0);
+    return message;
+}
+
 /* ================================================================================================
  * 2. Machine and matrix multiply
  */
 
 void test_exp(void)
 {
-    double limit = REAL_BYTES == 4 ? 3e-7 : 4e-16, low = REAL_BYTES == 4 ? -104 : -746;
-    double high = REAL_BYTES == 4 ? 88.7228 : 709.78, tiny = REAL_BYTES == 4 ? 2e-38 : 4e-308;
+    double limit = by_precision(4e-16, 3e-7), low = by_precision(-746, -104);
+    double high = by_precision(709.78, 88.7228), tiny = by_precision(4e-308, 2e-38);
     for (uint32_t i = 0; i < 1 << 20; i++) {
         real x = (real)(low + (high - low) * random_uniform(1, i));
         if (i % 8 == 0) x = (real)(high - 0.1 * random_uniform(2, i));
@@ -205,6 +289,31 @@ void test_random(void)
     expect(random_key(0, 0) == 0xe220a8397b1dcdafu, "splitmix64 differs from its first value");
 }
 
+/* shuffled: every order of 4 is as likely; drawn: k of n, increasing, each as likely. */
+void test_orders(void)
+{
+    enum { N = 20, K = 7, DRAWS = 24000 };
+    int orders[256] = {0}, count[N] = {0}, kinds = 0;
+    for (int i = 0; i < DRAWS; i++) {
+        int *order = shuffled(4, random_key(1, i)), *chosen = drawn(N, K, random_key(2, i));
+        orders[order[0] | order[1] << 2 | order[2] << 4 | order[3] << 6]++;
+        for (int j = 0; j < K; j++) {
+            expect(chosen[j] < N && (j == 0 || chosen[j] > chosen[j - 1]), "not increasing");
+            count[chosen[j]]++;
+        }
+        free(order), free(chosen);
+    }
+    for (int i = 0; i < 256; i++) {
+        if (orders[i]) bound("orders", abs(orders[i] - DRAWS / 24), 5 * sqrt(DRAWS / 24)), kinds++;
+    }
+    for (int i = 0; i < N; i++)
+        bound("drawn", abs(count[i] - DRAWS * K / N), 5 * sqrt(DRAWS * K / N));
+    expect(kinds == 24, "%d of 24 orders", kinds);
+    int *all = drawn(3, 0, 1);
+    expect(all[0] == 0 && all[1] == 1 && all[2] == 2, "0 does not draw all");
+    free(all);
+}
+
 void test_dropout(void)
 {
     enum { COUNT = 1 << 20 };
@@ -229,24 +338,30 @@ void test_dropout(void)
     free_reals(x), free_reals(again);
 }
 
-/* The error of one product of the given sizes, against matmul_plain. `kind` chooses transposes, what
- * it is added to, the distance of rows and who multiplies; what lies between c's rows must not change. */
+/* The error of a product of these sizes, against matmul_plain. `kind` chooses transposes, what it
+ * is added to, the distance of rows, and who multiplies. What lies between c's rows must stay, and
+ * large products must be the same bits on 2 to 4 threads. */
 double matmul_error(int M, int N, int K, int kind)
 {
     int ta = kind & 1, tb = kind >> 1 & 1, start = kind / 4 % 3, gap = kind / 12 % 4;
+    int large = max_int(M, max_int(N, K)) > 70;
     size_t lda = (ta ? M : K) + gap, ldb = (tb ? K : N) + gap, ldc = N + gap;
     size_t na = lda * (ta ? K : M), nb = ldb * (tb ? N : K), nc = ldc * M;
-    real *a = allocate_reals(na), *b = allocate_reals(nb), *c[2], *bias = allocate_reals(N);
+    real *a = allocate_reals(na), *b = allocate_reals(nb), *c[3], *bias = allocate_reals(N);
     View va = ta ? transposed(a, lda) : view(a, lda), vb = tb ? transposed(b, ldb) : view(b, ldb);
     fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(bias, N, 1, 4);
-    for (int fast = 0; fast < 2; fast++) {
-        fill(c[fast] = allocate_reals(nc), nc, 1, 3);
-        Output out = start == 0 ? assign(c[fast], ldc) : start == 1 ? with_bias(c[fast], ldc, bias)
-                     : accumulate(c[fast], ldc);
-        (fast ? kind / 48 ? matmul_serial : matmul : matmul_plain)(out, va, vb, M, N, K);
+    for (int way = 0; way < 3; way++) {                       /* plain, fast, on more threads */
+        fill(c[way] = allocate_reals(nc), nc, 1, 3);
+        Output out = start == 0 ? assign(c[way], ldc) : start == 1 ? with_bias(c[way], ldc, bias)
+                     : accumulate(c[way], ldc);
+        use_threads(way == 2 && large ? 2 + kind % 3 : 1);
+        (way ? kind / 48 ? matmul_serial : matmul : matmul_plain)(out, va, vb, M, N, K);
     }
+    use_threads(1);
+    expect(!memcmp(c[1], c[2], nc * sizeof(real)), "%d x %d x %d: threads differ", M, N, K);
     double error = difference(c[1], c[0], nc);
-    free_reals(a), free_reals(b), free_reals(c[0]), free_reals(c[1]), free_reals(bias);
+    for (int way = 0; way < 3; way++) free_reals(c[way]);
+    free_reals(a), free_reals(b), free_reals(bias);
     return error;
 }
 
@@ -265,7 +380,7 @@ void test_matmul_plain(void)
 
 void test_matmul(void)
 {
-    double limit = REAL_BYTES == 4 ? 2e-6 : 4e-15;
+    double limit = by_precision(4e-15, 2e-6);
     for (int i = 0; i < 1200; i++) {
         int M = i % 5 ? 1 + below(70, 1, i) : 1 + i / 5 % 4, N = 1 + below(70, 2, i);
         char what[80];
@@ -367,62 +482,23 @@ void layernorm_dx(void)
 void gelu_y(void) { gelu_forward(y, x[0], 500); }
 void gelu_dx(void) { gelu_backward(dx[0], dy, x[0], 500); }
 
-/* ---- dropout, 500 numbers ---- */
-void dropout_y(void)
-{
-    memcpy(y, x[0], 500 * sizeof *y);
-    dropout(y, 500, (real)0.4, 3);
-}
-void dropout_dx(void)
-{
-    memcpy(dx[0], dy, 500 * sizeof *y);
-    dropout(dx[0], 500, (real)0.4, 3);
-}
-
-/* ---- attention, B 2, C 12, NH 3: T 11, whole rows; T 150 > 2 QB, packed, with dropout ---- */
-static Attention whole = {x[0], doc_start, 2, 0, 11, 11, 12, 3, 0, 1};
-static Attention packed = {x[0], doc_start, 2, 0, 150, 150, 12, 3, (real)0.2, 1};
+/* ---- attention, B 2, C 12, NH 3, T 150 > 2 QB, dropout; one row is whole, one is packed ---- */
+static Attention attention = {x[0], doc_start, 2, 0, 150, 150, 12, 3, (real)0.2, 1};
 void attention_y(void)
 {
-    memset(doc_start, 0, sizeof doc_start);
-    attention_forward(y, kept, &whole);
-}
-void attention_dx(void) { attention_backward(dx[0], dy, y, kept, &whole); }
-void packed_attention_y(void)
-{
-    for (int n = 0, t; n < 300; n++) {
-        t = n % 150;
-        doc_start[n] = t < 20 ? t / 7 * 7 : t < 80 ? 20 : 80; /* the last two across blocks */
+    for (int t = 0; t < 150; t++) {
+        doc_start[t] = 0;
+        doc_start[150 + t] = t < 20 ? t / 7 * 7 : t < 80 ? 20 : 80; /* the last two across blocks */
     }
-    attention_forward(y, kept, &packed);
+    attention_forward(y, kept, &attention);
 }
-void packed_attention_dx(void) { attention_backward(dx[0], dy, y, kept, &packed); }
+void attention_dx(void) { attention_backward(dx[0], dy, y, kept, &attention); }
 
-/* ---- softmax and loss, 8 rows, V 11, smoothing 0.1: x[0] logits 13 apart, dy the weights ---- */
-static double loss[MOST];
-void softmax(real *logits, int backward)
-{
-    Chunk k = {.rows = 8};
-    for (int r = 0; r < 8; r++) k.target[r] = token[r], k.weight[r] = dy[r];
-    softmax_loss(logits, 13, &k, 0.1, backward, 11);
-    for (int r = 0; r < 8; r++) y[r] = (real)k.loss[r];
-}
-void softmax_y(void)
-{
-    static real logits[8 * 13];
-    memcpy(logits, x[0], sizeof logits);
-    softmax(logits, 0);
-}
-void softmax_dx(void)
-{
-    memcpy(dx[0], x[0], 8 * 13 * sizeof(real));
-    softmax(dx[0], 1);
-    for (int n = 0; n < 8; n++) dx[0][n * 13 + 11] = dx[0][n * 13 + 12] = 0;
-}
-
-/* ---- head and loss, N 1200, a third of weight 0, C 6, V 11 of 16: x[0] x, x[1] wte ---- */
+/* ---- head, softmax and loss, N 1200, a third of weight 0, smoothing 0.1, C 6, V 11 of 16:
+ * x[0] x, x[1] wte, dy the weights ---- */
 void head(int backward)
 {
+    static double loss[1200];
     static real memory[CHUNK * (16 + 2 * 6)];
     static int argmax[1200];
     for (int n = 0; n < 1200; n += 3) dy[n] = 0;
@@ -439,6 +515,8 @@ void head_dx(void) { head(1); }
 
 static const Config small = {.T = 20, .V = 37, .L = 2, .NH = 3, .C = 24, .Vp = 40};
 static const Dropout no_dropout;
+static const AdamW usual = {.lr = 1e-2, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .decay = 0.1,
+                            .clip = 1};
 
 /* A model whose weights are all random and large enough that nothing is nearly linear. */
 Model *random_model(Config c, Mode mode, int B, int frozen)
@@ -522,7 +600,7 @@ void test_frozen(void)
             expect(!memcmp(g + from, (&full->g.wte)[i] + from, (size - from) * sizeof *g),
                    "%d frozen: the gradient of %s differs", frozen, t->field);
         }
-        model_update(part, (AdamW){.lr = 0.1, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .decay = 1}, 1);
+        model_update(part, usual, 1);
         expect(!memcmp(part->w.wte, full->w.wte, part->tensors[0].size * sizeof(real)),
                "%d frozen: the update moved wte", frozen);
         model_free(full), model_free(part);
@@ -554,28 +632,31 @@ void test_causal(void)
     free(before), batch_free(&b), model_free(m);
 }
 
-/* Documents packed into rows give the losses and gradients that they give alone. */
+/* Alone, the documents of a batch, and its rows, have the same losses as together, and gradients
+ * whose sum is the gradient of the whole. */
 void test_packed(void)
 {
-    Model *m = random_model(small, TRAINING, 3, 0), *alone = random_model(small, TRAINING, 3, 0);
-    Batch b = random_batch(3, small.T, small.V, 6), one = batch_new(1, small.T);
-    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4, parts = 0;
-    double sum = model_loss(m, &b, no_dropout, 0.1, 1);
-    int count = 0;
-    for (int n = 0, next; n < 3 * b.T; n = next, count++) {
-        for (next = n + 1; next < 3 * b.T && b.doc_start[next] == n % b.T && next % b.T; next++) {}
-        one.T = next - n;
-        memcpy(one.tokens, b.tokens + n, one.T * sizeof(int));
-        memcpy(one.targets, b.targets + n, one.T * sizeof(int));
-        memcpy(one.loss_weight, b.loss_weight + n, one.T * sizeof(real));
-        parts += model_loss(alone, &one, no_dropout, 0.1, 1);
-        for (int i = 0; i < one.T; i++)
-            bound("loss of a token", fabs(alone->loss[i] - m->loss[n + i]), limit);
+    static int zeros[20];
+    double limit = by_precision(1e-12, 1e-4);
+    for (int rows = 0; rows < 2; rows++) {
+        Model *m = random_model(small, TRAINING, 3, 0);
+        Model *alone = random_model(small, TRAINING, 1, 0);
+        Batch b = random_batch(3, small.T, small.V, 6);
+        double sum = model_loss(m, &b, no_dropout, 0.1, 1);
+        int count = 0;
+        for (int n = 0, next; n < 3 * b.T; n = next, count++) {
+            for (next = n + 1; next % b.T && (rows || b.doc_start[next] == n % b.T); next++) {}
+            Batch part = {1, next - n, b.tokens + n, b.targets + n, rows ? b.doc_start + n : zeros,
+                          b.loss_weight + n};
+            sum -= model_loss(alone, &part, no_dropout, 0.1, 1);
+            for (int i = n; i < next; i++)
+                bound("loss of a token", fabs(alone->loss[i - n] - m->loss[i]), limit);
+        }
+        bound("loss", fabs(sum), limit);
+        bound_tensors(m, alone->g.wte, m->g.wte, limit);
+        expect(rows ? count == 3 : count > 6, "%d parts", count);
+        batch_free(&b), model_free(m), model_free(alone);
     }
-    bound("loss", fabs(sum - parts), limit);
-    bound_tensors(m, alone->g.wte, m->g.wte, limit);
-    expect(count > 6, "only %d documents", count);
-    batch_free(&b), batch_free(&one), model_free(m), model_free(alone);
 }
 
 /* Targets of weight 0 have no influence, and send back exactly nothing: a masked document of its
@@ -607,87 +688,18 @@ void test_masked(void)
     outcome("exactly zero");
 }
 
-/* Every row is the prompt 1 2 3 4 5 6 and the answer 7. Train on the answer alone, or on all: only
- * then may the prompt be learned. Returns the mean loss of the prompt, and of the answer. */
-double learn_answers(int all, double *answer)
-{
-    Config c = {7, 16, 2, 2, 16, 16};
-    Model *m = model_new(c);
-    Batch b = batch_new(4, 7);
-    double prompt = 0;
-    model_initialize(m, 5);
-    model_prepare(m, TRAINING, 4, 7, 0);
-    for (int step = 0; step <= 150; step++) {
-        for (int n = 0; n < 28; n++) {
-            b.tokens[n] = n % 7, b.targets[n] = n % 7 + 1;
-            b.loss_weight[n] = step == 150 || all || n % 7 == 6;
-        }
-        model_loss(m, &b, no_dropout, 0, step < 150);
-        if (step < 150) model_update(m, (AdamW){1e-2, 0.9, 0.99, 1e-8, 0, 0, 1}, step + 1);
-    }
-    for (int n = 0; n < 6; n++) prompt += m->loss[n] / 6;
-    *answer = m->loss[6];
-    batch_free(&b), model_free(m);
-    return prompt;
-}
-void test_masked_learning(void)
-{
-    double answer, both, masked = learn_answers(0, &answer), all = learn_answers(1, &both);
-    expect(answer < 0.1 && both < 0.1, "the answer was not learned: %g, %g", answer, both);
-    expect(masked > log(16), "the masked prompt was learned: loss %g", masked);
-    expect(all < 0.1, "the prompt that counts was not learned: loss %g", all);
-    outcome("loss of the prompt %.2f masked, %.2f not", masked, all);
-}
-
-/* Gradients of parts of a batch add up to those of the whole. */
-void test_accumulation(void)
-{
-    Model *whole = random_model(small, TRAINING, 4, 0);
-    Model *parts = random_model(small, TRAINING, 1, 0);
-    Batch b = random_batch(4, small.T, small.V, 9);
-    double sum = model_loss(whole, &b, no_dropout, 0.1, 1), limit = REAL_BYTES == 8 ? 1e-12 : 1e-4;
-    for (int row = 0; row < 4; row++) {
-        int at = row * b.T;
-        Batch one = {1, b.T, b.tokens + at, b.targets + at, b.doc_start + at, b.loss_weight + at};
-        sum -= model_loss(parts, &one, no_dropout, 0.1, 1);
-    }
-    bound("loss", fabs(sum), limit);
-    bound_tensors(whole, parts->g.wte, whole->g.wte, limit);
-    batch_free(&b), model_free(whole), model_free(parts);
-}
-
-/* A checksum of products of 60 shapes. */
-uint64_t products_sum(void)
-{
-    enum { SIZE = 600 * 700 };
-    real *a = allocate_reals(SIZE), *b = allocate_reals(SIZE), *c = allocate_reals(SIZE);
-    uint64_t sum = 0;
-    fill(a, SIZE, 1, 1), fill(b, SIZE, 1, 2);
-    for (int i = 0; i < 60; i++) {
-        int M = i % 3 ? 1 + below(600, 3, i) : 1 + i % 8;
-        int N = 1 + below(700, 4, i), K = 1 + below(200, 5, i);
-        matmul(assign(c, N), i & 1 ? view(a, K) : transposed(a, M),
-               i & 2 ? view(b, N) : transposed(b, K), M, N, K);
-        sum = checksum(sum, c, (size_t)M * N * sizeof *c);
-    }
-    free_reals(a), free_reals(b), free_reals(c);
-    return sum;
-}
-
 /* A checksum of losses, norms and weights in three steps of training with dropout. */
 uint64_t training_sum(void)
 {
     Config c = {.T = 200, .V = 1000, .L = 2, .NH = 3, .C = 96, .Vp = 1008};
-    AdamW w = {.lr = 1e-3, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .decay = 0.1, .clip = 1};
+    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 1}, 0.1, usual};
     Batch b = random_batch(3, c.T, c.V, 2);
     Model *m = random_model(c, TRAINING, 3, 0);
     uint64_t sum = 0;
     model_initialize(m, 1);
-    for (int step = 0; step < 3; step++) {
-        Dropout d = {(real)0.1, (real)0.1, (real)0.1, random_key(1, step)};
+    for (int step = 1; step <= 3; step++) {
         double told[2];
-        told[0] = model_loss(m, &b, d, 0.1, 1);
-        told[1] = model_update(m, w, step + 1);
+        told[0] = model_step(m, &b, 1, &r, step, &told[1]);
         sum = checksum(checksum(sum, told, sizeof told), m->w.wte, m->count * sizeof(real));
     }
     batch_free(&b), model_free(m);
@@ -697,15 +709,15 @@ uint64_t training_sum(void)
 /* Results are the same bits on any number of threads. */
 void test_threads(void)
 {
-    uint64_t products = 0, training = 0;
+    uint64_t training = 0;
     for (int count = 1; count <= 4; count++) {
         use_threads(count);
-        uint64_t p = products_sum(), t = training_sum();
-        if (count == 1) products = p, training = t;
-        expect(p == products, "products differ on %d threads", count);
-        expect(t == training, "training differs on %d threads", count);
+        uint64_t sum = training_sum();
+        if (count == 1) training = sum;
+        expect(sum == training, "training differs on %d threads", count);
     }
-    outcome(threads() == 4 ? "on 1 to 4: 60 products, 3 steps of training" : "without OpenMP: one");
+    outcome("on 1 to 4: 3 steps of training");
+    if (threads() != 4) skip("there is no OpenMP");
     use_threads(1);
 }
 
@@ -713,7 +725,7 @@ void test_threads(void)
  * a prompt of 7 in one row, token by token; and in three rows that grow together. */
 void test_cache(void)
 {
-    double limit = REAL_BYTES == 8 ? 1e-12 : 1e-5;
+    double limit = by_precision(1e-12, 1e-5);
     int T = small.T, C = small.C;
     for (int B = 1; B <= 3; B += 2) {
         Model *full = random_model(small, INFERENCE, B, 0);
@@ -798,7 +810,7 @@ void test_parity(void)
 {
     Reference f = reference_open();
     Model *m = reference_model(&f);
-    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4;
+    double limit = by_precision(1e-10, 1e-4);
     size_t N = (size_t)f.B * f.c.T, V = f.c.V, C = f.c.C;
     real *logits = read_doubles(&f.r, N * V), *losses = read_doubles(&f.r, N);
     real *gradient = read_doubles(&f.r, f.count), *ours = allocate_reals(N * V);
@@ -814,15 +826,15 @@ void test_parity(void)
 }
 
 /* `steps` steps as in data/reference.py; returns the model. losses and norms are of each step. */
-Model *reference_train(const Reference *f, int steps, double lr, int warmup,
-                              double smoothing, double *losses, double *norms)
+Model *reference_train(const Reference *f, int steps, double lr, int warmup, double smoothing,
+                       double *losses, double *norms)
 {
     Model *m = reference_model(f);
-    AdamW o = {.beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .decay = 0.1, .clip = 1};
+    Recipe r = {no_dropout, smoothing, usual};
     for (int step = 0; step < steps; step++) {
-        losses[step] = model_loss(m, &f->batch[step % f->batches], no_dropout, smoothing, 1);
-        o.lr = lr * schedule("cosine", step, warmup, steps, 0.1);
-        norms[step] = model_update(m, o, step + 1);
+        const Batch *b = &f->batch[step % f->batches];
+        r.adamw.lr = lr * schedule("cosine", step, warmup, steps, 0.1);
+        losses[step] = model_step(m, b, 1, &r, step + 1, &norms[step]);
     }
     return m;
 }
@@ -832,7 +844,7 @@ Model *reference_train(const Reference *f, int steps, double lr, int warmup,
 void test_trajectory(void)
 {
     Reference f = reference_open();
-    double limit = REAL_BYTES == 8 ? 1e-10 : 1e-4, losses[50], norms[50];
+    double limit = by_precision(1e-10, 1e-4), losses[50], norms[50];
     Model *m = reference_train(&f, 10, 1e-2, 3, 0, losses, norms);
     reader_seek(&f.r, f.r.at + ((size_t)f.B * f.c.T * (f.c.V + 1) + f.count) * sizeof(double));
     for (int tuning = 0; tuning < 2; tuning++) {
@@ -842,7 +854,7 @@ void test_trajectory(void)
         if (tuning) {
             model_free(m);
             m = reference_train(&f, 50, 2e-3, 5, 0.1, losses, norms);
-            limit = REAL_BYTES == 8 ? 1e-8 : 1e-3;
+            limit = by_precision(1e-8, 1e-3);
         }
         for (int i = 0; i < steps; i++) {
             bound("loss", fabs(losses[i] - loss[i]), limit);
@@ -855,7 +867,7 @@ void test_trajectory(void)
 }
 
 /* ================================================================================================
- * 6. Optimizer and sampling
+ * 6. Optimizer, sampling, generation, conversations
  */
 
 /* Five steps against the definition, in double, with clipping, decay and L1. */
@@ -881,8 +893,8 @@ void test_adamw(void)
         }
         adamw(w, g, m, v, COUNT, scale, &a, t);
         for (int i = 0; i < COUNT; i++) {
-            bound("weight", fabs(w[i] - W[i]), REAL_BYTES == 8 ? 1e-15 : 1e-7);
-            bound("moments", fabs(m[i] - M[i]) + fabs(v[i] - V[i]), REAL_BYTES == 8 ? 1e-14 : 1e-6);
+            bound("weight", fabs(w[i] - W[i]), by_precision(1e-15, 1e-7));
+            bound("moments", fabs(m[i] - M[i]) + fabs(v[i] - V[i]), by_precision(1e-14, 1e-6));
             expect(g[i] == 0, "the gradient was not cleared");
             expect(W[i] != 0 || fabs(w[i]) < 1e-7, "a weight was not drawn to 0");
             zeros += w[i] == 0;
@@ -902,9 +914,9 @@ void test_update(void)
     fill(m->g.wte, m->count, 1, 3);
     for (size_t i = 0; i < m->count; i++) square += (double)m->g.wte[i] * m->g.wte[i];
     o.lr = 0;
-    bound("norm", fabs(model_update(m, o, 1) / sqrt(square) - 1), REAL_BYTES == 8 ? 1e-12 : 1e-6);
+    bound("norm", fabs(model_update(m, o, 1) / sqrt(square) - 1), by_precision(1e-12, 1e-6));
     for (size_t i = 0; i < m->count; i++) sum += (double)m->m.wte[i] * m->m.wte[i];
-    bound("clipped", fabs(sqrt(sum) / 0.1 / 0.25 - 1), REAL_BYTES == 8 ? 1e-12 : 1e-5);
+    bound("clipped", fabs(sqrt(sum) / 0.1 / 0.25 - 1), by_precision(1e-12, 1e-5));
     memset(m->m.wte, 0, m->count * sizeof(real));
     real *before = copy(m->w.wte, m->count);
     o.lr = 0.5;
@@ -987,7 +999,8 @@ void test_streaming(void)
     for (size_t i = 0; text[i] && !s.done; i++) {
         sample_add(&s, text + i, 1, stop, NULL);
         shown = s.shown;
-        expect(shown <= s.text.size && !memcmp(s.text.bytes, text, shown), "other text, byte %zu", i);
+        expect(shown <= s.text.size && !memcmp(s.text.bytes, text, shown),
+               "byte %zu: other text", i);
         for (size_t at = 0, n; at < shown; at += n) {
             n = utf8_length(s.text.bytes + at, shown - at);
             expect(n > 0, "half a character is shown after byte %zu", i);
@@ -998,6 +1011,195 @@ void test_streaming(void)
     expect(s.done && shown == expected && s.text.size == expected, "%zu bytes", s.text.size);
     outcome("%zu bytes, then the stop text", expected);
     free(s.text.bytes);
+}
+
+/* The edges of sampling: all of these leave only the most likely token, the first of equals. */
+void test_sampling_edges(void)
+{
+    static const Sampling settings[] = {
+        {.temperature = 0, .top_p = 1},         {.temperature = 1e-30, .top_p = 1},
+        {.temperature = 1e-320, .top_p = 1},    {.temperature = 1e-320, .top_p = 0.9},
+        {.temperature = 100, .top_k = 1},       {.temperature = 100, .top_k = 1, .top_p = 1},
+        {.temperature = 100, .top_p = 0},       {.temperature = 100, .top_p = 1e-9, .top_k = 99}};
+    static const real rows[][6] = {{-3, 1, 2, 5, 4, 0}, {0, 0, 0, 0, 0, 9}, {9, 0, 0, 0, 0, 0},
+                                   {1, 7, 3, 7, 7, 0}, {-INFINITY, -1e30f, -INFINITY, 0, -5, 0}};
+    static const int best[] = {3, 5, 0, 1, 3};
+    Candidate list[6];
+    for (int r = 0; r < 5; r++)
+        for (int i = 0; i < 8; i++)
+            for (int draw = 0; draw < 50; draw++) {
+                int id = sample(rows[r], 6, &settings[i], random_key(1, draw), list), equal;
+                equal = i > 0 && i < 4 && rows[r][id] == rows[r][best[r]];
+                expect(id == best[r] || equal, "row %d, setting %d: token %d", r, i, id);
+            }
+    Sampling all = {.temperature = 1, .top_p = 1};
+    expect(sample(rows[0], 1, &all, 1, list) == 0, "of one token, another");
+    for (int draw = 0; draw < 2000; draw++)
+        expect(sample(rows[4], 6, &all, random_key(2, draw), list) > 2, "an impossible token");
+}
+
+/* Generation with its cache against a new computation of all that the model sees, at every step and
+ * far across the end of the context: greedily and at random, with short and too long prompts. */
+void test_window(void)
+{
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    int contexts[] = {1, 2, 7, 12}, prompts[] = {1, 5, 12, 30};
+    for (int i = 0; i < 16; i++) {
+        Config c = {.T = contexts[i / 4], .V = t->count, .L = 2, .NH = 2, .C = 16, .Vp = t->count};
+        int S = 1 + i % 3, T = c.T, tokens = 3 * T + 2, count = prompts[i % 4], prompt[30], size;
+        Sampling s = {.temperature = i % 2, .top_p = 1, .tokens = tokens, .samples = S, .key = i};
+        Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 1, 0);
+        real *logits = allocate_reals(c.V);
+        Candidate *list = allocate(c.V, sizeof *list);
+        Sample out[3];
+        for (int k = 0; k < count; k++) prompt[k] = below(c.V, 3, k);
+        generate(m, t, prompt, count, &s, out, NULL);
+        for (int b = 0; b < S; b++) {
+            int seen[30], length = count < T ? count : T - T / 2, step = 0;
+            Text text = {0};
+            text_add(&text, "", 0);
+            memcpy(seen, prompt + count - length, length * sizeof(int));
+            while (step < tokens) {
+                model_forward(again, seen, NULL, 1, 0, length, no_dropout);
+                const real *x = again->a.ln + (length - 1) * c.C;
+                for (int v = 0; v < c.V; v++) logits[v] = dot(x, m->w.wte + v * c.C, c.C);
+                int id = sample(logits, c.V, &s, random_key(random_key(i, b), step++), list);
+                if (id == t->end_of_text) break;
+                const char *bytes = tokenizer_bytes(t, id, &size);
+                text_add(&text, bytes, size);
+                if (length == T)
+                    memmove(seen, seen + T - T / 2, (length = T / 2) * sizeof(int));
+                seen[length++] = id;
+            }
+            expect(out[b].tokens == step && out[b].text.size == text.size &&
+                   !memcmp(out[b].text.bytes, text.bytes, text.size),
+                   "context %d, prompt of %d, sample %d: another text", T, count, b);
+            free(text.bytes), free(out[b].text.bytes);
+        }
+        free_reals(logits), free(list), model_free(m), model_free(again);
+    }
+    tokenizer_free(t);
+    outcome("16 settings, three contexts long");
+}
+
+/* The text of tokens, with targets in braces. */
+Text marked_text(const Tokenizer *t, Encoded e)
+{
+    Text text = {0};
+    for (size_t k = 0; k <= e.size; k++) {
+        int size, now = k < e.size && e.loss_mask[k], last = k > 0 && e.loss_mask[k - 1];
+        if (now != last) text_add(&text, now ? "{" : "}", 1);
+        if (k == e.size) break;
+        const char *bytes = tokenizer_bytes(t, e.ids[k], &size);
+        text_add(&text, bytes, size);
+    }
+    return text;
+}
+
+/* What is learned, token by token: targets stand in braces. A prompt has the same tokens alone as
+ * before its answer. */
+void test_template(void)
+{
+    static const struct { const char *text; int count; Turn turns[6]; } cases[] = {
+        {"System: Be brief.\nUser: Hello\nAssistant:{ Hi.\nUser:} Thanks\nAssistant:{ Bye.}", 5,
+         {{SYSTEM, 0, "Be brief.", 9}, {USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3},
+          {USER, 0, "Thanks", 6}, {ASSISTANT, 1, "Bye.", 4}}},
+        {"User: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant:{ Bye.}", 4,
+         {{USER, 0, "Hello", 5}, {ASSISTANT, 0, "Hi.", 3}, {USER, 0, "Thanks", 6},
+          {ASSISTANT, 1, "Bye.", 4}}},
+        {"User: Hello\nAssistant:{ Hi.\nSystem:} Stop\nAssistant:", 4,
+         {{USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3}, {SYSTEM, 0, "Stop", 4},
+          {ASSISTANT, 0, NULL, 0}}},
+        {"Assistant:{ One\nAssistant: Two\nAssistant:} Three", 3,
+         {{ASSISTANT, 1, "One", 3}, {ASSISTANT, 1, "Two", 3}, {ASSISTANT, 0, "Three", 5}}},
+        {"Whe{n we}", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 1, "n we", 4}}},
+        {"Whe", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 0, NULL, 0}}},
+        {"User: a\nAssistant:{ }", 2, {{USER, 0, "a", 1}, {ASSISTANT, 1, "", 0}}}};
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int n = cases[i].count;
+        const Turn *turns = cases[i].turns;
+        Encoded e = turns_encode(t, turns, n);
+        Text text = marked_text(t, e);
+        expect(!strcmp(text.bytes, cases[i].text), "case %zu: %s", i, text.bytes);
+        for (int k = 0; k < n; k++) {                         /* each prompt by itself */
+            if (!is_answer(turns[k].role) || !turns[k].text) continue;
+            Turn open[6];
+            memcpy(open, turns, sizeof open);
+            open[k].text = NULL;
+            Encoded p = turns_encode(t, open, k + 1);
+            expect(p.size < e.size && !memcmp(p.ids, e.ids, p.size * sizeof *p.ids),
+                   "case %zu: turn %d has other tokens before it alone", i, k);
+            expect(p.answer == p.size && (k < n - 1 || e.answer == p.size), "case %zu: answer", i);
+            free(p.ids), free(p.loss_mask);
+        }
+        free(e.ids), free(e.loss_mask), free(text.bytes);
+    }
+    tokenizer_free(t);
+}
+
+/* A prompt is <|endoftext|> and the conversation; messages that are none are refused. */
+void test_prompts(void)
+{
+    static const char *const bad[] = {
+        "[{\"role\": \"user\"}]", "[{\"role\": \"robot\", \"content\": \"a\"}]", "[1]",
+        "[{\"content\": \"a\"}, {\"role\": \"user\", \"content\": \"a\"}]",
+        "[{\"role\": \"user\", \"content\": 1}]", "[{\"role\": 1, \"content\": \"a\"}]"};
+    static const char good[] = "[{\"role\": \"system\", \"content\": \"Be brief.\"},"
+                               " {\"role\": \"user\", \"content\": \"Hello\"}]";
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    int a, b, same;
+    char error[200];
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        Json *json = json_parse(bad[i], strlen(bad[i]), error, sizeof error);
+        expect(chat_tokens(t, json, &a) == NULL, "accepted: %s", bad[i]);
+        json_free(json);
+    }
+    Json *json = json_parse(good, strlen(good), error, sizeof error);
+    static const char text[] = "System: Be brief.\nUser: Hello\nAssistant:";
+    int *x = chat_tokens(t, json, &a), *y = prompt_tokens(t, text, sizeof text - 1, &b);
+    same = a == b && !memcmp(x, y, a * sizeof *x);
+    expect(same && x[0] == t->end_of_text, "%d tokens against %d", a, b);
+    free(x), free(y), json_free(json), tokenizer_free(t);
+}
+
+/* A chat forgets the oldest question and answer until its prompt fits, but never the last question.
+ * A zero byte is a byte like others. */
+void test_chat(void)
+{
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    Chat c = {0};
+    int size, whole, *prompt;
+    for (int turn = 0; turn < 9; turn++)
+        chat_add(&c, turn % 2 ? ASSISTANT : USER, turn == 8 ? "a\0b" : "words", turn == 8 ? 3 : 5);
+    free(chat_prompt(&c, t, 1000, &whole));
+    expect(c.from == 0, "forgets what fits");
+    for (int longest = whole; longest > 0; longest--) {
+        int before = c.from;
+        prompt = chat_prompt(&c, t, longest, &size);
+        expect(size <= longest || c.from == 8, "%d tokens do not fit %d", size, longest);
+        expect(c.from % 2 == 0 && c.from - before <= 2, "from turn %d to %d", before, c.from);
+        expect(longest < whole || c.from == 0, "one turn too many is forgotten");
+        expect(prompt[0] == t->end_of_text, "no beginning");
+        free(prompt);
+    }
+    expect(c.from == 8 && c.count == 9, "the last question is not all that is left");
+    static const char text[] = "User: a\0b\nAssistant:";
+    int *right = prompt_tokens(t, text, sizeof text - 1, &whole);
+    prompt = chat_prompt(&c, t, 1000, &size);
+    expect(size == whole && !memcmp(prompt, right, size * sizeof *right),
+           "a zero byte ends the line");
+    free(prompt), free(right), chat_free(&c), tokenizer_free(t);
+}
+
+void test_duration(void)
+{
+    static const struct { double seconds; const char *text; } times[] = {
+        {3.21, "3.2s"}, {125, "2m05s"}, {3725, "1h02m"}, {3e9, "833333h20m"},
+        {1e300, "unknown time"}, {NAN, "unknown time"}, {INFINITY, "unknown time"}};
+    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
+        expect(!strcmp(duration(times[i].seconds), times[i].text), "%g is %s", times[i].seconds,
+               duration(times[i].seconds));
 }
 
 /* ================================================================================================
@@ -1030,82 +1232,79 @@ Tokens numbered_documents(int count, int shortest, int longest)
     return t;
 }
 
-/* Read an epoch in batches of one row; seen[i] counts how often the token at i was an input. Checks
- * that every other number of the batch follows from that. Returns the number of rows. */
-int read_epoch(DataLoader *f, int *seen)
+/* Read an epoch in batches of one row; ever[i] counts how often the token at i was an input. Checks
+ * that this is once at most, and that every other number of the batch follows from the inputs.
+ * Returns how many inputs were tokens of the text. */
+int read_epoch(DataLoader *f, int *ever)
 {
     const Tokens *t = f->tokens;
     Batch b = batch_new(1, f->T);
-    int rows = f->rows, begin = 0;
-    memset(seen, 0, t->count * sizeof *seen);
+    int rows = f->rows, begin = 0, inputs = 0;
+    char *seen = allocate(t->count, 1);
     for (int row = 0; row < rows; row++) {
         int counted = loader_batch(f, &b), sum = 0;
         for (int n = 0; n < f->T; n++) {
             int from = b.tokens[n] ? b.tokens[n] : b.targets[n] ? b.targets[n] - 1 : -1;
             if (b.doc_start[n] == n) begin = from;
-            if (from < 0) {                                   /* a place that no document fills */
-                expect(b.loss_weight[n] == 0 && b.doc_start[n] == n, "row %d, place %d: padding", row, n);
+            if (from < 0) {                                   /* no document is here */
+                expect(b.loss_weight[n] == 0 && b.doc_start[n] == n, "row %d, %d: padding", row, n);
                 continue;
             }
-            seen[from]++;
+            expect(!seen[from]++, "token %d comes twice in an epoch", from);
+            ever[from]++, inputs++;
             sum += b.loss_weight[n] != 0;
             int counts = t->loss_mask ? t->loss_mask[from + 1] : 1;
-            expect(b.targets[n] == t->ids[from + 1], "row %d, place %d: target", row, n);
-            expect(from - begin == n - b.doc_start[n], "row %d, place %d: another document", row, n);
-            expect(b.loss_weight[n] == counts, "row %d, place %d: weight", row, n);
+            expect(b.targets[n] == t->ids[from + 1], "row %d, %d: target", row, n);
+            expect(from - begin == n - b.doc_start[n], "row %d, %d: another document", row, n);
+            expect(b.loss_weight[n] == counts, "row %d, %d: weight", row, n);
         }
         expect(sum == counted, "row %d: %d targets count, loader_batch says %d", row, sum, counted);
     }
-    batch_free(&b);
-    return rows;
+    batch_free(&b), free(seen);
+    return inputs;
 }
 
 /* Running text: each token once an epoch; what does not fill a row is another part each time. */
-void test_feed_text(void)
+void test_loader_text(void)
 {
     for (int spare = 0; spare < 8; spare += 7) {
         Tokens t = numbered_text(1001 + spare);
         DataLoader f = loader_new(&t, 10, 2000, 1, 5, 0);
-        int *seen = allocate(t.count, sizeof *seen), *ever = allocate(t.count, sizeof *ever);
+        int *ever = allocate(t.count, sizeof *ever);
         for (int epoch = 0; epoch < 60; epoch++) {
-            int sum = 0;
-            expect(read_epoch(&f, seen) == 100, "%d rows", f.rows);
-            for (size_t i = 0; i + 1 < t.count; i++) {
-                expect(seen[i] <= 1, "epoch %d: token %zu comes %d times", epoch, i, seen[i]);
-                sum += seen[i], ever[i] += seen[i];
-            }
-            expect(sum == 1000, "epoch %d: %d of 1000 tokens", epoch, sum);
+            int inputs = read_epoch(&f, ever);
+            expect(f.rows == 100 && inputs == 1000, "%d rows, %d of 1000 tokens", f.rows, inputs);
         }
         for (size_t i = 0; i + 1 < t.count; i++) expect(ever[i] > 0, "token %zu never comes", i);
-        tokens_free(&t), loader_free(&f), free(seen), free(ever);
+        tokens_free(&t), loader_free(&f), free(ever);
     }
     outcome("each of 1000 tokens once");
 }
 
 /* Documents: each once an epoch, whole and in one row, the rows nearly full: 2000 short ones in
  * rows of 128, and as many and as long as a small set of conversations, in rows of 256. */
-void test_feed_documents(void)
+void test_loader_documents(void)
 {
     static const int sizes[2][4] = {{2000, 2, 41, 128}, {360, 27, 125, 256}};
     for (int k = 0; k < 2; k++) {
         Tokens t = numbered_documents(sizes[k][0], sizes[k][1], sizes[k][2]);
         DataLoader f = loader_new(&t, sizes[k][3], 0, 1, 5, 0);
-        int *seen = allocate(t.count, sizeof *seen);
+        int *ever = allocate(t.count, sizeof *ever);
         Segment before = f.epoch_order[0];
         for (int epoch = 0; epoch < 5; epoch++) {
-            int rows = read_epoch(&f, seen);
-            for (size_t i = 0; i + 1 < t.count; i++)
-                expect(seen[i] == 1, "token %zu comes %d times", i, seen[i]);
+            int rows = f.rows, inputs = read_epoch(&f, ever);
+            expect(inputs == (int)t.count - 1, "%d of %zu tokens", inputs, t.count - 1);
             bound("waste", 1 - (double)(t.count - 1) / (rows * (double)f.T), 0.015);
             loader_seek(&f, epoch + 1, 0);
-            expect(f.epoch_order[0].from != before.from, "epoch %d begins like the last", epoch + 1);
+            expect(f.epoch_order[0].from != before.from, "epoch %d begins the same", epoch + 1);
             before = f.epoch_order[0];
         }
-        expect(f.count == sizes[k][0] && f.truncated == 0, "%d documents, %d cut", f.count, f.truncated);
-        loader_free(&f), tokens_free(&t), free(seen);
+        expect(f.count == sizes[k][0] && !f.truncated, "%d documents, %d cut", f.count,
+               f.truncated);
+        loader_free(&f), tokens_free(&t), free(ever);
     }
     Tokens t = numbered_documents(2000, 2, 41);
-    DataLoader f = loader_new(&t, 16, 0, 0, 5, 0);                       /* too long: the end stays */
+    DataLoader f = loader_new(&t, 16, 0, 0, 5, 0);            /* too long: the end stays */
     expect(f.truncated > 100, "%d cut", f.truncated);
     for (int i = 0; i < f.count; i++) {
         Segment p = f.epoch_order[i];
@@ -1115,23 +1314,27 @@ void test_feed_documents(void)
     loader_free(&f), tokens_free(&t);
 }
 
-/* To go to a row is to have read all before it. */
-void test_feed_seek(void)
+/* To go to a row is to have read all before it; behind the last row begins the next epoch. */
+void test_loader_seek(void)
 {
     Tokens kinds[2] = {numbered_text(1005), numbered_documents(120, 2, 41)};
     for (int kind = 0; kind < 2; kind++) {
         Batch a = batch_new(3, 50), b = batch_new(3, 50);
-        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3, 0), g = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
+        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
         for (int step = 0; step < 50; step++) {
+            DataLoader g = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
+            loader_seek(&g, f.epoch, f.row);
             loader_batch(&f, &a);
             loader_batch(&g, &b);
             expect(!memcmp(a.tokens, b.tokens, 450 * sizeof(int)), "kind %d, step %d", kind, step);
             loader_free(&g);
-            g = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
-            loader_seek(&g, f.epoch, f.row);
         }
         expect(f.epoch > 1, "only %d epochs", f.epoch);
-        loader_free(&f), loader_free(&g), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
+        loader_seek(&f, 0, 1000000);
+        expect(loader_batch(&f, &b) > 0 && f.epoch == 1, "kind %d: only padding, sought", kind);
+        f.row = f.rows + 5, f.next = f.count;
+        expect(loader_batch(&f, &b) > 0 && f.epoch == 2, "kind %d: only padding", kind);
+        loader_free(&f), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
     }
     outcome("100 places");
 }
@@ -1156,36 +1359,121 @@ void test_noise(void)
     batch_free(&a), batch_free(&b);
 }
 
+/* With a limit, that many documents or windows are read, each once, in the order of the file; the
+ * seed decides which. */
+void test_limit(void)
+{
+    Tokens kinds[2] = {numbered_text(1007), numbered_documents(60, 2, 41)};
+    for (int kind = 0; kind < 2; kind++) {
+        size_t sums[4], last = 0;
+        int *ever = allocate(kinds[kind].count, sizeof *ever);
+        for (int seed = 0; seed < 4; seed++) {
+            DataLoader f = loader_new(&kinds[kind], 50, 0, seed == 3, seed % 3, 7);
+            int tokens = 0;
+            sums[seed] = 0;
+            expect(f.count == 7, "%d segments", f.count);
+            for (int i = 0; i < f.count; i++) {
+                Segment s = f.file_order[i];
+                expect(i == 0 || s.from > last, "not in the order of the file");
+                expect(s.index == i && s.from + s.length < kinds[kind].count, "segment %d", i);
+                sums[seed] = sums[seed] * 31 + (last = s.from), tokens += s.length;
+            }
+            int inputs = read_epoch(&f, ever);
+            expect(inputs == tokens, "%d of %d tokens are read", inputs, tokens);
+            loader_free(&f);
+        }
+        expect(sums[0] != sums[1] && sums[1] != sums[2], "every seed draws the same");
+        expect(sums[0] == sums[3], "one seed draws differently");
+        tokens_free(&kinds[kind]), free(ever);
+    }
+}
+
+/* Each row is as full as it can be with the longest segment left: against all subsets. */
+void test_pack_best(void)
+{
+    enum { N = 12, T = 24 };
+    for (int set = 0; set < 20; set++) {
+        Tokens t = numbered_documents(N, 1 + set % 3, 5 + set);
+        DataLoader f = loader_new(&t, T, 0, 0, set, 0);
+        loader_pack(&f, set);
+        for (int row = 0; row < f.rows; row++) {
+            int best = 0, filled = 0, longest = 0;
+            for (int i = 0; i < f.count; i++) {
+                Segment s = f.epoch_order[i];
+                if (s.row == row) filled += s.length;
+                if (s.row >= row) longest = max_int(longest, s.length);
+            }
+            for (int subset = 0; subset < 1 << f.count; subset++) {
+                int sum = 0, most = 0;
+                for (int i = 0; i < f.count; i++) {
+                    if (!(subset >> i & 1)) continue;
+                    sum += f.epoch_order[i].row >= row ? f.epoch_order[i].length : T + 1;
+                    most = max_int(most, f.epoch_order[i].length);
+                }
+                if (sum <= T && most == longest) best = max_int(best, sum);
+            }
+            expect(filled == best, "set %d, row %d: %d, not %d", set, row, filled, best);
+        }
+        loader_free(&f), tokens_free(&t);
+    }
+}
+
+void read_missing(void *names) { tokens_read(names, "train", 300); }
+
+/* --data A,B: training needs both files, validation those that are there. */
+void test_parts(void)
+{
+    const char *files[] = {"pa_train.bin", "pb_train.bin", "pb_val.bin"};
+    uint16_t ids[] = {1, 2, 3};
+    for (int i = 0; i < 3; i++, ids[0]++) write_tokens(files[i], ids, NULL, 3);
+    char *both = format("%s/pa,%s/pb", folder, folder);
+    char *none = format("%s/pa,%s/pc", folder, folder);
+    expect(tokens_exist(both, "val") == 1 && tokens_exist(both, "train") == 2, "other files exist");
+    expect(tokens_exist(none, "val") == 0, "a file exists that does not");
+    Tokens train = tokens_read(both, "train", 300), val = tokens_read(both, "val", 300);
+    expect(train.count == 6 && train.ids[0] == 1 && train.ids[3] == 2, "training data differ");
+    expect(val.count == 3 && val.ids[0] == 3, "validation data differ");
+    expect(train.fingerprint != val.fingerprint, "one fingerprint");
+    expect(strstr(error_of(read_missing, none), "pc_train.bin") != NULL, "half of --data is read");
+    tokens_free(&train), tokens_free(&val), free(both), free(none);
+}
+
+/* Packed documents get the sums that each of them gets alone. */
+void test_score(void)
+{
+    Tokens t = numbered_documents(30, 2, small.T);
+    Tokenizer *names = tokenizer_new();
+    Model *m = random_model(small, INFERENCE, 1, 0), *alone = random_model(small, INFERENCE, 1, 0);
+    for (int id = 0; id < small.V; id++) tokenizer_add(names, "abc", id % 3 + 1);
+    for (size_t i = 0; i < t.count; i++) t.ids[i] = t.ids[i] ? 1 + t.ids[i] % (small.V - 1) : 0;
+    names->end_of_text = 0;
+    Scores s = score(m, names, &t, 3, small.T, 0);
+    expect(s.n == 30 && m->B == 3, "%d documents", s.n);
+    for (size_t from = 0, to, i = 0; from + 1 < t.count; from = to, i++) {
+        double count = 0, right = 0, bytes = 0;
+        for (to = from + 1; t.ids[to]; to++) {}
+        Batch b = batch_new(1, (int)(to - from));
+        for (int n = 0; n < b.T; n++) {
+            b.tokens[n] = t.ids[from + n], b.targets[n] = t.ids[from + n + 1];
+            b.loss_weight[n] = t.loss_mask[from + n + 1];
+        }
+        model_prepare(alone, INFERENCE, 1, b.T, 0);
+        double loss = model_loss(alone, &b, no_dropout, 0, 0);
+        for (int n = 0; n < b.T; n++) {
+            if (!b.loss_weight[n]) continue;
+            count++, right += alone->argmax[n] == b.targets[n];
+            bytes += b.targets[n] ? b.targets[n] % 3 + 1 : 0;
+        }
+        bound("loss", fabs(s.loss[i] - loss) / loss, 1e-5);
+        expect(s.count[i] == count && s.right[i] == right && s.bytes[i] == bytes, "row %zu", i);
+        batch_free(&b);
+    }
+    free(s.loss), model_free(m), model_free(alone), tokens_free(&t), tokenizer_free(names);
+}
+
 /* ================================================================================================
  * 8. Checkpoints
  */
-
-int same_file(const char *path, const void *bytes, size_t size)
-{
-    size_t found_size;
-    char *text = read_file(path, &found_size);
-    int same = found_size == size && !memcmp(text, bytes, size);
-    free(text);
-    return same;
-}
-
-void test_model_file(void)
-{
-    Model *m = random_model(small, INFERENCE, 1, 0);
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-        const char *path = scratch("model.bin");
-        model_write(m, path, bf16);
-        Model *back = model_read(path);
-        expect(!memcmp(&back->c, &small, sizeof small), "another shape came back");
-        for (size_t i = 0; i < m->count; i++) {
-            float sent = (float)m->w.wte[i], rounded = bf16_to(bf16_from(sent));
-            expect(back->w.wte[i] == (bf16 ? rounded : sent), "number %zu differs", i);
-        }
-        model_free(back);
-    }
-    outcome("%zu numbers, fp32 and bf16", m->count);
-    model_free(m);
-}
 
 /* bf16_from against its definition: of the two neighbours the nearer, of equals the even one. */
 void test_bf16(void)
@@ -1206,8 +1494,9 @@ void test_bf16(void)
     outcome("4 million numbers, a million of them ties");
 }
 
-/* What llm.c's own writer would write for a model in which all numbers of tensor i are i + 1, then
- * i + 2 for the next layer: header and body made here by hand. */
+/* What llm.c's own writer would write for a model in which all numbers of tensor i are (i + 1) / 3,
+ * then (i + 2) / 3 for the next layer: header and body made here by hand, in fp32 and in bf16. Both
+ * are read, and written again. */
 void test_llmc_model(void)
 {
     static const int sizes[16][2] = {
@@ -1216,101 +1505,119 @@ void test_llmc_model(void)
     static const Config gpt2 = {1024, 50257, 12, 12, 768, 50304};
     static const Config xl = {1024, 50257, 48, 25, 1600, 50304};
     static const Config shape = {4, 9, 3, 2, 8, 10};
-    static const int32_t header[] = {20240326, 3, 4, 9, 3, 2, 8, 10};
-    int32_t *file = memcpy(allocate(HEADER + 4000, 4), header, sizeof header);
-    float *numbers = (float *)(file + HEADER);
+    int32_t header[HEADER] = {20240326, 3, 4, 9, 3, 2, 8, 10};
+    float numbers[4000];
+    uint16_t halves[4000];
     Tensor tensors[TENSORS];
     size_t count = 0;
     for (int i = 0; i < 16; i++)
         for (int j = 0; j < sizes[i][0] * sizes[i][1]; j++)
-            numbers[count++] = (float)(i + 1 + j / sizes[i][0]);
+            numbers[count++] = (float)(i + 1 + j / sizes[i][0]) / 3;
     assert(count <= 4000);
-    const char *path = scratch("llmc.bin");
-    Writer *w = writer_open(path);
-    writer_put(w, file, (HEADER + count) * 4);
-    writer_close(w);
-    Model *m = model_read(path);
-    Params w0 = m->w, w2 = params_layer(m->tensors, m->w, 2);
-    const real *order[16] = {
-        w0.wte, w0.wpe, w0.ln1_w, w0.ln1_b, w0.qkv_w, w0.qkv_b, w0.attproj_w, w0.attproj_b,
-        w0.ln2_w, w0.ln2_b, w0.fc_w, w0.fc_b, w0.fcproj_w, w0.fcproj_b, w0.lnf_w, w0.lnf_b};
-    for (int i = 0; i < 16; i++) expect(*order[i] == i + 1, "tensor %d is misplaced", i + 1);
-    expect(w2.fc_b[0] == 14 && w2.fc_b[31] == 14, "layer 2 is misplaced");
-    expect(!memcmp(&m->c, &shape, sizeof shape), "another shape is read");
-    model_write(m, path, 0);
-    expect(same_file(path, file, (HEADER + count) * 4), "other bytes are written");
-    for (size_t i = 0; i < count; i++) ((uint16_t *)numbers)[i] = bf16_from((float)m->w.wte[i]);
-    file[1] = 5;
-    model_write(m, path, 1);
-    expect(same_file(path, file, HEADER * 4 + count * 2), "other bytes are written in bf16");
+    for (size_t i = 0; i < count; i++) halves[i] = bf16_from(numbers[i]);
+    write_file("fp32", header, sizeof header, numbers, count * 4);
+    header[1] = 5;
+    write_file("bf16", header, sizeof header, halves, count * 2);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        Model *m = model_read(scratch(bf16 ? "bf16" : "fp32"));
+        Params w = m->w, w2 = params_layer(m->tensors, m->w, 2);
+        const real *order[16] = {
+            w.wte, w.wpe, w.ln1_w, w.ln1_b, w.qkv_w, w.qkv_b, w.attproj_w, w.attproj_b,
+            w.ln2_w, w.ln2_b, w.fc_w, w.fc_b, w.fcproj_w, w.fcproj_b, w.lnf_w, w.lnf_b};
+        for (int i = 0; i < 16; i++)
+            bound("first of a tensor", fabs(*order[i] * 3 - (i + 1)), bf16 ? 0.05 : 1e-5);
+        bound("layer 2", fabs(w2.fc_b[0] * 3 - 14) + fabs(w2.fc_b[31] * 3 - 14), bf16 ? 0.1 : 1e-5);
+        for (size_t i = 0; i < count; i++)
+            expect(w.wte[i] == (bf16 ? bf16_to(halves[i]) : numbers[i]), "number %zu", i);
+        expect(m->count == count && !memcmp(&m->c, &shape, sizeof shape), "another shape is read");
+        model_write(m, scratch("again"), 1);
+        expect(same_files("again", "bf16"), "other bytes are written in bf16");
+        model_write(m, scratch("again"), 0);
+        expect(bf16 || same_files("again", "fp32"), "other bytes are written");
+        model_free(m);
+    }
     expect(1024 + 4 * tensors_describe(gpt2, tensors) == 497904640, "GPT-2 124M has another size");
     expect(tensors_describe(xl, tensors) == 1557686400, "GPT-2 1558M has another size");
     outcome("3 layers by hand; 497,904,640 bytes for 124M");
-    model_free(m), free(file);
 }
 
 void test_token_file(void)
 {
-    static uint16_t file[2 * HEADER + 9] = {0};
-    int32_t header[HEADER] = {20240520, 1, 6};
-    const char *path = scratch("tokens_train.bin");
+    static const uint16_t ids[] = {50256, 50255, 0, 7, 256, 1};
+    static const char mask[] = "\0\0\1\1\0\1";
     for (int version = 1; version <= 2; version++) {
-        header[1] = version;
-        memcpy(file, header, sizeof header);
-        for (int i = 0; i < 6; i++) file[2 * HEADER + i] = (uint16_t)(50256 - i);
-        memcpy(file + 2 * HEADER + 6, "\0\0\1\1\0\1", 6);
-        Writer *w = writer_open(path);
-        writer_put(w, file, sizeof header + (version == 1 ? 12 : 18));
-        writer_close(w);
+        write_tokens("tokens_train.bin", ids, version == 2 ? mask : NULL, 6);
         Tokens t = tokens_read(scratch("tokens"), "train", 50257);
         expect(t.count == 6 && t.examples == version - 1, "version %d: %zu", version, t.count);
-        for (int i = 0; i < 6; i++) {
-            expect(t.ids[i] == 50256 - i, "version %d: token %d is %d", version, i, t.ids[i]);
-            expect(version == 1 || t.loss_mask[i] == "\0\0\1\1\0\1"[i], "flag %d", i);
-        }
+        expect(!memcmp(t.ids, ids, sizeof ids), "version %d: other tokens", version);
+        expect(version == 1 || !memcmp(t.loss_mask, mask, 6), "another mask");
         tokens_free(&t);
     }
     outcome("versions 1 and 2");
 }
 
-/* Six steps, against three, a state written and read by another model, and three more. */
-void test_resume(void)
+typedef struct { Model *m; DataLoader *f; const char *path; } StateFile;
+
+void state_open(void *data)
 {
-    Tokens t = numbered_documents(60, 2, 41);
-    for (size_t i = 0; i < t.count; i++) t.ids[i] %= small.V;
-    const char *path = scratch("state.bin");
-    AdamW w = {.lr = 0.01, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .clip = 1};
-    real *weights = NULL;
-    for (int run = 0; run < 4; run++) {                       /* whole, stopped; the same, frozen */
-        int stop = run % 2 ? 3 : 6, frozen = run / 2;
-        DataLoader f = loader_new(&t, small.T, 0, 1, 3, 0);
-        Progress p = {.settings = "lr = 1", .data = loader_id(&f)}, q;
-        Batch b = batch_new(2, small.T);
-        Model *m = random_model(small, TRAINING, 2, frozen);
-        for (; p.step < 6; p.step++) {
-            if (p.step == stop) {
-                p.epoch = f.epoch, p.row = f.row;
-                state_write(m, &p, path);
-                model_free(m);
-                m = model_new(small);
-                model_prepare(m, TRAINING, 2, small.T, frozen);
-                state_read(m, &q, &f, path);
-                expect(!memcmp(&p, &q, sizeof p), "the progress differs");
-                loader_seek(&f, 7, 3);
-                loader_seek(&f, (int)q.epoch, (int)q.row);
-            }
-            Dropout d = {(real)0.1, (real)0.1, (real)0.1, random_key(3, p.step)};
-            loader_batch(&f, &b);
-            model_loss(m, &b, d, 0, 1);
-            model_update(m, w, (int)p.step + 1);
-        }
-        if (run == 2) free(weights), weights = NULL;
-        if (!weights) weights = copy(m->w.wte, m->count);
-        else expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "other weights");
-        batch_free(&b), loader_free(&f), model_free(m);
+    StateFile *s = data;
+    Progress p;
+    state_read(s->m, &p, s->f, s->path);
+}
+
+/* A state of which one byte is another, anywhere, is refused; so is a longer or shorter one. */
+void state_damaged(StateFile s)
+{
+    size_t size;
+    char *file = read_file(s.path, &size);
+    for (int i = 0; i < 24; i++) {
+        size_t at = i < 4 ? (size_t[]){4, 1023, size - 8, size - 1}[i] : random_bits(1, i) % size;
+        at = at < 4 ? 4 : at;
+        file[at] ^= 1 << i % 8;
+        write_file("s.bin", file, size, "", 0);
+        expect(*error_of(state_open, &s), "byte %zu of %zu is another", at, size);
+        file[at] ^= 1 << i % 8;
     }
-    outcome("same bits");
-    tokens_free(&t), free(weights);
+    for (int longer = -1; longer <= 1; longer++) {
+        write_file("s.bin", file, longer < 0 ? size - 1 : size, "x", longer > 0);
+        const char *said = error_of(state_open, &s);
+        expect(longer ? strstr(said, "damaged") != NULL : !*said, "%d longer: %s", longer, said);
+    }
+    write_file("s.bin", file, size, "", 0);
+    free(file);
+}
+
+/* A state is refused by training on other data: another token, flag, number of tokens, or context.
+ * The same data in another file are accepted. */
+void test_state_refused(void)
+{
+    static const struct { int token, flag, count, T; } others[] = {
+        {0, 0, 90, 20}, {1, 0, 90, 20}, {0, 1, 90, 20}, {0, 0, 80, 20}, {0, 0, 90, 19}};
+    uint16_t ids[90];
+    char mask[90], *names = format("%s/s", folder), *other_names = format("%s/r", folder);
+    char *path = format("%s/s.bin", folder);
+    for (int i = 0; i < 90; i++) ids[i] = i % 30, mask[i] = i % 2;
+    write_tokens("s_train.bin", ids, mask, 90);
+    Model *m = random_model(small, TRAINING, 2, 1);
+    Tokens data = tokens_read(names, "train", small.V);
+    DataLoader f = loader_new(&data, small.T, 0, 1, 3, 0);
+    Progress p = {.step = 3, .data = loader_id(&f)};
+    state_write(m, &p, path);
+    for (int i = 0; i < 5; i++) {
+        ids[5] = 5 + others[i].token, mask[20] = others[i].flag;
+        write_tokens("r_train.bin", ids, mask, others[i].count);
+        Tokens other = tokens_read(other_names, "train", small.V);
+        DataLoader g = loader_new(&other, others[i].T, 0, 1, 3, 0);
+        const char *said = error_of(state_open, &(StateFile){m, &g, path});
+        int named = strstr(said, "trained on") && strstr(said, names);
+        expect(i ? named : !*said, "data %d: %s", i, said);
+        loader_free(&g), tokens_free(&other);
+    }
+    state_damaged((StateFile){m, &f, path});
+    m->frozen = 0;
+    const char *said = error_of(state_open, &(StateFile){m, &f, path});
+    expect(strstr(said, "--freeze") != NULL, "another model's: %s", said);
+    loader_free(&f), tokens_free(&data), model_free(m), free(names), free(other_names), free(path);
 }
 
 /* ================================================================================================
@@ -1527,7 +1834,7 @@ void test_json_values(void)
 }
 
 /* ================================================================================================
- * 10. Bad input
+ * 10. The programs: bad input, training runs
  *
  * The three programs run on files that are damaged or hostile, and on command lines that cannot be
  * meant. Each time there must be one line that begins with "error: " and says what is wrong, an
@@ -1583,53 +1890,27 @@ static const struct { const char *name, *header; int bytes; } hostile[] = {
     {"gap", "{" F32("wte.weight", "[1]", "[4,8]") "}", 8},
     {"other", "{" F32("name", "[1]", "[0,4]") "}", 4}};
 
-/* Write two parts into a scratch file. */
-void write_file(const char *name, const void *a, size_t a_size, const void *b, size_t b_size)
-{
-    Writer *w = writer_open(scratch(name));
-    writer_put(w, a, a_size);
-    writer_put(w, b, b_size);
-    writer_close(w);
-}
-
-/* Run a command in the scratch folder; its output, in new memory. */
-char *shell(const char *command)
-{
-    char *line = format("here=$PWD; cd %s && %s", folder, command), *text = allocate(1 << 16, 1);
-    FILE *pipe = popen(line, "r");
-    if (!pipe || fread(text, 1, (1 << 16) - 1, pipe) == 0) *text = 0;
-    if (pipe) pclose(pipe);
-    free(line);
-    return text;
-}
-
 /* All files of the scratch folder, their sizes and check sums. */
 char *inventory(void)
 {
     return shell("find . -type f ! -name '*.txt' ! -path './new/*' -exec cksum {} + | sort -k 3");
 }
 
-/* Data for runs of the small model m: v has training and validation tokens, one a single row, w many
- * training tokens, x examples without a target. v's first validation row begins with an escape. */
+/* Data for runs of the small model m: v has training and validation tokens, one a single row, w
+ * many training tokens, x examples without a target. v's validation begins with an escape. */
 void run_files(void)
 {
     uint16_t ids[3000];
-    uint8_t mask[100] = {0};
-    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 3000};
+    static const char mask[100];
     Tokenizer *t = tokenizer_read(scratch("t"));
     for (int i = 0; i < 3000; i++) ids[i] = (uint16_t)(i % 20 ? below(30, 7, i) : 299);
-    write_file("w_train.bin", header, sizeof header, ids, sizeof ids);
-    header[2] = 17;
-    write_file("one_train.bin", header, sizeof header, ids, 34);
-    header[2] = 65;
-    write_file("v_train.bin", header, sizeof header, ids, 130);
+    write_tokens("w_train.bin", ids, NULL, 3000);
+    write_tokens("one_train.bin", ids, NULL, 17);
+    write_tokens("v_train.bin", ids, NULL, 65);
     for (int id = 0, size; id < 256; id++)
         if (*tokenizer_bytes(t, id, &size) == 27) ids[102] = (uint16_t)id;
-    write_file("v_val.bin", header, sizeof header, ids + 100, 130);
-    header[1] = 2, header[2] = 100;
-    Writer *w = writer_open(scratch("x_train.bin"));
-    writer_put(w, header, sizeof header), writer_put(w, ids, 200), writer_put(w, mask, 100);
-    writer_close(w);
+    write_tokens("v_val.bin", ids + 100, NULL, 65);
+    write_tokens("x_train.bin", ids, mask, 100);
     write_file("rows.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\"}\n", 32, "", 0);
     tokenizer_free(t);
 }
@@ -1639,7 +1920,6 @@ void good_files(void)
 {
     static const Config tiny = {.T = 16, .V = 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
     static const char *const results[] = {"o/best.bin", "o/model.bin", "o/log.csv", "o/state.bin"};
-    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 500};
     uint16_t ids[500];
     char text[6000];
     for (int i = 0; i < 6000; i++) text[i] = "aeinorst ,"[below(10, 1, i)];
@@ -1657,9 +1937,8 @@ void good_files(void)
     model_write(m, scratch("m"), 0);
     model_free(m);
     for (int i = 0; i < 500; i++) ids[i] = i % 50 ? (uint16_t)below(299, 2, i) : 299;
-    write_file("d_train.bin", header, sizeof header, ids, sizeof ids);
-    header[2] = 10;
-    write_file("few_train.bin", header, sizeof header, ids, 20);
+    write_tokens("d_train.bin", ids, NULL, 500);
+    write_tokens("few_train.bin", ids, NULL, 10);
     mkdir(scratch("o"), 0777);
     for (int i = 0; i < 4; i++) write_file(results[i], "kept", 4, "", 0);
     run_files();
@@ -1668,26 +1947,27 @@ void good_files(void)
                "for f in p_train.bin q_val.bin r old/*.json; do [ -d $f ] || echo old > $f; done"));
 }
 
-/* Write hf/NAME: hf/model.safetensors with a head, which is wte but for `change` at its end. */
+/* Write NAME: hf/model.safetensors with a head, which is wte but for `change` at its end. */
 void write_head(const char *name, float change)
 {
     size_t size, wte = 300 * 8 * sizeof(float);
-    char *file = read_file(scratch("hf/model.safetensors"), &size), *header = file + 8;
     uint64_t length;
+    char *file = read_file(scratch("hf/model.safetensors"), &size), *end;
     memcpy(&length, file, 8);
-    char *data = header + length, *end = data, *head = memcpy(allocate(wte, 1), data, wte);
-    float last;
+    char *data = end = file + 8 + length;
+    float *head = memcpy(allocate(wte, 1), data, wte);
+    head[300 * 8 - 1] += change;
     while (end[-1] != '}') end--;
-    memcpy(&last, head + wte - 4, 4), last += change, memcpy(head + wte - 4, &last, 4);
-    char *longer = format("%.*s," F32("lm_head.weight", "[300,8]", "[%zu,%zu]") "}",
-                          (int)(end - 1 - header), header, (size_t)(file + size - data),
-                          (size_t)(file + size - data) + wte);
-    Text all = {0};
-    text_add(&all, (char *)&(uint64_t){strlen(longer)}, 8);
-    text_add(&all, longer, strlen(longer));
-    text_add(&all, data, (size_t)(file + size - data));
-    write_file(name, all.bytes, all.size, head, wte);
-    free(file), free(head), free(longer), free(all.bytes);
+    size -= 8 + length;
+    char *header = format("%.*s," F32("lm_head.weight", "[300,8]", "[%zu,%zu]") "}",
+                          (int)(end - 1 - (file + 8)), file + 8, size, size + wte);
+    Text front = {0};
+    length = strlen(header);
+    text_add(&front, (char *)&length, 8);
+    text_add(&front, header, length);
+    text_add(&front, data, size);
+    write_file(name, front.bytes, front.size, head, wte);
+    free(file), free(head), free(header), free(front.bytes);
 }
 
 void bad_folder(void)
@@ -1715,29 +1995,55 @@ void bad_folder(void)
     }
 }
 
-/* Run a program in the scratch folder, for 20 seconds at most. Who dies need not free memory, even
- * under the address sanitizer. */
-#define RUN "here=$PWD; cd %s && ASAN_OPTIONS=detect_leaks=0 >out.txt 2>err.txt </dev/null " \
-            "timeout 20 \"$here\"/"
+/* Run a command line of the shell in the scratch folder. Returns its output and errors, then
+ * "status N", until the next call. */
+const char *run_line(const char *command)
+{
+    static char *output;
+    char *line = format("export ASAN_OPTIONS=detect_leaks=0 PATH=\"$here:$PATH\"; { %s\n} 2>&1; "
+                        "echo status $?", command);
+    bad_folder();
+    free(output);
+    output = shell(line);
+    free(line);
+    return output;
+}
+
+/* Whether the output of a command line contains all texts of a list that NULL ends. */
+void expect_run(const char *command, ...)
+{
+    const char *output = run_line(command), *text;
+    va_list args;
+    va_start(args, command);
+    while ((text = va_arg(args, const char *)))
+        expect(strstr(output, text) != NULL, "%s: no '%s' in: %s", command, text, output);
+    va_end(args);
+}
 
 typedef struct { const char *command; int status; const char *message; } Bad;
+
+/* Run a program in the scratch folder, for 20 seconds at most: its errors, then "status N". */
+const char *run_quietly(const char *command)
+{
+    char *line = format("2>&1 >out.txt </dev/null timeout 20 %s", command);
+    const char *said = run_line(line);
+    free(line);
+    return said;
+}
 
 void test_bad(const void *rows)
 {
     int count = 0;
     bad_folder();
     for (const Bad *b = rows; b->command; b++, count++) {
-        char *before = inventory();
-        char *line = format(RUN "%s", folder, b->command);
-        int status = system(line), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-        size_t size;
-        char *after = inventory(), *error = read_file(scratch("err.txt"), &size);
-        expect(code == b->status, "%s: status %d: %.200s", b->command, code, error);
-        expect(!strncmp(error, "error: ", 7) && strchr(error, '\n') == error + size - 1,
-               "%s: not one line of error: %.200s", b->command, error);
-        expect(strstr(error, b->message) != NULL, "%s: another message: %.200s", b->command, error);
+        char *before = inventory(), *status = format("\nstatus %d\n", b->status);
+        const char *said = run_quietly(b->command), *end = strchr(said, '\n');
+        char *after = inventory();
+        expect(!strncmp(said, "error: ", 7) && end && !strcmp(end, status),
+               "%s: not one line of error and status %d: %.200s", b->command, b->status, said);
+        expect(strstr(said, b->message) != NULL, "%s: another message: %.200s", b->command, said);
         expect(!strcmp(before, after), "%s: changed files", b->command);
-        free(before), free(after), free(line), free(error);
+        free(before), free(after), free(status);
     }
     outcome("%d commands", count);
 }
@@ -1859,8 +2165,10 @@ static const Bad bad_options[] = {
     {"train_gpt", 1, "data/support_train.bin is missing: run make"},
     {"train_gpt train --lr 1e-3", 2, "--data is missing"},
     {"train_gpt train --data d --lr 1e-3,fast", 2, "--lr: expected a number, found 'fast'"},
-    {"train_gpt train --model m --tokenizer t --out o --data d --epochs 0", 2, "--epochs: 0 trains nothing"},
-    {"train_gpt train --model m --tokenizer t --out o --data w --batch 1 --context 1 --epochs 1e6", 2, "--epochs: 1e+06 epochs are 2999000000 steps"},
+    {"train_gpt train --model m --tokenizer t --out o --data d --epochs 0", 2,
+     "--epochs: 0 trains nothing"},
+    {"train_gpt train --model m --tokenizer t --out o --data w --batch 1 --context 1 --epochs 1e6",
+     2, "--epochs: 1e+06 epochs are 2999000000 steps"},
     {TRAIN "d --batch 65536 --accumulate 65536", 2, "too many for a step"},
     {"train_gpt generate --temperature 0,8", 2, "--temperature: expected a number, found '0,8'"},
     {"train_gpt eval --data d", 2, "--model is missing"},
@@ -1932,397 +2240,201 @@ void test_random_changes(void)
     for (int i = 0; i < 200; i++) {
         const char *const *kind = kinds[i % 5];
         size_t size;
-        char *file = read_file(scratch(kind[0]), &size), *line = format(RUN "%s", folder, kind[2]);
+        char *file = read_file(scratch(kind[0]), &size);
         size_t most = i % 2 && size > 1100 ? 1100 : size;     /* half of them in headers */
         file[random_bits(1, i) % most] ^= 1 + below(255, 2, i);
         write_file(kind[1], file, size, "", 0);
-        int status = system(line), code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-        expect(code == 0 || code == 1, "change %d: status %d: %s", i, code, line);
-        refused += code == 1;
-        free(file), free(line);
+        const char *status = strrchr(run_quietly(kind[2]), ' ');
+        expect(!strcmp(status, " 0\n") || !strcmp(status, " 1\n"), "change %d: %s: status%s", i,
+               kind[2], status);
+        refused += status[1] == '1';
+        free(file);
     }
     outcome("200 changes, %d refused", refused);
 }
 
-/* ---- DATA, CHECKPOINTS, GENERATION ---- */
+/* ---- training runs, commands ---- */
 
-/* The error message with which f(data) ends the program, or "" if it returns. */
-const char *error_of(void (*f)(void *), void *data)
+#define TINY "train_gpt train --model m --tokenizer t --batch 1 --warmup 0 --schedule constant " \
+             "--threads 1 --data "
+
+/* Overfitting: the best model is kept, and patience counts from it. */
+void test_run_best(void)
 {
-    static char message[1000];
-    int ends[2];
-    fflush(stdout);
-    if (pipe(ends) != 0) die("pipe: %s", strerror(errno));
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], 2);
-        f(data);
-        _exit(0);
+    double step, loss, best = INFINITY, best_step = 0, last = 0, told, told_step;
+    expect_run(TINY "v --out r1 --show 0 --steps 60 --lr 3e-2 --eval-every 1 --patience 3",
+               "stopped early: no better validation loss for 3 validations\n", "best so far",
+               "begins to overfit", "status 0", NULL);
+    char *losses = shell("cut -d, -f1,5 r1/log.csv | sed 1d"), *at = losses;
+    for (int n; sscanf(at, "%lf,%lf\n%n", &step, &loss, &n) == 2; at += n) {
+        if (loss < best) best = loss, best_step = step;
+        last = step;
     }
-    close(ends[1]);
-    FILE *file = fdopen(ends[0], "r");
-    message[fread(message, 1, sizeof message - 1, file)] = 0;
-    fclose(file), waitpid(child, NULL, 0);
-    return message;
-}
-
-/* shuffled: every order of 4 is as likely; drawn: k of n, increasing, each as likely. */
-void test_orders(void)
-{
-    enum { N = 20, K = 7, DRAWS = 24000 };
-    int orders[256] = {0}, count[N] = {0}, kinds = 0;
-    for (int i = 0; i < DRAWS; i++) {
-        int *order = shuffled(4, random_key(1, i)), *chosen = drawn(N, K, random_key(2, i));
-        orders[order[0] | order[1] << 2 | order[2] << 4 | order[3] << 6]++;
-        for (int j = 0; j < K; j++) {
-            expect(chosen[j] < N && (j == 0 || chosen[j] > chosen[j - 1]), "not increasing");
-            count[chosen[j]]++;
-        }
-        free(order), free(chosen);
+    expect(best_step > 1 && last == best_step + 3, "best is %g, last %g", best_step, last);
+    sscanf(run_line("sed -n 's/^best_[a-z]* = //p' r1/run.txt"), "%lf %lf", &told_step, &told);
+    expect(told_step == best_step, "run.txt has step %g, not %g", told_step, best_step);
+    bound("run.txt", fabs(told - best), 1e-6);
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    for (int i = 0; i < 2; i++) {
+        Model *m = model_read(scratch(i ? "r1/model.bin" : "r1/best.bin"));
+        Scores s = score(m, t, &val, 1, 16, 0);
+        double mean = total(s.loss, s.n) / total(s.count, s.n);
+        if (i == 0) bound("best.bin", fabs(mean - best), 1e-5);
+        expect(i == 0 || mean > best + 1e-4, "the last model is as good");
+        free(s.loss), model_free(m);
     }
-    for (int i = 0; i < 256; i++) {
-        if (orders[i]) bound("orders", abs(orders[i] - DRAWS / 24), 5 * sqrt(DRAWS / 24)), kinds++;
-    }
-    for (int i = 0; i < N; i++)
-        bound("drawn", abs(count[i] - DRAWS * K / N), 5 * sqrt(DRAWS * K / N));
-    expect(kinds == 24, "%d of 24 orders", kinds);
-    int *all = drawn(3, 0, 1);
-    expect(all[0] == 0 && all[1] == 1 && all[2] == 2, "0 does not draw all");
-    free(all);
+    free(losses), tokens_free(&val), tokenizer_free(t);
 }
 
-/* A loader that stands behind the last row of its epoch goes on with the next one. */
-void test_loader_end(void)
+/* Tuning that makes everything worse ends by saying so, and keeps the model from before. */
+void test_run_worse(void)
 {
-    Tokens kinds[2] = {numbered_text(1005), numbered_documents(12, 2, 41)};
-    for (int kind = 0; kind < 2; kind++) {
-        DataLoader f = loader_new(&kinds[kind], 50, 0, 1, 3, 0);
-        Batch b = batch_new(2, 50);
-        loader_seek(&f, 0, 1000000);
-        expect(loader_batch(&f, &b) > 0 && f.epoch == 1, "kind %d: only padding, sought", kind);
-        f.row = f.rows + 5, f.next = f.count;
-        expect(loader_batch(&f, &b) > 0 && f.epoch == 2, "kind %d: only padding", kind);
-        batch_free(&b), loader_free(&f), tokens_free(&kinds[kind]);
-    }
+    const char *output = run_line(TINY "v --out r2 --steps 3 --lr 10 --eval-every 1");
+    expect(strstr(output, "no step was better than step 0") && strstr(output, "lower --lr") &&
+           !strstr(output, "after training") && !strstr(output, "after step"), "%s", output);
+    expect(!strchr(output, 27), "an escape sequence of the data reaches the terminal");
+    expect_run("cmp m r2/best.bin", "status 0", NULL);
 }
 
-/* With a limit, that many documents or windows are read, each once, in the order of the file; the
- * seed decides which. */
-void test_limit(void)
+/* The progress that a run has saved. */
+Progress saved_progress(const char *state)
 {
-    Tokens kinds[2] = {numbered_text(1007), numbered_documents(60, 2, 41)};
-    for (int kind = 0; kind < 2; kind++) {
-        size_t sums[4], last = 0;
-        int *seen = allocate(kinds[kind].count, sizeof *seen);
-        for (int seed = 0; seed < 4; seed++) {
-            DataLoader f = loader_new(&kinds[kind], 50, 0, seed == 3, seed % 3, 7);
-            int tokens = 0;
-            sums[seed] = 0;
-            expect(f.count == 7, "%d segments", f.count);
-            for (int i = 0; i < f.count; i++) {
-                Segment s = f.file_order[i];
-                expect(i == 0 || s.from > last, "not in the order of the file");
-                expect(s.index == i && s.from + s.length < kinds[kind].count, "segment %d", i);
-                sums[seed] = sums[seed] * 31 + (last = s.from), tokens += s.length;
-            }
-            read_epoch(&f, seen);
-            for (size_t i = 0; i < kinds[kind].count; i++) {
-                expect(seen[i] <= 1, "token %zu comes %d times", i, seen[i]);
-                tokens -= seen[i];
-            }
-            expect(tokens == 0, "%d tokens are not read", tokens);
-            loader_free(&f);
-        }
-        expect(sums[0] != sums[1] && sums[1] != sums[2], "every seed draws the same");
-        expect(sums[0] == sums[3], "one seed draws differently");
-        tokens_free(&kinds[kind]), free(seen);
-    }
-}
-
-/* Each row is as full as it can be with the longest segment left: against all subsets. */
-void test_pack_best(void)
-{
-    enum { N = 12, T = 24 };
-    for (int set = 0; set < 20; set++) {
-        Tokens t = numbered_documents(N, 1 + set % 3, 5 + set);
-        DataLoader f = loader_new(&t, T, 0, 0, set, 0);
-        loader_pack(&f, set);
-        for (int row = 0; row < f.rows; row++) {
-            int best = 0, filled = 0, longest = 0;
-            for (int i = 0; i < f.count; i++) {
-                Segment s = f.epoch_order[i];
-                if (s.row == row) filled += s.length;
-                if (s.row >= row) longest = max_int(longest, s.length);
-            }
-            for (int subset = 0; subset < 1 << f.count; subset++) {
-                int sum = 0, most = 0;
-                for (int i = 0; i < f.count; i++) {
-                    if (!(subset >> i & 1)) continue;
-                    sum += f.epoch_order[i].row >= row ? f.epoch_order[i].length : T + 1;
-                    most = max_int(most, f.epoch_order[i].length);
-                }
-                if (sum <= T && most == longest) best = max_int(best, sum);
-            }
-            expect(filled == best, "set %d, row %d: %d, not %d", set, row, filled, best);
-        }
-        loader_free(&f), tokens_free(&t);
-    }
-}
-
-void read_missing(void *names) { tokens_read(names, "train", 300); }
-
-/* --data A,B: training needs both files, validation those that are there. */
-void test_parts(void)
-{
-    int32_t header[HEADER] = {TOKENS_MAGIC, 1, 3};
-    const char *files[] = {"pa_train.bin", "pb_train.bin", "pb_val.bin"};
-    uint16_t ids[] = {1, 2, 3};
-    for (int i = 0; i < 3; i++, ids[0]++) write_file(files[i], header, sizeof header, ids, 6);
-    char *both = format("%s/pa,%s/pb", folder, folder), *none = format("%s/pa,%s/pc", folder, folder);
-    expect(tokens_exist(both, "val") == 1 && tokens_exist(both, "train") == 2, "other files exist");
-    expect(tokens_exist(none, "val") == 0, "a file exists that does not");
-    Tokens train = tokens_read(both, "train", 300), val = tokens_read(both, "val", 300);
-    expect(train.count == 6 && train.ids[0] == 1 && train.ids[3] == 2, "training data differ");
-    expect(val.count == 3 && val.ids[0] == 3, "validation data differ");
-    expect(train.fingerprint != val.fingerprint, "one fingerprint");
-    expect(strstr(error_of(read_missing, none), "pc_train.bin") != NULL, "half of --data is read");
-    tokens_free(&train), tokens_free(&val), free(both), free(none);
-}
-
-/* What is learned, token by token: targets stand in braces. A prompt has the same tokens alone as in
- * front of its answer. */
-void test_template(void)
-{
-    static const struct { const char *text; int count; Turn turns[6]; } cases[] = {
-        {"System: Be brief.\nUser: Hello\nAssistant:{ Hi.\nUser:} Thanks\nAssistant:{ Bye.}", 5,
-         {{SYSTEM, 0, "Be brief.", 9}, {USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3},
-          {USER, 0, "Thanks", 6}, {ASSISTANT, 1, "Bye.", 4}}},
-        {"User: Hello\nAssistant: Hi.\nUser: Thanks\nAssistant:{ Bye.}", 4,
-         {{USER, 0, "Hello", 5}, {ASSISTANT, 0, "Hi.", 3}, {USER, 0, "Thanks", 6},
-          {ASSISTANT, 1, "Bye.", 4}}},
-        {"User: Hello\nAssistant:{ Hi.\nSystem:} Stop\nAssistant:", 4,
-         {{USER, 0, "Hello", 5}, {ASSISTANT, 1, "Hi.", 3}, {SYSTEM, 0, "Stop", 4},
-          {ASSISTANT, 0, NULL, 0}}},
-        {"Assistant:{ One\nAssistant: Two\nAssistant:} Three", 3,
-         {{ASSISTANT, 1, "One", 3}, {ASSISTANT, 1, "Two", 3}, {ASSISTANT, 0, "Three", 5}}},
-        {"Whe{n we}", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 1, "n we", 4}}},
-        {"Whe", 2, {{PROMPT, 0, "Whe", 3}, {COMPLETION, 0, NULL, 0}}},
-        {"User: a\nAssistant:{ }", 2, {{USER, 0, "a", 1}, {ASSISTANT, 1, "", 0}}}};
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        int n = cases[i].count, target = 0, size;
-        const Turn *turns = cases[i].turns;
-        Encoded e = turns_encode(t, turns, n);
-        Text text = {0};
-        for (size_t k = 0; k <= e.size; k++) {
-            int now = k < e.size && e.loss_mask[k];
-            if (now != target) text_add(&text, now ? "{" : "}", 1);
-            if (k == e.size) break;
-            const char *bytes = tokenizer_bytes(t, e.ids[k], &size);
-            text_add(&text, bytes, size);
-            target = now;
-        }
-        expect(!strcmp(text.bytes, cases[i].text), "case %zu: %s", i, text.bytes);
-        for (int k = 0; k < n; k++) {                         /* each prompt by itself */
-            if (!is_answer(turns[k].role) || !turns[k].text) continue;
-            Turn open[6];
-            memcpy(open, turns, sizeof open);
-            open[k].text = NULL;
-            Encoded p = turns_encode(t, open, k + 1);
-            expect(p.size < e.size && !memcmp(p.ids, e.ids, p.size * sizeof *p.ids),
-                   "case %zu: turn %d has other tokens before it alone", i, k);
-            expect(p.answer == p.size && (k < n - 1 || e.answer == p.size), "case %zu: answer", i);
-            free(p.ids), free(p.loss_mask);
-        }
-        free(e.ids), free(e.loss_mask), free(text.bytes);
-    }
-    tokenizer_free(t);
-}
-
-/* A prompt is <|endoftext|> and the conversation; messages that are none are refused. */
-void test_prompts(void)
-{
-    static const char *const bad[] = {
-        "[{\"role\": \"user\"}]", "[{\"role\": \"robot\", \"content\": \"a\"}]", "[1]",
-        "[{\"content\": \"a\"}, {\"role\": \"user\", \"content\": \"a\"}]",
-        "[{\"role\": \"user\", \"content\": 1}]", "[{\"role\": 1, \"content\": \"a\"}]"};
-    static const char good[] = "[{\"role\": \"system\", \"content\": \"Be brief.\"},"
-                               " {\"role\": \"user\", \"content\": \"Hello\"}]";
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    int a, b, same;
-    char error[200];
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        Json *json = json_parse(bad[i], strlen(bad[i]), error, sizeof error);
-        expect(chat_tokens(t, json, &a) == NULL, "accepted: %s", bad[i]);
-        json_free(json);
-    }
-    Json *json = json_parse(good, strlen(good), error, sizeof error);
-    static const char text[] = "System: Be brief.\nUser: Hello\nAssistant:";
-    int *x = chat_tokens(t, json, &a), *y = prompt_tokens(t, text, sizeof text - 1, &b);
-    same = a == b && !memcmp(x, y, a * sizeof *x);
-    expect(same && x[0] == t->end_of_text, "%d tokens against %d", a, b);
-    free(x), free(y), json_free(json), tokenizer_free(t);
-}
-
-/* A chat forgets the oldest question and answer until its prompt fits, and never the last question. A
- * zero byte is a byte like others. */
-void test_chat(void)
-{
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    Chat c = {0};
-    int size, whole, *prompt;
-    for (int turn = 0; turn < 9; turn++)
-        chat_add(&c, turn % 2 ? ASSISTANT : USER, turn == 8 ? "a\0b" : "words", turn == 8 ? 3 : 5);
-    free(chat_prompt(&c, t, 1000, &whole));
-    expect(c.from == 0, "forgets what fits");
-    for (int longest = whole; longest > 0; longest--) {
-        int before = c.from;
-        prompt = chat_prompt(&c, t, longest, &size);
-        expect(size <= longest || c.from == 8, "%d tokens do not fit %d", size, longest);
-        expect(c.from % 2 == 0 && c.from - before <= 2, "from turn %d to %d", before, c.from);
-        expect(longest < whole || c.from == 0, "one turn too many is forgotten");
-        expect(prompt[0] == t->end_of_text, "no beginning");
-        free(prompt);
-    }
-    expect(c.from == 8 && c.count == 9, "the last question is not all that is left");
-    static const char text[] = "User: a\0b\nAssistant:";
-    int *right = prompt_tokens(t, text, sizeof text - 1, &whole);
-    prompt = chat_prompt(&c, t, 1000, &size);
-    expect(size == whole && !memcmp(prompt, right, size * sizeof *right), "a zero byte ends the line");
-    free(prompt), free(right), chat_free(&c), tokenizer_free(t);
-}
-
-/* Generation with its cache against a new computation of all that the model sees, at every step and
- * far across the end of the context: greedily and at random, with short and too long prompts. */
-void test_window(void)
-{
-    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    int contexts[] = {1, 2, 7, 12}, prompts[] = {1, 5, 12, 30};
-    for (int i = 0; i < 16; i++) {
-        Config c = {.T = contexts[i / 4], .V = t->count, .L = 2, .NH = 2, .C = 16, .Vp = t->count};
-        int S = 1 + i % 3, T = c.T, tokens = 3 * T + 2, count = prompts[i % 4], prompt[30], size;
-        Sampling s = {.temperature = i % 2, .top_p = 1, .tokens = tokens, .samples = S, .key = i};
-        Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 1, 0);
-        real *logits = allocate_reals(c.V);
-        Candidate *list = allocate(c.V, sizeof *list);
-        Sample out[3];
-        for (int k = 0; k < count; k++) prompt[k] = below(c.V, 3, k);
-        generate(m, t, prompt, count, &s, out, NULL);
-        for (int b = 0; b < S; b++) {
-            int seen[30], length = count < T ? count : T - T / 2, step = 0;
-            Text text = {0};
-            text_add(&text, "", 0);
-            memcpy(seen, prompt + count - length, length * sizeof(int));
-            while (step < tokens) {
-                model_forward(again, seen, NULL, 1, 0, length, no_dropout);
-                const real *x = again->a.ln + (length - 1) * c.C;
-                for (int v = 0; v < c.V; v++) logits[v] = dot(x, m->w.wte + v * c.C, c.C);
-                int id = sample(logits, c.V, &s, random_key(random_key(i, b), step++), list);
-                if (id == t->end_of_text) break;
-                const char *bytes = tokenizer_bytes(t, id, &size);
-                text_add(&text, bytes, size);
-                if (length == T) memmove(seen, seen + T - T / 2, T / 2 * sizeof(int)), length = T / 2;
-                seen[length++] = id;
-            }
-            expect(out[b].tokens == step && out[b].text.size == text.size &&
-                   !memcmp(out[b].text.bytes, text.bytes, text.size),
-                   "context %d, prompt of %d, sample %d: another text", T, count, b);
-            free(text.bytes), free(out[b].text.bytes);
-        }
-        free_reals(logits), free(list), model_free(m), model_free(again);
-    }
-    tokenizer_free(t);
-    outcome("16 settings, three contexts long");
-}
-
-/* The edges of sampling: all of these leave only the most likely token, the first of equals. */
-void test_sampling_edges(void)
-{
-    static const Sampling settings[] = {
-        {.temperature = 0, .top_p = 1},         {.temperature = 1e-30, .top_p = 1},
-        {.temperature = 1e-320, .top_p = 1},    {.temperature = 1e-320, .top_p = 0.9},
-        {.temperature = 100, .top_k = 1},       {.temperature = 100, .top_k = 1, .top_p = 1},
-        {.temperature = 100, .top_p = 0},       {.temperature = 100, .top_p = 1e-9, .top_k = 99}};
-    static const real rows[][6] = {{-3, 1, 2, 5, 4, 0}, {0, 0, 0, 0, 0, 9}, {9, 0, 0, 0, 0, 0},
-                                   {1, 7, 3, 7, 7, 0}, {-INFINITY, -1e30f, -INFINITY, 0, -5, 0}};
-    static const int best[] = {3, 5, 0, 1, 3};
-    Candidate list[6];
-    for (int r = 0; r < 5; r++)
-        for (int i = 0; i < 8; i++)
-            for (int draw = 0; draw < 50; draw++) {
-                int id = sample(rows[r], 6, &settings[i], random_key(1, draw), list), equal;
-                equal = i > 0 && i < 4 && rows[r][id] == rows[r][best[r]];
-                expect(id == best[r] || equal, "row %d, setting %d: token %d", r, i, id);
-            }
-    Sampling all = {.temperature = 1, .top_p = 1};
-    expect(sample(rows[0], 1, &all, 1, list) == 0, "of one token, another");
-    for (int draw = 0; draw < 2000; draw++)
-        expect(sample(rows[4], 6, &all, random_key(2, draw), list) > 2, "an impossible token");
-}
-
-typedef struct { Model *m; DataLoader *f; const char *path; } StateFile;
-
-void state_open(void *data)
-{
-    StateFile *s = data;
-    Progress p;
-    state_read(s->m, &p, s->f, s->path);
-}
-
-/* A state of which one byte is another, anywhere, is refused; so is a longer or shorter one, and one
- * of another model or of other data: another token, flag, context or one document less. */
-void test_state_refused(void)
-{
-    const char *names[] = {"s_train.bin", "r_train.bin"};
-    int32_t header[HEADER] = {TOKENS_MAGIC, 2, 90};
-    uint8_t body[270] = {0};
-    Tokens t[2];
-    for (int i = 0; i < 90; i++) body[2 * i] = i % 30, body[180 + i] = i % 2;
-    Model *m = random_model(small, TRAINING, 2, 1);
-    DataLoader f[2];
-    char *list = format("%s/s", folder), *other = format("%s/r", folder);
-    char *path = format("%s/s.bin", folder);
     size_t size;
-    for (int kind = 0; kind < 5; kind++) {                    /* 0: the same data, in another file */
-        uint8_t copy[270];
-        memcpy(copy, body, sizeof copy);
-        header[2] = 90;
-        write_file(names[0], header, sizeof header, body, 270);
-        if (kind == 1) copy[10]++;
-        if (kind == 2) copy[200] ^= 1;
-        if (kind == 3) memmove(copy + 160, copy + 180, 80), header[2] = 80;
-        write_file(names[1], header, sizeof header, copy, header[2] * 3);
-        t[0] = tokens_read(list, "train", small.V), t[1] = tokens_read(other, "train", small.V);
-        f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
-        f[1] = loader_new(&t[1], small.T - (kind == 4), 0, 1, 3, 0);
-        Progress p = {.step = 3, .data = loader_id(&f[0])};
-        state_write(m, &p, path);
-        const char *said = error_of(state_open, &(StateFile){m, &f[1], path});
-        expect(kind ? strstr(said, "trained on") && strstr(said, f[0].tokens->path) : !*said,
-               "data %d: %s", kind, said);
-        for (int i = 0; i < 2; i++) loader_free(&f[i]), tokens_free(&t[i]);
+    Progress p = {0};
+    char *file = read_file(scratch(state), &size);
+    if (size > 4 * HEADER + sizeof p) memcpy(&p, file + 4 * HEADER, sizeof p);
+    free(file);
+    return p;
+}
+
+/* Stopped and resumed equals never stopped, in weights and log, with a frozen block and without;
+ * resuming a finished run changes nothing; another seed is refused. */
+void test_run_resume(void)
+{
+#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $FREEZE "
+    for (int frozen = 0; frozen < 2; frozen++) {
+        setenv("FREEZE", frozen ? "--freeze 1" : "", 1);
+        expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
+        expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv",
+                   NULL);
+        double seconds = saved_progress("r4/state.bin").seconds;
+        expect(seconds > 0 && seconds < 60, "%g seconds", seconds);
+        expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "another --steps\n",
+                   "after step 4\n", NULL);
+        expect(saved_progress("r4/state.bin").seconds > seconds, "seconds are not added up");
+        expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "after step 6\n", "status 0", NULL);
+        expect_run("cut -d, -f1 r4/log.csv | tr '\\n' ' '", "step 0 1 2 3 4 5 6 status 0", NULL);
+        expect_run("for r in r3 r4; do cut -d, -f1-7 $r/log.csv > $r/log.txt; done; "
+                   "cmp r3/log.txt r4/log.txt && cmp r3/samples.jsonl r4/samples.jsonl && "
+                   "cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
+                   "grep -c after r3/samples.jsonl", "3\nstatus 0", NULL);
+        expect_run(TINY "v --out r4 --steps 6 --resume --seed 2 $FREEZE", "with another --seed",
+                   "status 1", NULL);
     }
-    t[0] = tokens_read(list, "train", small.V), f[0] = loader_new(&t[0], small.T, 0, 1, 3, 0);
-    char *file = read_file(path, &size);
-    StateFile s = {m, &f[0], path};
-    for (int i = 0; i < 24; i++) {
-        size_t at = i < 4 ? (size_t[]){4, 1023, size - 8, size - 1}[i] : random_bits(1, i) % size;
-        at = at < 4 ? 4 : at;
-        file[at] ^= 1 << i % 8;
-        write_file("s.bin", file, size, "", 0);
-        expect(*error_of(state_open, &s), "byte %zu of %zu is another", at, size);
-        file[at] ^= 1 << i % 8;
+}
+
+/* A new run removes the records of an older one before its first step, which here fails: no target
+ * of its data counts. */
+void test_run_fresh(void)
+{
+    expect_run("mkdir r5; cd r5; echo '{}' | tee state.bin eval.jsonl compare.jsonl bias.jsonl "
+               "search.jsonl samples.jsonl; cd ..; " TINY "x --out r5", "no target counts",
+               "status 1", NULL);
+    expect_run("ls r5", "log.csv\nstatus", NULL);
+    expect(!strpbrk(run_line("ls r5 | tr -d '\\n'"), "jb"), "old records: %s", run_line("ls r5"));
+}
+
+/* With a learning rate of 0 and one row of data, only dropout and noise change the loss. */
+void test_run_random(void)
+{
+    static const char *const options[] = {"--lr 0", "--dropout 0.5", "--noise 0.5"};
+    for (int i = 0; i < 3; i++) {
+        double loss[3] = {0};
+        char *line = format(TINY "one --out r6 --steps 3 --decay 0 --lr 0 %s", options[i]);
+        run_line(line);
+        const char *losses = run_line("sed 1d r6/log.csv | cut -d, -f4");
+        sscanf(losses, "%lf %lf %lf", &loss[0], &loss[1], &loss[2]);
+        int differ = (loss[0] != loss[1]) + (loss[1] != loss[2]) + (loss[0] != loss[2]);
+        expect(loss[2] > 0 && differ == (i ? 3 : 0), "%s: losses %g %g %g", options[i], loss[0],
+               loss[1], loss[2]);
+        free(line);
     }
-    write_file("s.bin", file, size, "", 0);
-    expect(!*error_of(state_open, &s), "the right one is refused");
-    write_file("s.bin", file, size, "x", 1);
-    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a longer one");
-    write_file("s.bin", file, size - 1, "", 0);
-    expect(strstr(error_of(state_open, &s), "damaged") != NULL, "a shorter one");
-    m->frozen = 0;
-    expect(strstr(error_of(state_open, &s), "--freeze") != NULL, "another model's");
-    loader_free(&f[0]), tokens_free(&t[0]), model_free(m), free(file);
-    free(list), free(other), free(path);
+}
+
+/* Signals, a reader that goes away, and a full disk (here: a limit of a file's size) end a run, but
+ * its state is saved first. The second signal ends it at once. */
+void test_run_stops(void)
+{
+#define FOREVER TINY "v --out r7 --show 0 --steps 1000000 --save-every 0 "
+    expect_run("for s in TERM HUP; do rm -rf r7; " FOREVER "> /dev/null & "
+               "while [ ! -s r7/log.csv ] || [ $(wc -l < r7/log.csv) -lt 4 ]; do sleep 0.02; done; "
+               "kill -$s $!; wait $!; echo $?; test -s r7/model.bin && rm r7/state.bin; done",
+               "143\n129\nstatus 0", NULL);
+    expect_run("{ " FOREVER "; echo $? > code.txt; } | head -3 > /dev/null; cat code.txt; ls r7",
+               "writing failed\n", "\n1\n", "state.bin", NULL);
+    catch_signals();
+    raise(SIGTERM);
+    expect(interrupted == SIGTERM, "a signal is not caught");
+    for (int i = 0; i < 3; i++)
+        expect(signal(stop_signals[i], SIG_DFL) == SIG_DFL, "a second signal is caught");
+    interrupted = 0, signal(SIGPIPE, SIG_DFL);
+
+    expect_run(TINY "v --out r8 --steps 2 && yes 1,1,1,1,,1,1,1,1 | head -c 60000 >> r8/log.csv; "
+               "trap '' XFSZ; ulimit -f 120; " TINY "v --out r8 --steps 900 --resume",
+               "log.csv: writing failed", "status 1", NULL);
+    expect(saved_progress("r8/state.bin").step > 2, "the state is not saved");
+    expect_run("trap '' XFSZ; ulimit -f 60; " TINY "v --out r9 --steps 2; ls r9",
+               "state.bin: writing failed", "model.bin", NULL);
+}
+
+/* Accepted: a context of one token, validation data in one of two sets. Commands of prepare are
+ * found from any folder, by any way to train_gpt. */
+void test_run_commands(void)
+{
+    expect_run(TINY "v --out r10 --steps 2 --context 1", "status 0", NULL);
+    expect_run(TINY "w,v --out r10 --steps 2", "validation loss", "status 0", NULL);
+#define MISSING "error: --tuned is missing: the fine-tuned model\n"
+    expect_run("mkdir -p far/alone; cd far; train_gpt compare; ln -sf \"$here\"/train_gpt link; "
+               "./link compare; \"$here\"/train_gpt compare; cp \"$here\"/train_gpt alone; "
+               "alone/train_gpt compare", MISSING MISSING MISSING, "alone/prepare",
+               "make builds it", NULL);
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Model *m = model_read(scratch("m"));
+    Scores s = score(m, t, &val, 3, 8, 0);
+    char *mean = format("loss %.4f", total(s.loss, s.n) / total(s.count, s.n));
+    expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
+               "m on v: 8 rows, 64 targets\n", mean, "status 0", NULL);
+    free(mean), free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
+}
+
+/* A line of JSON gets a line of JSON, with one completion or several; a zero byte ends no line. */
+void test_jsonl(void)
+{
+    for (int n = 1; n < 4; n += 2) {
+        char error[200], *line = format("printf '\"a\"\\n\"a\"\\0\\n' | train_gpt generate --jsonl "
+                                        "--tokens 3 --model m --tokenizer t --samples %d", n);
+        const char *output = run_line(line), *end = strchr(output, '\n');
+        Json *row = end ? json_parse(output, end - output, error, sizeof error) : NULL;
+        Json *one = json_get(row, "completion"), *list = json_get(row, "completions");
+        expect(row && row->count == 1, "not an object of one member: %s", output);
+        expect(n == 1 ? one && one->type == '"' : list && (int)list->count == n, "n %d: %s", n,
+               output);
+        expect(end && strstr(end, "{\"error\":\""), "a zero byte is accepted: %s", output);
+        if (row) json_free(row);
+        free(line);
+    }
+    static const Config c = {.T = 64, .V = 300, .L = 1, .NH = 2, .C = 16, .Vp = 384};
+    Model *m = random_model(c, INFERENCE, 1, 0);
+    model_write(m, scratch("m64"), 0);
+    model_free(m);
+#define TALK(line) "printf '" line "\\n' | train_gpt chat --model m64 --tokenizer t " \
+                   "--temperature 0.1"
+    char *with = format("%s", run_line(TALK("a\\0bbbb")));
+    expect(strcmp(with, run_line(TALK("a\\0cccc"))), "chat does not read behind a zero byte");
+    expect(!strcmp(with, run_line(TALK("a\\0bbbb"))), "chat reads what was not typed");
+    free(with);
 }
 
 /* ---- COMMON GROUND AND TEXT ---- */
@@ -2635,7 +2747,7 @@ void test_make(void)
         "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
         "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
         "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
-    if (!strcmp(text, "none\n")) outcome("skipped: make is not there");
+    if (!strcmp(text, "none\n")) skip("make is not there");
     else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
                 text);
     free(text);
@@ -3321,251 +3433,6 @@ void test_report(void)
     outcome("%d times escaped", shown_as);
 }
 
-/* ---- TRAINING RUNS, COMMANDS ---- */
-
-/* Run a command line of the shell in the scratch folder. Returns its output and errors, then
- * "status N", until the next call. */
-const char *run_line(const char *command)
-{
-    static char *output;
-    char *line = format("export ASAN_OPTIONS=detect_leaks=0 PATH=\"$here:$PATH\"; { %s\n} 2>&1; "
-                        "echo status $?", command);
-    bad_folder();
-    free(output);
-    output = shell(line);
-    free(line);
-    return output;
-}
-
-/* Whether the output of a command line contains all texts of a list that NULL ends. */
-void expect_run(const char *command, ...)
-{
-    const char *output = run_line(command), *text;
-    va_list args;
-    va_start(args, command);
-    while ((text = va_arg(args, const char *)))
-        expect(strstr(output, text) != NULL, "%s: no '%s' in: %s", command, text, output);
-    va_end(args);
-}
-
-#define TINY "train_gpt train --model m --tokenizer t --batch 1 --warmup 0 --schedule constant " \
-             "--threads 1 --data "
-#define COLUMN(n, file) "cut -d, -f" #n " " file "/log.csv | tr '\\n' ' '; "
-
-/* Overfitting: the best model is kept, and patience counts from it. */
-void test_run_best(void)
-{
-    double step, loss, best = INFINITY, best_step = 0, last = 0, recorded, recorded_step;
-    expect_run(TINY "v --out r1 --show 0 --steps 60 --lr 3e-2 --eval-every 1 --patience 3",
-               "stopped early: no better validation loss for 3 validations\n", "best so far",
-               "begins to overfit", "status 0", NULL);
-    char *losses = shell("cut -d, -f1,5 r1/log.csv | sed 1d"), *at = losses;
-    for (int n; sscanf(at, "%lf,%lf\n%n", &step, &loss, &n) == 2; at += n) {
-        if (loss < best) best = loss, best_step = step;
-        last = step;
-    }
-    expect(best_step > 1 && last == best_step + 3, "best is %g, last %g", best_step, last);
-    sscanf(run_line("sed -n 's/^best_[a-z]* = //p' r1/run.txt"), "%lf %lf", &recorded_step, &recorded);
-    expect(recorded_step == best_step, "run.txt has step %g, not %g", recorded_step, best_step);
-    bound("run.txt", fabs(recorded - best), 1e-6);
-    Tokens val = tokens_read(scratch("v"), "val", 300);
-    Tokenizer *t = tokenizer_read(scratch("t"));
-    for (int i = 0; i < 2; i++) {
-        Model *m = model_read(scratch(i ? "r1/model.bin" : "r1/best.bin"));
-        Scores s = score(m, t, &val, 1, 16, 0);
-        double mean = total(s.loss, s.n) / total(s.count, s.n);
-        if (i == 0) bound("best.bin", fabs(mean - best), 1e-5);
-        expect(i == 0 || mean > best + 1e-4, "the last model is as good");
-        free(s.loss), model_free(m);
-    }
-    free(losses), tokens_free(&val), tokenizer_free(t);
-}
-
-/* Tuning that makes everything worse ends by saying so, and keeps the model from before. */
-void test_run_worse(void)
-{
-    const char *output = run_line(TINY "v --out r2 --steps 3 --lr 10 --eval-every 1");
-    expect(strstr(output, "no step was better than step 0") && strstr(output, "lower --lr") &&
-           !strstr(output, "after training") && !strstr(output, "after step"), "%s", output);
-    expect(!strchr(output, 27), "an escape sequence of the data reaches the terminal");
-    expect_run("cmp m r2/best.bin", "status 0", NULL);
-}
-
-/* The progress that a run has saved. */
-Progress saved_progress(const char *state)
-{
-    size_t size;
-    Progress p = {0};
-    char *file = read_file(scratch(state), &size);
-    if (size > 4 * HEADER + sizeof p) memcpy(&p, file + 4 * HEADER, sizeof p);
-    free(file);
-    return p;
-}
-
-/* Stopped and resumed equals never stopped, in weights and log; resuming a finished run changes
- * nothing; another seed is refused. */
-void test_run_resume(void)
-{
-#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 "
-    expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
-    expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv", NULL);
-    double seconds = saved_progress("r4/state.bin").seconds;
-    expect(seconds > 0 && seconds < 60, "%g seconds", seconds);
-    expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "another --steps\n", "after step 4\n", NULL);
-    expect(saved_progress("r4/state.bin").seconds > seconds, "seconds are not added up");
-    expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "after step 6\n", "status 0", NULL);
-    expect_run("cut -d, -f1 r4/log.csv | tr '\\n' ' '", "step 0 1 2 3 4 5 6 status 0", NULL);
-    expect_run("for r in r3 r4; do cut -d, -f1-7 $r/log.csv > $r/log.txt; done; cmp r3/log.txt "
-               "r4/log.txt && cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
-               "cmp r3/samples.jsonl r4/samples.jsonl && grep -c after r3/samples.jsonl",
-               "3\nstatus 0", NULL);
-    expect_run(TINY "v --out r4 --steps 6 --resume --seed 2", "with another --seed", "status 1", NULL);
-}
-
-/* A new run removes the records of an older one before its first step, which here fails: no target
- * of its data counts. */
-void test_run_fresh(void)
-{
-    expect_run("mkdir r5; echo '{}' | tee r5/state.bin r5/eval.jsonl r5/compare.jsonl r5/bias.jsonl "
-               "r5/search.jsonl r5/samples.jsonl; " TINY "x --out r5", "no target counts", "status 1",
-               NULL);
-    expect_run("ls r5", "log.csv\nstatus", NULL);
-    expect(!strpbrk(run_line("ls r5 | tr -d '\\n'"), "jb"), "old records: %s", run_line("ls r5"));
-}
-
-/* With a learning rate of 0 and one row of data, only dropout and noise change the loss. */
-void test_run_random(void)
-{
-    static const char *const options[] = {"--lr 0", "--dropout 0.5", "--noise 0.5"};
-    for (int i = 0; i < 3; i++) {
-        double loss[3] = {0};
-        char *line = format(TINY "one --out r6 --steps 3 --decay 0 --lr 0 %s", options[i]);
-        run_line(line);
-        sscanf(run_line("sed 1d r6/log.csv | cut -d, -f4"), "%lf %lf %lf", loss, loss + 1, loss + 2);
-        int differ = (loss[0] != loss[1]) + (loss[1] != loss[2]) + (loss[0] != loss[2]);
-        expect(loss[2] > 0 && differ == (i ? 3 : 0), "%s: losses %g %g %g", options[i], loss[0],
-               loss[1], loss[2]);
-        free(line);
-    }
-}
-
-/* Signals, a reader that goes away, and a full disk (here: a limit of a file's size) end a run after
- * its state is saved; the second signal ends it at once. */
-void test_run_stops(void)
-{
-#define FOREVER TINY "v --out r7 --show 0 --steps 1000000 --save-every 0 "
-    expect_run("for s in TERM HUP; do rm -rf r7; " FOREVER "> /dev/null & "
-               "while [ ! -s r7/log.csv ] || [ $(wc -l < r7/log.csv) -lt 4 ]; do sleep 0.02; done; "
-               "kill -$s $!; wait $!; echo $?; test -s r7/model.bin && rm r7/state.bin; done",
-               "143\n129\nstatus 0", NULL);
-    expect_run("{ " FOREVER "; echo $? > code.txt; } | head -3 > /dev/null; cat code.txt; ls r7",
-               "writing failed\n", "\n1\n", "state.bin", NULL);
-    catch_signals();
-    raise(SIGTERM);
-    expect(interrupted == SIGTERM, "a signal is not caught");
-    for (int i = 0; i < 3; i++)
-        expect(signal(stop_signals[i], SIG_DFL) == SIG_DFL, "a second signal is caught");
-    interrupted = 0, signal(SIGPIPE, SIG_DFL);
-
-    expect_run(TINY "v --out r8 --steps 2 && yes 1,1,1,1,,1,1,1,1 | head -c 60000 >> r8/log.csv; "
-               "trap '' XFSZ; ulimit -f 120; " TINY "v --out r8 --steps 900 --resume",
-               "log.csv: writing failed", "status 1", NULL);
-    expect(saved_progress("r8/state.bin").step > 2, "the state is not saved");
-    expect_run("trap '' XFSZ; ulimit -f 60; " TINY "v --out r9 --steps 2; ls r9",
-               "state.bin: writing failed", "model.bin", NULL);
-}
-
-/* Accepted: a context of one token, validation data in one of two sets. Commands of prepare are found
- * from any folder, by any way to train_gpt. */
-void test_run_commands(void)
-{
-    expect_run(TINY "v --out r10 --steps 2 --context 1", "status 0", NULL);
-    expect_run(TINY "w,v --out r10 --steps 2", "validation loss", "status 0", NULL);
-    expect_run("mkdir -p far/alone; cd far; train_gpt compare; ln -sf \"$here\"/train_gpt link; "
-               "./link compare; \"$here\"/train_gpt compare; cp \"$here\"/train_gpt alone; "
-               "alone/train_gpt compare", "error: --tuned is missing: the fine-tuned model\n"
-               "error: --tuned is missing: the fine-tuned model\n"
-               "error: --tuned is missing: the fine-tuned model\n", "alone/prepare", "make builds it",
-               NULL);
-    Tokens val = tokens_read(scratch("v"), "val", 300);
-    Tokenizer *t = tokenizer_read(scratch("t"));
-    Model *m = model_read(scratch("m"));
-    Scores s = score(m, t, &val, 3, 8, 0);
-    char *mean = format("loss %.4f", total(s.loss, s.n) / total(s.count, s.n));
-    expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
-               "m on v: 8 rows, 64 targets\n", mean, "status 0", NULL);
-    free(mean), free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
-}
-
-/* A line of JSON gets a line of JSON, with one completion or several; a zero byte ends no line. */
-void test_jsonl(void)
-{
-    for (int n = 1; n < 4; n += 2) {
-        char error[200], *line = format("printf '\"a\"\\n\"a\"\\0\\n' | train_gpt generate --jsonl "
-                                        "--tokens 3 --model m --tokenizer t --samples %d", n);
-        const char *output = run_line(line), *end = strchr(output, '\n');
-        Json *row = end ? json_parse(output, end - output, error, sizeof error) : NULL;
-        Json *one = json_get(row, "completion"), *list = json_get(row, "completions");
-        expect(row && row->count == 1, "not an object of one member: %s", output);
-        expect(n == 1 ? one && one->type == '"' : list && (int)list->count == n, "n %d: %s", n, output);
-        expect(end && strstr(end, "{\"error\":\""), "a zero byte is accepted: %s", output);
-        if (row) json_free(row);
-        free(line);
-    }
-    static const Config c = {.T = 64, .V = 300, .L = 1, .NH = 2, .C = 16, .Vp = 384};
-    Model *m = random_model(c, INFERENCE, 1, 0);
-    model_write(m, scratch("m64"), 0);
-    model_free(m);
-#define TALK(line) "printf '" line "\\n' | train_gpt chat --model m64 --tokenizer t --temperature 0.1"
-    char *with = format("%s", run_line(TALK("a\\0bbbb")));
-    expect(strcmp(with, run_line(TALK("a\\0cccc"))), "chat does not read behind a zero byte");
-    expect(!strcmp(with, run_line(TALK("a\\0bbbb"))), "chat reads what was not typed");
-    free(with);
-}
-
-/* Packed documents get the sums that each of them gets alone. */
-void test_score(void)
-{
-    Tokens t = numbered_documents(30, 2, small.T);
-    Tokenizer *names = tokenizer_new();
-    Model *m = random_model(small, INFERENCE, 1, 0), *alone = random_model(small, INFERENCE, 1, 0);
-    for (int id = 0; id < small.V; id++) tokenizer_add(names, "abc", id % 3 + 1);
-    for (size_t i = 0; i < t.count; i++) t.ids[i] = t.ids[i] ? 1 + t.ids[i] % (small.V - 1) : 0;
-    names->end_of_text = 0;
-    Scores s = score(m, names, &t, 3, small.T, 0);
-    expect(s.n == 30 && m->B == 3, "%d documents", s.n);
-    for (size_t from = 0, to, i = 0; from + 1 < t.count; from = to, i++) {
-        double count = 0, right = 0, bytes = 0;
-        for (to = from + 1; t.ids[to]; to++) {}
-        Batch b = batch_new(1, (int)(to - from));
-        for (int n = 0; n < b.T; n++) {
-            b.tokens[n] = t.ids[from + n], b.targets[n] = t.ids[from + n + 1];
-            b.loss_weight[n] = t.loss_mask[from + n + 1];
-        }
-        model_prepare(alone, INFERENCE, 1, b.T, 0);
-        double loss = model_loss(alone, &b, no_dropout, 0, 0);
-        for (int n = 0; n < b.T; n++) {
-            if (!b.loss_weight[n]) continue;
-            count++, right += alone->argmax[n] == b.targets[n];
-            bytes += b.targets[n] ? b.targets[n] % 3 + 1 : 0;
-        }
-        bound("loss", fabs(s.loss[i] - loss) / loss, 1e-5);
-        expect(s.count[i] == count && s.right[i] == right && s.bytes[i] == bytes, "document %zu", i);
-        batch_free(&b);
-    }
-    free(s.loss), model_free(m), model_free(alone), tokens_free(&t), tokenizer_free(names);
-}
-
-void test_duration(void)
-{
-    static const struct { double seconds; const char *text; } times[] = {
-        {3.21, "3.2s"}, {125, "2m05s"}, {3725, "1h02m"}, {3e9, "833333h20m"},
-        {1e300, "unknown time"}, {NAN, "unknown time"}, {INFINITY, "unknown time"}};
-    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
-        expect(!strcmp(duration(times[i].seconds), times[i].text), "%g is %s", times[i].seconds,
-               duration(times[i].seconds));
-}
-
 /* ================================================================================================
  * 11. The table
  */
@@ -3609,36 +3476,27 @@ void test_course(void)
 }
 
 
-#define ROW_OF(...) NULL, test_layer, &(const Layer){__VA_ARGS__}
+#define GRADIENT(name, layer, ...) {"gradient of " name, IN_DOUBLE, NULL, test_layer, \
+                                    &(const Layer){layer##_y, layer##_dx, __VA_ARGS__}}
 static const Test tests[] = {
     {"exp against libm", IN_BOTH, test_exp, NULL, NULL},
     {"random numbers", IN_FLOAT, test_random, NULL, NULL},
+    {"random orders", IN_BOTH, test_orders, NULL, NULL},
     {"dropout statistics", IN_BOTH, test_dropout, NULL, NULL},
     {"the plain product", IN_BOTH, test_matmul_plain, NULL, NULL},
     {"the fast product = the plain one", IN_BOTH, test_matmul, NULL, NULL},
-    {"gradient of embedding", IN_DOUBLE,
-     ROW_OF(embedding_y, embedding_dx, "aa", {11 * 70, 7 * 70}, 21 * 70)},
-    {"gradient of linear", IN_DOUBLE,
-     ROW_OF(linear_y, linear_dx, "waa", {13 * 20, 70 * 20, 70}, 13 * 70)},
-    {"gradient of layernorm", IN_DOUBLE,
-     ROW_OF(layernorm_y, layernorm_dx, "aaa", {9 * 70, 70, 70}, 9 * 70)},
-    {"gradient of gelu", IN_DOUBLE, ROW_OF(gelu_y, gelu_dx, "w", {500}, 500)},
-    {"gradient of dropout", IN_DOUBLE, ROW_OF(dropout_y, dropout_dx, "w", {500}, 500)},
-    {"gradient of attention", IN_DOUBLE,
-     ROW_OF(attention_y, attention_dx, "w", {22 * 36}, 22 * 12)},
-    {"gradient of attention, packed", IN_DOUBLE,
-     ROW_OF(packed_attention_y, packed_attention_dx, "w", {300 * 36}, 300 * 12)},
-    {"gradient of softmax and loss", IN_DOUBLE, ROW_OF(softmax_y, softmax_dx, "w", {8 * 13}, 8)},
-    {"gradient of head and loss", IN_DOUBLE,
-     ROW_OF(head_y, head_dx, "wa", {1200 * 6, 11 * 6}, 1200)},
+    GRADIENT("embedding", embedding, "aa", {11 * 70, 7 * 70}, 21 * 70),
+    GRADIENT("linear", linear, "waa", {13 * 20, 70 * 20, 70}, 13 * 70),
+    GRADIENT("layernorm", layernorm, "aaa", {9 * 70, 70, 70}, 9 * 70),
+    GRADIENT("gelu", gelu, "w", {500}, 500),
+    GRADIENT("attention, packed", attention, "w", {300 * 36}, 300 * 12),
+    GRADIENT("head, softmax and loss", head, "wa", {1200 * 6, 11 * 6}, 1200),
     {"gradient of the model, every tensor", IN_DOUBLE, test_model_gradient, NULL, NULL},
     {"frozen blocks", IN_BOTH, test_frozen, NULL, NULL},
     {"causality", IN_BOTH, test_causal, NULL, NULL},
     {"packed = one by one", IN_BOTH, test_packed, NULL, NULL},
     {"masked targets", IN_BOTH, test_masked, NULL, NULL},
-    {"a masked prompt is never learned", IN_BOTH, test_masked_learning, NULL, NULL},
     {"classification as in scikit-learn", IN_FLOAT, test_labels, NULL, NULL},
-    {"accumulated = one batch", IN_BOTH, test_accumulation, NULL, NULL},
     {"same bits on any number of threads", IN_BOTH, test_threads, NULL, NULL},
     {"key-value cache = full forward", IN_BOTH, test_cache, NULL, NULL},
     {"PyTorch: logits, losses, gradients", IN_BOTH, test_parity, NULL, NULL},
@@ -3646,17 +3504,26 @@ static const Test tests[] = {
     {"AdamW against its definition", IN_BOTH, test_adamw, NULL, NULL},
     {"norm, clipping, decay", IN_BOTH, test_update, NULL, NULL},
     {"schedules", IN_FLOAT, test_schedule, NULL, NULL},
+    {"durations", IN_FLOAT, test_duration, NULL, NULL},
     {"sampling against its definition", IN_BOTH, test_sampling, NULL, NULL},
+    {"sampling at its edges", IN_BOTH, test_sampling_edges, NULL, NULL},
     {"streaming of text", IN_FLOAT, test_streaming, NULL, NULL},
-    {"feed: running text", IN_FLOAT, test_feed_text, NULL, NULL},
-    {"feed: documents", IN_FLOAT, test_feed_documents, NULL, NULL},
-    {"feed: seek = read", IN_FLOAT, test_feed_seek, NULL, NULL},
+    {"generation across the context", IN_BOTH, test_window, NULL, NULL},
+    {"template: what is learned", IN_BOTH, test_template, NULL, NULL},
+    {"template: prompts", IN_BOTH, test_prompts, NULL, NULL},
+    {"template: a chat forgets", IN_BOTH, test_chat, NULL, NULL},
+    {"loader: running text", IN_FLOAT, test_loader_text, NULL, NULL},
+    {"loader: documents", IN_FLOAT, test_loader_documents, NULL, NULL},
+    {"loader: seek = read", IN_FLOAT, test_loader_seek, NULL, NULL},
     {"noise on inputs", IN_FLOAT, test_noise, NULL, NULL},
-    {"model file, write = read", IN_BOTH, test_model_file, NULL, NULL},
+    {"loader: a limit draws", IN_BOTH, test_limit, NULL, NULL},
+    {"loader: packing against all subsets", IN_BOTH, test_pack_best, NULL, NULL},
+    {"loader: --data A,B", IN_BOTH, test_parts, NULL, NULL},
+    {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
     {"bf16 against its definition", IN_FLOAT, test_bf16, NULL, NULL},
-    {"llm.c model file", IN_FLOAT, test_llmc_model, NULL, NULL},
+    {"llm.c model file", IN_BOTH, test_llmc_model, NULL, NULL},
     {"llm.c token file", IN_FLOAT, test_token_file, NULL, NULL},
-    {"resumed = never stopped", IN_BOTH, test_resume, NULL, NULL},
+    {"states that are refused", IN_BOTH, test_state_refused, NULL, NULL},
     {"tokenizer: tiktoken ids", IN_FLOAT, test_vectors, NULL, NULL},
     {"tokenizer: any bytes come back", IN_FLOAT, test_round_trip, NULL, NULL},
     {"tokenizer: training by definition", IN_FLOAT, test_bpe_definition, NULL, NULL},
@@ -3671,17 +3538,6 @@ static const Test tests[] = {
     {"bad input: places", IN_FLOAT, NULL, test_bad, bad_places},
     {"the course names what exists", IN_FLOAT, test_course, NULL, NULL},
     {"bad input: random changes", IN_FLOAT, test_random_changes, NULL, NULL},
-    {"random orders", IN_BOTH, test_orders, NULL, NULL},
-    {"loader: behind the last row", IN_BOTH, test_loader_end, NULL, NULL},
-    {"loader: a limit draws", IN_BOTH, test_limit, NULL, NULL},
-    {"loader: packing against all subsets", IN_BOTH, test_pack_best, NULL, NULL},
-    {"loader: --data A,B", IN_BOTH, test_parts, NULL, NULL},
-    {"template: what is learned", IN_BOTH, test_template, NULL, NULL},
-    {"template: prompts", IN_BOTH, test_prompts, NULL, NULL},
-    {"template: a chat forgets", IN_BOTH, test_chat, NULL, NULL},
-    {"generation across the context", IN_BOTH, test_window, NULL, NULL},
-    {"sampling at its edges", IN_BOTH, test_sampling_edges, NULL, NULL},
-    {"states that are refused", IN_BOTH, test_state_refused, NULL, NULL},
     {"JSON, memory", IN_FLOAT, test_json_memory, NULL, NULL},
     {"bad input: pipes", IN_FLOAT, test_pipes, NULL, NULL},
     {"options: end, order, range", IN_FLOAT, test_options, NULL, NULL},
@@ -3696,8 +3552,6 @@ static const Test tests[] = {
     {"signals and full disks", IN_FLOAT, test_run_stops, NULL, NULL},
     {"commands from any folder", IN_FLOAT, test_run_commands, NULL, NULL},
     {"JSON lines and chat", IN_FLOAT, test_jsonl, NULL, NULL},
-    {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
-    {"durations", IN_FLOAT, test_duration, NULL, NULL},
     {"bad input: full output", IN_FLOAT, NULL, test_bad, bad_outputs},
     {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
     {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
@@ -3724,55 +3578,65 @@ static const Test tests[] = {
     {"bad input: judging", IN_FLOAT, NULL, test_bad_judging, bad_judging},
 };
 
-/* Run the tests whose name contains `wanted`; adds to the two counts. */
-void run_tests(const char *wanted, int *passed, int *failed)
+typedef struct { int passed, failed, skipped; } Counts;
+
+/* Run the tests whose name contains `wanted`. */
+Counts run_tests(const char *wanted)
 {
+    Counts n = {0};
     for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
         const Test *t = &tests[i];
         if (!(t->builds & REAL_BYTES) || !strstr(t->name, wanted)) continue;
-        broken = 0, worst = 0, *figure = 0;
+        broken = skipped = 0, worst = 0, *figure = 0;
         if (t->run) t->run();
         else t->run_row(t->row);
-        printf("%s %-36s %s\n", broken ? "FAIL" : "ok  ", t->name, broken ? reason : figure);
+        const char *result = broken ? "FAIL" : skipped ? "skip" : "ok  ";
+        printf("%s %-36s %s\n", result, t->name, broken ? reason : figure);
         fflush(stdout);
-        *failed += broken > 0;
-        *passed += !broken;
+        n.failed += broken > 0;
+        n.skipped += !broken && skipped;
+        n.passed += !broken && !skipped;
     }
+    return n;
 }
 
 /* Let ./test_gpt_double run the same tests in double; its lines but the last become ours. */
-void run_double(const char *wanted, int *passed, int *failed)
+Counts run_double(const char *wanted)
 {
     char line[1000];
-    int more_passed = 0, more_failed = 0, counted = 0;
+    Counts n = {0};
+    int counted = 0;
     printf("in double:\n");
     fflush(stdout);
     setenv("WANTED", wanted, 1);
     FILE *pipe = popen("./test_gpt_double \"$WANTED\"", "r");
     while (pipe && fgets(line, sizeof line, pipe)) {
-        counted = sscanf(line, "%d passed, %d failed", &more_passed, &more_failed) == 2;
-        if (!counted) fputs(line, stdout);
+        counted = sscanf(line, "%d passed, %d failed, %d skipped", &n.passed, &n.failed,
+                         &n.skipped);
+        if (counted < 2) fputs(line, stdout);
     }
-    if (!pipe || pclose(pipe) == -1 || !counted) {
+    if (!pipe || pclose(pipe) == -1 || counted < 2) {
         printf("FAIL ./test_gpt_double did not come to its end; `make test` builds it\n");
-        more_failed++;
+        n.failed++;
     }
-    *passed += more_passed, *failed += more_failed;
+    return n;
 }
 
 int main(int argc, char **argv)
 {
     const char *wanted = argc > 1 ? argv[1] : "";
-    int passed = 0, failed = 0;
     char *slash = strrchr(argv[0], '/');
     if (slash) slash[1] = 0;                                  /* go where programs and data are */
     if (slash && chdir(argv[0]) != 0) die("%s: %s", argv[0], strerror(errno));
     if (!mkdtemp(folder)) die("%s: the folder cannot be made: %s", folder, strerror(errno));
     use_threads(1);                                           /* fastest for these sizes */
     setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for other programs */
-    run_tests(wanted, &passed, &failed);
-    if (REAL_BYTES == 4) run_double(wanted, &passed, &failed);
+    Counts n = run_tests(wanted), more = {0};
+    if (REAL_BYTES == 4) more = run_double(wanted);
     free(shell("rm -rf ../${PWD##*/}"));
-    printf("%d passed, %d failed\n", passed, failed);
-    return failed > 0;
+    n.passed += more.passed, n.failed += more.failed, n.skipped += more.skipped;
+    printf("%d passed, %d failed", n.passed, n.failed);
+    if (n.skipped) printf(", %d skipped", n.skipped);
+    printf("\n");
+    return n.failed > 0;
 }
