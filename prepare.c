@@ -862,7 +862,7 @@ int command_gpt2(int words, char **word)
     if (access(file, F_OK) != 0) {
         printf("%s: %d MB to fetch\n", url, published[i].megabytes);
         curl(url, partial);
-        file_replace(partial, file);
+        if (rename(partial, file) != 0) die("%s: %s", file, strerror(errno));
     }
     printf("%s has arrived; if it is refused, remove it\n", file);
     Weights w = weights_open(file);

@@ -94,14 +94,20 @@ void *reallocate(void *p, size_t count, size_t size)
     return p;
 }
 
-/* printf into new memory, which the caller frees. */
+/* printf into new memory, which the caller frees: from a list of arguments, or from arguments. */
+char *format_list(const char *form, va_list args)
+{
+    char *text;
+    if (vasprintf(&text, form, args) < 0) die("out of memory");
+    return text;
+}
+
 __attribute__((format(printf, 1, 2)))
 char *format(const char *form, ...)
 {
-    char *text;
     va_list args;
     va_start(args, form);
-    if (vasprintf(&text, form, args) < 0) die("out of memory");
+    char *text = format_list(form, args);
     va_end(args);
     return text;
 }
