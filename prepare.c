@@ -1537,10 +1537,10 @@ void compare_row(Table *t, const Answers *a, const Answers *b, int n)
     table_cell(t, a ? "%+.1f" : "%.1f", 1e3 * (b->seconds - (a ? a->seconds : 0)));
 }
 
-/* The number of queries after which tuning has paid for itself. Training on a token computes
- * three times as much as reading it: backward costs two forwards [Kaplan et al. 2020]. A query saves
- * the tokens of its shots, unless these are read only once and their keys and values kept. `run` is
- * the tuned model's. Returns a text in new memory, empty if there is nothing to say. */
+/* The number of queries after which tuning has paid for itself. Training on a token costs as much
+ * as reading three: backward costs two forwards [Kaplan et al. 2020]. A query saves the tokens of
+ * its shots, unless these are read only once and their keys and values kept. `run` is the tuned
+ * model's. Returns a text in new memory, empty if there is nothing to say. */
 char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
