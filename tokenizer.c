@@ -85,7 +85,7 @@ void *allocate(size_t count, size_t size)
     return p;
 }
 
-/* The same memory with space for `count` elements; what is new is not initialized. */
+/* Change p (NULL: new memory) to `count` elements of `size` bytes; new ones are not initialized. */
 void *reallocate(void *p, size_t count, size_t size)
 {
     size_t bytes;
@@ -205,7 +205,7 @@ Reader reader_open(const char *path)
     return r;
 }
 
-/* Read the next `bytes` bytes. */
+/* Read the next `bytes` bytes; dies if there are not so many. */
 void reader_get(Reader *r, void *to, size_t bytes)
 {
     size_t left = r->size - r->at;
@@ -239,7 +239,7 @@ void reader_header(Reader *r, int32_t header[HEADER], int magic, const char *wha
 }
 
 /* All bytes of the file at path ("-": standard input) and a zero byte, in new memory. A pipe is
- * read to its end; a named pipe that gives nothing has no writer. */
+ * read to its end; a named pipe without a writer is refused. */
 char *read_file(const char *path, size_t *size)
 {
     struct stat status = {0};
@@ -427,8 +427,8 @@ int options_parse(const Option *options, char command, const char *usage, int ar
 typedef struct { const char *key; size_t size; int64_t value; } MapEntry;
 typedef struct { MapEntry *entry; size_t capacity, count; } Map;   /* capacity: a power of 2 */
 
-/* A hash of the bytes, eight at a time. A product depends on a bit only above this bit; the shift
- * brings the upper half down. */
+/* A hash of the bytes, eight at a time. The product carries each bit upwards only; the shift brings
+ * the upper half down again. */
 static inline size_t hash_bytes(const char *bytes, size_t size)
 {
     const uint64_t odd = 0x9E3779B97F4A7C15;          /* 2^64 / golden ratio [Knuth, vol. 3] */
