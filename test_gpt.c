@@ -146,8 +146,8 @@ real *copy(const real *x, size_t count)
     return memcpy(allocate(count, sizeof *x), x, count * sizeof *x);
 }
 
-/* Largest relative error of the gradient dx of `function`, at `samples` random places of x (all, if
- * there are fewer), against the central difference of fourth order
+/* Largest relative error of the gradient dx of `function`, at `samples` random positions in x (all,
+ * if there are fewer), against the central difference of fourth order
  *     f'(x) = (8 (f(x+h) - f(x-h)) - (f(x+2h) - f(x-2h))) / 12h + O(h^4).
  * What is below a hundredth of the largest gradient is measured against that. */
 double gradient_error(double (*function)(void), real *x, const real *dx, size_t count, int samples,
@@ -825,45 +825,31 @@ void test_parity(void)
     model_free(m), reference_close(&f);
 }
 
-/* `steps` steps as in data/reference.py; returns the model. losses and norms are of each step. */
-Model *reference_train(const Reference *f, int steps, double lr, int warmup, double smoothing,
-                       double *losses, double *norms)
-{
-    Model *m = reference_model(f);
-    Recipe r = {no_dropout, smoothing, usual};
-    for (int step = 0; step < steps; step++) {
-        const Batch *b = &f->batch[step % f->batches];
-        r.adamw.lr = lr * schedule("cosine", step, warmup, steps, 0.1);
-        losses[step] = model_step(m, b, 1, &r, step + 1, &norms[step]);
-    }
-    return m;
-}
-
 /* Ten steps of AdamW; then 50 of fine-tuning on packed, masked documents. In float the weights are
  * not compared: where a gradient is 0 but for rounding (a key's bias), AdamW makes it large. */
 void test_trajectory(void)
 {
+    static const struct { int steps, warmup; double lr, smoothing, in_double, in_float; } runs[] = {
+        {10, 3, 1e-2, 0, 1e-10, 1e-4}, {50, 5, 2e-3, 0.1, 1e-8, 1e-3}};
     Reference f = reference_open();
-    double limit = by_precision(1e-10, 1e-4), losses[50], norms[50];
-    Model *m = reference_train(&f, 10, 1e-2, 3, 0, losses, norms);
     reader_seek(&f.r, f.r.at + ((size_t)f.B * f.c.T * (f.c.V + 1) + f.count) * sizeof(double));
-    for (int tuning = 0; tuning < 2; tuning++) {
-        int steps = tuning ? 50 : 10;
-        real *loss = read_doubles(&f.r, steps), *norm = tuning ? NULL : read_doubles(&f.r, steps);
+    for (int run = 0; run < 2; run++) {
+        int steps = runs[run].steps;
+        double limit = by_precision(runs[run].in_double, runs[run].in_float), norm;
+        real *losses = read_doubles(&f.r, steps), *norms = run ? NULL : read_doubles(&f.r, steps);
         real *weights = read_doubles(&f.r, f.count);
-        if (tuning) {
-            model_free(m);
-            m = reference_train(&f, 50, 2e-3, 5, 0.1, losses, norms);
-            limit = by_precision(1e-8, 1e-3);
-        }
+        Recipe r = {no_dropout, runs[run].smoothing, usual};
+        Model *m = reference_model(&f);
         for (int i = 0; i < steps; i++) {
-            bound("loss", fabs(losses[i] - loss[i]), limit);
-            if (norm) bound("norm of gradient", fabs(norms[i] / norm[i] - 1), limit);
+            r.adamw.lr = runs[run].lr * schedule("cosine", i, runs[run].warmup, steps, 0.1);
+            double loss = model_step(m, &f.batch[i % f.batches], 1, &r, i + 1, &norm);
+            bound("loss", fabs(loss - losses[i]), limit);
+            if (norms) bound("norm of gradient", fabs(norm / norms[i] - 1), limit);
         }
         if (REAL_BYTES == 8) bound_tensors(m, m->w.wte, weights, limit);
-        free(loss), free(norm), free(weights);
+        free(losses), free(norms), free(weights), model_free(m);
     }
-    model_free(m), reference_close(&f);
+    reference_close(&f);
 }
 
 /* ================================================================================================
@@ -1205,8 +1191,8 @@ void test_duration(void)
 /* ================================================================================================
  * 7. Data
  *
- * In these token files the id of a token is its place in the file, so that a batch tells where each
- * of its numbers came from; the end of text is 0.
+ * In these token files the id of a token is its position in the file, so that a batch tells where
+ * each of its numbers came from. The end of text is 0.
  */
 
 Tokens numbered_text(size_t count)
@@ -1336,7 +1322,7 @@ void test_loader_seek(void)
         expect(loader_batch(&f, &b) > 0 && f.epoch == 2, "kind %d: only padding", kind);
         loader_free(&f), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
     }
-    outcome("100 places");
+    outcome("100 positions");
 }
 
 void test_noise(void)
