@@ -55,16 +55,10 @@ exit $?
 
 # ROWS
 # train_gpt.c d embedding s/            token\[c\] += dx/            token[c] -= dx/
-# train_gpt.c d embedding s/place\[c\] += dx/place[c] += 2 * dx/
-# train_gpt.c d embedding s/(n % T - doc_start\[n\]) \* C;$/(n % T) * C;/
-# train_gpt.c d linear s/matmul(dx, C, NULL, 0, view(dy/matmul(dx, C, dx, C, view(dy/
-# train_gpt.c d linear s/matmul(dw, C, dw, C, tr/matmul(dw, C, NULL, 0, tr/
-# train_gpt.c d linear s/db\[o\] += dy/db[o] -= dy/
 # train_gpt.c d layernorm s/ g_mean += / g_mean -= /
 # train_gpt.c d layernorm s/gx_mean += /gx_mean -= /
 # train_gpt.c d layernorm s/dxn\[c\] += r/dxn[c] = r/
 # train_gpt.c d layernorm s/dw\[c\] += dyn\[c\] \* (/dw[c] -= dyn[c] * (/
-# train_gpt.c d layernorm s/db\[c\] += dyn/db[c] -= dyn/
 # train_gpt.c d gelu s/(1 + 3 \*/(1 - 3 */
 # train_gpt.c d gelu s/s \* (1 - s)/s * (1 + s)/
 # train_gpt.c d gelu s/(s + x\[i\]/(s - x[i]/
@@ -72,20 +66,7 @@ exit $?
 # train_gpt.c d attention s/p_dp\[i\] = dot/p_dp[i] = -dot/
 # train_gpt.c d attention s/(p\[i\] \* scale - lse/(p[i] - lse/
 # train_gpt.c d attention s/(dp\[i\] - p_dp\[i\]) \* scale/(dp[i] - p_dp[i])/
-# train_gpt.c d attention s/ scores_dropout(dp, &n.*//
-# train_gpt.c d attention s/ scores_dropout(p, &n.*//
-# train_gpt.c d attention s/ scores_mask(p, &n);//
-# train_gpt.c d attention s/scores_dropout(dp, &n, drop, key, row/scores_dropout(dp, \&n, drop, key, row + 1/
-# train_gpt.c d attention s/matmul_serial(dk, ld, dk, ld/matmul_serial(dk, ld, NULL, 0/
-# train_gpt.c d attention s/for (int c = C; c < 3 \* C; c += C) memset/for (int c = C; c < C; c += C) memset/
-# train_gpt.c d softmax s/\* scale - even/* scale + even/
-# train_gpt.c d softmax s/x\[targets\[r\]\] -= /x[targets[r]] += /
-# train_gpt.c d head s/if (backward) memset(dx.*/;/
-# train_gpt.c d head s/matmul(dwte, C, dwte, C/matmul(dwte, C, NULL, 0/
-# train_gpt.c d model /^static void block_backward/,/gelu_forward/s/memcpy(dproj.*//
 # train_gpt.c d model s/    dropout(dproj, .*AT_FCPROJ));//
-# train_gpt.c d model /^static void block_backward/,/^}/s/gelu_forward(a.gelu.*//
-# train_gpt.c d model /^static void block_backward/,/^}/s/layernorm_forward(a.ln, a.ln2_mean.*//
 # train_gpt.c d model s/dropout(m->dres.*//
 # train_gpt.c d model s/    embedding_backward(m->g.*//
 # train_gpt.c d frozen s/l >= m->frozen/l > m->frozen/
@@ -124,3 +105,49 @@ exit $?
 # train_gpt.c d states s/checksum(f->tokens->fingerprint, &f->T, sizeof f->T)/f->tokens->fingerprint/
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, t->loss_mask.*//
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, ids.*//
+# train_gpt.c d embedding s/position\[c\] += dxn/position[c] += 2 * dxn/
+# train_gpt.c d linear s/matmul(assign(dx, C), view(dy/matmul(accumulate(dx, C), view(dy/
+# train_gpt.c d linear s/matmul(accumulate(dw, C), tr/matmul(assign(dw, C), tr/
+# train_gpt.c d linear s/db\[c\] += dy\[/db[c] -= dy[/
+# train_gpt.c d attention s/ scores_dropout(dp, n, a);//
+# train_gpt.c d attention s/ scores_dropout(p, n, a);//
+# train_gpt.c d attention s/ scores_mask(p, n);//
+# train_gpt.c d attention s/random_key(a->key, n->query + i)/random_key(a->key, n->query + i + (n->t0 > 0))/
+# train_gpt.c d attention s/accumulate(dqkv + n->k/assign(dqkv + n->k/
+# train_gpt.c d attention s/accumulate(dqkv + n->v/assign(dqkv + n->v/
+# train_gpt.c d attention s/    memset(dqkv, 0, .*//
+# train_gpt.c d head s/\* scale - smooth;/* scale + smooth;/
+# train_gpt.c d head s/x\[k->target\[r\]\] -= /x[k->target[r]] += /
+# train_gpt.c d head s/if (h->dx) memset(.*/{}/
+# train_gpt.c d head s/matmul(accumulate(h->dwte/matmul(assign(h->dwte/
+# train_gpt.c d model /^void block_backward/,/gelu_forward/s/memcpy(dproj.*//
+# train_gpt.c d model /^void block_backward/,/^}/s/gelu_forward(a.gelu.*//
+# train_gpt.c d model /^void block_backward/,/^}/s/layernorm_forward(a.ln, a.ln2_stats.*//
+# train_gpt.c d model s/bias_backward(g.qkv_b, dqkv, N, 3 \* C);//
+# train_gpt.c d model s/bias_backward(g.fc_b.*//
+# train_gpt.c d product s/j < rows ? x.p\[j/j <= rows ? x.p[j/
+# train_gpt.c d product s/c.start = c.p, c.start_rs = c.rs; .*//
+# train_gpt.c d product s/if (c.start) sum\[i\]\[j\] += /if (c.start) sum[i][j] -= /
+# train_gpt.c d product s/return rest + sum\[0\]\[0\]/return sum[0][0]/
+# train_gpt.c d product s/(size_t)(i - in_place) \* kc, 1, MR/(size_t)i * kc, 1, MR/
+# train_gpt.c f run s/0.02 \/ sqrt(2.0 \* m->c.L)/0.02/
+# train_gpt.c p best s/loss < r->p.best_loss;/loss > r->p.best_loss;/
+# train_gpt.c p run s/r->p.waited >= opt.patience/r->p.waited > opt.patience/
+# train_gpt.c p resumed s/step > r->p.step) continue/step > r->p.step + 1) continue/
+# train_gpt.c p run s/dropout, run_key}, opt/dropout, 0}, opt/
+# tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
+# tokenizer.c f tokenizer s/if (after != SPACE) class/if (0) class/
+# tokenizer.c f tokenizer s/if (at->pair != k) continue;//
+# tokenizer.c f tokenizer s/if (count == -best.rank \&\& count > 0)/if (count > 0)/
+# tokenizer.c f JSON s/0x10000 + ((c - 0xD800) << 10)/((c - 0xD800) << 10)/
+# tokenizer.c f options s/if (ended || strncmp/if (strncmp/
+# tokenizer.c f writer s/if (fd >= 0) fsync(fd), close(fd);/if (fd >= 0) close(fd);/
+# prepare.c f judging s/return ratio(&g->b, rows, n) - ratio(&g->a, rows, n)/return ratio(\&g->a, rows, n) - ratio(\&g->b, rows, n)/
+# prepare.c f judging s/s.loss\[2 \* i + 1\] - s.loss\[2 \* i\]/s.loss[2 * i] - s.loss[2 * i + 1]/
+# prepare.c p report s/strchr("&<>/strchr("\&>/
+# prepare.c f classification s/draws\[DRAWS \/ 40\]/draws[DRAWS \/ 4]/
+# prepare.c f near s/similarity < 0.8) return/similarity < 0.95) return/
+# prepare.c f leakage s/if (size\[group_of(x, kept\[order\[k\]\])\] > 1).*//
+# prepare.c f leakage s/if (e.dropped || e.validation ||/if (e.dropped ||/
+# prepare.c f contradictions s/if (other\[first\]) finding_add/if (0) finding_add/
+# prepare.c p import s/if (x\[i\] != m->w.wte\[i\])/if (0)/
