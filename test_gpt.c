@@ -3419,6 +3419,57 @@ void test_report(void)
     outcome("%d times escaped", shown_as);
 }
 
+/* ---- THE MODEL: first values, masks of dropout, sizes ---- */
+
+/* Each tensor has the mean and the standard deviation of its first values; padding stays 0. */
+void test_first_values(void)
+{
+    Config c = {.T = 64, .V = 300, .L = 8, .NH = 2, .C = 64, .Vp = 320};
+    Model *m = model_new(c);
+    model_initialize(m, 3);
+    for (int i = 0; i < TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        size_t count = i ? tensor_size(m, t) : (size_t)c.V * c.C;
+        double mean = t->first_value == ONES, square = 0, sum = 0, constant = t->rows == 1;
+        double sigma = constant ? 0 : t->first_value == RESIDUAL ? 0.005 : 0.02, n = count;
+        for (size_t j = 0; j < count; j++) {
+            double d = m->w.tensor[i][j] - mean;
+            sum += d, square += d * d;
+        }
+        bound(t->field, fabs(sum / n), 5 * sigma / sqrt(n) + 1e-15);
+        bound(t->field, fabs(sqrt(square / n) - sigma), 5 * sigma / sqrt(2 * n) + 1e-15);
+    }
+    expect(largest(m->w.wte + (size_t)c.V * c.C, 20 * c.C) == 0, "rows of the padding are not 0");
+    model_free(m);
+}
+
+/* Each place, batch and step has masks of its own, and the same step has the same ones again. */
+void test_masks(void)
+{
+    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 5}, 0, usual};
+    Model *m = random_model(small, TRAINING, 2, 0);
+    Batch b = random_batch(2, small.T, small.V, 3), twice[] = {b, b};
+    double norm, loss[4];
+    r.adamw.lr = 0;
+    for (int i = 0; i < 4; i++) loss[i] = model_step(m, twice, 1 + i / 3, &r, 1 + i % 3 / 2, &norm);
+    expect(loss[0] == loss[1], "one step, two losses: %g and %g", loss[0], loss[1]);
+    expect(loss[2] != loss[0], "two steps have the same masks");
+    expect(loss[3] != 2 * loss[0], "two batches of a step have the same masks");
+    for (int i = 0; i < 9 * SITES; i++)
+        for (int j = 0; j < i; j++)
+            expect(site_key(r.dropout, i / SITES, i % SITES) !=
+                   site_key(r.dropout, j / SITES, j % SITES), "places %d and %d share masks", i, j);
+    batch_free(&b), model_free(m);
+}
+
+void reals_too_many(void) { allocate_reals(SIZE_MAX / sizeof(real) - 1); }
+void batch_too_large(void) { batch_new(1 << 16, 1 << 15); }
+void test_sizes(void)
+{
+    expect(dies(reals_too_many, "out of memory"), "the size of an array overflows");
+    expect(dies(batch_too_large, "is too large: choose a smaller --batch"), "B * T overflows");
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -3562,6 +3613,9 @@ static const Test tests[] = {
     {"judging: search", IN_FLOAT, test_search, NULL, NULL},
     {"judging: the report", IN_FLOAT, test_report, NULL, NULL},
     {"bad input: judging", IN_FLOAT, NULL, test_bad_judging, bad_judging},
+    {"model: first values", IN_BOTH, test_first_values, NULL, NULL},
+    {"model: masks of dropout", IN_BOTH, test_masks, NULL, NULL},
+    {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -367,10 +367,11 @@ real *scores_memory(int tables, int keys)
 /* Set the scores s(keys, width) that a query may not see to -infinity, so that p is 0 there. */
 void scores_mask(real *s, const QueryBlock *n)
 {
-    for (int i = 0; i < n->count; i++) {
-        int low = n->doc_start ? n->doc_start[i] - n->key0 : 0, high = n->keys - n->count + i + 1;
-        for (int j = 0; j < low; j++) s[(size_t)j * n->width + i] = -INFINITY;
-        for (int j = high; j < n->keys; j++) s[(size_t)j * n->width + i] = -INFINITY;
+    for (int j = 0; j < n->keys; j++, s += n->width) {
+        int before = j - (n->keys - n->count), i;             /* queries of earlier tokens */
+        for (i = 0; i < before; i++) s[i] = -INFINITY;
+        for (i = n->count - 1; n->doc_start && i >= 0 && n->doc_start[i] > n->key0 + j; i--)
+            s[i] = -INFINITY;                                 /* queries of later documents */
     }
 }
 
@@ -378,9 +379,11 @@ void scores_mask(real *s, const QueryBlock *n)
 void scores_dropout(real *s, const QueryBlock *n, const Attention *a)
 {
     uint64_t keys[QB];
-    for (int i = 0; i < n->width; i++) keys[i] = random_key(a->key, n->query + i);
-    for (int j = 0; a->dropout > 0 && j < n->keys; j++, s += n->width)
-        for (int i = 0; i < n->width; i++) s[i] *= dropout_factor(a->dropout, keys[i], n->key0 + j);
+    real p = a->dropout;
+    int width = n->width;
+    for (int i = 0; i < width; i++) keys[i] = random_key(a->key, n->query + i);
+    for (int j = 0; p > 0 && j < n->keys; j++, s += width)
+        for (int i = 0; i < width; i++) s[i] *= dropout_factor(p, keys[i], n->key0 + j);
 }
 
 /* For each query, with its products s = q.k(keys, width) and max the largest of them: in place
@@ -655,28 +658,20 @@ void pack_lines(real *to, View x, int width, int depth)
         }
 }
 
-/* One panel of whole vectors, with x.cs == 1. Squares of VL x VL are transposed, and the next ones
- * asked for. A perfect shuffle of an array interleaves its two halves, a0 b0 a1 b1 ...; log2(VL)
- * shuffles transpose a square. */
+/* One panel of whole vectors, with x.cs == 1: squares of VL x VL are transposed, which a compiler
+ * makes log2(VL) rounds of vector shuffles, and the next ones asked for. */
 void pack_squares(real *to, View x, int width, int depth)
 {
-    enum { SIZE = VL * VL };
-    real square[2][SIZE] __attribute__((aligned(64)));
+    real square[VL * VL] __attribute__((aligned(64)));
     int k = 0;
     for (; k + VL <= depth; k += VL)
         for (int j = 0; j < width; j += VL) {
-            int now = 0;
-            for (int r = 0; r < VL; r++) {
-                *(vector *)&square[0][r * VL] = *(loose_vector *)&x.p[(j + r) * x.rs + k];
-                __builtin_prefetch(&x.p[(j + r) * x.rs + k + VL]);
-            }
-            for (int round = 1; round < VL; round *= 2, now = !now) {
-                real *from = square[now], *shuffled = square[!now];
-                for (int i = 0; i < SIZE / 2; i++)
-                    shuffled[2 * i] = from[i], shuffled[2 * i + 1] = from[i + SIZE / 2];
-            }
-            for (int r = 0; r < VL; r++)
-                *(vector *)&to[(k + r) * width + j] = *(vector *)&square[now][r * VL];
+            const real *from = x.p + j * x.rs + k;
+            for (int c = 0; c < VL; c++)
+                UNROLL for (int r = 0; r < VL; r++) square[c * VL + r] = from[r * x.rs + c];
+            for (int r = 0; r < VL; r++) __builtin_prefetch(&from[r * x.rs + VL]);
+            for (int c = 0; c < VL; c++)
+                *(vector *)&to[(k + c) * width + j] = *(vector *)&square[c * VL];
         }
     pack_edge(to + k * width, view_from(x, 0, k), width, width, depth - k);
 }
