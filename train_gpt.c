@@ -2247,9 +2247,8 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
  * computed from these measurements, are in prepare.c.
  */
 
-/* A document of a token file. ids[0] is the <|endoftext|> that opens it; its first answer, the first
- * run of targets that count in the loss, is ids[answer] to ids[size - 1]. `closed` is 1 if the
- * document ends with that answer. */
+/* A document of a token file. ids[0] is the <|endoftext|> that opens it. Its first answer, the
+ * first run of targets that count, is ids[answer] to ids[size - 1]; `closed`: is that its end? */
 typedef struct { const uint16_t *ids; int size, answer, closed; } Item;
 
 /* The documents of a file of examples, in the file's order: count of them, in new memory. */
@@ -2343,8 +2342,8 @@ char *target_text(const Tokenizer *t, const Item *d)
     return text;
 }
 
-/* What m answers to the prompt of d, always with its most likely token: at most `tokens` of them, up
- * to the text `stop`. The tokens of `shots`, if given, go before the prompt. In new memory. */
+/* What m answers to the prompt of d, with its most likely token each time: up to `tokens` of them,
+ * or to the text `stop`. The tokens of `shots`, if given, go before the prompt. In new memory. */
 char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots, int tokens,
                   const char *stop)
 {
@@ -2373,7 +2372,7 @@ char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *sho
  * state is saved, so that --resume computes the same numbers as a run that was never stopped.
  */
 
-/* What the command line says; the table `options` in chapter 13 explains each value. */
+/* What the command line says; the table below explains each value. */
 struct {
     const char *model, *tuned, *data, *tokenizer, *out;       /* files and folders */
     int layers, heads, channels;                              /* shape of a new model */
@@ -2406,7 +2405,7 @@ const Option options[] = {
     {"layers", 'i', &opt.layers, "6", 1, 1000, "t", "blocks of a new model"},
     {"heads", 'i', &opt.heads, "6", 1, 1000, "t", "heads of a new model"},
     {"channels", 'i', &opt.channels, "192", 1, 65536, "t", "channels of a new model"},
-    {"context", 'i', &opt.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the model's longest"},
+    {"context", 'i', &opt.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the most"},
     {"batch", 'i', &opt.batch, "4", 1, 65536, "tep", "rows in a batch"},
     {"accumulate", 'i', &opt.accumulate, "1", 1, 65536, "t", "batches in a step"},
     {"steps", 'i', &opt.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
@@ -2446,7 +2445,7 @@ const Option options[] = {
     {"top-k", 'i', &opt.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
     {"top-p", 'f', &opt.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
     {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
-    {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a JSON prompt a line in, a JSON answer a line out"},
+    {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a line of JSON in, a line of JSON out"},
     {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
     {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbk", "0: as many as the machine has"},
     {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
@@ -2533,9 +2532,9 @@ double step_flops(Config c, int B, int T, int frozen, double targets)
     return block * (c.L + 2 * (c.L - frozen)) + 2 * targets * c.C * c.V * (frozen ? 2 : 3);
 }
 
-/* Bytes that training on B rows of T tokens takes; AdamW's two moments take 2 * gradients. */
 typedef struct { double weights, gradients, activations, buffers, all; } Memory;
 
+/* Bytes that training on B rows of T tokens takes; AdamW's two moments take 2 * gradients. */
 Memory training_memory(const Model *m, int B, int T)
 {
     size_t sizes[ACTIVATION_COUNT], strides[ACTIVATION_COUNT], rows = (size_t)B * T, trained = 0;
@@ -2547,17 +2546,15 @@ Memory training_memory(const Model *m, int B, int T)
     return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
 }
 
-/* A time as 1h02m, 2m03s or 3.2s; valid until three more calls. */
+/* A time as 1h02m, 2m03s or 3.2s; valid until the next call. */
 const char *duration(double s)
 {
-    static char text[4][32];
-    static int turn;
-    char *to = text[turn++ % 4];
-    if (!(s < 3.6e9)) snprintf(to, 32, "unknown time");       /* 100 years, infinity, NaN */
-    else if (s >= 3600) snprintf(to, 32, "%.0fh%02dm", floor(s / 3600), (int)(s / 60) % 60);
-    else if (s >= 60) snprintf(to, 32, "%dm%02ds", (int)(s / 60), (int)s % 60);
-    else snprintf(to, 32, "%.1fs", s);
-    return to;
+    static char text[32];
+    if (!(s < 3.6e9)) return "unknown time";                  /* 100 years, infinity, NaN */
+    if (s >= 3600) snprintf(text, sizeof text, "%.0fh%02dm", floor(s / 3600), (int)(s / 60) % 60);
+    else if (s >= 60) snprintf(text, sizeof text, "%dm%02ds", (int)(s / 60), (int)s % 60);
+    else snprintf(text, sizeof text, "%.1fs", s);
+    return text;
 }
 
 /* ---- the parts of a run ---- */
@@ -2576,7 +2573,7 @@ typedef struct {
     double loss, norm, lr;                                    /* of the last step */
     double smooth_loss, rate, peak;                           /* running means; tok/s, flop/s */
     double (*curve)[2];                                       /* step, loss of each validation */
-    int points, rises;                                        /* of the curve; the latest in a row */
+    int points, rises;                                        /* in the curve; the last in a row */
     FILE *log;
 } Run;
 
@@ -2592,6 +2589,8 @@ const char *out_path(const char *name)
 
 /* Have opt.patience validations gone by without a new best loss? */
 int stopped_early(const Run *r) { return opt.patience && r->p.waited >= opt.patience; }
+
+int run_done(const Run *r) { return r->p.step >= r->steps || stopped_early(r); }
 
 /* A model of the shape that the options give, with random weights. */
 Model *model_from_options(void)
@@ -2735,7 +2734,7 @@ void log_line(Run *r, double val)
 }
 
 /* Write run.txt: settings and results, as lines "name = value". */
-void write_run(const Run *r, int finished)
+void write_run(const Run *r)
 {
     Writer *w = writer_open(out_path("run.txt"));
     Config c = r->m->c;
@@ -2746,7 +2745,7 @@ void write_run(const Run *r, int finished)
     writer_print(w, "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\n", threads(),
                  r->peak / 1e9, (int)r->p.step, (int)r->p.best_step);
     writer_print(w, "best_loss = %.6f\ntokens = %.0f\nseconds = %.1f\nfinished = %d\n",
-                 r->p.best_loss, r->p.step * r->step_tokens, r->p.seconds, finished);
+                 r->p.best_loss, r->p.step * r->step_tokens, r->p.seconds, run_done(r));
     writer_close(w);
 }
 
@@ -2776,10 +2775,9 @@ void print_line(const char *before, const char *text)
     free(line);
 }
 
-/* Let m answer the first opt.show held-out prompts; running text is prompted with the first words of
- * its rows. Prompt, answer and, for examples, the target are printed and recorded in samples.jsonl.
- * `when` is "before" training, which starts that file, or "after", which keeps what it holds from
- * before. */
+/* Let m answer the first opt.show held-out prompts (of running text, the first words of its rows).
+ * Prompt, answer and, for examples, the target go to samples.jsonl: `when` is "before" training,
+ * which starts that file, or "after", which keeps what it holds from before. */
 void show_samples(const Run *r, Model *m, const char *when)
 {
     const char *path = out_path("samples.jsonl");
@@ -2836,26 +2834,20 @@ void draw_curve(const Run *r)
 /* The state of the run: one line that a terminal rewrites, or 20 lines in a file. */
 void show_progress(const Run *r)
 {
-    enum { WIDTH = 20 };
     int terminal = isatty(1), every = max_int(1, r->steps / 20);
-    if (!terminal && r->p.step % every && r->p.step != r->steps) return;
-    if (terminal) {
-        int done = (int)(r->p.step * WIDTH / r->steps);
-        printf("\r\033[K[%.*s%.*s] ", done, "####################", WIDTH - done,
-               "....................");
-    }
     double left = (r->steps - r->p.step) * r->step_tokens / r->rate;
-    printf("%6d/%d  loss %.4f  lr %.2e  norm %.2f  %.0f tok/s  %.0f%% of peak  %s left%s",
-           (int)r->p.step, r->steps, r->smooth_loss, r->lr, r->norm, r->rate,
-           100 * r->flops * r->rate / r->step_tokens / r->peak, duration(left),
+    if (!terminal && r->p.step % every && r->p.step != r->steps) return;
+    printf("%s%6d/%d  loss %.4f  lr %.2e  norm %.2f  %.0f tok/s  %.0f%% of peak  %s left%s",
+           terminal ? "\r\033[K" : "", (int)r->p.step, r->steps, r->smooth_loss, r->lr, r->norm,
+           r->rate, 100 * r->flops * r->rate / r->step_tokens / r->peak, duration(left),
            terminal ? "" : "\n");
     fflush(stdout);
 }
 
 /* ---- the run ---- */
 
-/* One optimizer step on opt.accumulate batches. All are read before the first is computed, since the
- * loss is the mean over the targets of them all. */
+/* One optimizer step on opt.accumulate batches. All are read before the first is computed, because
+ * the loss is the mean over the targets of them all. */
 void train_step(Run *r)
 {
     uint64_t run_key = random_key(opt.seed, 2), key = random_key(run_key, r->p.step);
@@ -2909,8 +2901,8 @@ void validate(Run *r)
                "model\n        begins to overfit; the best one so far is kept\n");
 }
 
-/* Name the options that differ from those a saved run began with. Another model or order of the data
- * would make it another run. */
+/* Name the options that differ from those of a saved run. Another model, or another order of the
+ * data, would make it another run: die. */
 void compare_settings(const char *path, const char *saved)
 {
     char *old = format("\n%s", saved);
@@ -2977,8 +2969,7 @@ void catch_signals(void)
 /* Is there another step to take, and can its results be written? */
 int run_goes_on(const Run *r)
 {
-    return r->p.step < r->steps && !stopped_early(r) && !interrupted && !ferror(stdout) &&
-           !ferror(r->log);
+    return !run_done(r) && !interrupted && !ferror(stdout) && !ferror(r->log);
 }
 
 /* Say what has become of the model, and where everything is. */
@@ -3009,17 +3000,17 @@ void print_results(const Run *r)
  * the exit status, 128 + the signal if one stopped the run. */
 int run_finish(Run *r)
 {
-    int finished = r->p.step >= r->steps || stopped_early(r);
     model_write(r->m, out_path("model.bin"), opt.bf16);
     save_state(r);
-    write_run(r, finished);
+    write_run(r);
     if (ferror(r->log)) die("%s/log.csv: writing failed; --resume goes on", opt.out);
     fclose(r->log);
-    if (finished) print_results(r);
+    int done = run_done(r);
+    if (done) print_results(r);
     else
         printf("\nstopped after step %d; the same command with --resume goes on\n", (int)r->p.step);
     run_free(r);
-    return finished ? 0 : 128 + interrupted;
+    return done ? 0 : 128 + interrupted;
 }
 
 /* The whole run that the options describe. Returns the exit status. */
@@ -3067,14 +3058,14 @@ char *list_in(char **words, int i)
 
 Sampling sampling(const char *stop)
 {
-    return (Sampling){opt.temperature, opt.top_p, opt.top_k, opt.tokens, opt.samples ? opt.samples : 1,
+    return (Sampling){opt.temperature, opt.top_p, opt.top_k, opt.tokens, max_int(1, opt.samples),
                       random_key(opt.seed, 3), stop};
 }
 
 /* ---- the sibling program ----
  *
- * prepare, which includes this file, judges models and draws pages. train_gpt accepts these commands
- * too, and hands them over to the program prepare in its own folder, as git does with its commands.
+ * prepare, which includes this file, judges models and draws pages. train_gpt accepts its commands,
+ * too, and hands them over to the program prepare in its own folder, as git does.
  */
 
 /* The path of a program in the folder of this one, in new memory. */
@@ -3123,7 +3114,8 @@ int hand_over(const char *command, int count, char **words)
  * which only the single quote itself is special. In new memory. */
 char *command_line(int count, char **words)
 {
-    static const char plain[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./=,:+-";
+    static const char plain[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./=,:+-";
     Text line = {0};
     for (int i = 0; i < count; i++) {
         int quoted = !*words[i] || words[i][strspn(words[i], plain)];
@@ -3197,7 +3189,8 @@ int each_line(Model *m, Tokenizer *t, void (*answer)(Model *, Tokenizer *, char 
 
 /* The prompt of a line of --jsonl, {"prompt": text}, {"messages": [...]} or a JSON string, as count
  * tokens; NULL and `error` (of size bytes) if it is not one of these. */
-int *line_tokens(Tokenizer *t, const char *line, size_t length, int *count, char *error, size_t size)
+int *line_tokens(Tokenizer *t, const char *line, size_t length, int *count, char *error,
+                 size_t size)
 {
     Json *row = json_parse(line, length, error, size), *list = json_get(row, "messages");
     Json *prompt = row && row->type == '"' ? row : json_get(row, "prompt");
@@ -3205,8 +3198,8 @@ int *line_tokens(Tokenizer *t, const char *line, size_t length, int *count, char
     if (prompt && prompt->type == '"') tokens = prompt_tokens(t, prompt->text, prompt->size, count);
     else if (list && list->type == '[') tokens = chat_tokens(t, list, count);
     if (row && !tokens)
-        snprintf(error, size, "expected {\"prompt\": text}, {\"messages\": [{\"role\", \"content\"}, "
-                              "...]} or text");
+        snprintf(error, size, "expected {\"prompt\": text}, {\"messages\": [{\"role\", "
+                              "\"content\"}, ...]} or text");
     if (row) json_free(row);
     return tokens;
 }
@@ -3334,16 +3327,14 @@ double machine_bandwidth(void)
     return best;
 }
 
-/* Time c(M, N) = a b in one of the arrangements of forward and backward, kind 0: b transposed, 1: as
- * it is, 2: a transposed; print GFLOP/s and % of peak. */
-void bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N, int K)
+/* Time c(M, N) = a(M, K) b(K, N); print GFLOP/s and % of peak. */
+void bench_matmul(real *c, View a, View b, int M, int N, int K)
 {
     enum { TRIALS = 15 };
     double rate[TRIALS], share[TRIALS];
     for (int i = 0; i < TRIALS; i++) {
         double peak = machine_peak(), start = seconds();
-        matmul(assign(c, N), kind == 2 ? transposed(a, M) : view(a, K),
-               kind == 0 ? transposed(b, K) : view(b, N), M, N, K);
+        matmul(assign(c, N), a, b, M, N, K);
         rate[i] = 2.0 * M * N * K / (seconds() - start);
         share[i] = 100 * rate[i] / peak;
     }
@@ -3351,6 +3342,7 @@ void bench_matmul(real *c, const real *a, const real *b, int kind, int M, int N,
     fflush(stdout);
 }
 
+/* The three products of a linear layer: forward, and backward to its input and its weight. */
 void bench_matmuls(void)
 {
     static const int shapes[][3] = {{256, 2304, 768}, {256, 768, 3072}, {256, 3072, 768},
@@ -3363,9 +3355,9 @@ void bench_matmuls(void)
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         int N = shapes[s][0], OC = shapes[s][1], C = shapes[s][2];
         printf("  N %4d  OC %5d  C %4d            ", N, OC, C);
-        bench_matmul(c, a, b, 0, N, OC, C);
-        bench_matmul(c, a, b, 1, N, C, OC);
-        bench_matmul(c, a, b, 2, OC, C, N);
+        bench_matmul(c, view(a, C), transposed(b, C), N, OC, C);
+        bench_matmul(c, view(a, OC), view(b, C), N, C, OC);
+        bench_matmul(c, transposed(a, OC), view(b, C), OC, C, N);
         printf("\n");
     }
     free_reals(a), free_reals(b), free_reals(c);
