@@ -54,17 +54,15 @@ echo "$count mutations, $missed missed"
 exit $?
 
 # ROWS
-# train_gpt.c d embedding s/            token\[c\] += dx/            token[c] -= dx/
-# train_gpt.c d embedding s/place\[c\] += dx/place[c] += 2 * dx/
-# train_gpt.c d embedding s/(n % T - doc_start\[n\]) \* C;$/(n % T) * C;/
-# train_gpt.c d linear s/matmul(dx, C, NULL, 0, view(dy/matmul(dx, C, dx, C, view(dy/
-# train_gpt.c d linear s/matmul(dw, C, dw, C, tr/matmul(dw, C, NULL, 0, tr/
-# train_gpt.c d linear s/db\[o\] += dy/db[o] -= dy/
+# train_gpt.c d embedding s/ token\[c\] += dxn/ token[c] -= dxn/
+# train_gpt.c d embedding s/position\[c\] += dxn\[c\]/position[c] += 2 * dxn[c]/
+# train_gpt.c d linear s/matmul(assign(dx, C)/matmul(accumulate(dx, C)/
+# train_gpt.c d linear s/matmul(accumulate(dw, C)/matmul(assign(dw, C)/
+# train_gpt.c d linear s/db\[c\] += dy/db[c] -= dy/
 # train_gpt.c d layernorm s/ g_mean += / g_mean -= /
 # train_gpt.c d layernorm s/gx_mean += /gx_mean -= /
 # train_gpt.c d layernorm s/dxn\[c\] += r/dxn[c] = r/
 # train_gpt.c d layernorm s/dw\[c\] += dyn\[c\] \* (/dw[c] -= dyn[c] * (/
-# train_gpt.c d layernorm s/db\[c\] += dyn/db[c] -= dyn/
 # train_gpt.c d gelu s/(1 + 3 \*/(1 - 3 */
 # train_gpt.c d gelu s/s \* (1 - s)/s * (1 + s)/
 # train_gpt.c d gelu s/(s + x\[i\]/(s - x[i]/
@@ -72,20 +70,42 @@ exit $?
 # train_gpt.c d attention s/p_dp\[i\] = dot/p_dp[i] = -dot/
 # train_gpt.c d attention s/(p\[i\] \* scale - lse/(p[i] - lse/
 # train_gpt.c d attention s/(dp\[i\] - p_dp\[i\]) \* scale/(dp[i] - p_dp[i])/
-# train_gpt.c d attention s/ scores_dropout(dp, &n.*//
-# train_gpt.c d attention s/ scores_dropout(p, &n.*//
-# train_gpt.c d attention s/ scores_mask(p, &n);//
-# train_gpt.c d attention s/scores_dropout(dp, &n, drop, key, row/scores_dropout(dp, \&n, drop, key, row + 1/
-# train_gpt.c d attention s/matmul_serial(dk, ld, dk, ld/matmul_serial(dk, ld, NULL, 0/
-# train_gpt.c d attention s/for (int c = C; c < 3 \* C; c += C) memset/for (int c = C; c < C; c += C) memset/
-# train_gpt.c d softmax s/\* scale - even/* scale + even/
-# train_gpt.c d softmax s/x\[targets\[r\]\] -= /x[targets[r]] += /
-# train_gpt.c d head s/if (backward) memset(dx.*/;/
-# train_gpt.c d head s/matmul(dwte, C, dwte, C/matmul(dwte, C, NULL, 0/
-# train_gpt.c d model /^static void block_backward/,/gelu_forward/s/memcpy(dproj.*//
+# train_gpt.c d attention s/ scores_dropout(dp, n.*//
+# train_gpt.c d attention s/ scores_dropout(p, n.*//
+# train_gpt.c d attention s/ scores_mask(p, n);//
+# train_gpt.c d attention s/matmul_serial(accumulate(dqkv + n->k/matmul_serial(assign(dqkv + n->k/
+# train_gpt.c d attention s/    memset(dqkv, 0, .*//
+# train_gpt.c d causality s/int before = j - (n->keys - n->count)/int before = j - 1 - (n->keys - n->count)/
+# train_gpt.c d causality s/n->doc_start\[i\] > n->key0 + j/n->doc_start[i] > n->key0 + j + 1/
+# train_gpt.c d cache s/row + (a->past + t0) \* ld/row + t0 * ld/
+# train_gpt.c d head s/\* scale - smooth/* scale + smooth/
+# train_gpt.c d head s/\*target -= /*target += /
+# train_gpt.c d head s/if (h->dx) memset(h->dx.*//
+# train_gpt.c d head s/matmul(accumulate(h->dwte, C)/matmul(assign(h->dwte, C)/
+# train_gpt.c d product s/j < rows ? x.p\[j \* x.rs + k \* x.cs\] : 0/x.p[j * x.rs]/
+# train_gpt.c d product s/j < rows ? x.p\[j \* x.rs + k \* x.cs\] : 0/j < rows - 1 ? x.p[j * x.rs + k * x.cs] : 0/
+# train_gpt.c d product s/memcpy(to + (size_t)i \* depth + k \* MR/memcpy(to + (size_t)i * depth/
+# train_gpt.c d product s/(loose_vector \*)&x.p\[j + k \* x.cs\]/(loose_vector *)\&x.p[k * x.cs]/
+# train_gpt.c d product s/square\[c \* VL + r\] = from\[r \* x.rs + c\]/square[r * VL + c] = from[r * x.rs + c]/
+# train_gpt.c d product s/pack_edge(to + k \* width, view_from(x, 0, k)/pack_edge(to + k * width, view_from(x, 0, 0)/
+# train_gpt.c d product s/int whole = a.rs == 1 ? rows \/ MR \* MR : 0/int whole = a.rs == 1 ? rows : 0/
+# train_gpt.c d product s/if (c.start) sum\[i\]\[j\] += .*//
+# train_gpt.c d product s/c.start = c.p, c.start_rs = c.rs; .*//
+# train_gpt.c d product s/microkernel(to, a, b, depth, 2)/microkernel(to, a, b, depth, 1)/
+# train_gpt.c d product s/whole = rows == MR \&\& columns/whole = columns/
+# train_gpt.c d product s/dot(a.p + i \* a.rs, b.p/dot(a.p, b.p/
+# train_gpt.c d product s/rest += a\[k\]/rest -= a[k]/
+# train_gpt.c f model: s/scale = t->first_value == RESIDUAL ? .* : 0.02/scale = 0.02/
+# train_gpt.c f model: s/size_t count = i == 0 ? (size_t)m->c.V/size_t count = i == 0 ? (size_t)m->c.Vp/
+# train_gpt.c f model: s/random_key(r->dropout.key, step - 1)/random_key(r->dropout.key, 0)/
+# train_gpt.c f model: s/d.key = random_key(key, 2 \* i)/d.key = random_key(key, 0)/
+# train_gpt.c f model: s/(uint64_t)l \* SITES + site/site/
+# train_gpt.c f model: s/if (count <= (SIZE_MAX .*sizeof(real)) raw/raw/
+# train_gpt.c d model /^void block_backward/,/gelu_forward/s/memcpy(dproj.*//
 # train_gpt.c d model s/    dropout(dproj, .*AT_FCPROJ));//
-# train_gpt.c d model /^static void block_backward/,/^}/s/gelu_forward(a.gelu.*//
-# train_gpt.c d model /^static void block_backward/,/^}/s/layernorm_forward(a.ln, a.ln2_mean.*//
+# train_gpt.c d model /^void block_backward/,/^}/s/gelu_forward(a.gelu.*//
+# train_gpt.c d model /^void block_backward/,/^}/s/layernorm_forward(a.ln, a.ln2_stats.*//
+# train_gpt.c d model s/    bias_backward(g.fc_b.*//
 # train_gpt.c d model s/dropout(m->dres.*//
 # train_gpt.c d model s/    embedding_backward(m->g.*//
 # train_gpt.c d frozen s/l >= m->frozen/l > m->frozen/
