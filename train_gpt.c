@@ -3,7 +3,7 @@
  *     make && ./train_gpt                                        builds all, runs the demo
  *     cc -O3 -march=native -o train_gpt train_gpt.c -lm          builds this program, on one thread
  *
- * Notation   B batch, T time, C channels, NH heads, HS = C/NH, V vocabulary, L layers; N = B*T rows.
+ * Notation   B batch, T time, C channels, NH heads, HS = C/NH, V vocabulary, L layers, N = B*T.
  *            b t c h l v n are the loops over them. x(N, C) is an array of N rows of C numbers, one
  *            row after the other. A weight is w(out, in). dx is dloss/dx, in the shape of x.
  *
@@ -22,9 +22,6 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 /* ================================================================================================
  * 1. A map of one training step
@@ -34,9 +31,9 @@
  *
  *   forward    Each token becomes a vector of C numbers that depends on it and on all tokens before
  *              it in its document.
- *   loss       Products of this vector with the embeddings of all V tokens, after a softmax, are the
- *              probabilities of the next token. The loss is -log of the one that really came next,
- *              averaged over the batch.
+ *   loss       Products of this vector with the embeddings of all V tokens, after a softmax, are
+ *              the probabilities of the next token. The loss is -log of the one that really came
+ *              next, averaged over the batch.
  *   backward   By the chain rule, the same layers in reverse order give the derivative of the loss
  *              by each parameter: the gradient.
  *   update     AdamW moves each parameter a little against its gradient.
@@ -85,8 +82,8 @@ double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int bac
     return loss;
 }
 
-/* Training step number `step` = 1, 2, ... on `count` batches, whose gradients add up. Each batch of
- * each step has its own dropout masks. Returns the loss, and sets *norm to the gradient's length. */
+/* Training step number `step` = 1, 2, ... on `count` batches, whose gradients add up; each has its
+ * own masks of dropout. Returns the loss, and sets *norm to the length of the gradient. */
 double model_step(Model *m, const Batch *batches, int count, const Recipe *r, int step,
                   double *norm)
 {
@@ -106,13 +103,13 @@ double model_step(Model *m, const Batch *batches, int count, const Recipe *r, in
  * 2. Layers
  *
  * A layer is a function of arrays and sizes; it knows nothing of the model. Beside each forward
- * function stands its backward. Backward is given dy, the derivative of the loss by each output, and
- * computes by the chain rule the derivative by each input; the comment above it derives the formula.
- * Gradients of parameters are *added to*, since every batch of a step contributes. Gradients of
- * inputs are *written*, with one exception: layernorm adds to dx, since its input has a second path
- * forward, the residual stream. Each output is computed by one thread, and every sum has one fixed
- * order, so that results are the same bits for any number of threads.
- * Rejected: automatic differentiation. It would hide what is to be learned here.
+ * function stands its backward: given dy, the derivative of the loss by each output, it computes by
+ * the chain rule the derivative by each input. The comment above it derives the formula. Gradients
+ * of parameters are *added to*, since every batch of a step contributes. Gradients of inputs are
+ * *written*; only layernorm adds to dx, since its input has a second path forward, the residual
+ * stream. Each output is computed by one thread, and every sum has one fixed order: so results are
+ * the same bits for any number of threads.
+ * Rejected: automatic differentiation, which would hide what is to be learned here.
  */
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
@@ -132,13 +129,18 @@ Output assign(real *c, size_t rs) { return (Output){c, rs, NULL, 0}; }          
 Output accumulate(real *c, size_t rs) { return (Output){c, rs, c, rs}; }             /* c += a b */
 Output with_bias(real *c, size_t rs, const real *bias) { return (Output){c, rs, bias, 0}; }
 
+static inline real start_at(Output c, int i, int j)
+{
+    return c.start ? c.start[i * c.start_rs + j] : 0;
+}
+
 /* c(M, N) = start + a(M, K) b(K, N). Training spends nearly all its time in this sum. Chapter 3
  * computes it much faster; compiled with -DPLAIN, the program uses this function everywhere. */
 void matmul_plain(Output c, View a, View b, int M, int N, int K)
 {
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
-            real sum = c.start ? c.start[i * c.start_rs + j] : 0;
+            real sum = start_at(c, i, j);
             for (int k = 0; k < K; k++) sum += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j * b.cs];
             c.p[i * c.rs + j] = sum;
         }
@@ -161,9 +163,9 @@ void linear_forward(real *y, size_t ldy, const real *x, const real *w, const rea
     matmul(with_bias(y, ldy, b), view(x, C), transposed(w, C), N, OC, C);
 }
 
-/* y_no = sum_c x_nc w_oc + b_o: the derivative of y_no is w_oc by x_nc, and x_nc by w_oc. So
- *     dx_nc = sum_o dy_no w_oc,  dx(N, C) = dy w      dw_oc += sum_n dy_no x_nc,  dw(OC, C) += dy^T x.
- * dx is written, dw added to. */
+/* y_no = sum_c x_nc w_oc + b_o has the derivatives w_oc by x_nc, and x_nc by w_oc. So
+ *     dx_nc = sum_o dy_no w_oc,    dx(N, C) = dy w,         which is written;
+ *     dw_oc += sum_n dy_no x_nc,   dw(OC, C) += dy^T x,     which is added to. */
 void linear_backward(real *dx, real *dw, const real *dy, const real *x, const real *w, int N, int C,
                      int OC)
 {
@@ -212,7 +214,7 @@ void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *token
 }
 
 /* ---- layernorm: y = xhat*w + b,  xhat = (x - mean)*r,  r = 1/sqrt(var + 1e-5)  [Ba et al. 2016],
- * for each row of x(N, C) by itself. Written: y(N, C), and for backward stats(N, 2), mean and r. ---- */
+ * for each row of x(N, C). Written: y(N, C), and for backward stats(N, 2), mean and r. ---- */
 void layernorm_forward(real *y, real *stats, const real *x, const real *w, const real *b, int N,
                        int C)
 {
@@ -231,13 +233,13 @@ void layernorm_forward(real *y, real *stats, const real *x, const real *w, const
     }
 }
 
-/* dw_c += sum_n dy_nc xhat_nc (and db: bias_backward). For dx, let g = dy*w = dloss/dxhat. Of one
- * row, with [] 1 if the condition holds and else 0,
- *     dmean/dx_i = 1/C      dr/dx_i = -r^3 (x_i - mean)/C = -r^2 xhat_i / C
- *     dxhat_j/dx_i = r ([i == j] - 1/C) + (x_j - mean) dr/dx_i = r ([i == j] - 1/C - xhat_j xhat_i/C)
- *     dx_i = sum_j g_j dxhat_j/dx_i = r (g_i - mean(g) - xhat_i mean(g*xhat)).
- * So dx has no part along (1, ..., 1) or xhat: shifting or scaling x does not change xhat. dx and dw
- * are added to. */
+/* dw_c += sum_n dy_nc xhat_nc, and db: see bias_backward. For dx let g = dy*w = dloss/dxhat. In one
+ * row, where [] is 1 if the condition holds and else 0,
+ *   dmean/dx_i = 1/C      dr/dx_i = -r^3 (x_i - mean)/C = -r^2 xhat_i / C
+ *   dxhat_j/dx_i = r ([i == j] - 1/C) + (x_j - mean) dr/dx_i = r ([i == j] - 1/C - xhat_j xhat_i/C)
+ *   dx_i = sum_j g_j dxhat_j/dx_i = r (g_i - mean(g) - xhat_i mean(g*xhat)),
+ * without a part along (1, ..., 1) or xhat, since shifting or scaling x does not change xhat. Adds
+ * to dx and dw. */
 void layernorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *stats,
                         const real *w, int N, int C)
 {
@@ -297,8 +299,8 @@ void residual_forward(real *y, const real *a, const real *b, size_t count)
 }
 
 /* ---- dropout, in place: each number becomes 0 with probability p, else is divided by 1 - p, which
- * keeps its mean [Srivastava et al. 2014]. The factors depend on key and index alone, so backward is
- * the same function with the same key: dx = dy * factor. ---- */
+ * keeps its mean [Srivastava et al. 2014]. Backward is the same function with the same key, since
+ * the factors depend only on key and index. ---- */
 static inline real dropout_factor(real p, uint64_t key, uint32_t i)
 {
     return (random_bits(key, i) >> 8) * (real)0x1p-24 < p ? 0 : 1 / (1 - p);
@@ -312,14 +314,14 @@ void dropout(real *x, size_t count, real p, uint64_t key)
 
 /* ---- causal attention ----
  * Each token has a query q, a key k and a value v of C numbers; each of NH heads owns HS of the C.
- * The query of token t sees the tokens j of its own document up to itself, doc_start[t] <= j <= t:
- *     s_j = q.k_j / sqrt(HS)     p_j = e^(s_j - lse),  lse = log sum_j e^s_j     out = sum_j p_j v_j.
+ * The query of token t sees the tokens j of its document up to itself, doc_start[t] <= j <= t:
+ *     s_j = q.k_j / sqrt(HS)    p_j = e^(s_j - lse), lse = log sum_j e^s_j    out = sum_j p_j v_j.
  * Queries are taken in blocks of QB, so that only (keys, QB) scores exist at a time. Only lse is
- * kept for backward, which computes the scores again [Dao et al. 2022]. The scores of one key lie
- * side by side: so the softmax is vector code along the queries, and most products read their long
- * operand (keys, values or scores) where it is.
- * Rejected: the online softmax over blocks of keys; up to a few thousand keys, the scores of a block
- * fit in the L2 cache. */
+ * kept; backward computes the scores again [Dao et al. 2022]. The scores of one key lie side by
+ * side: so softmax is vector code along the queries, and most products read their long operand
+ * (keys, values or scores) where it is.
+ * Rejected: the online softmax over blocks of keys; up to a few thousand keys, a block's scores fit
+ * in the L2 cache. */
 typedef struct {
     const real *qkv;                     /* (B, rows, 3C): q, k and v of each token side by side */
     const int *doc_start;                /* (B, T), or NULL: all documents begin at 0 */
@@ -328,23 +330,24 @@ typedef struct {
     uint64_t key;
 } Attention;
 
-/* `count` queries of one head, of which the first is t0 of its row, and the keys key0 .. key0+keys-1
- * that they see between them. Each key has `width` scores: count, rounded up to whole vectors. */
+/* `count` queries of one head, and the keys key0 .. key0+keys-1 that they see between them. Of each
+ * key there are `width` scores: count, rounded up to whole vectors. */
 enum { QB = 64, LANES = 16 };
 typedef struct {
-    int count, width, t0, key0, keys;
+    int count, width, key0, keys;
     const int *doc_start;                /* (count), or NULL */
     size_t query, out, q, k, v;          /* where the first one is in lse, in out, and in qkv */
 } QueryBlock;
 
+/* The block of head h of row b whose first query is that of token t0. */
 QueryBlock query_block(const Attention *a, int b, int h, int t0)
 {
     int HS = a->C / a->NH, count = min_int(QB, a->T - t0);
     size_t ld = 3 * (size_t)a->C, row = (size_t)b * a->rows * ld + h * HS;
     const int *doc_start = a->doc_start ? a->doc_start + (size_t)b * a->T + t0 : NULL;
     int key0 = doc_start ? doc_start[0] : 0;
-    return (QueryBlock){.count = count, .width = (count + LANES - 1) / LANES * LANES, .t0 = t0,
-                        .key0 = key0, .keys = a->past + t0 + count - key0, .doc_start = doc_start,
+    return (QueryBlock){.count = count, .width = (count + LANES - 1) / LANES * LANES, .key0 = key0,
+                        .keys = a->past + t0 + count - key0, .doc_start = doc_start,
                         .query = ((size_t)b * a->NH + h) * a->T + t0,
                         .out = ((size_t)b * a->T + t0) * a->C + h * HS,
                         .q = row + (a->past + t0) * ld, .k = row + key0 * ld + a->C,
@@ -413,9 +416,10 @@ void attention_forward(real *out, real *lse, const Attention *a)
         for (int h = 0; h < a->NH; h++)
             for (int block = blocks - 1; block >= 0; block--) {
                 QueryBlock n = query_block(a, b, h, block * QB);
+                View q_t = transposed(a->qkv + n.q, ld);
                 View k = view(a->qkv + n.k, ld), v = view(a->qkv + n.v, ld);
                 real *s = scores_memory(1, a->rows), *o = out + n.out, inv_sum[QB];
-                matmul_serial(assign(s, n.width), k, transposed(a->qkv + n.q, ld), n.keys, n.count, HS);
+                matmul_serial(assign(s, n.width), k, q_t, n.keys, n.count, HS);
                 scores_mask(s, &n);
                 scores_softmax(s, lse + n.query, inv_sum, &n, 1 / (real)sqrt(HS));
                 scores_dropout(s, &n, a);
@@ -425,11 +429,11 @@ void attention_forward(real *out, real *lse, const Attention *a)
             }
 }
 
-/* With the dropout factors m_j (all 1 without dropout), out = sum_j m_j p_j v_j. So
+/* With the factors m_j of dropout (all 1 without), out = sum_j m_j p_j v_j. So
  *     dv_j = m_j p_j dout       dp_j = m_j (dout.v_j).
- * The softmax has dp_i/ds_j = p_i ([i == j] - p_j), because p_i = e^(s_i - lse) and dlse/ds_j = p_j:
+ * As p_i = e^(s_i - lse) and dlse/ds_j = p_j, the softmax has dp_i/ds_j = p_i ([i == j] - p_j):
  *     ds_j = sum_i dp_i p_i ([i == j] - p_j) = p_j (dp_j - sum_i p_i dp_i),
- * where sum_i p_i dp_i = dout . sum_i m_i p_i v_i = dout.out needs no scores. As s_j = q.k_j/sqrt(HS),
+ * where sum_i p_i dp_i = dout . sum_i m_i p_i v_i = dout.out. As s_j = q.k_j/sqrt(HS),
  *     dq = sum_j ds_j k_j / sqrt(HS)      dk_j = sum over the queries of ds_j q / sqrt(HS).
  *
  * In place: p(keys, width), which holds q.k_j, becomes p, and dp becomes ds / sqrt(HS). lse and
@@ -469,8 +473,8 @@ void attention_backward_block(real *dqkv, const real *dout, const real *out, con
     matmul_serial(accumulate(dqkv + n->v, ld), view(p, n->width), d_o, n->keys, HS, n->count);
 }
 
-/* Write dqkv(B, T, 3C), given dout(B, T, C) and what forward wrote; past is 0, rows is T. All queries
- * of a head add to the same keys, so one head of one row is the work of one thread. */
+/* Write dqkv(B, T, 3C), given dout(B, T, C) and what forward wrote, where past is 0 and rows T. All
+ * queries of a head add to the same keys, so one head of one row is the work of one thread. */
 void attention_backward(real *dqkv, const real *dout, const real *out, const real *lse,
                         const Attention *a)
 {
@@ -490,7 +494,7 @@ void attention_backward(real *dqkv, const real *dout, const real *out, const rea
 typedef struct {
     const real *x, *wte, *weights;       /* (N, C), (V, C), (N) */
     const int *targets;                  /* (N) */
-    double *loss;                        /* (N), written: before it is weighted; 0 if its weight is */
+    double *loss;                        /* (N), written: not yet weighted; 0 where the weight is */
     int *argmax;                         /* (N), written: the most likely token */
     real *dx, *dwte;                     /* (N, C), written; (V, C), added to, or NULL */
     real *scratch;                       /* head_scratch_size numbers */
@@ -498,101 +502,84 @@ typedef struct {
     int N, C, V, ld;                     /* rows of logits are ld >= V apart */
 } Head;
 
-/* Row r of a chunk is row n[r] of all. */
 enum { CHUNK = 512 };
-typedef struct {
-    int rows, n[CHUNK], target[CHUNK], argmax[CHUNK];
-    real weight[CHUNK];
-    double loss[CHUNK];
-} Chunk;
-
 size_t head_scratch_size(int N, int C, int ld) { return min_int(N, CHUNK) * ((size_t)ld + 2 * C); }
 
-/* For each row x of logits(rows, V), p = softmax(x), and with target y and smoothing e the target
- * distribution is q_v = (1-e) [v == y] + e/V. Writes argmax and, since sum_v q_v = 1,
- *     loss = -sum_v q_v log p_v = log sum_v e^x_v - (1-e) x_y - e mean(x).
- * The derivative of log sum_u e^x_u by x_v is e^x_v / sum_u e^x_u = p_v. So, with `backward`, the
- * logits become dlogits_v = weight (p_v - q_v). */
-void softmax_loss(real *logits, size_t ld, Chunk *k, double smoothing, int backward, int V)
+/* Row r of logits(rows, V) belongs to row n[r] of h. Let x be such a row, p = softmax(x), y its
+ * target, e the smoothing and q_v = (1-e) [v == y] + e/V the target distribution. Writes argmax and
+ *     loss = -sum_v q_v log p_v = log sum_v e^x_v - (1-e) x_y - e mean(x),     as sum_v q_v = 1.
+ * The derivative of log sum_u e^x_u by x_v is e^x_v / sum_u e^x_u = p_v. So, unless h->dx is NULL,
+ * the logits become dlogits_v = weight (p_v - q_v). */
+void softmax_loss(real *logits, const int *n, int rows, const Head *h)
 {
+    int V = h->V;
+    double e = h->smoothing;
 #pragma omp parallel for
-    for (int r = 0; r < k->rows; r++) {
-        real *x = logits + r * ld, max = -INFINITY, sum = 0, mean = 0, weight = k->weight[r];
-        real target_logit = x[k->target[r]];
+    for (int r = 0; r < rows; r++) {
+        real *x = logits + (size_t)r * h->ld, max = -INFINITY, sum = 0, mean = 0;
+        real weight = h->weights[n[r]], *target = &x[h->targets[n[r]]], target_logit = *target;
         int argmax = 0;
 #pragma omp simd reduction(max : max)
         for (int v = 0; v < V; v++) max = x[v] > max ? x[v] : max;
         while (argmax < V - 1 && x[argmax] != max) argmax++;
-        for (int v = 0; smoothing > 0 && v < V; v++) mean += x[v] / V;
+        for (int v = 0; e > 0 && v < V; v++) mean += x[v] / V;
 #pragma omp simd
         for (int v = 0; v < V; v++) x[v] = exp_real(x[v] - max);
 #pragma omp simd reduction(+ : sum)
         for (int v = 0; v < V; v++) sum += x[v];
-        k->loss[r] = max + log((double)sum) - (1 - smoothing) * target_logit - smoothing * mean;
-        k->argmax[r] = argmax;
-        if (!backward) continue;
-        real scale = weight / sum, smooth = weight * (real)(smoothing / V);
+        h->loss[n[r]] = max + log((double)sum) - (1 - e) * target_logit - e * mean;
+        h->argmax[n[r]] = argmax;
+        if (!h->dx) continue;
+        real scale = weight / sum, smooth = weight * (real)(e / V);
         for (int v = 0; v < V; v++) x[v] = x[v] * scale - smooth;
-        x[k->target[r]] -= weight * (real)(1 - smoothing);
+        *target -= weight * (real)(1 - e);
     }
 }
 
-/* Gather the next rows that count, from row n on, into k and xs(CHUNK, C). Returns where it stopped;
- * what is written for the rows passed is 0 until head_loss has computed it. */
-int head_gather(Chunk *k, real *xs, const Head *h, int n)
-{
-    int C = h->C;
-    k->rows = 0;
-    for (; n < h->N && k->rows < CHUNK; n++) {
-        h->loss[n] = 0, h->argmax[n] = 0;
-        if (h->dx) memset(h->dx + (size_t)n * C, 0, C * sizeof(real));
-        if (h->weights[n] == 0) continue;
-        k->n[k->rows] = n, k->target[k->rows] = h->targets[n], k->weight[k->rows] = h->weights[n];
-        memcpy(xs + (size_t)k->rows++ * C, h->x + (size_t)n * C, C * sizeof(real));
-    }
-    return n;
-}
-
-/* With x = h->x: dx = dlogits wte, dwte += dlogits^T x, as in linear_backward. */
+/* In backward dx = dlogits wte and dwte += dlogits^T x, as in linear_backward. */
 void head_loss(const Head *h)
 {
-    int C = h->C, V = h->V, most = min_int(h->N, CHUNK);
+    int C = h->C, V = h->V, most = min_int(h->N, CHUNK), n[CHUNK];
     real *logits = h->scratch, *xs = logits + (size_t)most * h->ld, *dxs = xs + (size_t)most * C;
-    Chunk k;
-    for (int n = 0; n < h->N;) {
-        n = head_gather(&k, xs, h, n);
-        if (k.rows == 0) break;
-        matmul(assign(logits, h->ld), view(xs, C), transposed(h->wte, C), k.rows, V, C);
-        softmax_loss(logits, h->ld, &k, h->smoothing, h->dx != NULL, V);
-        if (h->dx) matmul(assign(dxs, C), view(logits, h->ld), view(h->wte, C), k.rows, C, V);
+    memset(h->loss, 0, h->N * sizeof *h->loss);
+    memset(h->argmax, 0, h->N * sizeof *h->argmax);
+    if (h->dx) memset(h->dx, 0, (size_t)h->N * C * sizeof(real));
+    for (int next = 0, rows;;) {
+        for (rows = 0; next < h->N && rows < CHUNK; next++)
+            if (h->weights[next] != 0) {
+                memcpy(xs + (size_t)rows * C, h->x + (size_t)next * C, C * sizeof(real));
+                n[rows++] = next;
+            }
+        if (rows == 0) return;
+        matmul(assign(logits, h->ld), view(xs, C), transposed(h->wte, C), rows, V, C);
+        softmax_loss(logits, n, rows, h);
+        if (!h->dx) continue;
+        matmul(assign(dxs, C), view(logits, h->ld), view(h->wte, C), rows, C, V);
         if (h->dwte)
-            matmul(accumulate(h->dwte, C), transposed(logits, h->ld), view(xs, C), V, C, k.rows);
-        for (int r = 0; r < k.rows; r++) {
-            h->loss[k.n[r]] = k.loss[r], h->argmax[k.n[r]] = k.argmax[r];
-            if (h->dx) memcpy(h->dx + (size_t)k.n[r] * C, dxs + (size_t)r * C, C * sizeof(real));
-        }
+            matmul(accumulate(h->dwte, C), transposed(logits, h->ld), view(xs, C), V, C, rows);
+        for (int r = 0; r < rows; r++)
+            memcpy(h->dx + (size_t)n[r] * C, dxs + (size_t)r * C, C * sizeof(real));
     }
 }
 
 /* ================================================================================================
  * 3. The same product, fast
  *
- * matmul_plain does 2 flops (a multiplication and an addition) for 2 numbers loaded, but a processor
- * multiplies much faster than it loads. A tile of MR x NR outputs, held in registers during the
- * whole sum over k, does 2*MR*NR flops for MR + NR loads. That is the microkernel; the rest of the
- * chapter feeds it. It wants the numbers that it needs for one k side by side, so parts of A and B
- * are first copied ("packed") into panels: k by k MR rows of A, or NR columns of B.
- * A panel of B (KC x NR) stays in the L1 cache while all rows of a block of A (MC x KC) flow past it
- * from the L2 and L3 caches: a tile reads 8 KB of A in the time of 200,000 flops. Rows of A that are
- * contiguous are read where they are, and not packed. Since a View has a stride for rows and one for
- * columns, the same loops serve all transposes.                   [Goto & van de Geijn 2008]
+ * matmul_plain does 2 flops (a multiplication and an addition) for 2 numbers loaded, and processors
+ * multiply much faster than they load. A tile of MR x NR outputs, held in registers during the sum
+ * over k, does 2*MR*NR flops for MR + NR loads. That is the microkernel; the rest of the chapter
+ * feeds it. It wants the numbers for one k side by side: so parts of A and B are first copied
+ * ("packed") into panels, which hold MR rows of A or NR columns of B. A panel of B (KC x NR) stays
+ * in the L1 cache while the rows of a block of A (MC x KC) flow past it from the L2 and L3 caches.
+ * Rows of A that are contiguous are read where they are. As a View has a stride for rows and one
+ * for columns, the same loops serve all transposes.               [Goto & van de Geijn 2008]
  *
  * Rejected: a BLAS library (a dependency, and slower for small shapes); intrinsics (each serves one
- * kind of processor only; the vector types of gcc and clang serve all).
+ * kind of processor; the vector types of gcc and clang serve all).
  */
 
-/* Vectors are as wide as the processor's. A tile takes MR*NV registers for its sums, NV for a row of
- * B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more than
+/* Vectors are as wide as the processor's. A tile takes MR*NV registers for its sums, NV for a row
+ * of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more than
  * IN_PLACE numbers apart. */
 #if defined __AVX512F__
 #define VECTOR 64
@@ -636,7 +623,7 @@ void pack_edge(real *to, View x, int rows, int width, int depth)
 }
 
 /* X(rows, depth) with x.rs == 1 and rows a multiple of MR, into panels of MR. Eight panels grow at
- * the same time, so that cache lines are used whole; those of later k are asked for ahead of time. */
+ * the same time, so that cache lines are used whole; those of later k are asked for in advance. */
 enum { AHEAD = 12 };
 void pack_strips(real *to, View x, int rows, int depth)
 {
@@ -694,8 +681,8 @@ void pack_b(real *to, View b, int columns, int depth)
 }
 
 /* ---- the microkernel: c(MR, vectors*VL) = start + a(MR, depth) b(depth, vectors*VL), where b is a
- * panel. All sums are held in registers: `vectors` is a constant wherever this is called, so that all
- * loops but the one over k are unrolled. ---- */
+ * panel. All sums are held in registers: `vectors` is a constant wherever this is called, so that
+ * all loops but the one over k are unrolled. ---- */
 static inline __attribute__((always_inline))
 void microkernel(Output c, View a, const real *b, int depth, int vectors)
 {
@@ -716,8 +703,8 @@ void microkernel(Output c, View a, const real *b, int depth, int vectors)
         }
 }
 
-/* One tile, c(rows, columns) = start + a(rows, depth) b(depth, columns). a has MR rows (those beyond
- * `rows` are zeros); b is a panel. A tile smaller than the microkernel's goes to edge_tile first. */
+/* One tile, c(rows, columns) = start + a(rows, depth) b(depth, columns), where a has MR rows (zeros
+ * beyond `rows`) and b is a panel. If it is smaller than the microkernel's, it is cut from one. */
 void tile(Output c, View a, const real *b, int rows, int columns, int depth)
 {
     real edge_tile[MR * NR] __attribute__((aligned(64)));
@@ -728,8 +715,7 @@ void tile(Output c, View a, const real *b, int rows, int columns, int depth)
     else microkernel(to, a, b, depth, 1);
     for (int i = 0; !whole && i < rows; i++)
         for (int j = 0; j < columns; j++)
-            c.p[i * c.rs + j] =
-                edge_tile[i * NR + j] + (c.start ? c.start[i * c.start_rs + j] : 0);
+            c.p[i * c.rs + j] = edge_tile[i * NR + j] + start_at(c, i, j);
 }
 
 /* A product with at least MR/2 rows, at most MC, on the calling thread. Each thread has its own
@@ -760,8 +746,8 @@ void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
  * than it saves. One token's step of generation consists of such products, and is as fast as the
  * weights can be read. ---- */
 
-/* The sum of a_i b_i over n. A row of weights is so short that the processor does not notice in time
- * that another one follows; hence the prefetch. */
+/* The sum of a_i b_i over n. A row of weights is too short for the processor to notice in time that
+ * another one follows; hence the prefetch. */
 real dot(const real *a, const real *b, int n)
 {
     enum { NEXT = 1024 };
@@ -780,94 +766,82 @@ real dot(const real *a, const real *b, int n)
     return rest + sum[0][0];
 }
 
-/* Are rows of a and columns of b both contiguous, so that c consists of dot products? */
-int is_dots(View a, View b) { return a.cs == 1 && b.rs == 1; }
-
+/* Are there fewer rows than half a tile's, or fewer columns, and contiguous operands? */
 int is_thin(View a, View b, int rows, int columns)
 {
-    return (rows < MR / 2 && (is_dots(a, b) || b.cs == 1)) || (columns < MR / 2 && is_dots(a, b));
+    int dots = a.cs == 1 && b.rs == 1;
+    return (rows < MR / 2 && (dots || b.cs == 1)) || (columns < MR / 2 && dots);
 }
 
-/* c is dot products, or, if rows of b are contiguous, each row of c a sum of rows of b. */
+/* If rows of a and columns of b are contiguous, c consists of dot products; else each row of c is a
+ * sum of rows of b. */
 void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
 {
-    if (is_dots(a, b)) {
-        for (int j = 0; j < columns; j++)
-            for (int i = 0; i < rows; i++)
-                c.p[i * c.rs + j] = (c.start ? c.start[i * c.start_rs + j] : 0) +
-                                    dot(a.p + i * a.rs, b.p + j * b.cs, depth);
-        return;
-    }
-    for (int i = 0; i < rows; i++) {
+    int dots = a.cs == 1 && b.rs == 1;
+    for (int j = 0; dots && j < columns; j++)
+        for (int i = 0; i < rows; i++)
+            c.p[i * c.rs + j] = start_at(c, i, j) + dot(a.p + i * a.rs, b.p + j * b.cs, depth);
+    for (int i = 0; !dots && i < rows; i++) {
         real *ci = c.p + i * c.rs;
-        for (int j = 0; j < columns; j++) ci[j] = c.start ? c.start[i * c.start_rs + j] : 0;
+        for (int j = 0; j < columns; j++) ci[j] = start_at(c, i, j);
         for (int k = 0; k < depth; k++)
             for (int j = 0; j < columns; j++) ci[j] += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j];
     }
 }
 
-/* ---- the two entrances; c(M, N) = start + a(M, K) b(K, N) ---- */
+/* ---- the two entrances; c(M, N) = start + a(M, K) b(K, N). Whether a product is thin is decided
+ * before it is cut into shares: how it is cut has no influence on any sum. ---- */
 #ifndef PLAIN
 #define PLAIN 0
 #endif
-
-void matmul_serial(Output c, View a, View b, int M, int N, int K)
+void matmul_share(Output c, View a, View b, int M, int N, int K, int thin)
 {
     if (PLAIN) matmul_plain(c, a, b, M, N, K);
-    else if (is_thin(a, b, M, N)) matmul_thin(c, a, b, M, N, K);
+    else if (thin) matmul_thin(c, a, b, M, N, K);
     else
         for (int i = 0; i < M; i += MC)
             matmul_block(output_from(c, i, 0), view_from(a, i, 0), b, min_int(MC, M - i), N, K);
 }
+void matmul_serial(Output c, View a, View b, int M, int N, int K)
+{
+    matmul_share(c, a, b, M, N, K, is_thin(a, b, M, N));
+}
 
-/* On all threads, which take blocks of c in turn. How c is cut has no influence on any sum. */
+/* Threads take shares of mc x nc in turn, as many of them as make the work of all threads equal. */
 void matmul(Output c, View a, View b, int M, int N, int K)
 {
-    int thin = is_thin(a, b, M, N), blocks = (M + MC - 1) / MC;
+    int thin = is_thin(a, b, M, N), team = threads(), blocks = (M + MC - 1) / MC;
     int mc = ((M + blocks - 1) / blocks + MR - 1) / MR * MR;
-    int team = threads(), stripes = max_int((N + NC - 1) / NC, (team + blocks - 1) / blocks);
-    if (PLAIN || M < MR / 2) stripes = team;                  /* long reads, each thread its own */
-    while (blocks * stripes % team && stripes % team) stripes++;      /* an equal share for each */
+    int stripes = max_int((N + NC - 1) / NC, (team + blocks - 1) / blocks);
+    if (M < MR / 2) stripes = team;                           /* long reads, each thread its own */
+    while (blocks * stripes % team && stripes % team) stripes++;
     int nc = ((N + stripes - 1) / stripes + NR - 1) / NR * NR;
 #pragma omp parallel for collapse(2) schedule(dynamic)
     for (int i = 0; i < M; i += mc)
-        for (int j = 0; j < N; j += nc) {
-            Output cij = output_from(c, i, j);
-            View ai = view_from(a, i, 0), bj = view_from(b, 0, j);
-            int rows = min_int(mc, M - i), columns = min_int(nc, N - j);
-            if (PLAIN) matmul_plain(cij, ai, bj, rows, columns, K);
-            else if (thin) matmul_thin(cij, ai, bj, rows, columns, K);
-            else matmul_block(cij, ai, bj, rows, columns, K);
-        }
+        for (int j = 0; j < N; j += nc)
+            matmul_share(output_from(c, i, j), view_from(a, i, 0), view_from(b, 0, j),
+                         min_int(mc, M - i), min_int(nc, N - j), K, thin);
 }
 
 /* ================================================================================================
  * 4. The machine: threads, memory, random numbers, exp
  */
 
-int threads(void)
-{
 #ifdef _OPENMP
-    return omp_get_max_threads();
+#include <omp.h>
+int threads(void) { return omp_get_max_threads(); }
+void use_threads(int count) { omp_set_num_threads(count); }
 #else
-    return 1;
+int threads(void) { return 1; }
+void use_threads(int count) { (void)count; }
 #endif
-}
-
-void use_threads(int count)
-{
-#ifdef _OPENMP
-    omp_set_num_threads(count);
-#endif
-    (void)count;
-}
 
 enum { HUGE_PAGE = 1 << 21 };
 
-/* An array of zeros that begins at a cache line, freed by free_reals; dies if there is no memory.
- * Pages that are never touched cost no memory. Large arrays ask for pages of 2 MB: the processor
- * remembers the addresses of few pages, and of small ones each row of a matrix would need another.
- * What calloc gave is stored just before the array. */
+/* An array of zeros that begins at a cache line, to be freed by free_reals; dies if there is no
+ * memory. Pages that are never touched cost none. Large arrays ask for pages of 2 MB, because the
+ * processor remembers the addresses of few pages, and would need a small one for each row of a
+ * matrix. What calloc gave is stored just before the array. */
 real *allocate_reals(size_t count)
 {
     size_t align = count < HUGE_PAGE ? 64 : HUGE_PAGE, bytes = count * sizeof(real);
@@ -885,9 +859,9 @@ real *allocate_reals(size_t count)
 }
 void free_reals(real *p) { if (p) free(((void **)p)[-1]); }
 
-/* A random number is a function of a key and a counter i, not a state that advances: hash both. So a
- * dropout mask can be computed again in backward, on any thread, and a resumed run has nothing to
- * restore. The mixer is a 32-bit finalizer, applied twice. */
+/* A random number is a function of a key and a counter, not a state that advances: both are hashed.
+ * So a mask of dropout can be computed again in backward, on any thread, and a resumed run has
+ * nothing to restore. The mixer is a 32-bit finalizer, applied twice. */
 static inline uint32_t mix(uint32_t x)
 {
     x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -920,8 +894,8 @@ double random_normal(uint64_t key, uint32_t i)
 
 /* e^x. With x = n ln2 + r, n an integer and |r| <= ln2/2, e^x = 2^n e^r: a Taylor polynomial gives
  * e^r, and n goes into the exponent bits. Adding and subtracting 1.5 * 2^23 rounds to an integer.
- * Without branches and tables, loops over it become vector code, which libm's exp prevents. Relative
- * error under 3e-7; 0 below 2e-38; infinity above the largest number; NaN for NaN. */
+ * Loops over it become vector code, because there are no branches or tables. Relative error under
+ * 3e-7; 0 below 2e-38; infinity above the largest number; NaN for NaN. */
 static inline float exp_float(float x)
 {
     union { float f; uint32_t i; } scale;
@@ -986,7 +960,7 @@ typedef union { struct { real PARAMETERS(FIELD) *end; }; real *tensor[TENSORS + 
 typedef struct {
     const char *field, *name;
     int layered, rows, columns, first_value;
-    size_t size, offset;                 /* numbers in one layer; where in the arena layer 0 begins */
+    size_t size, offset;                 /* of one layer; of layer 0 in the arena */
 } Tensor;
 
 /* Describe every tensor of a model; returns how many numbers they are in all. */
@@ -1067,7 +1041,10 @@ typedef enum { TRAINING, INFERENCE } Mode;
 
 /* The key of the masks of one of the places (sites) with dropout, in layer l. */
 enum { AT_EMBEDDING, AT_ATTENTION, AT_ATTPROJ, AT_FCPROJ, SITES };
-uint64_t site_key(Dropout d, int l, int site) { return random_key(d.key, (uint64_t)l * SITES + site); }
+uint64_t site_key(Dropout d, int l, int site)
+{
+    return random_key(d.key, (uint64_t)l * SITES + site);
+}
 
 /* B * T, which must be at most 2^30, so that sizes below overflow neither int nor size_t. */
 int batch_tokens(int B, int T)
@@ -1133,7 +1110,8 @@ void model_initialize(Model *m, uint64_t seed)
 size_t activations_describe(Config c, Mode mode, int frozen, int B, int T,
                             size_t sizes[ACTIVATION_COUNT], size_t strides[ACTIVATION_COUNT])
 {
-    size_t i = 0, sum = 0, N = batch_tokens(B, T), layers = mode == TRAINING ? max_int(1, c.L - frozen) : c.L;
+    size_t i = 0, sum = 0, N = batch_tokens(B, T);
+    size_t layers = mode == TRAINING ? max_int(1, c.L - frozen) : c.L;
 #define ACTIVATION(name, numbers, training, generation)                                            \
     strides[i] = (mode == TRAINING ? training : generation) ? N * (numbers) : 0;                   \
     sizes[i] = strides[i] ? strides[i] * layers : N * (numbers);                                   \
@@ -1145,8 +1123,8 @@ size_t activations_describe(Config c, Mode mode, int frozen, int B, int T,
 
 void activations_free(Model *m)
 {
-    free_reals(m->a.res), free_reals(m->scratch), free(m->loss), free(m->argmax), free(m->positions);
-    free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
+    free_reals(m->a.res), free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
+    free_reals(m->scratch), free(m->loss), free(m->argmax), free(m->positions);
     m->dres = m->dwide = m->dproj = NULL;
 }
 
@@ -1192,7 +1170,8 @@ Activations activations_layer(const Model *m, int l)
 
 /* What attention of layer l reads. In training qkv has T rows for each b; in generation it is the
  * cache, and has m->T. */
-Attention attention_of(const Model *m, const int *doc_start, int B, int past, int T, Dropout d, int l)
+Attention attention_of(const Model *m, const int *doc_start, int B, int past, int T, Dropout d,
+                       int l)
 {
     return (Attention){activations_layer(m, l).qkv, doc_start, B, past, T,
                        m->mode == TRAINING ? T : m->T, m->c.C, m->c.NH, d.attention,
@@ -1259,8 +1238,8 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
 }
 
 /* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C), the output of the last layernorm.
- * doc_start(B, T), or NULL: all rows began at position 0. Positions are counted from the beginning of
- * each document. In generation with past tokens B or T is 1. */
+ * Positions are counted from doc_start(B, T), or from 0 if it is NULL. If past > 0 (generation), B
+ * or T is 1. */
 void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T,
                    Dropout d)
 {
@@ -1279,8 +1258,8 @@ void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int
 }
 
 /* After model_forward on b: writes m->loss and m->argmax of every position and returns the sum of
- * loss_weight * loss. With `backward`, writes the gradient of that sum by a.ln to m->dproj, and adds
- * to that of wte, which is the matrix of the head as well. */
+ * loss_weight * loss. With `backward`, writes the gradient of that sum by a.ln to m->dproj, and
+ * adds that by wte, which is the matrix of the head as well. */
 double model_head(Model *m, const Batch *b, double smoothing, int backward)
 {
     int N = b->B * b->T;
@@ -1300,7 +1279,8 @@ void model_backward(Model *m, const Batch *b, Dropout d)
     int N = b->B * b->T, C = m->c.C;
     size_t NC = (size_t)N * C;
     memset(m->dres, 0, NC * sizeof(real));
-    layernorm_backward(m->dres, m->g.lnf_w, m->dproj, m->a.final_res, m->a.lnf_stats, m->w.lnf_w, N, C);
+    layernorm_backward(m->dres, m->g.lnf_w, m->dproj, m->a.final_res, m->a.lnf_stats, m->w.lnf_w,
+                       N, C);
     bias_backward(m->g.lnf_b, m->dproj, N, C);
     for (int l = m->c.L - 1; l >= m->frozen; l--) {
         Attention at = attention_of(m, b->doc_start, b->B, 0, b->T, d, l);

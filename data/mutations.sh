@@ -117,7 +117,6 @@ exit $?
 # train_gpt.c d attention s/accumulate(dqkv + n->v/assign(dqkv + n->v/
 # train_gpt.c d attention s/    memset(dqkv, 0, .*//
 # train_gpt.c d head s/\* scale - smooth;/* scale + smooth;/
-# train_gpt.c d head s/x\[k->target\[r\]\] -= /x[k->target[r]] += /
 # train_gpt.c d head s/if (h->dx) memset(.*/{}/
 # train_gpt.c d head s/matmul(accumulate(h->dwte/matmul(assign(h->dwte/
 # train_gpt.c d model /^void block_backward/,/gelu_forward/s/memcpy(dproj.*//
@@ -135,13 +134,40 @@ exit $?
 # train_gpt.c p run s/r->p.waited >= opt.patience/r->p.waited > opt.patience/
 # train_gpt.c p resumed s/step > r->p.step) continue/step > r->p.step + 1) continue/
 # train_gpt.c p run s/dropout, run_key}, opt/dropout, 0}, opt/
-# tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
-# tokenizer.c f tokenizer s/if (after != SPACE) class/if (0) class/
-# tokenizer.c f tokenizer s/if (at->pair != k) continue;//
-# tokenizer.c f tokenizer s/if (count == -best.rank \&\& count > 0)/if (count > 0)/
-# tokenizer.c f JSON s/0x10000 + ((c - 0xD800) << 10)/((c - 0xD800) << 10)/
-# tokenizer.c f options s/if (ended || strncmp/if (strncmp/
-# tokenizer.c f writer s/if (fd >= 0) fsync(fd), close(fd);/if (fd >= 0) close(fd);/
+# train_gpt.c d embedding s/ token\[c\] += dxn/ token[c] -= dxn/
+# train_gpt.c d embedding s/position\[c\] += dxn\[c\]/position[c] += 2 * dxn[c]/
+# train_gpt.c d linear s/matmul(assign(dx, C)/matmul(accumulate(dx, C)/
+# train_gpt.c d linear s/matmul(accumulate(dw, C)/matmul(assign(dw, C)/
+# train_gpt.c d linear s/db\[c\] += dy/db[c] -= dy/
+# train_gpt.c d attention s/ scores_dropout(dp, n.*//
+# train_gpt.c d attention s/ scores_dropout(p, n.*//
+# train_gpt.c d attention s/matmul_serial(accumulate(dqkv + n->k/matmul_serial(assign(dqkv + n->k/
+# train_gpt.c d causality s/int before = j - (n->keys - n->count)/int before = j - 1 - (n->keys - n->count)/
+# train_gpt.c d causality s/n->doc_start\[i\] > n->key0 + j/n->doc_start[i] > n->key0 + j + 1/
+# train_gpt.c d cache s/row + (a->past + t0) \* ld/row + t0 * ld/
+# train_gpt.c d head s/\* scale - smooth/* scale + smooth/
+# train_gpt.c d head s/\*target -= /*target += /
+# train_gpt.c d head s/if (h->dx) memset(h->dx.*//
+# train_gpt.c d head s/matmul(accumulate(h->dwte, C)/matmul(assign(h->dwte, C)/
+# train_gpt.c d product s/j < rows ? x.p\[j \* x.rs + k \* x.cs\] : 0/x.p[j * x.rs]/
+# train_gpt.c d product s/j < rows ? x.p\[j \* x.rs + k \* x.cs\] : 0/j < rows - 1 ? x.p[j * x.rs + k * x.cs] : 0/
+# train_gpt.c d product s/memcpy(to + (size_t)i \* depth + k \* MR/memcpy(to + (size_t)i * depth/
+# train_gpt.c d product s/(loose_vector \*)&x.p\[j + k \* x.cs\]/(loose_vector *)\&x.p[k * x.cs]/
+# train_gpt.c d product s/square\[c \* VL + r\] = from\[r \* x.rs + c\]/square[r * VL + c] = from[r * x.rs + c]/
+# train_gpt.c d product s/pack_edge(to + k \* width, view_from(x, 0, k)/pack_edge(to + k * width, view_from(x, 0, 0)/
+# train_gpt.c d product s/int whole = a.rs == 1 ? rows \/ MR \* MR : 0/int whole = a.rs == 1 ? rows : 0/
+# train_gpt.c d product s/if (c.start) sum\[i\]\[j\] += .*//
+# train_gpt.c d product s/microkernel(to, a, b, depth, 2)/microkernel(to, a, b, depth, 1)/
+# train_gpt.c d product s/whole = rows == MR \&\& columns/whole = columns/
+# train_gpt.c d product s/dot(a.p + i \* a.rs, b.p/dot(a.p, b.p/
+# train_gpt.c d product s/rest += a\[k\]/rest -= a[k]/
+# train_gpt.c f model: s/scale = t->first_value == RESIDUAL ? .* : 0.02/scale = 0.02/
+# train_gpt.c f model: s/size_t count = i == 0 ? (size_t)m->c.V/size_t count = i == 0 ? (size_t)m->c.Vp/
+# train_gpt.c f model: s/random_key(r->dropout.key, step - 1)/random_key(r->dropout.key, 0)/
+# train_gpt.c f model: s/d.key = random_key(key, 2 \* i)/d.key = random_key(key, 0)/
+# train_gpt.c f model: s/(uint64_t)l \* SITES + site/site/
+# train_gpt.c f model: s/if (count <= (SIZE_MAX .*sizeof(real)) raw/raw/
+# train_gpt.c d model s/    bias_backward(g.fc_b.*//
 # prepare.c f judging s/return ratio(&g->b, rows, n) - ratio(&g->a, rows, n)/return ratio(\&g->a, rows, n) - ratio(\&g->b, rows, n)/
 # prepare.c f judging s/s.loss\[2 \* i + 1\] - s.loss\[2 \* i\]/s.loss[2 * i] - s.loss[2 * i + 1]/
 # prepare.c p report s/strchr("&<>/strchr("\&>/
@@ -151,3 +177,10 @@ exit $?
 # prepare.c f leakage s/if (e.dropped || e.validation ||/if (e.dropped ||/
 # prepare.c f contradictions s/if (other\[first\]) finding_add/if (0) finding_add/
 # prepare.c p import s/if (x\[i\] != m->w.wte\[i\])/if (0)/
+# tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
+# tokenizer.c f tokenizer s/if (after != SPACE) class/if (0) class/
+# tokenizer.c f tokenizer s/if (at->pair != k) continue;//
+# tokenizer.c f tokenizer s/if (count == -best.rank \&\& count > 0)/if (count > 0)/
+# tokenizer.c f JSON s/0x10000 + ((c - 0xD800) << 10)/((c - 0xD800) << 10)/
+# tokenizer.c f options s/if (ended || strncmp/if (strncmp/
+# tokenizer.c f writer s/if (fd >= 0) fsync(fd), close(fd);/if (fd >= 0) close(fd);/
