@@ -2639,8 +2639,8 @@ void test_export_import(void)
     free(text);
 }
 
-/* Which of the 20 documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole ones
- * may be there, each once. */
+/* Which of the 20 documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole
+ * ones may be there, each once. */
 unsigned documents_in(const char *side, const Tokenizer *t)
 {
     unsigned found = 0;
@@ -2765,45 +2765,47 @@ Examples examples_of(const char *name, const char *text, size_t size)
     return x;
 }
 
-/* Every finding, alone in a file of JSON lines; ~ is not part of the file, but marks the column. */
-void test_findings(void)
-{
+/* One row of every kind of finding; ~ is not part of the file, but marks the column. */
 #define SAYS(role, content) "{\"role\":\"" role "\",\"content\":" content "}"
 #define CHAT(turns) "{\"messages\":~[" turns "]}\n"
 #define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
     SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
 #define LETTERS "a b c d e f g h i j k l m n o p q r s t u v w x y z "
 #define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
-    static const struct { int finding; const char *text, *message; } golden[] = {
-        {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
-        {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
-        {WRONG_TYPE, "~[]", "not an object"},
-        {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is not an array"},
-        {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "\"completion\" is not a string"},
-        {WRONG_TYPE, "{\"messages\":[~7]}", "not an object"},
-        {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
-         "\"weight\" is not 0 or 1"},
-        {MISSING_KEY, "~{\"label\":\"a\"}", "there is no \"prompt\""},
-        {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
-        {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
-        {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
-        {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
-        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
-         "\"tone\""},
-        {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
-         "\"weight\" is for assistant messages"},
-        {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
-        {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
-        {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
-         "every weight is 0"},
-        {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
-        {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
-         "91% the same"},
-        {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "A, b C d."), "100% the same"},
-        {TOO_LONG, PAIR(LETTERS LETTERS "a b c d e f g h i j k l m n", " b"), "first 13"},
-        {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
-        {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
-        {NO_SPACE, PAIR("a", "b"), "space"}};
+static const struct { int finding; const char *text, *message; } golden[] = {
+    {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
+    {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
+    {WRONG_TYPE, "~[]", "not an object"},
+    {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is not an array"},
+    {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "\"completion\" is not a string"},
+    {WRONG_TYPE, "{\"messages\":[~7]}", "not an object"},
+    {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
+     "\"weight\" is not 0 or 1"},
+    {MISSING_KEY, "~{\"label\":\"a\"}", "there is no \"prompt\""},
+    {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
+    {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
+    {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
+    {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
+    {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
+     "\"tone\""},
+    {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
+     "\"weight\" is for assistant messages"},
+    {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
+    {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
+    {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
+     "every weight is 0"},
+    {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
+    {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
+     "91% the same"},
+    {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "A, b C d."), "100% the same"},
+    {TOO_LONG, PAIR(LETTERS LETTERS "a b c d e f g h i j k l m n", " b"), "first 13"},
+    {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
+    {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
+    {NO_SPACE, PAIR("a", "b"), "space"}};
+
+/* Each, alone in a file of JSON lines, is found once, where it is, and nothing else. */
+void test_findings(void)
+{
     for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
         const char *text = golden[i].text, *mark = strchr(text, '~');
         int line = golden[i].finding == REPEATED || golden[i].finding == SIMILAR ? 3 : 2, before;
@@ -3090,15 +3092,17 @@ void test_report_counts(void)
     free(report), free(said), examples_free(&x);
 }
 
-/* Files of one data set are replaced together or not at all. In the second of three runs a folder is
- * where train.bin should be: val.bin must stay as it was. */
+/* Files of one data set are replaced together or not at all. In the second of three runs a folder
+ * is where train.bin should be: val.bin must stay as it was. */
 void test_replaced_together(void)
 {
     static const char *const run = "%s; $here/prepare examples random.jsonl --out group --seed %d "
         "--tokenizer $here/data/mini_tokenizer.bin >/dev/null 2>&1; echo $?; %s; "
         "cat group_*.bin | cksum";
-    static const char *const before[] = {":", "mv group_train.bin kept; mkdir group_train.bin", ":"};
-    static const char *const after[] = {":", "rmdir group_train.bin; mv kept group_train.bin", ":"};
+    static const char *const before[] = {":", "mv group_train.bin kept; mkdir group_train.bin",
+                                         ":"};
+    static const char *const after[] = {":", "rmdir group_train.bin; mv kept group_train.bin",
+                                        ":"};
     Examples x = random_examples(9, 3, 5);
     char *said[3];
     for (int i = 0; i < 3; i++) {

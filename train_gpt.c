@@ -1568,7 +1568,7 @@ int row_sums(int *added, int *copies, const int *available, const int *order, in
     return T;
 }
 
-/* Pack the segments in epoch_order into rows; sets their `row` and f->rows. Each row gets the longest
+/* Pack the segments in epoch_order into rows; sets each `row`, and f->rows. A row gets the longest
  * segment that is left and those others with which it becomes fullest. Segments of length n stand
  * together from begin[n] on, and the first available[n] of them have no row yet. `key` decides in
  * which order lengths are offered, so that rows are composed differently in each epoch. */
@@ -1634,7 +1634,7 @@ void loader_add(DataLoader *f, size_t begin, size_t end)
     f->count++;
 }
 
-/* A loader of rows of T tokens. With `shuffle` each epoch has another random order, given by `seed`;
+/* A loader of rows of T tokens. With `shuffle` each epoch has another random order, given by seed;
  * with `limit` > 0 only that many segments, drawn by `seed`, are read. Dies if there is none. */
 DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed,
                       int limit)
@@ -1985,7 +1985,7 @@ int *prompt_tokens(Tokenizer *t, const char *text, size_t size, int *count)
     return turns_prompt(t, &(Turn){PROMPT, 0, (char *)text, size}, 1, count);
 }
 
-/* The same for a JSON list of {"role", "content"} and the answer's header; NULL if it is no such. */
+/* The same for a JSON list of {"role", "content"} and the answer's header; NULL if it is none. */
 int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
 {
     static const char *const roles[] = {"system", "user", "assistant"};
@@ -2049,7 +2049,7 @@ static inline int more_likely(Candidate a, Candidate b)
     return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
-/* In heap(n) no element i is less likely than its children 2i + 1 and 2i + 2 [Williams 1964]. Restore
+/* In heap(n) no element i is less likely than its children 2i + 1, 2i + 2 [Williams 1964]. Restore
  * that after element i has become less likely. */
 void candidate_sift(Candidate *heap, int n, int i)
 {

@@ -168,8 +168,8 @@ exit $?
 # train_gpt.c f model: s/(uint64_t)l \* SITES + site/site/
 # train_gpt.c f model: s/if (count <= (SIZE_MAX .*sizeof(real)) raw/raw/
 # train_gpt.c d model s/    bias_backward(g.fc_b.*//
-# prepare.c f judging s/return ratio(&g->b, rows, n) - ratio(&g->a, rows, n)/return ratio(\&g->a, rows, n) - ratio(\&g->b, rows, n)/
-# prepare.c f judging s/s.loss\[2 \* i + 1\] - s.loss\[2 \* i\]/s.loss[2 * i] - s.loss[2 * i + 1]/
+# prepare.c f gains s/return ratio(&g->b, rows, n) - ratio(&g->a, rows, n)/return ratio(\&g->a, rows, n) - ratio(\&g->b, rows, n)/
+# prepare.c f gains s/s.loss\[2 \* i + 1\] - s.loss\[2 \* i\]/s.loss[2 * i] - s.loss[2 * i + 1]/
 # prepare.c p report s/strchr("&<>/strchr("\&>/
 # prepare.c f classification s/draws\[DRAWS \/ 40\]/draws[DRAWS \/ 4]/
 # prepare.c f near s/similarity < 0.8) return/similarity < 0.95) return/
