@@ -176,7 +176,7 @@ exit $?
 # prepare.c f leakage s/if (size\[group_of(x, kept\[order\[k\]\])\] > 1).*//
 # prepare.c f leakage s/if (e.dropped || e.validation ||/if (e.dropped ||/
 # prepare.c f contradictions s/if (other\[first\]) finding_add/if (0) finding_add/
-# prepare.c p import s/if (x\[i\] != m->w.wte\[i\])/if (0)/
+# prepare.c p safetensors s/if (x\[i\] != m->w.wte\[i\])/if (0)/
 # tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
 # tokenizer.c f tokenizer s/if (after != SPACE) class/if (0) class/
 # tokenizer.c f tokenizer s/if (at->pair != k) continue;//
