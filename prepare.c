@@ -362,7 +362,8 @@ void vocabulary_write(const Tokenizer *t, const char *folder)
  * and its first and last byte within the data that follow. The file may be damaged or hostile, so
  * it is used only if all of this holds: every length fits into the file; a tensor has as many bytes
  * as its type and shape need; tensors neither overlap nor leave a gap; every tensor of the model is
- * there once and in its shape; there is no unknown tensor.
+ * there once and in its shape; there is no unknown tensor. A large model is saved in several such
+ * files, and model.safetensors.index.json tells for each tensor in which file it is.
  *
  * Names may begin with "transformer.". Old files also hold the masks of attention ("attn.bias"),
  * which are no parameters, and some hold the head, which in GPT-2 is wte itself, so the two must be
@@ -377,6 +378,7 @@ const struct { const char *name; size_t bytes; } number_types[] = {
 };
 
 typedef struct {                 /* a tensor in a file */
+    Reader *file;
     char *name;                  /* without "transformer." */
     int type;                    /* in number_types */
     char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
@@ -385,9 +387,11 @@ typedef struct {                 /* a tensor in a file */
     size_t rows;                 /* of the model's that are columns here; 1: not transposed */
 } Stored;
 
-typedef struct {                 /* the tensors of a model as a file holds them */
+typedef struct {                 /* the tensors of a model as one file, or several, hold them */
     Config c;                    /* the shape; no tensor tells NH, and Vp = V */
-    Reader file;                 /* of a file that is read */
+    const char *path;            /* the caller's, of the file or the index */
+    Reader *file;                /* of all files that are read; they own their paths */
+    int files;
     Stored *entry;
     int count;
 } Weights;
@@ -419,8 +423,11 @@ Weights weights_expected(Config c, int type)
 void weights_close(Weights *w)
 {
     for (int i = 0; i < w->count; i++) free(w->entry[i].name);
-    free(w->entry);
-    if (w->file.file) reader_close(&w->file);
+    for (int i = 0; i < w->files; i++) {
+        free((char *)w->file[i].path);
+        reader_close(&w->file[i]);
+    }
+    free(w->entry), free(w->file);
 }
 
 /* The tensor of that name, or NULL. */
@@ -432,11 +439,11 @@ Stored *weights_find(const Weights *w, const char *name)
 }
 
 /* Read one entry of a header and check it by itself. The data begin at byte `data` of the file. */
-Stored stored_read(const Reader *r, Json *entry, size_t data)
+Stored stored_read(Reader *r, Json *entry, size_t data)
 {
     const char *name = shown(entry->key);
     Stored s = {.name = format("%s", name + (strncmp(name, "transformer.", 12) ? 0 : 12)),
-                .tensor = -1};
+                .file = r, .tensor = -1};
     const Json *type = json_get(entry, "dtype"), *shape = json_get(entry, "shape");
     const Json *offsets = json_get(entry, "data_offsets");
     if (!type || type->type != '"' || !shape || shape->type != '[' || !offsets ||
@@ -476,14 +483,14 @@ void weights_shape(Weights *w)
     if (!wte || !wpe || sscanf(wte->shape, "%d,%d", &c->V, &c->C) != 2 ||
         sscanf(wpe->shape, "%d,%*d", &c->T) != 1)
         die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2",
-            w->file.path);
+            w->path);
     c->Vp = c->V, c->NH = 1;
     for (int i = 0; i < w->count; i++) {
         int layer = -1;
         sscanf(w->entry[i].name, "h.%5d.", &layer);    /* 5 digits are enough to be refused */
         c->L = max_int(c->L, layer + 1);
     }
-    config_check(*c, w->file.path);
+    config_check(*c, w->path);
 }
 
 /* Say of every tensor which of the model's it is. Dies unless all of these are there, once, in
@@ -491,7 +498,7 @@ void weights_shape(Weights *w)
 void weights_match(Weights *w)
 {
     Weights model = weights_expected(w->c, F32);
-    const char *path = w->file.path;
+    const char *path = w->path;
     int heads = 0;
     for (Stored *s = w->entry; s < w->entry + w->count; s++) {
         int head = !strcmp(s->name, "lm_head.weight");
@@ -515,28 +522,60 @@ void weights_match(Weights *w)
     weights_close(&model);
 }
 
-/* Open a file and check all that is said above, but for the values; path must stay in memory. */
-Weights weights_open(const char *path)
+/* Add the tensors of another file, which must cover its data; weights_close frees path. */
+void weights_add(Weights *w, const char *path)
 {
-    Weights w = {.file = reader_open(path)};
-    Reader *r = &w.file;
+    Reader *r = &w->file[w->files++];
     uint64_t header;
+    *r = reader_open(path);
     reader_get(r, &header, sizeof header);
     if (header > r->size - r->at)
         die("%s: expected a safetensors file, found one that is damaged or something else: its "
             "header would have %" PRIu64 " bytes, %zu follow", path, header, r->size - r->at);
     Json *json = json_read(r, header);
     size_t at = r->at;
-    w.entry = allocate(json->count, sizeof *w.entry);
+    w->entry = reallocate(w->entry, w->count + json->count, sizeof *w->entry);
+    Stored *first = w->entry + w->count;
     for (Json *entry = json->child; entry; entry = entry->next)
-        if (strcmp(entry->key, "__metadata__")) w.entry[w.count++] = stored_read(r, entry, at);
+        if (strcmp(entry->key, "__metadata__")) w->entry[w->count++] = stored_read(r, entry, at);
     json_free(json);
-    qsort(w.entry, w.count, sizeof *w.entry, stored_order);
-    for (const Stored *s = w.entry; s < w.entry + w.count; at = s++->to)
+    qsort(first, w->entry + w->count - first, sizeof *first, stored_order);
+    for (const Stored *s = first; s < w->entry + w->count; at = s++->to)
         if (s->from != at)
             die("%s: the bytes before %zu belong to %s", path, s->from > at ? s->from : at,
                 s->from > at ? "no tensor" : "two tensors");
     if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
+}
+
+/* Add the files that an index names, which must be beside it, each once. */
+void weights_index(Weights *w)
+{
+    Json *index = json_file(w->path), *map = json_get(index, "weight_map");
+    if (!map) die("%s: expected a weight_map, which names files", w->path);
+    w->file = allocate(map->count, sizeof *w->file);
+    for (const Json *m = map->child; m; m = m->next) {
+        if (m->type != '"' || strchr(m->text, '/'))
+            die("%s: expected a weight_map that names files in the same folder", w->path);
+        char *path = file_beside(w->path, m->text);
+        if (!path) die("%s: names %.60s, which is not there", w->path, shown(m->text));
+        int i = 0;
+        while (i < w->files && strcmp(w->file[i].path, path)) i++;
+        if (i < w->files) free(path);
+        else weights_add(w, path);
+    }
+    json_free(index);
+}
+
+/* Open a model in one file, or in those that an index names, and check all that is said above, but
+ * for the values; path must stay in memory. */
+Weights weights_open(const char *path)
+{
+    Weights w = {.path = path};
+    if (ends_with(path, ".json")) weights_index(&w);
+    else {
+        w.file = allocate(1, sizeof *w.file);
+        weights_add(&w, format("%s", path));
+    }
     weights_shape(&w);
     weights_match(&w);
     return w;
@@ -562,16 +601,16 @@ static inline float f16_to(uint16_t x)
 }
 
 /* All numbers of a tensor in the order of the file, in new memory that free_reals releases. */
-real *stored_numbers(Reader *r, const Stored *s)
+real *stored_numbers(const Stored *s)
 {
     real *x = allocate_reals(s->count);
-    reader_seek(r, s->from);
+    reader_seek(s->file, s->from);
     if (s->type == F16) {
         uint16_t *half = reallocate(NULL, s->count, sizeof *half);
-        reader_get(r, half, s->count * sizeof *half);
+        reader_get(s->file, half, s->count * sizeof *half);
         for (size_t i = 0; i < s->count; i++) x[i] = f16_to(half[i]);
         free(half);
-    } else read_reals(r, x, s->count, s->type == BF16);
+    } else read_reals(s->file, x, s->count, s->type == BF16);
     return x;
 }
 
@@ -649,13 +688,13 @@ Model *safetensors_read(const char *path)
     Model *m = model_new(config_complete(w.c, path));
     for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
         if (s->tensor < 0) continue;                   /* a mask or a head */
-        real *x = stored_numbers(&w.file, s);
+        real *x = stored_numbers(s);
         matrix_transpose(stored_parameters(m, s), x, s->count / s->rows, s->rows);
         free_reals(x);
     }
     params_check(m, path);
     const Stored *head = weights_find(&w, "lm_head.weight");
-    real *x = head ? stored_numbers(&w.file, head) : NULL;
+    real *x = head ? stored_numbers(head) : NULL;
     for (size_t i = 0; head && i < head->count; i++)
         if (x[i] != m->w.wte[i])
             die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
@@ -670,9 +709,10 @@ Model *model_import(const char *path)
 {
     int32_t magic = 0;
     char *file = is_folder(path) ? file_beside(path, "model.safetensors") : format("%s", path);
+    if (!file) file = file_beside(path, "model.safetensors.index.json");
     if (!file)
-        die("%s: has no model.safetensors; a model in another format, or in several files, must "
-            "first be saved as one such file", path);
+        die("%s: has neither model.safetensors nor model.safetensors.index.json; a model in "
+            "another format must first be saved as one of these", path);
     Reader r = reader_open(file);
     if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
     reader_close(&r);

@@ -2639,6 +2639,57 @@ void test_export_import(void)
     free(text);
 }
 
+/* A model in two files, weights and biases, and an index is imported as the same bytes. A file or a
+ * tensor that is missing, a tensor in both files and a file of another folder are refused. */
+void test_shards(void)
+{
+    Text head[2] = {{0}}, data[2] = {{0}}, index = {0};
+    char name[40], shape[20], path[40];
+    size_t size, from, to;
+    int n;
+    bad_folder();
+    mkdir(scratch("cut"), 0777);
+    char *file = read_file(scratch("hf/model.safetensors"), &size), *at = strstr(file + 8, ",\"tr");
+    uint64_t length;
+    memcpy(&length, file, 8);
+    text_print(&index, "{\"metadata\":{},\"weight_map\":{");
+    for (; sscanf(at, "," F32("%39[^\"]", "[%19[^]]]", "[%zu,%zu]") "%n", name, shape, &from, &to,
+                  &n) == 4; at += n) {
+        int k = ends_with(name, "bias");
+        text_print(&head[k], "%c" F32("%s", "[%s]", "[%zu,%zu]"), head[k].size ? ',' : '{', name,
+                   shape, data[k].size, data[k].size + to - from);
+        text_add(&data[k], file + 8 + length + from, to - from);
+        text_print(&index, "\"%s\":\"model-%d.safetensors\",", name, k);
+    }
+    memcpy(index.bytes + index.size - 1, "}", 1), text_add(&index, "}", 1);
+    write_file("cut/model.safetensors.index.json", index.bytes, index.size, "", 0);
+    for (int k = 0; k < 2; k++) {
+        text_add(&head[k], "}", 1);
+        length = head[k].size;
+        Text front = {0};
+        text_add(&front, (char *)&length, 8), text_add(&front, head[k].bytes, length);
+        snprintf(path, sizeof path, "cut/model-%d.safetensors", k);
+        write_file(path, front.bytes, front.size, data[k].bytes, data[k].size);
+        free(front.bytes), free(head[k].bytes), free(data[k].bytes);
+    }
+    free(file), free(index.bytes);
+#define CHANGED(change) "cd cut; sed '" change "' m*.json >x.json; prepare import x.json --out rt"
+    expect_run("cp hf/config.json cut; prepare import cut --out rt; cmp m rt && rm rt && echo same",
+               "same\nstatus 0", NULL);
+    expect_run(CHANGED("s:l-1:l-7:"), "error: x.json: names model-7.safetensors, which is not ",
+               "status 1", NULL);
+    expect_run(CHANGED("s:model-1:../cut/&:"), "error: x.json: expected a weight_map that names ",
+               "status 1", NULL);
+    expect_run(CHANGED("s:l-1:l-0:g"), "error: x.json: tensor h.0.ln_1.bias is missing",
+               "status 1", NULL);
+    expect_run("cp cut/model-0.safetensors cut/model-1.safetensors; prepare import cut --out rt",
+               "error: cut/model.safetensors.index.json: tensor 'wte.weight' is there twice",
+               "status 1", NULL);
+#undef CHANGED
+    free(shell("rm -r cut"));
+    outcome("2 files; 4 bad indexes");
+}
+
 /* Which of the 20 documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole
  * ones may be there, each once. */
 unsigned documents_in(const char *side, const Tokenizer *t)
@@ -3597,6 +3648,7 @@ static const Test tests[] = {
     {"bad input: full output", IN_FLOAT, NULL, test_bad, bad_outputs},
     {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
     {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
+    {"safetensors: several files", IN_FLOAT, test_shards, NULL, NULL},
     {"text: whole documents on one side", IN_FLOAT, test_documents, NULL, NULL},
     {"download: resumed, only by https", IN_FLOAT, test_download, NULL, NULL},
     {"output that cannot be written", IN_FLOAT, test_full_output, NULL, NULL},
