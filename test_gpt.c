@@ -339,14 +339,14 @@ void test_dropout(void)
 }
 
 /* The error of a product of these sizes, against matmul_plain. `kind` chooses transposes, what it
- * is added to, the distance of rows, and who multiplies. What lies between c's rows must stay, and
- * large products must be the same bits on 2 to 4 threads. */
+ * is added to, the distance of rows, and who multiplies. What lies between and below c's rows must
+ * stay, and large products must be the same bits on 2 to 4 threads. */
 double matmul_error(int M, int N, int K, int kind)
 {
     int ta = kind & 1, tb = kind >> 1 & 1, start = kind / 4 % 3, gap = kind / 12 % 4;
     int large = max_int(M, max_int(N, K)) > 70;
     size_t lda = (ta ? M : K) + gap, ldb = (tb ? K : N) + gap, ldc = N + gap;
-    size_t na = lda * (ta ? K : M), nb = ldb * (tb ? N : K), nc = ldc * M;
+    size_t na = lda * (ta ? K : M), nb = ldb * (tb ? N : K), nc = ldc * (M + MR);
     real *a = allocate_reals(na), *b = allocate_reals(nb), *c[3], *bias = allocate_reals(N);
     View va = ta ? transposed(a, lda) : view(a, lda), vb = tb ? transposed(b, ldb) : view(b, ldb);
     fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(bias, N, 1, 4);

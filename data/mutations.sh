@@ -54,7 +54,6 @@ echo "$count mutations, $missed missed"
 exit $?
 
 # ROWS
-# train_gpt.c d embedding s/            token\[c\] += dx/            token[c] -= dx/
 # train_gpt.c d layernorm s/ g_mean += / g_mean -= /
 # train_gpt.c d layernorm s/gx_mean += /gx_mean -= /
 # train_gpt.c d layernorm s/dxn\[c\] += r/dxn[c] = r/
@@ -105,31 +104,20 @@ exit $?
 # train_gpt.c d states s/checksum(f->tokens->fingerprint, &f->T, sizeof f->T)/f->tokens->fingerprint/
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, t->loss_mask.*//
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, ids.*//
-# train_gpt.c d embedding s/position\[c\] += dxn/position[c] += 2 * dxn/
-# train_gpt.c d linear s/matmul(assign(dx, C), view(dy/matmul(accumulate(dx, C), view(dy/
-# train_gpt.c d linear s/matmul(accumulate(dw, C), tr/matmul(assign(dw, C), tr/
-# train_gpt.c d linear s/db\[c\] += dy\[/db[c] -= dy[/
-# train_gpt.c d attention s/ scores_dropout(dp, n, a);//
-# train_gpt.c d attention s/ scores_dropout(p, n, a);//
 # train_gpt.c d attention s/ scores_mask(p, n);//
-# train_gpt.c d attention s/random_key(a->key, n->query + i)/random_key(a->key, n->query + i + (n->t0 > 0))/
 # train_gpt.c d attention s/accumulate(dqkv + n->k/assign(dqkv + n->k/
 # train_gpt.c d attention s/accumulate(dqkv + n->v/assign(dqkv + n->v/
 # train_gpt.c d attention s/    memset(dqkv, 0, .*//
-# train_gpt.c d head s/\* scale - smooth;/* scale + smooth;/
-# train_gpt.c d head s/if (h->dx) memset(.*/{}/
-# train_gpt.c d head s/matmul(accumulate(h->dwte/matmul(assign(h->dwte/
 # train_gpt.c d model /^void block_backward/,/gelu_forward/s/memcpy(dproj.*//
 # train_gpt.c d model /^void block_backward/,/^}/s/gelu_forward(a.gelu.*//
 # train_gpt.c d model /^void block_backward/,/^}/s/layernorm_forward(a.ln, a.ln2_stats.*//
 # train_gpt.c d model s/bias_backward(g.qkv_b, dqkv, N, 3 \* C);//
 # train_gpt.c d model s/bias_backward(g.fc_b.*//
 # train_gpt.c d product s/j < rows ? x.p\[j/j <= rows ? x.p[j/
+# train_gpt.c d product s/pack_edge(to + (size_t)i \* depth, view/pack_edge(to, view/
 # train_gpt.c d product s/c.start = c.p, c.start_rs = c.rs; .*//
-# train_gpt.c d product s/if (c.start) sum\[i\]\[j\] += /if (c.start) sum[i][j] -= /
 # train_gpt.c d product s/return rest + sum\[0\]\[0\]/return sum[0][0]/
 # train_gpt.c d product s/(size_t)(i - in_place) \* kc, 1, MR/(size_t)i * kc, 1, MR/
-# train_gpt.c f run s/0.02 \/ sqrt(2.0 \* m->c.L)/0.02/
 # train_gpt.c p best s/loss < r->p.best_loss;/loss > r->p.best_loss;/
 # train_gpt.c p run s/r->p.waited >= opt.patience/r->p.waited > opt.patience/
 # train_gpt.c p resumed s/step > r->p.step) continue/step > r->p.step + 1) continue/
@@ -141,7 +129,6 @@ exit $?
 # train_gpt.c d linear s/db\[c\] += dy/db[c] -= dy/
 # train_gpt.c d attention s/ scores_dropout(dp, n.*//
 # train_gpt.c d attention s/ scores_dropout(p, n.*//
-# train_gpt.c d attention s/matmul_serial(accumulate(dqkv + n->k/matmul_serial(assign(dqkv + n->k/
 # train_gpt.c d causality s/int before = j - (n->keys - n->count)/int before = j - 1 - (n->keys - n->count)/
 # train_gpt.c d causality s/n->doc_start\[i\] > n->key0 + j/n->doc_start[i] > n->key0 + j + 1/
 # train_gpt.c d cache s/row + (a->past + t0) \* ld/row + t0 * ld/
@@ -155,7 +142,6 @@ exit $?
 # train_gpt.c d product s/(loose_vector \*)&x.p\[j + k \* x.cs\]/(loose_vector *)\&x.p[k * x.cs]/
 # train_gpt.c d product s/square\[c \* VL + r\] = from\[r \* x.rs + c\]/square[r * VL + c] = from[r * x.rs + c]/
 # train_gpt.c d product s/pack_edge(to + k \* width, view_from(x, 0, k)/pack_edge(to + k * width, view_from(x, 0, 0)/
-# train_gpt.c d product s/int whole = a.rs == 1 ? rows \/ MR \* MR : 0/int whole = a.rs == 1 ? rows : 0/
 # train_gpt.c d product s/if (c.start) sum\[i\]\[j\] += .*//
 # train_gpt.c d product s/microkernel(to, a, b, depth, 2)/microkernel(to, a, b, depth, 1)/
 # train_gpt.c d product s/whole = rows == MR \&\& columns/whole = columns/
