@@ -77,7 +77,7 @@ exit $?
 # train_gpt.c d norm s/t->rows > 1 ? &a : &plain/\&a/
 # train_gpt.c d norm s/plain.decay = plain.l1 = 0/plain.decay = 0/
 # train_gpt.c d random s/(uint32_t)(n - i) < /(uint32_t)(n - i + (i < n - k)) < /
-# train_gpt.c d loader s/f->row >= f->rows/f->row == f->rows/
+# train_gpt.c f loader s/f->row >= f->rows/f->row == f->rows/
 # train_gpt.c d loader s/    if (limit > 0 \&\& limit < f.count) {/    if (0) {/
 # train_gpt.c d loader s/f.file_order\[chosen\[i\]\]/f.file_order[i]/
 # train_gpt.c d loader s/if (!available\[n\]) continue/if (available[n] != 1) continue/
@@ -113,7 +113,6 @@ exit $?
 # train_gpt.c d model /^void block_backward/,/^}/s/layernorm_forward(a.ln, a.ln2_stats.*//
 # train_gpt.c d model s/bias_backward(g.qkv_b, dqkv, N, 3 \* C);//
 # train_gpt.c d model s/bias_backward(g.fc_b.*//
-# train_gpt.c d product s/j < rows ? x.p\[j/j <= rows ? x.p[j/
 # train_gpt.c d product s/pack_edge(to + (size_t)i \* depth, view/pack_edge(to, view/
 # train_gpt.c d product s/c.start = c.p, c.start_rs = c.rs; .*//
 # train_gpt.c d product s/return rest + sum\[0\]\[0\]/return sum[0][0]/
