@@ -120,7 +120,7 @@ exit $?
 # train_gpt.c p best s/loss < r->p.best_loss;/loss > r->p.best_loss;/
 # train_gpt.c p run s/r->p.waited >= opt.patience/r->p.waited > opt.patience/
 # train_gpt.c p resumed s/step > r->p.step) continue/step > r->p.step + 1) continue/
-# train_gpt.c p run s/dropout, run_key}, opt/dropout, 0}, opt/
+# train_gpt.c p noise s/dropout, run_key}, opt/dropout, 0}, opt/
 # train_gpt.c d embedding s/ token\[c\] += dxn/ token[c] -= dxn/
 # train_gpt.c d embedding s/position\[c\] += dxn\[c\]/position[c] += 2 * dxn[c]/
 # train_gpt.c d linear s/matmul(assign(dx, C)/matmul(accumulate(dx, C)/
@@ -153,8 +153,8 @@ exit $?
 # train_gpt.c f model: s/(uint64_t)l \* SITES + site/site/
 # train_gpt.c f model: s/if (count <= (SIZE_MAX .*sizeof(real)) raw/raw/
 # train_gpt.c d model s/    bias_backward(g.fc_b.*//
-# prepare.c f gains s/return ratio(&g->b, rows, n) - ratio(&g->a, rows, n)/return ratio(\&g->a, rows, n) - ratio(\&g->b, rows, n)/
-# prepare.c f gains s/s.loss\[2 \* i + 1\] - s.loss\[2 \* i\]/s.loss[2 * i] - s.loss[2 * i + 1]/
+# prepare.c p gains s/return ratio(&g->b, rows, n) - ratio(&g->a, rows, n)/return ratio(\&g->a, rows, n) - ratio(\&g->b, rows, n)/
+# prepare.c p gains s/s.loss\[2 \* i + 1\] - s.loss\[2 \* i\]/s.loss[2 * i] - s.loss[2 * i + 1]/
 # prepare.c p report s/strchr("&<>/strchr("\&>/
 # prepare.c f classification s/draws\[DRAWS \/ 40\]/draws[DRAWS \/ 4]/
 # prepare.c f near s/similarity < 0.8) return/similarity < 0.95) return/
@@ -164,8 +164,8 @@ exit $?
 # prepare.c p safetensors s/if (x\[i\] != m->w.wte\[i\])/if (0)/
 # tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
 # tokenizer.c f tokenizer s/if (after != SPACE) class/if (0) class/
-# tokenizer.c f tokenizer s/if (at->pair != k) continue;//
+# tokenizer.c f tokenizer s/count, l->pair\[k\].ids, (int64_t)k/count, -l->pair[k].ids, (int64_t)k/
 # tokenizer.c f tokenizer s/if (count == -best.rank \&\& count > 0)/if (count > 0)/
 # tokenizer.c f JSON s/0x10000 + ((c - 0xD800) << 10)/((c - 0xD800) << 10)/
-# tokenizer.c f options s/if (ended || strncmp/if (strncmp/
+# tokenizer.c p options s/whole ? fmin(o->max, INT_MAX) : o->max/o->max/
 # tokenizer.c f writer s/if (fd >= 0) fsync(fd), close(fd);/if (fd >= 0) close(fd);/
