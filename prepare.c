@@ -1329,8 +1329,12 @@ void held_out_load(Evaluation *e)
     int V = e->t->count, end = e->t->end_of_text;
     if (!opt.data && !opt.questions)
         die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
-    e->val = opt.questions ? questions_read(e) : tokens_read(opt.data, "val", V);
-    e->rows = opt.questions ? format("%s", opt.questions) : format("%s_val.bin", opt.data);
+    if (opt.test && opt.questions) die_usage("--test and --questions: expected one of them");
+    if (opt.test && !tokens_exist(opt.data, "test"))
+        die("%s_test.bin is not there; ./prepare examples ... --test FILE makes it", opt.data);
+    const char *part = opt.test ? "test" : "val";
+    e->val = opt.questions ? questions_read(e) : tokens_read(opt.data, part, V);
+    e->rows = opt.questions ? format("%s", opt.questions) : format("%s_%s.bin", opt.data, part);
     if (!e->val.examples) return;
     if (opt.data && tokens_exist(opt.data, "train")) e->train = tokens_read(opt.data, "train", V);
     if (e->train.examples) e->train_item = items_read(&e->train, end, &e->train_n);
@@ -1772,8 +1776,11 @@ void report_pairs(const Evaluation *e, Writer *records)
 int command_eval(int words, char **word)
 {
     no_words(words, word);
+    if (opt.pairs && (opt.data || opt.questions || opt.test || opt.errors))
+        die_usage("--pairs is measured alone: leave --data, --questions, --test and --errors out");
     Evaluation e = models_load();
     if (!opt.pairs) held_out_load(&e);
+    if (opt.errors && !e.n) die("%s: running text has no answers for --errors", opt.data);
     make_folder(opt.out);
     Writer *records = writer_in(opt.out, opt.pairs ? "bias.jsonl" : "eval.jsonl");
     if (opt.pairs) report_pairs(&e, records);

@@ -2398,7 +2398,7 @@ void test_run_commands(void)
     Scores s = score(m, t, &val, 3, 8, 0);
     char *mean = format("loss %.4f", total(s.loss, s.n) / total(s.count, s.n));
     expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
-               "m on v: 8 rows, 64 targets\n", mean, "status 0", NULL);
+               "m on v_val.bin: 8 rows, 64 targets\n", mean, "status 0", NULL);
     free(mean), free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
 }
 
@@ -3632,7 +3632,27 @@ void test_bad_figures(const void *rows)
         write_file(name, bad_rows[i], strlen(bad_rows[i]), "\n", 1);
         free(name);
     }
+    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
     test_bad(rows);
+}
+
+/* The third set is measured by --test alone, and named, by either program. */
+void test_third_set(void)
+{
+    judged_folder();
+    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
+    char *says = shell("\"$here\"/prepare eval --model m --tokenizer t --data z --test --out new; "
+                       "\"$here\"/prepare eval --model m --tokenizer t --data z --limit 5 "
+                       "--out new; "
+                       "mkdir -p alone; cp \"$here\"/train_gpt alone; "
+                       "alone/train_gpt eval --model m --tokenizer t --data z --test; "
+                       "alone/train_gpt eval --model m --tokenizer t --data z --tuned m2 2>&1; "
+                       "rm -r alone");
+    static const char *const said[] = {"z_test.bin: 12 held-out examples\n", "make builds it",
+        "z_val.bin: 5 of 8 held-out examples, drawn at random\n", "m on z_test.bin: 12 examples"};
+    for (int i = 0; i < 4; i++)
+        expect(strstr(says, said[i]) != NULL, "'%s' is not in %s", said[i], says);
+    free(says);
 }
 
 #define ASK "prepare eval --model m --tokenizer t --questions "
@@ -3642,7 +3662,10 @@ static const Bad bad_figures[] = {
     {ASK "q4.txt", 1, "row 1: expected \"mess"}, {ASK "q5.txt", 1, "row 1: expected \"exp"},
     {ASK "q6.txt", 1, "row 1: expected \"exp"}, {ASK "q7.txt", 1, "row 1: expected \"exp"},
     {ASK "q8.txt", 1, "row 1: expected \"exp"}, {ASK "nowhere", 1, "nowhere"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt, line"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt"},
+    {ASK "q1.txt --test", 2, "--test and --questions"}, {ASK "q1.txt --pairs q", 2, "alone"},
+    {"prepare eval --model m --tokenizer t --data x --test", 1, "x_test.bin is not there"},
+    {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
     {0}};
 
 /* ================================================================================================
@@ -3794,6 +3817,7 @@ static const Test tests[] = {
     {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
     {"figures: what is mentioned", IN_FLOAT, test_mentions, NULL, NULL},
     {"figures: right answers", IN_FLOAT, test_questions, NULL, NULL},
+    {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
     {"bad input: figures", IN_FLOAT, NULL, test_bad_figures, bad_figures},
 };
 

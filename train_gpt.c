@@ -2460,6 +2460,7 @@ const Option options[] = {
     {"questions", 's', &opt.questions, NULL, 0, 0, "ep",
      "held-out questions, a JSON object a line, instead of NAME_val.bin"},
     {"group", 's', &opt.group, "kind", 0, 0, "e", "member of the questions that groups them"},
+    {"test", '!', &opt.test, NULL, 0, 0, "ep", "measure NAME_test.bin instead of NAME_val.bin"},
     {"errors", '!', &opt.errors, NULL, 0, 0, "e", "list the wrong answers"},
     {"labels", 's', &opt.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
     {"show", 'i', &opt.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
@@ -3135,6 +3136,16 @@ int hand_over(const char *command, int count, char **words)
         strerror(errno));
 }
 
+/* Let prepare, if it is there, print the share of questions in a file that a model answers rightly
+ * and, unless `tuned` is NULL, that of the tuned model. Returns its exit status. */
+int show_right(const char *questions, const char *model, const char *tuned)
+{
+    const char *words[] = {sibling("prepare"), "eval", "--questions", questions, "--model", model,
+                           "--tokenizer", opt.tokenizer, "--out", opt.out, "--tokens", "64",
+                           tuned ? "--tuned" : NULL, tuned, NULL};
+    return access(words[0], X_OK) == 0 ? run_program((char *const *)words) : 0;
+}
+
 /* A command line as a shell reads it: a word with special characters stands in single quotes, in
  * which only the single quote itself is special. In new memory. */
 char *command_line(int count, char **words)
@@ -3165,12 +3176,13 @@ int run_eval(void)
     if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
     int T = opt.context ? opt.context : m->c.T;
     if (T > m->c.T) die_usage("--context: the model's longest is %d, found %d", m->c.T, T);
-    Tokens val = tokens_read(opt.data, "val", m->c.V);
+    Tokens val = tokens_read(opt.data, opt.test ? "test" : "val", m->c.V);
     Scores s = score(m, t, &val, opt.batch, T, opt.limit);
     double loss = total(s.loss, s.n), count = total(s.count, s.n);
-    printf("%s on %s: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
-           "%.4f bits a byte, token accuracy %.4f\n", opt.model, opt.data, s.n,
-           val.examples ? "examples" : "rows", count, loss / count, exp(loss / count),
+    printf("%s on %s_%s.bin: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
+           "%.4f bits a byte, token accuracy %.4f\n", opt.model, opt.data,
+           opt.test ? "test" : "val", s.n, val.examples ? "examples" : "rows", count,
+           loss / count, exp(loss / count),
            loss / log(2) / total(s.bytes, s.n), total(s.right, s.n) / count);
     free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
     return 0;
