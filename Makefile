@@ -28,7 +28,7 @@ CFLAGS  ?= $(OPT) $(ARCH) $(WARN)
 BUILD   := $(CC) $(CFLAGS) $(MATH)
 # -O3 is worth its time only where models are trained; -O2 vectorizes the same loops.
 LIGHT   := $(if $(findstring -O3,$(CFLAGS)),-O2 -ftree-vectorize $(call accepts,-fvect-cost-model=dynamic))
-DEMO     = data/support_train.bin
+DEMO     = data/shop_train.bin
 PROGRAMS = train_gpt tokenizer prepare test_gpt test_gpt_double
 
 all: train_gpt tokenizer prepare $(DEMO)
@@ -45,10 +45,10 @@ test_gpt: test_gpt.c train_gpt.c prepare.c tokenizer.c
 test_gpt_double: test_gpt.c train_gpt.c prepare.c tokenizer.c
 	$(BUILD) -DDOUBLE -o $@ $< -lm
 
-$(DEMO): data/support.jsonl data/mini_tokenizer.bin prepare
-	./prepare examples $< --out data/support --tokenizer data/mini_tokenizer.bin --context 256 > data/support_report.txt
+$(DEMO): data/shop.jsonl data/mini_tokenizer.bin prepare
+	./prepare examples $< --out data/shop --tokenizer data/mini_tokenizer.bin --context 256 --val 0.03 > data/shop_report.txt
 
-# One command a use case: demo-support, demo-sentiment, demo-topics, demo-entities, demo-tutor: prepare
+# One command a use case: demo-shop, demo-sentiment, demo-topics, demo-entities, demo-tutor: prepare
 # the examples, tune, compare with prompting, draw the page. Settings: TUNE="--lr 5e-4 --epochs 4"
 # Labels are learned better with the embedding and the first block kept; they want more held-out rows,
 # and no look at these before the end.
@@ -73,6 +73,6 @@ bench: train_gpt
 debug:
 	$(MAKE) --always-make $(PROGRAMS) OPT="-O1 -g -fsanitize=address,undefined"
 clean:
-	rm -f $(PROGRAMS) $(addprefix data/support_,train.bin val.bin report.txt report.jsonl)
+	rm -f $(PROGRAMS) $(addprefix data/shop_,train.bin val.bin report.txt report.jsonl)
 
 .PHONY: all test bench debug clean

@@ -2149,7 +2149,7 @@ static const Bad bad_options[] = {
     {TRAIN "d --context 17", 2, "--context: the model's longest is 16"},
     {TRAIN "d --freeze 2", 2, "--freeze: the model has 1 block"},
     {"train_gpt train --data d --tokenizer t --channels 100 --heads 3", 1, "cannot be shared"},
-    {"train_gpt", 1, "data/support_train.bin is missing: run make"},
+    {"train_gpt", 1, "data/shop_train.bin is missing: run make"},
     {"train_gpt train --lr 1e-3", 2, "--data is missing"},
     {"train_gpt train --data d --lr 1e-3,fast", 2, "--lr: expected a number, found 'fast'"},
     {"train_gpt train --model m --tokenizer t --out o --data d --epochs 0", 2,
@@ -2788,7 +2788,7 @@ void test_make(void)
 {
     char *text = shell(
         "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
-        "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/support_train.bin tokenizer.c "
+        "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/shop_train.bin tokenizer.c "
         "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
         "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
         "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
