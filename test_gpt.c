@@ -3534,6 +3534,37 @@ void test_sizes(void)
     expect(dies(batch_too_large, "is too large: choose a smaller --batch"), "B * T overflows");
 }
 
+/* ---- RECOMPUTE, LORA, MOMENTS ---- */
+
+/* A model of three blocks that computes activations again. */
+Model *recomputing_model(int frozen)
+{
+    Config c = small;
+    c.L = 3;
+    Model *m = random_model(c, TRAINING, 2, frozen);
+    m->recompute = 1;
+    model_prepare(m, TRAINING, 2, c.T, frozen);
+    return m;
+}
+
+/* With --recompute, loss and gradients are the same bits, in less memory. */
+void test_recompute(void)
+{
+    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 5};
+    Batch b = random_batch(2, small.T, small.V, 3);
+    for (int frozen = 0; frozen <= 2; frozen++) {
+        Model *m = recomputing_model(frozen), *kept = random_model(m->c, TRAINING, 2, frozen);
+        double loss = model_loss(m, &b, d, 0.1, 1), loss_kept = model_loss(kept, &b, d, 0.1, 1);
+        expect(loss == loss_kept, "%d frozen: loss %g, not %g", frozen, loss, loss_kept);
+        expect(!memcmp(m->g.wte, kept->g.wte, m->count * sizeof(real)), "another gradient");
+        double saved = training_memory(kept, 2, small.T).all - training_memory(m, 2, small.T).all;
+        size_t each = (9 * small.C + 4 + small.NH) * 2 * small.T * sizeof(real);
+        bound("bytes", fabs(saved - each * (2 - frozen)), 1000);
+        model_free(m), model_free(kept);
+    }
+    batch_free(&b);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -3681,6 +3712,7 @@ static const Test tests[] = {
     {"model: first values", IN_BOTH, test_first_values, NULL, NULL},
     {"model: masks of dropout", IN_BOTH, test_masks, NULL, NULL},
     {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
+    {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -16,6 +16,7 @@
  * [Goto & van de Geijn 2008] Anatomy of High-Performance Matrix Multiplication
  * [Dao et al. 2022] FlashAttention                       [Loshchilov & Hutter 2019] AdamW
  * [Srivastava et al. 2014] Dropout                       [Pascanu et al. 2013] gradient clipping
+ * [Hu et al. 2021] LoRA: Low-Rank Adaptation             [Chen et al. 2016] recomputed activations
  */
 #define NO_MAIN_TOKENIZER
 #include "tokenizer.c"
@@ -1010,26 +1011,30 @@ void config_check(Config c, const char *where)
  * The residual stream res(N, C) starts as the embedding; every block adds to it twice:
  *     res2 = res  + attproj(attention(qkv(layernorm(res))))
  *     res' = res2 + fcproj(gelu(fc(layernorm(res2))))            logits = layernorm(res_L) wte^T.
- * Saved for backward, for each layer: what is expensive to recompute (16 C numbers a token). The
+ * Saved for backward, for each layer: what is expensive to recompute (10 C numbers a token). The
  * outputs of layernorm and gelu are recomputed, in buffers that all layers share. Generation is the
  * same code: it keeps only qkv, with a row for every past token, and that is the key-value cache.
+ * With --recompute, training keeps only res for each layer, C numbers a token; all else is one
+ * layer's, and backward computes it from res again, layer by layer [Chen et al. 2016]. Masks of
+ * dropout are functions of keys, so they come out the same, and so do all results. That takes the
+ * time of one more forward pass.
  */
 
 #define ACTIVATIONS(X)                                                                             \
-    /* field     numbers a token  kept for every layer: training, generation */                    \
-    X(res,       c.C,              1, 0)                                                           \
-    X(ln1_stats, 2,                1, 0)                                                           \
-    X(qkv,       3 * c.C,          1, 1)                                                           \
-    X(lse,       c.NH,             1, 0)                                                           \
-    X(att,       c.C,              1, 0)                                                           \
-    X(res2,      c.C,              1, 0)                                                           \
-    X(ln2_stats, 2,                1, 0)                                                           \
-    X(fc,        4 * c.C,          1, 0)                                                           \
-    X(final_res, c.C,              0, 0) /* what follows belongs to no layer */                    \
-    X(lnf_stats, 2,                0, 0)                                                           \
-    X(ln,        c.C,              0, 0)                                                           \
-    X(gelu,      4 * c.C,          0, 0)                                                           \
-    X(proj,      c.C,              0, 0)
+    /* field     numbers a token  kept for every layer in training, with --recompute, generation */\
+    X(res,       c.C,              1, 1, 0)                                                        \
+    X(ln1_stats, 2,                1, 0, 0)                                                        \
+    X(qkv,       3 * c.C,          1, 0, 1)                                                        \
+    X(lse,       c.NH,             1, 0, 0)                                                        \
+    X(att,       c.C,              1, 0, 0)                                                        \
+    X(res2,      c.C,              1, 0, 0)                                                        \
+    X(ln2_stats, 2,                1, 0, 0)                                                        \
+    X(fc,        4 * c.C,          1, 0, 0)                                                        \
+    X(final_res, c.C,              0, 0, 0) /* what follows belongs to no layer */                 \
+    X(lnf_stats, 2,                0, 0, 0)                                                        \
+    X(ln,        c.C,              0, 0, 0)                                                        \
+    X(gelu,      4 * c.C,          0, 0, 0)                                                        \
+    X(proj,      c.C,              0, 0, 0)
 
 enum { ACTIVATION_COUNT = ACTIVATIONS(ONE) };
 typedef union {
@@ -1068,6 +1073,7 @@ struct Model {
     size_t count;                        /* of all parameters */
     Params w, g, m, v;                   /* weights, gradients, the two moments of AdamW */
     int frozen;                          /* this many blocks, and the embedding, are not trained */
+    int recompute;                       /* backward computes activations again */
     Mode mode;
     int B, T;                            /* the largest batch that activations have space for */
     Activations a;
@@ -1105,15 +1111,17 @@ void model_initialize(Model *m, uint64_t seed)
     }
 }
 
-/* Numbers in the activations of a batch, by tensor; returns their sum. Layers below `frozen` share
+/* Numbers in the activations of a batch, by tensor; returns their sum. Layers below m->frozen share
  * the memory of the first that is trained, since backward never reads theirs. */
-size_t activations_describe(Config c, Mode mode, int frozen, int B, int T,
+size_t activations_describe(const Model *m, Mode mode, int B, int T,
                             size_t sizes[ACTIVATION_COUNT], size_t strides[ACTIVATION_COUNT])
 {
+    Config c = m->c;
     size_t i = 0, sum = 0, N = batch_tokens(B, T);
-    size_t layers = mode == TRAINING ? max_int(1, c.L - frozen) : c.L;
-#define ACTIVATION(name, numbers, training, generation)                                            \
-    strides[i] = (mode == TRAINING ? training : generation) ? N * (numbers) : 0;                   \
+    size_t layers = mode == TRAINING ? max_int(1, c.L - m->frozen) : c.L;
+#define ACTIVATION(name, numbers, training, recomputed, generation)                                \
+    strides[i] = (mode == INFERENCE ? generation : m->recompute ? recomputed : training)           \
+                     ? N * (numbers) : 0;                                                          \
     sizes[i] = strides[i] ? strides[i] * layers : N * (numbers);                                   \
     sum += sizes[i] = (sizes[i] + 15) / 16 * 16;                                                   \
     i++;
@@ -1136,7 +1144,7 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
     if (T > m->c.T) die("the model's context is %d tokens; %d do not fit", m->c.T, T);
     activations_free(m);
     m->mode = mode, m->B = B, m->T = T, m->frozen = frozen;
-    m->a.res = allocate_reals(activations_describe(m->c, mode, frozen, B, T, sizes, m->strides));
+    m->a.res = allocate_reals(activations_describe(m, mode, B, T, sizes, m->strides));
     for (int i = 0; i < ACTIVATION_COUNT; i++) m->a.tensor[i + 1] = m->a.tensor[i] + sizes[i];
     m->scratch = allocate_reals(head_scratch_size(N, C, m->c.Vp));
     m->loss = allocate(N, sizeof *m->loss);
@@ -1178,8 +1186,9 @@ Attention attention_of(const Model *m, const int *doc_start, int B, int past, in
                        site_key(d, l, AT_ATTENTION)};
 }
 
-/* Block l, from a.res(N, C) to out(N, C). The cache gets a row for each of the T tokens, behind
- * `past` earlier ones: rows of one b follow each other, so B or T is 1 there. */
+/* Block l, from a.res(N, C) to out(N, C), or, if out is NULL, to what backward reads. The cache gets
+ * a row for each of the T tokens, behind `past` earlier ones: rows of one b follow each other, so B
+ * or T is 1 there. */
 void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
 {
     Activations a = activations_layer(m, l);
@@ -1196,6 +1205,7 @@ void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
 
     layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C);
     linear_forward(a.fc, 4 * C, a.ln, w.fc_w, w.fc_b, N, C, 4 * C);
+    if (!out) return;
     gelu_forward(a.gelu, a.fc, 4 * NC);
     linear_forward(a.proj, C, a.gelu, w.fcproj_w, w.fcproj_b, N, 4 * C, C);
     dropout(a.proj, NC, d.residual, site_key(d, l, AT_FCPROJ));
@@ -1284,6 +1294,7 @@ void model_backward(Model *m, const Batch *b, Dropout d)
     bias_backward(m->g.lnf_b, m->dproj, N, C);
     for (int l = m->c.L - 1; l >= m->frozen; l--) {
         Attention at = attention_of(m, b->doc_start, b->B, 0, b->T, d, l);
+        if (m->recompute && l + 1 < m->c.L) block_forward(m, NULL, &at, d, l);   /* L-1: is there */
         block_backward(m, &at, d, l);
     }
     if (m->frozen) return;
@@ -2363,7 +2374,7 @@ struct {
     int warmup, freeze;
     double dropout, attention_dropout, embedding_dropout, smoothing, noise;  /* regularization */
     int eval_every, limit, patience, save_every, show;        /* validation, saving, samples */
-    int resume, bf16;
+    int resume, bf16, recompute;
     const char *prompt, *stop;                                /* generation */
     int tokens, samples, top_k, jsonl;
     double temperature, top_p;
@@ -2406,6 +2417,8 @@ const Option options[] = {
     {"smoothing", 'f', &opt.smoothing, "0", 0, 0.99, "t", "label smoothing"},
     {"noise", 'f', &opt.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
     {"freeze", 'i', &opt.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
+    {"recompute", '!', &opt.recompute, NULL, 0, 0, "t",
+     "less memory: activations are computed again in backward"},
     {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
     {"limit", 'i', &opt.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
     {"patience", 'i', &opt.patience, "0", 0, 1e9, "t",
@@ -2520,7 +2533,7 @@ Memory training_memory(const Model *m, int B, int T)
     size_t sizes[ACTIVATION_COUNT], strides[ACTIVATION_COUNT], rows = (size_t)B * T, trained = 0;
     for (int i = 0; i < TENSORS; i++)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
-    size_t acts = activations_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
+    size_t acts = activations_describe(m, TRAINING, B, T, sizes, strides);
     size_t work = rows * 6 * m->c.C + head_scratch_size(B * T, m->c.C, m->c.Vp);
     size_t all = m->count + 3 * trained + acts + work, n = sizeof(real);
     return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
@@ -2611,7 +2624,7 @@ Run *run_new(void)
     if (r->step_tokens > INT32_MAX)
         die_usage("--batch: %d x --accumulate %d x %d tokens are too many for a step, %d the most",
                   opt.batch, opt.accumulate, r->T, INT32_MAX);
-    m->frozen = opt.freeze;
+    m->frozen = opt.freeze, m->recompute = opt.recompute;
     r->train = tokens_read(opt.data, "train", m->c.V);
     r->has_val = tokens_exist(opt.data, "val") > 0;
     if (r->has_val) r->val = tokens_read(opt.data, "val", m->c.V);
