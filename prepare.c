@@ -1170,7 +1170,7 @@ Evaluation models_load(void)
 {
     Evaluation e = {.name = {opt.model, opt.tuned}, .count = opt.tuned ? 2 : 1, .T = INT32_MAX};
     for (int i = 0; i < e.count; i++) {
-        Model *m = e.model[i] = model_load(e.name[i]);
+        Model *m = e.model[i] = model_load(e.name[i], i + 1 == e.count ? opt.adapter : NULL);
         if (m->c.V != e.model[0]->c.V)
             die("%s: has %d tokens, %s has %d: only models of one vocabulary can be compared",
                 e.name[i], m->c.V, e.name[0], e.model[0]->c.V);
@@ -1715,7 +1715,7 @@ int command_classify(int words, char **word)
     no_words(words, word);
     if (!opt.labels)
         die_usage("--labels is missing: the labels to choose from, such as positive,negative");
-    Model *m = model_load(opt.model);
+    Model *m = model_load(opt.model, opt.adapter);
     Tokenizer *t = tokenizer_load(m);
     classify_labels = labels_parse(opt.labels, t);
     return each_line(m, t, answer_classify);

@@ -566,7 +566,7 @@ double batch_loss(void) { return model_loss(model, &batch, rates, smoothing_rate
 /* The whole model through every row of the table of tensors. */
 void test_model_gradient(void)
 {
-    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, 77};
+    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, 0, 77};
     smoothing_rate = 0.1;
     model = random_model(small, TRAINING, 3, 0);
     batch = random_batch(3, small.T, small.V, 3);
@@ -586,7 +586,7 @@ void test_frozen(void)
 {
     Config c = small;
     c.L = 3;
-    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 5};
+    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 0, 5};
     Batch b = random_batch(2, c.T, c.V, 3);
     for (int frozen = 1; frozen <= 3; frozen++) {
         Model *full = random_model(c, TRAINING, 2, 0), *part = random_model(c, TRAINING, 2, frozen);
@@ -692,7 +692,7 @@ void test_masked(void)
 uint64_t training_sum(void)
 {
     Config c = {.T = 200, .V = 1000, .L = 2, .NH = 3, .C = 96, .Vp = 1008};
-    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 1}, 0.1, usual};
+    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 0, 1}, 0.1, usual};
     Batch b = random_batch(3, c.T, c.V, 2);
     Model *m = random_model(c, TRAINING, 3, 0);
     uint64_t sum = 0;
@@ -3510,7 +3510,7 @@ void test_first_values(void)
 /* Each place, batch and step has masks of its own, and the same step has the same ones again. */
 void test_masks(void)
 {
-    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 5}, 0, usual};
+    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 0, 5}, 0, usual};
     Model *m = random_model(small, TRAINING, 2, 0);
     Batch b = random_batch(2, small.T, small.V, 3), twice[] = {b, b};
     double norm, loss[4];
@@ -3536,6 +3536,48 @@ void test_sizes(void)
 
 /* ---- RECOMPUTE, LORA, MOMENTS ---- */
 
+/* A random model of three blocks with adapters of rank 3 on some matrices, all random. */
+Model *adapted_model(Mode mode, int frozen, int on)
+{
+    Config c = small;
+    c.L = 3;
+    Model *m = model_new(c);
+    model_adapt(m, (Adapter){1, 6, 3, on}, 1);
+    model_prepare(m, mode, 2, c.T, frozen);
+    fill(m->w.wte, m->count, 0.2, 1);
+    fill(m->w.qkv_A, m->adapter_count, 0.2, 2);
+    return m;
+}
+
+/* Through every adapter, with all kinds of dropout, packing, masks, smoothing, and recompute. The
+ * model itself has no gradient. A model that has merged its adapters gives the same loss. */
+void test_adapter_gradient(void)
+{
+    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, (real)0.25, 77};
+    smoothing_rate = 0.1;
+    batch = random_batch(2, small.T, small.V, 3);
+    for (int i = 0; i < 6; i++) {
+        Model *m = model = adapted_model(TRAINING, i == 4, i < 4 ? 1 << i : 15);
+        m->recompute = i == 5;
+        model_prepare(m, TRAINING, 2, small.T, m->frozen);
+        model_loss(m, &batch, rates, smoothing_rate, 1);
+        for (int j = trained_first(m); j < trained_end(m); j++) {
+            const Tensor *t = &m->tensors[j];
+            size_t from = trained_from(m, t), count = tensor_size(m, t) - from;
+            real *w = m->w.tensor[j] + from, *g = m->g.tensor[j] + from;
+            expect(!count || largest(g, count) > 1e-3, "%s has no gradient", t->field);
+            expect(largest(m->g.tensor[j], from) == 0, "a frozen %s has one", t->field);
+            bound(t->field, gradient_error(batch_loss, w, g, count, i < 4 ? 80 : 30, i), 1e-6);
+        }
+        expect(!m->g.wte, "the model has gradients");
+        double loss = model_loss(m, &batch, no_dropout, 0, 0);
+        model_merge(m);
+        bound("merged", fabs(model_loss(m, &batch, no_dropout, 0, 0) - loss), 1e-12);
+        model_free(m);
+    }
+    batch_free(&batch);
+}
+
 /* A model of three blocks that computes activations again. */
 Model *recomputing_model(int frozen)
 {
@@ -3550,7 +3592,7 @@ Model *recomputing_model(int frozen)
 /* With --recompute, loss and gradients are the same bits, in less memory. */
 void test_recompute(void)
 {
-    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 5};
+    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 0, 5};
     Batch b = random_batch(2, small.T, small.V, 3);
     for (int frozen = 0; frozen <= 2; frozen++) {
         Model *m = recomputing_model(frozen), *kept = random_model(m->c, TRAINING, 2, frozen);
@@ -3712,6 +3754,7 @@ static const Test tests[] = {
     {"model: first values", IN_BOTH, test_first_values, NULL, NULL},
     {"model: masks of dropout", IN_BOTH, test_masks, NULL, NULL},
     {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
+    {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
 };
 
