@@ -1165,12 +1165,15 @@ Labels labels_find(const Item *d, int n)
     return l;
 }
 
-/* Load --model, --tuned and --tokenizer, which must have the same vocabulary. */
+/* Load --model, --tuned and --tokenizer, which must have the same vocabulary. An --adapter belongs
+ * to the last model. */
 Evaluation models_load(void)
 {
     Evaluation e = {.name = {opt.model, opt.tuned}, .count = opt.tuned ? 2 : 1, .T = INT32_MAX};
     for (int i = 0; i < e.count; i++) {
-        Model *m = e.model[i] = model_load(e.name[i], i + 1 == e.count ? opt.adapter : NULL);
+        const char *adapter = i + 1 == e.count ? opt.adapter : NULL;
+        Model *m = e.model[i] = model_load(e.name[i], adapter);
+        e.name[i] = model_name(e.name[i], adapter);
         if (m->c.V != e.model[0]->c.V)
             die("%s: has %d tokens, %s has %d: only models of one vocabulary can be compared",
                 e.name[i], m->c.V, e.name[0], e.model[0]->c.V);
@@ -1622,10 +1625,10 @@ int shots_parse(int k[MOST_WAYS])
 void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *records)
 {
     const Answers *tuned = a + ways, *longest = a;
-    const char *slash = strrchr(opt.tuned, '/');
-    char *folder = format("%.*s", slash ? (int)(slash - opt.tuned) : 0, opt.tuned);
+    const char *last = opt.adapter ? opt.adapter : opt.tuned, *slash = strrchr(last, '/');
+    char *folder = format("%.*s", slash ? (int)(slash - last) : 0, last);
     Table t = {.title = format("%s: %d held-out examples, base %s, tuned %s", opt.data, e->n,
-                               opt.model, opt.tuned)};
+                               opt.model, e->name[1])};
     table_row(&t, "model\tshots\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
     for (int i = 0; i <= ways; i++) compare_row(&t, NULL, &a[i], e->n);
     for (int i = 0; i < ways; i++) {
@@ -1642,7 +1645,9 @@ void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *rec
 int command_compare(int words, char **word)
 {
     no_words(words, word);
-    if (!opt.tuned) die_usage("--tuned is missing: the fine-tuned model");
+    if (!opt.tuned && !opt.adapter)
+        die_usage("--tuned is missing: the fine-tuned model, or --adapter");
+    if (!opt.tuned) opt.tuned = opt.model;
     int k[MOST_WAYS + 1] = {0}, ways = shots_parse(k);
     Evaluation e = models_load();
     held_out_load(&e);
@@ -3226,7 +3231,12 @@ int command_search(int count, char **words)
     Writer *records = writer_in(out, "search.jsonl");
     table_done(&table, records);
     writer_close(records);
-    model_write(model_read(format("%s/best.bin", t->folder)), format("%s/best.bin", out), opt.bf16);
+    size_t size;
+    char *best = read_file(format("%s/best.bin", t->folder), &size);
+    Writer *copy = writer_in(out, "best.bin");
+    writer_put(copy, best, size);
+    writer_close(copy);
+    free(best);
     printf("\nthe best model: %s/best.bin, from %s\n", out, t->settings);
     command_report(1, &(char *){format("%s", out)});
     return 0;

@@ -2295,13 +2295,15 @@ Progress saved_progress(const char *state)
     return p;
 }
 
-/* Stopped and resumed equals never stopped, in weights and log, with a frozen block and without;
- * resuming a finished run changes nothing; another seed is refused. */
+/* Stopped and resumed equals never stopped, in weights and log, with a frozen block, with adapters
+ * and without; resuming a finished run changes nothing; another seed is refused. */
 void test_run_resume(void)
 {
-#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $FREEZE "
-    for (int frozen = 0; frozen < 2; frozen++) {
-        setenv("FREEZE", frozen ? "--freeze 1" : "", 1);
+#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $KIND "
+    static const char *const kinds[] = {
+        "", "--freeze 1", "--lora 2 --lora-on qkv,fcproj --lora-dropout 0.1 --recompute"};
+    for (int kind = 0; kind < 3; kind++) {
+        setenv("KIND", kinds[kind], 1);
         expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
         expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv",
                    NULL);
@@ -2316,7 +2318,7 @@ void test_run_resume(void)
                    "cmp r3/log.txt r4/log.txt && cmp r3/samples.jsonl r4/samples.jsonl && "
                    "cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
                    "grep -c after r3/samples.jsonl", "3\nstatus 0", NULL);
-        expect_run(TINY "v --out r4 --steps 6 --resume --seed 2 $FREEZE", "with another --seed",
+        expect_run(TINY "v --out r4 --steps 6 --resume --seed 2 $KIND", "with another --seed",
                    "status 1", NULL);
     }
 }
@@ -3607,6 +3609,61 @@ void test_recompute(void)
     batch_free(&b);
 }
 
+/* The loss on v of the tiny model m with the adapters of a run, merged or beside it. */
+double adapted_loss(const char *adapter, int merged)
+{
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Model *m = model_read(scratch("m"));
+    adapter_read(m, scratch(adapter));
+    if (merged) model_merge(m);
+    Scores s = score(m, t, &val, 1, 16, 0);
+    double mean = total(s.loss, s.n) / total(s.count, s.n);
+    free(s.loss), model_free(m), tokens_free(&val), tokenizer_free(t);
+    return mean;
+}
+
+void adapter_open(void *path)
+{
+    adapter_read(model_read(scratch("m")), path);
+}
+
+/* A run with --lora writes adapters, which give what the run has told, merged or not. Damaged ones,
+ * those of another model, and adapters in place of a model are refused. */
+void test_run_lora(void)
+{
+    static const struct { int at, value, cut; const char *says; } bad[] = {
+        {0, 1, 0, "file of adapters"}, {4, 2, 0, "version 2"}, {16, 2, 0, "2 layers"},
+        {32, 1, 0, "another model of this shape"}, {44, 0x7ff00000, 0, "alpha inf"},
+        {48, 0, 0, "rank 0"}, {48, 3, 0, "bytes of numbers"}, {52, 16, 0, "matrices 16"},
+        {52, 7, 0, "bytes of numbers"}, {1024, 0x7fc00000, 0, "number 0 of qkv_A is nan"},
+        {4, 1, 4, "bytes of numbers"}, {4, 1, 1800, "too few"}};
+    double best = 0;
+    size_t size;
+    expect_run(TINY "v --out r9 --steps 6 --lr 3e-2 --eval-every 2 --lora 2 --show 1 --lora-on "
+               "fcproj,qkv,fc,attproj", "after training", "status 0", NULL);
+    sscanf(run_line("sed -n 's/^best_loss = //p' r9/run.txt"), "%lf", &best);
+    for (int merged = 0; merged < 2; merged++)
+        bound("loss", fabs(adapted_loss("r9/best.bin", merged) - best), 2e-6);
+    expect(fabs(adapted_loss("r9/model.bin", 0) - best) < 1, "model.bin is another thing");
+    char *file = read_file(scratch("r9/best.bin"), &size);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *copied = memcpy(allocate(size, 1), file, size);
+        memcpy(copied + bad[i].at, &bad[i].value, 4);
+        write_file("a", copied, size - bad[i].cut, "", 0);
+        const char *said = error_of(adapter_open, format("%s/a", folder));
+        expect(strstr(said, bad[i].says) != NULL, "damage %zu: %s", i, said);
+        free(copied);
+    }
+    free(file);
+    expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
+    expect_run(TINY "v --lora 2 --lora-on fc,proj", "expected some of qkv", "status 2", NULL);
+    expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
+    expect_run(TINY "v --out r9 --steps 9 --resume --lora 1", "--lora", "status 1", NULL);
+    expect_run(TINY "v --out r9 --steps 9 --resume --lora 2 --lora-on qkv,attproj,fc,fcproj "
+               "--lora-alpha 8", "--lora-alpha", "status 1", NULL);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -3755,6 +3812,7 @@ static const Test tests[] = {
     {"model: masks of dropout", IN_BOTH, test_masks, NULL, NULL},
     {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
+    {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
     {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
 };
 

@@ -166,7 +166,7 @@ void linear_forward(real *y, size_t ldy, const real *x, const real *w, const rea
 
 /* y_no = sum_c x_nc w_oc + b_o has the derivatives w_oc by x_nc, and x_nc by w_oc. So
  *     dx_nc = sum_o dy_no w_oc,    dx(N, C) = dy w,         which is written;
- *     dw_oc += sum_n dy_no x_nc,   dw(OC, C) += dy^T x,     which is added to, if it is not NULL. */
+ *     dw_oc += sum_n dy_no x_nc,   dw(OC, C) += dy^T x,     which is added to if not NULL. */
 void linear_backward(real *dx, real *dw, const real *dy, const real *x, const real *w, int N, int C,
                      int OC)
 {
@@ -318,7 +318,7 @@ void dropout(real *x, size_t count, real p, uint64_t key)
 /* ---- LoRA [Hu et al. 2021]: the matrix w(OC, C) of a linear layer stays as it is, and the product
  * of two thin matrices, an adapter, is added to it; with rank 8 it has 1% of the numbers of w:
  *     y(N, OC) += h B^T,    h(N, rank) = scale x' A^T,    x'(N, C) = dropout(x),
- * A(rank, C), B(OC, rank). B begins at 0, so training begins at what the model does without. ---- */
+ * A(rank, C), B(OC, rank). B begins at 0, so the first loss is that of the model alone. ---- */
 typedef struct {
     const real *A, *B;
     real *dA, *dB;                       /* gradients */
@@ -972,8 +972,8 @@ static inline real exp_real(real x)
  * One row per tensor drives allocation, loading, saving, initialization, decay, clipping, counting,
  * printing, the gradient check and the names in other formats: a new parameter is a new row here
  * and its use in a block. All weights are one arena in the order of the file; gradients and the two
- * moments of AdamW are three more of the same layout. Adapters have a table of their own: if a model
- * has them, only they are trained, and gradients and moments have their layout.
+ * moments of AdamW are three more of the same layout. Adapters have a table of their own: if there
+ * are any, only they are trained, and gradients and moments have their layout.
  */
 
 typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest context, Vp: V padded */
@@ -1244,8 +1244,8 @@ void model_merge(Model *m)
 {
     for (int i = TENSORS; i < ALL_TENSORS; i += 2) {
         const Tensor *A = &m->tensors[i], *B = A + 1;
-        real *b = m->w.tensor[i + 1];
-        for (size_t j = 0; j < B->size * m->c.L; j++) b[j] *= (real)(m->adapter.alpha / m->adapter.rank);
+        real *b = m->w.tensor[i + 1], scale = (real)(m->adapter.alpha / m->adapter.rank);
+        for (size_t j = 0; j < B->size * m->c.L; j++) b[j] *= scale;
         for (int l = 0; l < m->c.L && A->rows; l++) {
             Params w = params_layer(m->tensors, m->w, l);
             real *const matrix[ADAPTED] = {w.qkv_w, w.attproj_w, w.fc_w, w.fcproj_w};
@@ -1345,7 +1345,7 @@ Lora lora_of(const Model *m, Dropout d, int l, int matrix)
                   random_key(site_key(d, l, matrix), 1)};
 }
 
-/* Block l, from a.res(N, C) to out(N, C), or, if out is NULL, to what backward reads. The cache gets
+/* Block l, from a.res(N, C) to out(N, C) or, if out is NULL, to what backward reads. The cache gets
  * a row for each of the T tokens, behind `past` earlier ones: rows of one b follow each other, so B
  * or T is 1 there. */
 void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
@@ -1910,7 +1910,8 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
  * 9. Checkpoints
  *
  * A model file is llm.c's: a header and every tensor in the table's order, as fp32 (version 3) or
- * bf16 (version 5). A file of adapters has what the Adapter says in its header. A training state holds all that a run needs to go on: parameters, moments,
+ * bf16 (version 5). A file of adapters has the header of a model with the Adapter behind it, and
+ * the tensors of ADAPTERS in fp32. A training state holds all that a run needs: parameters, moments,
  * counters and settings, and a checksum. It is one file, since two cannot be replaced in one step.
  */
 
@@ -1972,8 +1973,8 @@ Model *model_read(const char *path)
     int32_t h[HEADER] = {0};
     if (r.size >= sizeof *h) reader_get(&r, h, sizeof *h);
     if (*h == ADAPTER_MAGIC)
-        die("%s: is a file of adapters: give it as --adapter, and as --model what they were trained "
-            "on", path);
+        die("%s: is a file of adapters: give it as --adapter, and the model that they were trained "
+            "on as --model", path);
     reader_seek(&r, 0);
     reader_header(&r, h, MODEL_MAGIC, "model");
     if (h[1] != 3 && h[1] != 5)
@@ -2705,6 +2706,12 @@ Model *model_load(const char *path, const char *adapter)
     return m;
 }
 
+/* What messages call it, in new memory. */
+char *model_name(const char *path, const char *adapter)
+{
+    return format("%s%s%s", path, adapter ? " + " : "", adapter ? adapter : "");
+}
+
 /* The vocabulary of --tokenizer, which must be that of the model. */
 Tokenizer *tokenizer_load(const Model *m)
 {
@@ -3402,11 +3409,12 @@ int run_eval(void)
     Tokens val = tokens_read(opt.data, "val", m->c.V);
     Scores s = score(m, t, &val, opt.batch, T, opt.limit);
     double loss = total(s.loss, s.n), count = total(s.count, s.n);
+    char *name = model_name(opt.model, opt.adapter);
     printf("%s on %s: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
-           "%.4f bits a byte, token accuracy %.4f\n", opt.model, opt.data, s.n,
+           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data, s.n,
            val.examples ? "examples" : "rows", count, loss / count, exp(loss / count),
            loss / log(2) / total(s.bytes, s.n), total(s.right, s.n) / count);
-    free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
+    free(s.loss), free(name), tokens_free(&val), tokenizer_free(t), model_free(m);
     return 0;
 }
 
