@@ -1911,7 +1911,7 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
  *
  * A model file is llm.c's: a header and every tensor in the table's order, as fp32 (version 3) or
  * bf16 (version 5). A file of adapters has the header of a model with the Adapter behind it, and
- * the tensors of ADAPTERS in fp32. A training state holds all that a run needs: parameters, moments,
+ * those of ADAPTERS in fp32. A training state holds all that a run needs: parameters, moments,
  * counters and settings, and a checksum. It is one file, since two cannot be replaced in one step.
  */
 
