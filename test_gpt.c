@@ -3664,6 +3664,36 @@ void test_run_lora(void)
                "--lora-alpha 8", "--lora-alpha", "status 1", NULL);
 }
 
+/* Adapters that PEFT made are imported; ten steps from them have PEFT's losses. Exported again they
+ * are the same, and the merged model is exported with the loss of model and adapters. */
+void test_peft(void)
+{
+    size_t size;
+    double norm, first = 0;
+    Reference f = reference_open();
+    Model *m = reference_model(&f);
+    model_write(m, scratch("ref"), 0);
+    expect_run("prepare import $here/data/adapters --model ref --out pa && "
+               "prepare export ref --adapter pa --peft --out peft && "
+               "prepare import peft --model ref --out pa2 && cmp pa pa2", "rank 3", "status 0", NULL);
+    model_free(m);
+    m = model_read(scratch("ref"));
+    adapter_read(m, scratch("pa"));
+    model_prepare(m, TRAINING, f.B, f.c.T, 0);
+    char *text = read_file("data/adapters/losses.txt", &size), *at = text;
+    for (int i = 0; i < 10; i++) {
+        Recipe r = {no_dropout, 0, usual};
+        double loss = model_step(m, f.batch, 1, &r, i + 1, &norm);
+        bound("loss", fabs(loss - strtod(at, &at)), 1e-5);
+        if (i == 0) first = loss;
+    }
+    model_free(m), free(text);
+    m = model_load(scratch("ref"), scratch("pa"));
+    model_prepare(m, TRAINING, f.B, f.c.T, 0);
+    bound("merged", fabs(model_loss(m, f.batch, no_dropout, 0, 0) - first), 1e-5);
+    model_free(m), reference_close(&f);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -3813,6 +3843,7 @@ static const Test tests[] = {
     {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
+    {"PEFT: import, 10 steps, export", IN_FLOAT, test_peft, NULL, NULL},
     {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
 };
 
