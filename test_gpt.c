@@ -901,9 +901,9 @@ void test_update(void)
     for (size_t i = 0; i < m->count; i++) square += (double)m->g.wte[i] * m->g.wte[i];
     o.lr = 0;
     bound("norm", fabs(model_update(m, o, 1) / sqrt(square) - 1), by_precision(1e-12, 1e-6));
-    for (size_t i = 0; i < m->count; i++) sum += (double)m->m.wte[i] * m->m.wte[i];
+    for (size_t i = 0; i < m->count; i++) sum += pow(((real *)m->moments[0])[i], 2);
     bound("clipped", fabs(sqrt(sum) / 0.1 / 0.25 - 1), by_precision(1e-12, 1e-5));
-    memset(m->m.wte, 0, m->count * sizeof(real));
+    memset(m->moments[0], 0, m->count * sizeof(real));
     real *before = copy(m->w.wte, m->count);
     o.lr = 0.5;
     model_update(m, o, 1);
@@ -2301,8 +2301,9 @@ void test_run_resume(void)
 {
 #define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $KIND "
     static const char *const kinds[] = {
-        "", "--freeze 1", "--lora 2 --lora-on qkv,fcproj --lora-dropout 0.1 --recompute"};
-    for (int kind = 0; kind < 3; kind++) {
+        "", "--freeze 1", "--lora 2 --lora-on qkv,fcproj --lora-dropout 0.1 --recompute",
+        "--moments bf16"};
+    for (int kind = 0; kind < 4; kind++) {
         setenv("KIND", kinds[kind], 1);
         expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
         expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv",
@@ -3675,7 +3676,8 @@ void test_peft(void)
     model_write(m, scratch("ref"), 0);
     expect_run("prepare import $here/data/adapters --model ref --out pa && "
                "prepare export ref --adapter pa --peft --out peft && "
-               "prepare import peft --model ref --out pa2 && cmp pa pa2", "rank 3", "status 0", NULL);
+               "prepare import peft --model ref --out pa2 && cmp pa pa2",
+               "rank 3", "status 0", NULL);
     model_free(m);
     m = model_read(scratch("ref"));
     adapter_read(m, scratch("pa"));
@@ -3692,6 +3694,73 @@ void test_peft(void)
     model_prepare(m, TRAINING, f.B, f.c.T, 0);
     bound("merged", fabs(model_loss(m, f.batch, no_dropout, 0, 0) - first), 1e-5);
     model_free(m), reference_close(&f);
+}
+
+/* A number is rounded to one of its two neighbours in bf16, as often to each as keeps the mean. */
+void test_stochastic(void)
+{
+    for (int i = 0; i < 64; i++) {
+        real x = (real)(random_normal(1, i) * (i % 2 ? 1e-12 : 1));
+        int count[2] = {0};
+        double sum = 0, low = bf16_to(bf16_stochastic(x, 0)), high;
+        high = bf16_to(bf16_stochastic(x, 0xffff));
+        for (int j = 0; j < 4096; j++) {
+            double y = bf16_to(bf16_stochastic(x, random_bits(i, j) & 0xffff));
+            expect(y == low || y == high, "%g becomes %g", (double)x, y);
+            count[y == low]++, sum += y;
+        }
+        expect(count[0] + count[1] == 4096 && fabs(low - x) < fabs(x) / 128, "low %g", low);
+        bound("mean", fabs(sum / 4096 - x) / (fabs(high - low) + 1e-30), 4 * 0.5 / 64);
+        expect(bf16_stochastic((real)low, 0xffff) == bf16_from((float)low), "%g moves", low);
+    }
+}
+
+/* The losses of 60 steps with moments in bf16 are near those in fp32; on several threads they are
+ * the same bits, and so they are with adapters and recompute. */
+void test_moments(void)
+{
+    double loss[2][2][60], norm;
+    Recipe r = {{(real)0.1, 0, 0, (real)0.1, 1}, 0, usual};
+    Batch b = random_batch(2, small.T, small.V, 3);
+    r.adamw.beta2 = 0.999;
+    for (int lora = 0; lora < 2; lora++)
+        for (int bf16 = 0; bf16 < 4; bf16++) {
+            Model *m = lora ? adapted_model(INFERENCE, 0, 15)
+                            : random_model(small, INFERENCE, 2, 0);
+            m->bf16_moments = bf16 > 0, m->recompute = lora;
+            model_prepare(m, TRAINING, 2, small.T, 0);
+            use_threads(bf16 + 1);
+            for (int i = 0; i < 60; i++) {
+                double *kept = &loss[lora][bf16 > 0][i];
+                double got = model_step(m, &b, 1, &r, i + 1, &norm);
+                expect(bf16 < 2 || got == *kept, "%d threads: %g, not %g", bf16 + 1, got, *kept);
+                *kept = got;
+            }
+            model_free(m);
+        }
+    use_threads(1);
+    for (int lora = 0; lora < 2; lora++)
+        for (int i = 0; i < 60; i++)
+            bound("loss", fabs(loss[lora][1][i] - loss[lora][0][i]) / loss[lora][0][0], 0.02);
+    expect(loss[0][1][59] != loss[0][0][59], "moments are not in bf16");
+    batch_free(&b);
+}
+
+/* Bytes of training GPT-2 XL, without allocating it: 20 GB hold all of it. */
+void test_memory(void)
+{
+    Model m = {.c = {1024, 50257, 48, 25, 1600, 50304}, .bf16_moments = 1, .recompute = 1};
+    m.count = tensors_describe(m.c, m.tensors);
+    Memory need = training_memory(&m, 1, 512);
+    bound("moments", fabs(need.moments - 4.0 * m.count), 1);
+    expect(need.all < 20e9 && need.all > 12.0 * m.count, "%.2f GB", need.all / 1e9);
+    m.adapter = (Adapter){0, 16, 16, 15};
+    m.adapter_count = adapters_describe(m.c, m.adapter, m.tensors + TENSORS);
+    expect(m.adapter_count == 48 * 16 * (2 * 12800), "%zu numbers", m.adapter_count);
+    Memory lora = training_memory(&m, 1, 1024);
+    bound("gradients", fabs(lora.gradients - m.adapter_count * (double)sizeof(real)), 1);
+    expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
+    outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }
 
 /* ================================================================================================
@@ -3844,6 +3913,9 @@ static const Test tests[] = {
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
     {"PEFT: import, 10 steps, export", IN_FLOAT, test_peft, NULL, NULL},
+    {"moments: rounded at random", IN_FLOAT, test_stochastic, NULL, NULL},
+    {"moments: bf16 near fp32", IN_FLOAT, test_moments, NULL, NULL},
+    {"memory of training XL", IN_FLOAT, test_memory, NULL, NULL},
     {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
 };
 

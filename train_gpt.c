@@ -966,6 +966,21 @@ static inline real exp_real(real x)
     return REAL_BYTES == 4 ? (real)exp_float((float)x) : (real)exp(x);
 }
 
+/* bf16 is the upper half of a float: sign, 8 bits of exponent, 7 of fraction. Rounding to nearest,
+ * ties to even: add just under half of the last place kept (0x7fff), plus 1 if its last bit is odd,
+ * and cut off the lower half. A NaN must keep a bit of its fraction, or it would be infinity. */
+static inline uint16_t bf16_from(float x)
+{
+    union { float f; uint32_t i; } u = {x};
+    if (x != x) return (u.i >> 16) | 0x40;
+    return (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
+}
+static inline float bf16_to(uint16_t x)                       /* exact */
+{
+    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
+    return u.f;
+}
+
 /* ================================================================================================
  * 5. Parameters
  *
@@ -1171,7 +1186,9 @@ struct Model {
     Adapter adapter;                     /* rank 0: none */
     Tensor tensors[ALL_TENSORS];
     size_t count, adapter_count;         /* of all parameters; of those of adapters */
-    Params w, g, m, v;                   /* weights, gradients, the two moments of AdamW */
+    Params w, g;                         /* weights, gradients */
+    void *moments[2];                    /* of AdamW, m and v, in the layout of the gradients */
+    int bf16_moments;                    /* are they bf16? else they are reals */
     int frozen;                          /* this many blocks, and the embedding, are not trained */
     int recompute;                       /* backward computes activations again */
     Mode mode;
@@ -1211,7 +1228,6 @@ void model_initialize(Model *m, uint64_t seed)
     }
 }
 
-static inline uint16_t bf16_from(float x);                    /* from chapter 9 */
 
 /* A hash of the weights without the adapters, from a million of them, as they are in bf16: so it is
  * the same for a model and its copy in bf16. */
@@ -1223,9 +1239,10 @@ uint64_t model_fingerprint(const Model *m)
     return sum;
 }
 
-/* Give the model adapters, with their first values. */
+/* Give the model adapters, with their first values. It must not have gradients of its own yet. */
 void model_adapt(Model *m, Adapter a, uint64_t seed)
 {
+    assert(!m->g.wte);
     m->adapter = a;
     m->adapter_count = adapters_describe(m->c, a, m->tensors + TENSORS);
     free_reals(m->w.qkv_A);
@@ -1301,17 +1318,17 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
     m->dwide = allocate_reals(N * C * 4);
     m->dproj = allocate_reals(N * C);
     if (m->g.wte || m->g.qkv_A) return;
-    Params *arenas[] = {&m->g, &m->m, &m->v};
-    for (int i = 0; i < 3; i++)
-        if (m->adapter.rank)
-            params_adapters(arenas[i], m->tensors, allocate_reals(m->adapter_count));
-        else *arenas[i] = params_at(m->tensors, allocate_reals(m->count), m->count);
+    size_t count = m->adapter.rank ? m->adapter_count : m->count;
+    size_t bytes = count * (m->bf16_moments ? 2 : sizeof(real));
+    if (m->adapter.rank) params_adapters(&m->g, m->tensors, allocate_reals(count));
+    else m->g = params_at(m->tensors, allocate_reals(count), count);
+    for (int k = 0; k < 2; k++) m->moments[k] = allocate_reals(bytes / sizeof(real) + 1);
 }
 
 void model_free(Model *m)
 {
-    Params arenas[] = {m->w, m->g, m->m, m->v};
-    for (int i = 0; i < 4; i++) free_reals(arenas[i].wte), free_reals(arenas[i].qkv_A);
+    free_reals(m->w.wte), free_reals(m->w.qkv_A), free_reals(m->g.wte), free_reals(m->g.qkv_A);
+    free_reals(m->moments[0]), free_reals(m->moments[1]);
     activations_free(m);
     free(m);
 }
@@ -1557,6 +1574,38 @@ void adamw(real *w, real *g, real *m, real *v, size_t count, double scale, const
     }
 }
 
+/* A number between two of bf16 becomes one of them at random, so that its mean stays. Here adding a
+ * number below 2^16 carries into the upper half with that probability. */
+static inline uint16_t bf16_stochastic(real x, uint32_t random)
+{
+    union { float f; uint32_t i; } u = {(float)x};
+    return (u.i + (random & 0xffff)) >> 16;
+}
+
+/* Where the moments of some parameters are, and the key of their rounding. */
+typedef struct { uint16_t *m, *v; uint64_t key; } Moments16;
+
+/* The same with moments in bf16, half the memory. Neighbours in bf16 are 0.4% to 0.8% apart, and
+ * with beta2 = 0.999 a step lowers v by at most 0.1%: rounded to the nearest, v would never fall.
+ * Rounded at random, it is in the mean what it would be without rounding. */
+void adamw_bf16(real *w, real *g, Moments16 b, size_t count, double scale, const AdamW *a, int step)
+{
+    enum { BLOCK = 1 << 16 };
+    real *m = allocate_reals(2 * BLOCK), *v = m + BLOCK;
+    for (size_t i = 0, n; i < count; i += n, b.m += n, b.v += n) {
+        n = count - i < BLOCK ? count - i : BLOCK;
+#pragma omp parallel for simd
+        for (size_t j = 0; j < n; j++) m[j] = bf16_to(b.m[j]), v[j] = bf16_to(b.v[j]);
+        adamw(w + i, g + i, m, v, n, scale, a, step);
+#pragma omp parallel for simd
+        for (size_t j = 0; j < n; j++) {
+            uint32_t random = random_bits(b.key, (uint32_t)(i + j));
+            b.m[j] = bf16_stochastic(m[j], random), b.v[j] = bf16_stochastic(v[j], random >> 16);
+        }
+    }
+    free_reals(m);
+}
+
 /* Update all trained parameters by the gradients in m->g, which are scaled to length a.clip if they
  * are longer [Pascanu et al. 2013], and set to zero. Decay and penalty are for matrices only, not
  * for biases and layernorms, which have one row. Returns the length before clipping. */
@@ -1567,10 +1616,16 @@ double model_update(Model *m, AdamW a, int step)
     plain.decay = plain.l1 = 0;
     for (int i = trained_first(m); i < trained_end(m); i++) {
         const Tensor *t = &m->tensors[i];
-        size_t from = trained_from(m, t);
-        adamw(m->w.tensor[i] + from, m->g.tensor[i] + from, m->m.tensor[i] + from,
-              m->v.tensor[i] + from, tensor_size(m, t) - from, scale,
-              t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain, step);
+        size_t from = trained_from(m, t), at = t->offset + from, count = tensor_size(m, t) - from;
+        real *w = m->w.tensor[i] + from, *g = m->g.tensor[i] + from;
+        const AdamW *rule = t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain;
+        if (m->bf16_moments)
+            adamw_bf16(w, g, (Moments16){(uint16_t *)m->moments[0] + at,
+                                         (uint16_t *)m->moments[1] + at, random_key(step, i)},
+                       count, scale, rule, step);
+        else
+            adamw(w, g, (real *)m->moments[0] + at, (real *)m->moments[1] + at, count, scale, rule,
+                  step);
     }
     return norm;
 }
@@ -1917,21 +1972,6 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
 
 enum { IO_CHUNK = 4096 };                                     /* elements converted at a time */
 
-/* bf16 is the upper half of a float: sign, 8 bits of exponent, 7 of fraction. Rounding to nearest,
- * ties to even: add just under half of the last place kept (0x7fff), plus 1 if its last bit is odd,
- * and cut off the lower half. A NaN must keep a bit of its fraction, or it would be infinity. */
-static inline uint16_t bf16_from(float x)
-{
-    union { float f; uint32_t i; } u = {x};
-    if (x != x) return (u.i >> 16) | 0x40;
-    return (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
-}
-static inline float bf16_to(uint16_t x)                       /* exact */
-{
-    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
-    return u.f;
-}
-
 /* Read x(count), stored as fp32 or bf16. */
 void read_reals(Reader *r, real *x, size_t count, int bf16)
 {
@@ -2064,19 +2104,20 @@ size_t state_pieces(Piece *piece, Model *m, Progress *p, int32_t *header)
 {
     Config c = m->c;
     int32_t first[] = {STATE_MAGIC, 3, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen, sizeof(real),
-                       sizeof *p};
-    const Params *arenas[3] = {&m->w, &m->m, &m->v};
+                       sizeof *p, m->bf16_moments};
     size_t size = HEADER * sizeof *header + sizeof *p + sizeof(uint64_t);
     memcpy(memset(header, 0, HEADER * sizeof *header), first, sizeof first);
     memcpy(header + sizeof first / sizeof *first, &m->adapter, sizeof m->adapter);
     *piece++ = (Piece){header, HEADER * sizeof *header};
     *piece++ = (Piece){p, sizeof *p};
-    for (int arena = 0; arena < 3; arena++)
+    for (int i = trained_first(m); i < trained_end(m); i++, size += piece++->bytes)
+        *piece = (Piece){m->w.tensor[i], tensor_size(m, &m->tensors[i]) * sizeof(real)};
+    for (int k = 0; k < 2; k++)
         for (int i = trained_first(m); i < trained_end(m); i++, size += piece++->bytes) {
             const Tensor *t = &m->tensors[i];
-            size_t from = arena == 0 ? 0 : trained_from(m, t);
-            piece->data = arenas[arena]->tensor[i] + from;
-            piece->bytes = (tensor_size(m, t) - from) * sizeof(real);
+            size_t from = trained_from(m, t), bytes = m->bf16_moments ? 2 : sizeof(real);
+            *piece = (Piece){(char *)m->moments[k] + (t->offset + from) * bytes,
+                             (tensor_size(m, t) - from) * bytes};
         }
     piece->data = NULL;
     return size;
@@ -2109,8 +2150,8 @@ void state_read(Model *m, Progress *p, const DataLoader *loader, const char *pat
     Reader r = reader_open(path);
     reader_header(&r, header, STATE_MAGIC, "training state");
     if (memcmp(header, expected, sizeof header))
-        die("%s: is the state of another model, --freeze, --lora, --lora-on, --lora-alpha or "
-            "program; start again without --resume", path);
+        die("%s: is the state of another model, --freeze, --lora, --lora-on, --lora-alpha, "
+            "--moments or program; start again without --resume", path);
     if (r.size != size)
         die("%s: expected %zu bytes, found %zu: it is damaged; start again without --resume", path,
             size, r.size);
@@ -2596,7 +2637,7 @@ struct {
     int eval_every, limit, patience, save_every, show;        /* validation, saving, samples */
     int resume, bf16, recompute, lora;
     double lora_alpha, lora_dropout;
-    const char *lora_on, *adapter;
+    const char *lora_on, *adapter, *moments;
     const char *prompt, *stop;                                /* generation */
     int tokens, samples, top_k, jsonl;
     double temperature, top_p;
@@ -2646,6 +2687,7 @@ const Option options[] = {
     {"lora-alpha", 'f', &opt.lora_alpha, "16", 0, 1e6, "t", "adapters are scaled by alpha / rank"},
     {"lora-dropout", 'f', &opt.lora_dropout, "0", 0, 0.99, "t", "on what adapters read"},
     {"lora-on", 's', &opt.lora_on, "qkv", 0, 0, "t", "what has one: qkv,attproj,fc,fcproj"},
+    {"moments", 's', &opt.moments, "fp32", 0, 0, "t", "of AdamW: fp32, or bf16 for less memory"},
     {"recompute", '!', &opt.recompute, NULL, 0, 0, "t",
      "less memory: activations are computed again in backward"},
     {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
@@ -2769,9 +2811,9 @@ double step_flops(const Model *m, int B, int T, double targets, int again)
     return flops + head * (fixed ? 2 : 3);
 }
 
-typedef struct { double weights, gradients, activations, buffers, all; } Memory;
+typedef struct { double weights, gradients, moments, activations, buffers, all; } Memory;
 
-/* Bytes that training on B rows of T tokens takes; AdamW's two moments take 2 * gradients. */
+/* Bytes that training on B rows of T tokens takes. */
 Memory training_memory(const Model *m, int B, int T)
 {
     size_t sizes[ACTIVATION_COUNT], strides[ACTIVATION_COUNT], rows = (size_t)B * T, trained = 0;
@@ -2779,9 +2821,10 @@ Memory training_memory(const Model *m, int B, int T)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
     size_t acts = activations_describe(m, TRAINING, B, T, sizes, strides);
     size_t work = rows * 6 * m->c.C + head_scratch_size(B * T, m->c.C, m->c.Vp);
-    size_t weights = m->count + m->adapter_count, n = sizeof(real);
-    size_t all = weights + 3 * trained + acts + work;
-    return (Memory){weights * n, trained * n, acts * n, work * n, all * n};
+    double n = sizeof(real), moments = 2.0 * trained * (m->bf16_moments ? 2 : n);
+    Memory need = {(m->count + m->adapter_count) * n, trained * n, moments, acts * n, work * n, 0};
+    need.all = need.weights + need.gradients + moments + need.activations + need.buffers;
+    return need;
 }
 
 /* A time as 1h02m, 2m03s or 3.2s; valid until the next call. */
@@ -2893,6 +2936,9 @@ Run *run_new(void)
     if (r->step_tokens > INT32_MAX)
         die_usage("--batch: %d x --accumulate %d x %d tokens are too many for a step, %d the most",
                   opt.batch, opt.accumulate, r->T, INT32_MAX);
+    m->bf16_moments = !strcmp(opt.moments, "bf16");
+    if (!m->bf16_moments && strcmp(opt.moments, "fp32"))
+        die_usage("--moments: expected fp32 or bf16, found '%s'", opt.moments);
     if (opt.lora && !opt.model) die_usage("--lora: expected --model, a model to be adapted");
     if (opt.lora) model_adapt(m, adapter_from_options(m), random_key(opt.seed, 4));
     m->frozen = opt.freeze, m->recompute = opt.recompute;
@@ -2940,10 +2986,11 @@ void print_plan(const Run *r)
            m->count + m->adapter_count, trained);
     printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
            "%.1f; %.1f MB in all\n",
-           need.weights / 1e6, need.gradients / 1e6, 2 * need.gradients / 1e6,
+           need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
     double flops = opt.accumulate * step_flops(m, opt.batch, r->T, (double)opt.batch * r->T, 1);
-    double time = flops / (0.7 * r->peak) + trained * 32.0 / 3e10;   /* AdamW moves 32 bytes each */
+    double moved = 4 * need.gradients + 2 * need.moments;     /* read and written by AdamW */
+    double time = flops / (0.7 * r->peak) + moved / 3e10;
     printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
            r->peak / 1e9);
     printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
