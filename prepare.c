@@ -2651,6 +2651,13 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
     table_row(t, "a step, measured here\t%.3g s", each);
     table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * each / 60);
     table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * each / 60);
+    double peak = machine_peak(), expected = step_seconds(m, B, T, 1, peak);
+    for (int i = 0; i < SAVINGS; i++) {
+        Model other = model_saving(m, i);
+        table_row(t, "%d epochs with %s\t%.2f GB, about %.2g minutes", epochs, savings[i].options,
+                  training_memory(&other, B, T).all / 1e9,
+                  epochs * steps * each / 60 * step_seconds(&other, B, T, 1, peak) / expected);
+    }
     batch_free(&b), loader_free(&loader), model_free(m);
 }
 

@@ -3760,6 +3760,10 @@ void test_memory(void)
     Memory lora = training_memory(&m, 1, 1024);
     bound("gradients", fabs(lora.gradients - m.adapter_count * (double)sizeof(real)), 1);
     expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
+    expect_run("timeout 20 train_gpt --model $here/data/mini.bin --tokenizer "
+               "$here/data/mini_tokenizer.bin --data $here/data/support --batch 65536 --out new",
+               "training needs 8", "--batch or --context, --recompute (", "--lora 8 --recompute (",
+               "status 1", NULL);
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }
 

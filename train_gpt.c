@@ -2827,6 +2827,49 @@ Memory training_memory(const Model *m, int B, int T)
     return need;
 }
 
+/* Seconds that a step on `batches` batches is expected to take: at 70% of this peak in flop/s, with
+ * the time in which AdamW reads and writes its numbers. */
+double step_seconds(const Model *m, int B, int T, int batches, double peak)
+{
+    Memory need = training_memory(m, B, T);
+    double moved = 4 * need.gradients + 2 * need.moments;
+    return batches * step_flops(m, B, T, (double)B * T, 1) / (0.7 * peak) + moved / 3e10;
+}
+
+/* Options with which training takes less memory than without. */
+static const struct { const char *options; int recompute, bf16_moments, lora; } savings[] = {
+    {"--recompute", 1, 0, 0}, {"--recompute --moments bf16", 1, 1, 0}, {"--lora 8", 0, 0, 8},
+    {"--lora 8 --recompute", 1, 0, 8}};
+enum { SAVINGS = sizeof savings / sizeof *savings };
+
+/* A copy of m, for step_seconds and training_memory only, with savings[i] besides its own. */
+Model model_saving(const Model *m, int i)
+{
+    Model copy = *m;
+    copy.recompute |= savings[i].recompute, copy.bf16_moments |= savings[i].bf16_moments;
+    if (savings[i].lora && !m->adapter.rank) {
+        copy.adapter = (Adapter){.rank = savings[i].lora, .on = 1 << QKV};
+        copy.adapter_count = adapters_describe(m->c, copy.adapter, copy.tensors + TENSORS);
+    }
+    return copy;
+}
+
+/* Die if training takes more memory than the machine has, and name options that take less. */
+void memory_check(const Model *m, int B, int T)
+{
+    double need = training_memory(m, B, T).all;
+    double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    Text less = {0};
+    if (need <= have) return;
+    for (int i = 0; i < SAVINGS; i++) {
+        Model other = model_saving(m, i);
+        double GB = training_memory(&other, B, T).all / 1e9;
+        if (GB < 0.99 * need / 1e9) text_print(&less, ", %s (%.1f GB)", savings[i].options, GB);
+    }
+    die("training needs %.1f GB, this machine has %.1f GB; less is needed with a smaller --batch "
+        "or --context%s", need / 1e9, have / 1e9, less.size ? less.bytes : "");
+}
+
 /* A time as 1h02m, 2m03s or 3.2s; valid until the next call. */
 const char *duration(double s)
 {
@@ -2942,6 +2985,7 @@ Run *run_new(void)
     if (opt.lora && !opt.model) die_usage("--lora: expected --model, a model to be adapted");
     if (opt.lora) model_adapt(m, adapter_from_options(m), random_key(opt.seed, 4));
     m->frozen = opt.freeze, m->recompute = opt.recompute;
+    batch_tokens(opt.batch, r->T), memory_check(m, opt.batch, r->T);
     r->train = tokens_read(opt.data, "train", m->c.V);
     r->has_val = tokens_exist(opt.data, "val") > 0;
     if (r->has_val) r->val = tokens_read(opt.data, "val", m->c.V);
@@ -2988,9 +3032,7 @@ void print_plan(const Run *r)
            "%.1f; %.1f MB in all\n",
            need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
-    double flops = opt.accumulate * step_flops(m, opt.batch, r->T, (double)opt.batch * r->T, 1);
-    double moved = 4 * need.gradients + 2 * need.moments;     /* read and written by AdamW */
-    double time = flops / (0.7 * r->peak) + moved / 3e10;
+    double time = step_seconds(m, opt.batch, r->T, opt.accumulate, r->peak);
     printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
            r->peak / 1e9);
     printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
