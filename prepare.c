@@ -1266,8 +1266,10 @@ typedef struct {
     Tokenizer *t;
     Tokens val, train;                                /* train is empty if it has no file */
     Item *train_item, *item;                          /* (train_n); (n), behind them in memory */
-    int train_n, n, *truth;                           /* truth[n]: labels of the held-out ones */
+    int train_n, n, all, *truth;                      /* truth[n]: labels of the held-out ones */
+    const Json **question;                            /* (n), the rows of --questions, or NULL */
     Labels labels;                                    /* of all items, in that order */
+    char *rows;                                       /* what is measured, for titles */
 } Evaluation;
 
 /* Number the different answers of n examples in the order in which they come. They are labels if
@@ -1308,28 +1310,7 @@ Evaluation models_load(void)
     return e;
 }
 
-/* Read the held-out data, and if they are examples --limit of these and the labels: those of
- * training, then others that occur in the held-out examples alone. */
-void held_out_load(Evaluation *e)
-{
-    int V = e->t->count, end = e->t->end_of_text, all;
-    if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
-    e->val = tokens_read(opt.data, "val", V);
-    if (!e->val.examples) return;
-    if (tokens_exist(opt.data, "train")) e->train = tokens_read(opt.data, "train", V);
-    if (e->train.examples) e->train_item = items_read(&e->train, end, &e->train_n);
-    Item *val = items_read(&e->val, end, &all);
-    e->n = opt.limit ? min_int(opt.limit, all) : all;
-    int *chosen = drawn(all, e->n, random_key(0, 2));           /* the same that score() draws */
-    e->train_item = reallocate(e->train_item, e->train_n + e->n, sizeof(Item));
-    e->item = e->train_item + e->train_n;
-    for (int i = 0; i < e->n; i++) e->item[i] = val[chosen[i]];
-    e->labels = labels_find(e->train_item, e->train_n + e->n);
-    if (e->labels.count) e->truth = e->labels.truth + e->train_n;
-    free(val), free(chosen);
-}
-
-/* ---- documents in memory; shots: examples of training that are put before a prompt ---- */
+/* ---- documents in memory ---- */
 
 /* Append tokens to documents; `target` says whether they count in the loss. */
 void tokens_add(Tokens *docs, const uint16_t *ids, size_t count, int target)
@@ -1358,6 +1339,146 @@ Tokens documents_new(const char *name, const Tokenizer *t)
     return docs;
 }
 
+/* ---- questions: held-out examples whose answers are judged by what they must contain ----
+ *
+ * A row of --questions is {"messages": [...]}, the last one the assistant's, or {"prompt": text,
+ * "completion": text}. It may have "expect": {"must": ["4 euros|four euros", ...], "must_not":
+ * [...]}: an answer is right if it mentions one of the alternatives of each entry of "must", and
+ * none of "must_not". Without "expect", it is right if it equals the row's own answer.
+ */
+
+int is_word(int class) { return class == LETTER || class == NUMBER; }
+
+/* Does a text contain `part`, capitals of ASCII or not? It must begin where a word begins, but may
+ * end inside one: "refund" is in "refunded", not in "prerefund". A number is a word, with its comma
+ * or point: "4 euros" is not in "14 euros" or "1.4 euros", and "5" is not in "50" or "5.99". */
+int mentions(const char *text, const char *part)
+{
+    size_t size = strlen(text), n = strlen(part), length;
+    int before = OTHER, word = is_word(class_at(part, n, &length));
+    int number = isdigit((unsigned char)part[n - 1]);
+    for (const char *at = text, *end = text + size; at < end; at += length) {
+        const char *after = (size_t)(end - at) < n ? "" : at + n;
+        after += number && *after && strchr(".,", *after);
+        if (!(word && is_word(before)) && !strncasecmp(at, part, n) &&
+            !(number && isdigit((unsigned char)*after))) return 1;
+        int inside = before == NUMBER && strchr(".,", *at) && isdigit((unsigned char)at[1]);
+        before = class_at(at, end - at, &length);
+        if (inside) before = NUMBER;
+    }
+    return 0;
+}
+
+/* What is wrong with an answer by "expect": the entries that are missing or forbidden, in new
+ * memory; empty if it is right. */
+char *faults(const Json *expect, const char *answer)
+{
+    Text all = {0};
+    text_add(&all, "", 0);
+    for (int not = 0; not < 2; not++) {
+        const Json *list = json_get(expect, not ? "must_not" : "must");
+        for (const Json *entry = list ? list->child : NULL; entry; entry = entry->next) {
+            char *copy = format("%s", entry->text), *rest = copy, *part;
+            int found = 0;
+            while ((part = strsep(&rest, "|"))) found |= mentions(answer, part);
+            if (found == not)
+                text_print(&all, "%s%s: \"%s\"", all.size ? ", " : "",
+                           not ? "forbidden" : "missing", entry->text);
+            free(copy);
+        }
+    }
+    return all.bytes;
+}
+
+/* Die unless "expect" is as above: a misspelled one would make every answer right. */
+void expect_check(const Json *expect, int row)
+{
+    int entries = 0, good = expect->type == '{';
+    for (const Json *list = good ? expect->child : NULL; list; list = list->next) {
+        good &= list->type == '[' && (!strcmp(list->key, "must") || !strcmp(list->key, "must_not"));
+        for (const Json *entry = good ? list->child : NULL; entry; entry = entry->next, entries++) {
+            good &= entry->type == '"' && *entry->text && *entry->text != '|' &&
+                    entry->text[entry->size - 1] != '|' && !strstr(entry->text, "||");
+            if (!good) break;
+        }
+    }
+    if (!good || !entries)
+        die("%s, row %d: expected \"expect\": {\"must\": [\"text|alternative\", ...], "
+            "\"must_not\": [...]} with texts that are not empty", opt.questions, row);
+}
+
+/* Append the document of a question to docs: its last answer, which alone is a target, behind the
+ * prompt. The answer is cut from the row's messages. */
+void question_add(Tokens *docs, Tokenizer *t, const Json *row, int number)
+{
+    Json *list = json_get(row, "messages"), **last = list ? &list->child : NULL, *expect;
+    const char *prompt = string_of(row, "prompt"), *answer = string_of(row, "completion");
+    int count, *ids = NULL, chat = list && list->type == '[' && list->count > 1;
+    if (chat) {
+        while ((*last)->next) last = &(*last)->next;
+        const char *role = string_of(*last, "role");
+        answer = role && !strcmp(role, "assistant") ? string_of(*last, "content") : NULL;
+        *last = NULL, list->count--;
+        ids = chat_tokens(t, list, &count);
+    } else if (prompt) ids = prompt_tokens(t, prompt, strlen(prompt), &count);
+    if (!ids || !answer || !answer[strspn(answer, " \t\r\n")])
+        die("%s, row %d: expected \"messages\" whose last is an answer of the assistant, or "
+            "\"prompt\" and \"completion\"", opt.questions, number);
+    if ((expect = json_get(row, "expect"))) expect_check(expect, number);
+    char *text = format("%s%s", chat ? " " : "", answer);
+    for (int i = 1; i < count; i++) tokens_add(docs, &(uint16_t){ids[i]}, 1, 0);
+    tokens_encode(docs, t, text, strlen(text), 1);
+    tokens_add(docs, &(uint16_t){t->end_of_text}, 1, 1);
+    free(text), free(ids);
+}
+
+/* The documents of --questions; e->question receives their rows. */
+Tokens questions_read(Evaluation *e)
+{
+    Tokens docs = documents_new(opt.questions, e->t);
+    Json *rows = records_read("", opt.questions, 1);
+    int n = 0;
+    for (const Json *row = rows; row; row = row->next) {
+        e->question = grow(e->question, n, sizeof *e->question);
+        e->question[n++] = row;
+        question_add(&docs, e->t, row, n);
+    }
+    if (!n) die("%s: holds no questions", opt.questions);
+    return docs;
+}
+
+/* Read the held-out data, and if they are examples --limit of these and the labels: those of
+ * training, then others that occur in the held-out examples alone. Questions have no labels. */
+void held_out_load(Evaluation *e)
+{
+    int V = e->t->count, end = e->t->end_of_text;
+    if (!opt.data && !opt.questions)
+        die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
+    if (opt.test && opt.questions) die_usage("--test and --questions: expected one of them");
+    if (opt.test && !tokens_exist(opt.data, "test"))
+        die("%s_test.bin is not there; ./prepare examples ... --test FILE makes it", opt.data);
+    const char *part = opt.test ? "test" : "val";
+    e->val = opt.questions ? questions_read(e) : tokens_read(opt.data, part, V);
+    e->rows = opt.questions ? format("%s", opt.questions) : format("%s_%s.bin", opt.data, part);
+    if (!e->val.examples) return;
+    if (opt.data && tokens_exist(opt.data, "train")) e->train = tokens_read(opt.data, "train", V);
+    if (e->train.examples) e->train_item = items_read(&e->train, end, &e->train_n);
+    Item *val = items_read(&e->val, end, &e->all);
+    e->n = opt.limit ? min_int(opt.limit, e->all) : e->all;
+    int *chosen = drawn(e->all, e->n, random_key(0, 2));        /* the same that score() draws */
+    e->train_item = reallocate(e->train_item, e->train_n + e->n, sizeof(Item));
+    e->item = e->train_item + e->train_n;
+    for (int i = 0; i < e->n; i++) {
+        e->item[i] = val[chosen[i]];
+        if (opt.questions) e->question[i] = e->question[chosen[i]];     /* chosen[i] >= i */
+    }
+    if (!opt.questions) e->labels = labels_find(e->train_item, e->train_n + e->n);
+    if (e->labels.count) e->truth = e->labels.truth + e->train_n;
+    free(val), free(chosen);
+}
+
+/* ---- shots: examples of training that are put before a prompt ---- */
+
 typedef struct {
     Tokens text;                                      /* all shots, one after the other */
     int count, *end;                                  /* end[k]: tokens of the first k */
@@ -1380,7 +1501,10 @@ Shots shots_draw(Tokenizer *t, const Item *d, int n, int count)
 }
 
 /* How many tokens may be generated as the answer to an example. */
-int answer_limit(const Item *d) { return min_int(opt.tokens, d->size - d->answer + 8); }
+int answer_limit(const Item *d)
+{
+    return opt.questions ? opt.tokens : min_int(opt.tokens, d->size - d->answer + 8);
+}
 
 /* Set used[n]: how many whole shots fit into a context of T together with the prompt and the
  * longest of its answer, what may be generated, and any label. The last ones are left out, so that
@@ -1481,30 +1605,50 @@ double label_ece(const void *data, const int *rows, int n)
 
 /* ---- answers: all that is measured of one way to ask a model ---- */
 
-enum { LOSS, BITS, TOKEN, LABEL, EXACT, RATIOS };     /* EXACT: what is generated is the target */
+enum { LOSS, BITS, TOKEN, LABEL, EXACT, RATIOS };     /* EXACT: what is generated is right */
 
 typedef struct {
     const char *way;                                  /* its name in the table of compare */
     Ratio ratio[RATIOS];                              /* over the examples; NULL: not measured */
     int count;                                        /* rows or examples of the first three */
     Predictions p;
+    char **answer;                                    /* of each example, if it was generated */
     double shots, tokens, seconds;                    /* of a query, in the mean */
 } Answers;
 
-/* For each example: is the answer that is generated greedily the target? In new memory. */
-double *answers_exact(Model *m, const Evaluation *e, const Shots *shots)
+/* What is wrong with an answer to held-out example i, in new memory; empty if it is right. */
+char *faults_of(const Evaluation *e, int i, const char *answer)
 {
-    double *exact = allocate(e->n, sizeof *exact);
+    const Json *expect = e->question ? json_get(e->question[i], "expect") : NULL;
+    if (expect) return faults(expect, answer);
+    char *target = target_text(e->t, &e->item[i]);
+    char *found = format(strcmp(target, answer) ? "expected: %s" : "", target);
+    free(target);
+    return found;
+}
+
+/* Let m answer all held-out examples, behind the shots if there are any: sets a->answer(n), whether
+ * each is right, and the seconds that an answer takes. */
+void answers_generate(Answers *a, const Model *m, const Evaluation *e, const Shots *shots)
+{
+    Query *q = allocate(e->n, sizeof *q);
+    double *right = allocate(e->n, sizeof *right), start = seconds();
     for (int i = 0; i < e->n; i++) {
-        const Item *d = &e->item[i];
         Tokens before = shots_before(shots, i);
-        char *target = target_text(e->t, d);
-        char *answer = answer_text(m, e->t, d, before.count ? &before : NULL, answer_limit(d),
-                                   before.count ? "\n\n" : NULL);
-        exact[i] = !strcmp(target, answer);
-        free(target), free(answer);
+        q[i] = query_new(&e->item[i], &before, answer_limit(&e->item[i]),
+                         before.count ? "\n\n" : "\nUser:");
     }
-    return exact;
+    queries_answer(m, e->t, q, e->n);
+    a->seconds = (seconds() - start) / e->n;
+    a->answer = allocate(e->n, sizeof *a->answer);
+    for (int i = 0; i < e->n; i++) {
+        a->answer[i] = q[i].answer;
+        char *wrong = faults_of(e, i, q[i].answer);
+        right[i] = !*wrong;
+        free(wrong);
+    }
+    a->ratio[EXACT].numerator = right;
+    free(q);
 }
 
 /* Ask model m. Without shots, the loss is that of all held-out data, whatever they are; with them
@@ -1527,13 +1671,19 @@ Answers answers_of(const Evaluation *e, Model *m, Shots *shots)
         a.p = labels_predict(m, e->t, &e->labels, e->truth, e->item, e->n, shots, e->T);
         a.ratio[LABEL].numerator = a.p.right;
     }
-    if (shots || e->labels.count) {
-        double start = seconds();
-        a.ratio[EXACT].numerator = answers_exact(m, e, shots);
-        a.seconds = (seconds() - start) / e->n;
-    }
+    if (e->n) answers_generate(&a, m, e, shots);
     tokens_free(&docs);
     return a;
+}
+
+/* Which rows are measured, `count` of them: their file, and of how many. In new memory. */
+char *title_of(const Evaluation *e, int count)
+{
+    char *of = e->n < e->all ? format(" of %d", e->all) : format("%s", "");
+    char *title = format("%s: %d%s held-out %s%s", e->rows, count, of, e->n ? "examples" : "rows",
+                         *of ? ", drawn at random" : "");
+    free(of);
+    return title;
 }
 
 /* ---- eval: loss, labels and pairs ---- */
@@ -1575,7 +1725,81 @@ void report_confusion(const char *model, const Predictions *p, const Evaluation 
     table_done(&t, records);
 }
 
-/* Measure each model on the held-out data: a table with a column for each; then the confusions. */
+/* The group of example i: its row's member --group, as text. */
+const char *question_group(const Evaluation *e, int i)
+{
+    const Json *member = json_get(e->question[i], opt.group);
+    return member && member->text ? member->text : "-";
+}
+
+/* A row for the questions of one group (NULL: for all): their number, the share that each model
+ * answers rightly and, of two models, by how much the second exceeds the first. */
+void right_row(Table *t, const Evaluation *e, const Answers *a, const char *group)
+{
+    double *right = allocate(2 * e->n, sizeof(double)), *tuned = right + e->n;
+    int n = 0;
+    for (int i = 0; i < e->n; i++) {
+        if (group && strcmp(question_group(e, i), group)) continue;
+        for (int k = 0; k < e->count; k++) right[k * e->n + n] = a[k].ratio[EXACT].numerator[i];
+        n++;
+    }
+    table_cell(t, "%s", group ? group : "all"), table_cell(t, "%d", n);
+    for (int k = 0; k < e->count; k++)
+        table_interval(t, "%.3f", ratio, &(Ratio){right + k * e->n, NULL}, n);
+    if (e->count == 2) table_interval(t, "%+.3f", gain, &(Gain){{right, NULL}, {tuned, NULL}}, n);
+    free(right);
+}
+
+/* The share of questions answered rightly: a row for each group, in the order in which they come,
+ * if there are several, and one for all. */
+void report_right(const Evaluation *e, const Answers *a, Writer *records)
+{
+    Table t = {.columns = 2 + e->count + (e->count == 2),
+               .title = format("%s: the share of right answers", e->rows),
+               .note = format("answers of at most %d tokens (--tokens), always the likeliest one",
+                              opt.tokens)};
+    int groups = 0;
+    table_cell(&t, "%s", opt.group), table_cell(&t, "questions");
+    for (int k = 0; k < e->count; k++) table_cell(&t, "%s", e->name[k]);
+    if (e->count == 2) table_cell(&t, "difference");
+    for (int i = 0; i < e->n; i++) groups += !!strcmp(question_group(e, i), question_group(e, 0));
+    for (int i = 0, first; groups && i < e->n; i++) {
+        for (first = 0; strcmp(question_group(e, first), question_group(e, i));) first++;
+        if (first == i) right_row(&t, e, a, question_group(e, i));
+    }
+    right_row(&t, e, a, NULL);
+    table_done(&t, records);
+}
+
+/* One line for each example that model k answered, in answers.jsonl: its prompt, the answer that is
+ * wanted, the one that it got and its probability, of a label among all labels, of a free answer as
+ * that of the wanted one, and whether it is right. With --errors, print the wrong ones. */
+void answers_record(const Evaluation *e, const Answers *a, int k, Writer *lines)
+{
+    int wrong = 0, list = opt.errors && k == e->count - 1;
+    if (list) printf("\nwrong answers of %s\n", e->name[k]);
+    for (int i = 0; i < e->n; i++) {
+        int label = e->labels.count ? a->p.predicted[i] : -1;
+        char *prompt = tokens_text(e->t, e->item[i].ids, e->item[i].answer);
+        char *wanted = target_text(e->t, &e->item[i]);
+        char *got = label < 0 ? format("%s", a->answer[i])
+                              : target_text(e->t, &e->labels.label[label]);
+        char *fault = faults_of(e, i, got);
+        double p = label < 0 ? exp(-a->ratio[LOSS].numerator[i]) : a->p.probability[i];
+        fputc('{', lines->file), print_json(lines->file, "model", e->name[k], ",");
+        print_json(lines->file, "prompt", prompt, ",");
+        print_json(lines->file, "wanted", wanted, ","), print_json(lines->file, "got", got, ",");
+        writer_print(lines, "\"probability\":%.4g,\"right\":%s}\n", p, *fault ? "false" : "true");
+        wrong += *fault != 0;
+        if (list && *fault)
+            print_line("  ", prompt), print_line("    -> ", got), print_line("    ", fault);
+        free(prompt), free(wanted), free(got), free(fault);
+    }
+    if (list) printf("  %d of %d are wrong\n", wrong, e->n);
+}
+
+/* Measure each model on the held-out data: a table with a column for each; then, of questions, the
+ * right answers, of labels, the confusions. */
 void report_eval(const Evaluation *e, Writer *records)
 {
     static const struct { const char *name, *form; Statistic *statistic; int of; } measures[] = {
@@ -1587,8 +1811,7 @@ void report_eval(const Evaluation *e, Writer *records)
     Answers a[2];
     int labels = e->labels.count, rows = labels ? sizeof measures / sizeof *measures : 4;
     for (int i = 0; i < e->count; i++) a[i] = answers_of(e, e->model[i], NULL);
-    Table t = {.columns = e->count + 1};
-    t.title = format("%s: %d held-out %s", opt.data, a->count, e->n ? "examples" : "rows");
+    Table t = {.columns = e->count + 1, .title = title_of(e, a->count)};
     t.note = format("in brackets: 95%% intervals%s", !labels ? ""
                     : e->train_n ? "; the labels are those of the training data"
                     : "; NAME_train.bin is not there: the labels are those of these rows");
@@ -1602,8 +1825,12 @@ void report_eval(const Evaluation *e, Writer *records)
                            of < RATIOS ? (void *)&a[i].ratio[of] : (void *)&a[i].p, n);
     }
     table_done(&t, records);
+    if (opt.questions) report_right(e, a, records);
     for (int i = 0; labels && i < e->count; i++)
         report_confusion(e->name[i], &a[i].p, e, records);
+    Writer *lines = e->n ? writer_in(opt.out, "answers.jsonl") : NULL;
+    for (int i = 0; e->n && i < e->count; i++) answers_record(e, &a[i], i, lines);
+    if (lines) writer_close(lines);
 }
 
 /* ---- counterfactual pairs: lines of JSON, whose texts a and b differ in a group of people ---- */
@@ -1674,8 +1901,11 @@ void report_pairs(const Evaluation *e, Writer *records)
 int command_eval(int words, char **word)
 {
     no_words(words, word);
+    if (opt.pairs && (opt.data || opt.questions || opt.test || opt.errors))
+        die_usage("--pairs is measured alone: leave --data, --questions, --test and --errors out");
     Evaluation e = models_load();
     if (!opt.pairs) held_out_load(&e);
+    if (opt.errors && !e.n) die("%s: running text has no answers for --errors", opt.data);
     make_folder(opt.out);
     Writer *records = writer_in(opt.out, opt.pairs ? "bias.jsonl" : "eval.jsonl");
     if (opt.pairs) report_pairs(&e, records);
@@ -1749,9 +1979,9 @@ void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *rec
     const Answers *tuned = a + ways, *longest = a;
     const char *last = opt.adapter ? opt.adapter : opt.tuned, *slash = strrchr(last, '/');
     char *folder = format("%.*s", slash ? (int)(slash - last) : 0, last);
-    Table t = {.title = format("%s: %d held-out examples, base %s, tuned %s", opt.data, e->n,
-                               opt.model, e->name[1])};
-    table_row(&t, "model\tshots\tloss a token\taccuracy\texact answer\ttokens a query\tms a query");
+    Table t = {.title = format("%s, base %s, tuned %s", title_of(e, e->n), opt.model, e->name[1])};
+    table_row(&t, "model\tshots\tloss a token\taccuracy\t%s answer\ttokens a query\tms a query",
+              opt.questions ? "right" : "exact");
     for (int i = 0; i <= ways; i++) compare_row(&t, NULL, &a[i], e->n);
     for (int i = 0; i < ways; i++) {
         compare_row(&t, &a[i], tuned, e->n);
@@ -1774,6 +2004,7 @@ int command_compare(int words, char **word)
     Evaluation e = models_load();
     held_out_load(&e);
     if (!e.val.examples) die("%s: compare needs examples, found running text", opt.data);
+    if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, where shots are drawn");
     if (!e.train_n) die("%s_train.bin is not there: shots are drawn from it", opt.data);
     Answers a[MOST_WAYS + 1];
     for (int i = 0; i <= ways; i++) {

@@ -2401,7 +2401,7 @@ void test_run_commands(void)
     Scores s = score(m, t, &val, 3, 8, 0);
     char *mean = format("loss %.4f", total(s.loss, s.n) / total(s.count, s.n));
     expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
-               "m on v: 8 rows, 64 targets\n", mean, "status 0", NULL);
+               "m on v_val.bin: 8 rows, 64 targets\n", mean, "status 0", NULL);
     free(mean), free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
 }
 
@@ -3537,6 +3537,140 @@ void test_sizes(void)
     expect(dies(batch_too_large, "is too large: choose a smaller --batch"), "B * T overflows");
 }
 
+/* ---- FIGURES: right answers, records of answers ---- */
+
+/* What counts as mentioned: case, beginnings of words, whole numbers. */
+void test_mentions(void)
+{
+    static const struct { const char *text, *part; int found; } row[] = {
+        {"It costs 4 Euros.", "4 euros", 1}, {"It costs 14 euros.", "4 euros", 0},
+        {"It costs 1.4 euros.", "4 euros", 0}, {"It costs 1,4 euros.", "4 euros", 0},
+        {"3, 4 euros", "4 euros", 1}, {"You are refunded.", "refund", 1},
+        {"a prerefund", "refund", 0}, {"non-refundable", "refund", 1}, {"room 5", "5", 1},
+        {"room 50", "5", 0}, {"5.99", "5", 0}, {"the 5.", "5", 1}, {"5, or 6", "5", 1},
+        {"caf\xc3\xa9" "4", "4", 0}, {"\xe2\x80\x9c" "4\xe2\x80\x9d", "4", 1}, {"", "a", 0},
+        {"50% off", "% off", 1}, {"x 14 euros, 4 euros", "4 euros", 1}, {"ab", "abc", 0}};
+    unicode_begin();
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        expect(mentions(row[i].text, row[i].part) == row[i].found, "'%s' in '%s' is not %d",
+               row[i].part, row[i].text, row[i].found);
+    Json *rows = records_read("data", "shop_heldout.jsonl", 1);
+    int n = 0;
+    for (const Json *r = rows, *turn; r; r = r->next, n++) {
+        for (turn = json_get(r, "messages")->child; turn->next;) turn = turn->next;
+        char *fault = faults(json_get(r, "expect"), string_of(turn, "content"));
+        char *empty = faults(json_get(r, "expect"), "");
+        expect_check(json_get(r, "expect"), n + 1);
+        expect(!*fault && *empty, "row %d's own answer: %s; no answer: %s", n + 1, fault, empty);
+        free(fault), free(empty);
+    }
+    json_free(rows);
+    outcome("%d answers fulfil what their rows expect", n);
+}
+
+static const char asked[] =
+    "{\"messages\":[{\"role\":\"user\",\"content\":\"in\"},{\"role\":\"assistant\",\"content\":"
+    "\"no\"}],\"kind\":\"a\",\"expect\":{\"must_not\":[\"zzzz\"]}}\n"
+    "{\"prompt\":\"rest or\",\"completion\":\" no\",\"kind\":\"b\",\"expect\":"
+    "{\"must\":[\"zz|zy\"]}}\n"
+    "{\"prompt\":\"or\",\"completion\":\" no\",\"kind\":\"a\",\"expect\":{\"must_not\":[\"z\"]}}\n"
+    "{\"prompt\":\"set\",\"completion\":\" the best\",\"kind\":\"b\"}\n";
+
+/* Answers by several threads are those of one model; the command's shares, errors and records. */
+void test_questions(void)
+{
+    judged_folder();
+    write_file("asked.jsonl", asked, sizeof asked - 1, "", 0);
+    OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
+            "--questions", (char *)scratch("asked.jsonl"), "--tokens", "9");
+    Evaluation e = models_load();
+    Answers a = {0};
+    held_out_load(&e);
+    use_threads(3);
+    answers_generate(&a, e.model[0], &e, NULL);
+    use_threads(1);
+    for (int i = 0; i < 4; i++) {
+        char *alone = answer_text(e.model[0], e.t, &e.item[i], 9, "\nUser:");
+        expect(!strcmp(a.answer[i], alone) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
+               "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone,
+               a.ratio[EXACT].numerator[i]);
+        free(alone), free(a.answer[i]);
+    }
+    char *text = shell("\"$here\"/train_gpt eval --model m --tuned m --tokenizer t --questions "
+                       "asked.jsonl --tokens 9 --errors --out new");
+    static const char *const says[] = {
+        "asked.jsonl: 4 held-out examples", "\n  a             2  1.000 [1.000, 1.000]  1.000",
+        "\n  b             2  0.000 [0.000, 0.000]", "\n  all           4  0.500 [0.000, 1.000]",
+        "missing: \"zz|zy\"", "expected: the best", "2 of 4 are wrong"};
+    for (int i = 0; i < 7; i++)
+        expect(strstr(text, says[i]) != NULL, "'%s' is not in %s", says[i], text);
+    Json *rows = records_read(scratch("new"), "answers.jsonl", 1);
+    int n = 0, right = 0;
+    for (const Json *r = rows; r; r = r->next, n++) {
+        right += json_get(r, "right")->type == 't';
+        expect(string_of(r, "got") && string_of(r, "prompt") && string_of(r, "wanted") &&
+               json_get(r, "probability")->number < 1, "record %d", n);
+    }
+    expect(n == 8 && right == 4, "%d records, %d of them right", n, right);
+    json_free(rows), free(text), free(e.train_item), free(e.question), free(a.answer);
+    tokens_free(&e.val), tokenizer_free(e.t), model_free(e.model[0]);
+}
+
+/* Rows of questions that are refused, in the files q0.txt, ... */
+static const char *const bad_rows[] = {
+    "", "{\"prompt\":\"a\"}", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
+    "{\"messages\":[{\"role\":\"assistant\",\"content\":\"b\"},"
+    "{\"role\":\"user\",\"content\":\"a\"}]}",
+    "{\"prompt\":\"a\",\"completion\":\" \"}",
+    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{}}",
+    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"Must\":[\"b\"]}}",
+    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"must\":[\"b|\"]}}",
+    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"must\":\"b\"}}"};
+
+void test_bad_figures(const void *rows)
+{
+    judged_folder();
+    for (int i = 0; i < (int)(sizeof bad_rows / sizeof *bad_rows); i++) {
+        char *name = format("q%d.txt", i);
+        write_file(name, bad_rows[i], strlen(bad_rows[i]), "\n", 1);
+        free(name);
+    }
+    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
+    test_bad(rows);
+}
+
+/* The third set is measured by --test alone, and named, by either program. */
+void test_third_set(void)
+{
+    judged_folder();
+    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
+    char *says = shell("\"$here\"/prepare eval --model m --tokenizer t --data z --test --out new; "
+                       "\"$here\"/prepare eval --model m --tokenizer t --data z --limit 5 "
+                       "--out new; "
+                       "mkdir -p alone; cp \"$here\"/train_gpt alone; "
+                       "alone/train_gpt eval --model m --tokenizer t --data z --test; "
+                       "alone/train_gpt eval --model m --tokenizer t --data z --tuned m2 2>&1; "
+                       "rm -r alone");
+    static const char *const said[] = {"z_test.bin: 12 held-out examples\n", "make builds it",
+        "z_val.bin: 5 of 8 held-out examples, drawn at random\n", "m on z_test.bin: 12 examples"};
+    for (int i = 0; i < 4; i++)
+        expect(strstr(says, said[i]) != NULL, "'%s' is not in %s", said[i], says);
+    free(says);
+}
+
+#define ASK "prepare eval --model m --tokenizer t --questions "
+static const Bad bad_figures[] = {
+    {ASK "q0.txt", 1, "q0.txt: holds no questions"}, {ASK "q1.txt", 1, "row 1: expected \"mess"},
+    {ASK "q2.txt", 1, "row 1: expected \"mess"}, {ASK "q3.txt", 1, "row 1: expected \"mess"},
+    {ASK "q4.txt", 1, "row 1: expected \"mess"}, {ASK "q5.txt", 1, "row 1: expected \"exp"},
+    {ASK "q6.txt", 1, "row 1: expected \"exp"}, {ASK "q7.txt", 1, "row 1: expected \"exp"},
+    {ASK "q8.txt", 1, "row 1: expected \"exp"}, {ASK "nowhere", 1, "nowhere"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt"},
+    {ASK "q1.txt --test", 2, "--test and --questions"}, {ASK "q1.txt --pairs q", 2, "alone"},
+    {"prepare eval --model m --tokenizer t --data x --test", 1, "x_test.bin is not there"},
+    {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
+    {0}};
+
 /* ---- RECOMPUTE, LORA, MOMENTS ---- */
 
 /* A random model of three blocks with adapters of rank 3 on some matrices, all random. */
@@ -3914,6 +4048,10 @@ static const Test tests[] = {
     {"model: first values", IN_BOTH, test_first_values, NULL, NULL},
     {"model: masks of dropout", IN_BOTH, test_masks, NULL, NULL},
     {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
+    {"figures: what is mentioned", IN_FLOAT, test_mentions, NULL, NULL},
+    {"figures: right answers", IN_FLOAT, test_questions, NULL, NULL},
+    {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
+    {"bad input: figures", IN_FLOAT, NULL, test_bad_figures, bad_figures},
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
     {"PEFT: import, 10 steps, export", IN_FLOAT, test_peft, NULL, NULL},

@@ -2585,30 +2585,70 @@ char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
     return trimmed(all.bytes, all.size);
 }
 
-/* The answer that an example teaches, without the header of the turn that may follow it. */
-char *target_text(const Tokenizer *t, const Item *d)
+/* End a text before the header of the turn that follows an answer, if there is one. */
+char *before_header(char *text)
 {
-    char *text = tokens_text(t, d->ids + d->answer, d->size - d->answer);
     char *header = strstr(text, "\nUser:");
     if (header) *header = 0;
     return text;
 }
 
-/* What m answers to the prompt of d, with its most likely token each time: up to `tokens` of them,
- * or to the text `stop`. The tokens of `shots`, if given, go before the prompt. In new memory. */
-char *answer_text(Model *m, const Tokenizer *t, const Item *d, const Tokens *shots, int tokens,
-                  const char *stop)
+/* The answer that an example teaches. */
+char *target_text(const Tokenizer *t, const Item *d)
 {
-    int extra = shots ? (int)shots->count : 0, count = 0;
-    int *prompt = allocate(extra + d->answer, sizeof(int));
-    Sampling greedy = {.tokens = tokens, .samples = 1, .top_p = 1, .stop = stop};
+    return before_header(tokens_text(t, d->ids + d->answer, d->size - d->answer));
+}
+
+/* A prompt of `count` tokens, and the answer to it: the most likely token each time, up to `tokens`
+ * of them or to the text `stop`. The answer is NULL until it is generated. */
+typedef struct { int *prompt, count, tokens; const char *stop; char *answer; } Query;
+
+/* The prompt of d behind the tokens of `shots`, if given. */
+Query query_new(const Item *d, const Tokens *shots, int tokens, const char *stop)
+{
+    int extra = shots ? (int)shots->count : 0;
+    Query q = {allocate(extra + d->answer, sizeof(int)), 0, tokens, stop, NULL};
+    q.prompt[q.count++] = d->ids[0];
+    for (int i = 0; i < extra; i++) q.prompt[q.count++] = shots->ids[i];
+    for (int i = 1; i < d->answer; i++) q.prompt[q.count++] = d->ids[i];
+    return q;
+}
+
+/* Let m answer, trimmed and in new memory, and free the prompt. */
+void query_answer(Model *m, const Tokenizer *t, Query *q)
+{
+    Sampling greedy = {.tokens = q->tokens, .samples = 1, .top_p = 1, .stop = q->stop};
     Sample out;
-    prompt[count++] = d->ids[0];
-    for (int i = 0; i < extra; i++) prompt[count++] = shots->ids[i];
-    for (int i = 1; i < d->answer; i++) prompt[count++] = d->ids[i];
-    generate(m, t, prompt, count, &greedy, &out, NULL);
-    free(prompt);
-    return trimmed(out.text.bytes, out.text.size);
+    generate(m, t, q->prompt, q->count, &greedy, &out, NULL);
+    q->answer = before_header(trimmed(out.text.bytes, out.text.size));
+    free(q->prompt);
+}
+
+/* Let m answer n queries, several at a time: each thread takes one after the other, has activations
+ * of its own, no longer than the longest query, and computes all products alone. So the answers
+ * are those of query_answer, at any number of threads. Of m, only the weights are used. */
+void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
+{
+    Config c = m->c;
+    c.T = 1;
+    for (int i = 0; i < n; i++) c.T = max_int(c.T, min_int(m->c.T, q[i].count + q[i].tokens));
+#pragma omp parallel
+    {
+        Model mine = {.c = c, .count = m->count, .w = m->w, .adapter = m->adapter};
+        memcpy(mine.tensors, m->tensors, sizeof mine.tensors);
+        use_threads(1);                               /* for what this thread starts */
+#pragma omp for schedule(dynamic)
+        for (int i = 0; i < n; i++) query_answer(&mine, t, &q[i]);
+        activations_free(&mine);
+    }
+}
+
+/* What m answers to the prompt of d, see Query; in new memory. */
+char *answer_text(Model *m, const Tokenizer *t, const Item *d, int tokens, const char *stop)
+{
+    Query q = query_new(d, NULL, tokens, stop);
+    query_answer(m, t, &q);
+    return q.answer;
 }
 
 /* ================================================================================================
@@ -2641,7 +2681,8 @@ struct {
     const char *prompt, *stop;                                /* generation */
     int tokens, samples, top_k, jsonl;
     double temperature, top_p;
-    const char *shots, *pairs, *labels;                       /* judging, in prepare.c */
+    const char *shots, *pairs, *labels, *questions, *group;   /* judging, in prepare.c */
+    int test, errors;
     int seed, threads, quick;
     const char *program, *command;                            /* argv[0]; the whole command line */
 } opt;
@@ -2700,6 +2741,11 @@ const Option options[] = {
     {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
     {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
     {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
+    {"questions", 's', &opt.questions, NULL, 0, 0, "ep",
+     "held-out questions, a JSON object a line, instead of NAME_val.bin"},
+    {"group", 's', &opt.group, "kind", 0, 0, "e", "member of the questions that groups them"},
+    {"test", '!', &opt.test, NULL, 0, 0, "ep", "measure NAME_test.bin instead of NAME_val.bin"},
+    {"errors", '!', &opt.errors, NULL, 0, 0, "e", "list the wrong answers"},
     {"labels", 's', &opt.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
     {"show", 'i', &opt.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
     {"prompt", 's', &opt.prompt, "", 0, 0, "g", "text to continue"},
@@ -3148,7 +3194,7 @@ void show_samples(const Run *r, Model *m, const char *when)
     for (int i = 0; i < min_int(opt.show, n); i++) {
         Item item = items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, words, words, 1};
         char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
-        char *answer = answer_text(m, r->tokenizer, &item, NULL, 48, "\nUser:");
+        char *answer = answer_text(m, r->tokenizer, &item, 48, "\nUser:");
         char *target = target_text(r->tokenizer, &item);
         print_line("  ", prompt), print_line("    -> ", answer);
         writer_print(w, "{\"when\":\"%s\",", when);
@@ -3293,7 +3339,7 @@ int run_resume(Run *r)
 void run_begin(Run *r)
 {
     static const char *const old[] = {"state.bin", "samples.jsonl", "eval.jsonl", "compare.jsonl",
-                                      "bias.jsonl", "search.jsonl"};
+                                      "bias.jsonl", "search.jsonl", "answers.jsonl"};
     for (size_t i = 0; i < sizeof old / sizeof *old; i++)
         if (unlink(out_path(old[i])) != 0 && errno != ENOENT)
             die("%s/%s: cannot be removed: %s", opt.out, old[i], strerror(errno));
@@ -3467,6 +3513,16 @@ int hand_over(const char *command, int count, char **words)
         strerror(errno));
 }
 
+/* Let prepare, if it is there, print the share of questions in a file that a model answers rightly
+ * and, unless `tuned` is NULL, that of the tuned model. Returns its exit status. */
+int show_right(const char *questions, const char *model, const char *tuned)
+{
+    const char *words[] = {sibling("prepare"), "eval", "--questions", questions, "--model", model,
+                           "--tokenizer", opt.tokenizer, "--out", opt.out, "--tokens", "64",
+                           tuned ? "--tuned" : NULL, tuned, NULL};
+    return access(words[0], X_OK) == 0 ? run_program((char *const *)words) : 0;
+}
+
 /* A command line as a shell reads it: a word with special characters stands in single quotes, in
  * which only the single quote itself is special. In new memory. */
 char *command_line(int count, char **words)
@@ -3490,18 +3546,21 @@ char *command_line(int count, char **words)
 /* Loss and accuracy on held-out data. prepare, where it is built, adds intervals and labels. */
 int run_eval(void)
 {
+    if (opt.tuned || opt.pairs || opt.questions || opt.errors)
+        die("--tuned, --pairs, --questions and --errors are done by prepare; make builds it");
     Model *m = model_load(opt.model, opt.adapter);
     Tokenizer *t = tokenizer_load(m);
     if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
     int T = opt.context ? opt.context : m->c.T;
     if (T > m->c.T) die_usage("--context: the model's longest is %d, found %d", m->c.T, T);
-    Tokens val = tokens_read(opt.data, "val", m->c.V);
+    Tokens val = tokens_read(opt.data, opt.test ? "test" : "val", m->c.V);
     Scores s = score(m, t, &val, opt.batch, T, opt.limit);
     double loss = total(s.loss, s.n), count = total(s.count, s.n);
     char *name = model_name(opt.model, opt.adapter);
-    printf("%s on %s: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
-           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data, s.n,
-           val.examples ? "examples" : "rows", count, loss / count, exp(loss / count),
+    printf("%s on %s_%s.bin: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
+           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data,
+           opt.test ? "test" : "val", s.n, val.examples ? "examples" : "rows", count,
+           loss / count, exp(loss / count),
            loss / log(2) / total(s.bytes, s.n), total(s.right, s.n) / count);
     free(s.loss), free(name), tokens_free(&val), tokenizer_free(t), model_free(m);
     return 0;
