@@ -10,7 +10,8 @@
  *
  * It includes train_gpt.c, whose table of parameters also has their names in Hugging Face's files.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
- *          [RFC 4180] CSV   [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
+ *          [PEFT] github.com/huggingface/peft   [RFC 4180] CSV
+ *          [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
  */
 #define NO_MAIN_TRAIN_GPT
 #include "train_gpt.c"
@@ -18,9 +19,9 @@
 /* The options of this file's own commands, filled by the table in the last chapter. The commands of
  * chapter 7 use `opt`, the options of train_gpt.c. */
 struct {
-    const char *out, *tokenizer, *url, *model;
+    const char *out, *tokenizer, *url, *model, *adapter;
     double val, augment[3];      /* shares: validation; changed copies by case, typos, drops */
-    int seed, context, shots, bf16;
+    int seed, context, shots, bf16, peft;
     int drop[6];                 /* by group of findings (chapter 8): leave such rows out */
 } prep;
 
@@ -379,7 +380,7 @@ const struct { const char *name; size_t bytes; } number_types[] = {
 
 typedef struct {                 /* a tensor in a file */
     Reader *file;
-    char *name;                  /* without "transformer." */
+    char *name;                  /* without "transformer." and what PEFT puts before that */
     int type;                    /* in number_types */
     char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
     size_t count, from, to;      /* how many numbers; the bytes where they stand */
@@ -441,9 +442,10 @@ Stored *weights_find(const Weights *w, const char *name)
 /* Read one entry of a header and check it by itself. The data begin at byte `data` of the file. */
 Stored stored_read(Reader *r, Json *entry, size_t data)
 {
-    const char *name = shown(entry->key);
-    Stored s = {.name = format("%s", name + (strncmp(name, "transformer.", 12) ? 0 : 12)),
-                .file = r, .tensor = -1};
+    const char *name = shown(entry->key), *rest = name;
+    if (!strncmp(rest, "base_model.model.", 17)) rest += 17;
+    if (!strncmp(rest, "transformer.", 12)) rest += 12;
+    Stored s = {.name = format("%s", rest), .file = r, .tensor = -1};
     const Json *type = json_get(entry, "dtype"), *shape = json_get(entry, "shape");
     const Json *offsets = json_get(entry, "data_offsets");
     if (!type || type->type != '"' || !shape || shape->type != '[' || !offsets ||
@@ -494,10 +496,10 @@ void weights_shape(Weights *w)
 }
 
 /* Say of every tensor which of the model's it is. Dies unless all of these are there, once, in
- * their shapes and in numbers that can be read, and nothing else but masks and a head. */
-void weights_match(Weights *w)
+ * their shapes and in numbers that can be read, and nothing else but masks and a head. Frees the
+ * list of what is expected. */
+void weights_match(Weights *w, Weights model)
 {
-    Weights model = weights_expected(w->c, F32);
     const char *path = w->path;
     int heads = 0;
     for (Stored *s = w->entry; s < w->entry + w->count; s++) {
@@ -577,7 +579,7 @@ Weights weights_open(const char *path)
         weights_add(&w, format("%s", path));
     }
     weights_shape(&w);
-    weights_match(&w);
+    weights_match(&w, weights_expected(w.c, F32));
     return w;
 }
 
@@ -735,12 +737,16 @@ Tokenizer *folder_vocabulary(const char *folder)
     return t;
 }
 
+int peft_import(const char *folder, const char *path);        /* chapter 5 */
+
 /* Import two files of a vocabulary; or a model, and the vocabulary if that is in its folder. */
 int command_import(int words, char **word)
 {
     if (words < 1 || words > 2)
         die_usage("import: expected a file or folder, or vocab.json and merges.txt");
     if (!prep.out) die_usage("import: expected --out, the file to write");
+    char *adapters = is_folder(*word) ? file_beside(*word, "adapter_model.safetensors") : NULL;
+    if (adapters) return peft_import(*word, adapters);
     Model *m = words == 1 ? model_import(word[0]) : NULL;
     Tokenizer *t = !m ? vocabulary_read(word[0], word[1])
                  : is_folder(word[0]) ? folder_vocabulary(word[0]) : NULL;
@@ -775,29 +781,35 @@ int command_import(int words, char **word)
  * model.safetensors then also directs the writing of the data.
  */
 
-/* Write model.safetensors; spaces fill its header up to a multiple of 8 bytes. */
-void safetensors_write(const Model *m, const char *folder, int bf16)
+/* Write those tensors of m, with a prefix before each name; spaces fill the header up to a multiple
+ * of 8 bytes. Frees the list. */
+void stored_write(Writer *w, const Model *m, Weights file, const char *prefix)
 {
     Text header = {0};
-    Weights file = weights_expected(m->c, bf16 ? BF16 : F32);
     text_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (const Stored *s = file.entry; s < file.entry + file.count; s++)
-        text_print(&header, ",\"transformer.%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
-                   "\"data_offsets\":[%zu,%zu]}", s->name, number_types[s->type].name, s->shape,
-                   s->from, s->to);
+        text_print(&header, ",\"%s%s\":{\"dtype\":\"%s\",\"shape\":[%s],"
+                   "\"data_offsets\":[%zu,%zu]}", prefix, s->name, number_types[s->type].name,
+                   s->shape, s->from, s->to);
     text_add(&header, "}       ", 1 + (7 - header.size % 8));
-    Writer *w = writer_in(folder, "model.safetensors");
     writer_put(w, &(uint64_t){header.size}, 8);
     writer_put(w, header.bytes, header.size);
     for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
         real *x = allocate_reals(s->count);
         matrix_transpose(x, stored_parameters(m, s), s->rows, s->count / s->rows);
-        write_reals(w, x, s->count, bf16);
+        write_reals(w, x, s->count, s->type == BF16);
         free_reals(x);
     }
     writer_close(w);
     free(header.bytes);
     weights_close(&file);
+}
+
+/* Write model.safetensors. */
+void safetensors_write(const Model *m, const char *folder, int bf16)
+{
+    Writer *w = writer_in(folder, "model.safetensors");
+    stored_write(w, m, weights_expected(m->c, bf16 ? BF16 : F32), "transformer.");
 }
 
 /* Write the small files that tell transformers what the large ones are. */
@@ -829,12 +841,122 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
     writer_close(w);
 }
 
+/* ---- adapters, as PEFT stores them: A(rank, in) and B(out, rank) of each matrix in each layer,
+ * under the name of the matrix; and adapter_config.json, which says what they are [PEFT] ---- */
+
+/* The list of all adapters of m. None is transposed. */
+Weights adapters_expected(const Model *m)
+{
+    Weights w = {.entry = allocate((ALL_TENSORS - TENSORS) * m->c.L, sizeof *w.entry)};
+    size_t at = 0;
+    for (int i = TENSORS; i < ALL_TENSORS; i++)
+        for (int l = 0; l < m->c.L && m->tensors[i].size; l++) {
+            const Tensor *t = &m->tensors[i];
+            Stored s = {.name = format(t->name, l), .type = F32, .count = t->size, .from = at,
+                        .tensor = i, .layer = l, .rows = 1};
+            s.to = at += t->size * 4;
+            snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
+            w.entry[w.count++] = s;
+        }
+    return w;
+}
+
+/* Write the adapters of a model into a folder. */
+int peft_export(const char *model)
+{
+    static const char *const modules[ADAPTED] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
+                                                 "mlp.c_proj"};
+    if (!prep.adapter) die_usage("export --peft: expected --adapter, the file to write as PEFT's");
+    Model *m = model_read(model);
+    adapter_read(m, prep.adapter);
+    make_folder(prep.out);
+    writers_begin();
+    Writer *w = writer_in(prep.out, "adapter_config.json");
+    writer_print(w, "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
+        "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": %.17g,\n"
+        "  \"lora_dropout\": 0.0,\n  \"fan_in_fan_out\": true,\n  \"bias\": \"none\",\n"
+        "  \"use_rslora\": false,\n  \"use_dora\": false,\n  \"inference_mode\": true,\n"
+        "  \"target_modules\": [", m->adapter.rank, m->adapter.alpha);
+    for (int i = 0, n = 0; i < ADAPTED; i++)
+        if (m->adapter.on >> i & 1) writer_print(w, "%s\"%s\"", n++ ? ", " : "", modules[i]);
+    writer_print(w, "]\n}\n");
+    writer_close(w);
+    w = writer_in(prep.out, "adapter_model.safetensors");
+    stored_write(w, m, adapters_expected(m), "base_model.model.transformer.");
+    writers_commit();
+    printf("%s: adapter_model.safetensors, adapter_config.json\n", prep.out);
+    model_free(m);
+    return 0;
+}
+
+/* What adapter_config.json says of rank and alpha. Dies if it wants more than LoRA on matrices. */
+Adapter peft_config(const char *path)
+{
+    static const struct { const char *key, *plain; } must[] = {
+        {"peft_type", "LORA"}, {"bias", "none"}, {"use_dora", NULL}, {"modules_to_save", NULL},
+        {"layers_to_transform", NULL}, {"rank_pattern", NULL}, {"alpha_pattern", NULL},
+        {"layer_replication", NULL}, {"alora_invocation_tokens", NULL}, {"use_qalora", NULL}};
+    Json *json = json_file(path), *alpha = json_get(json, "lora_alpha");
+    Json *scaled = json_get(json, "use_rslora");
+    for (size_t i = 0; i < sizeof must / sizeof *must; i++) {
+        const Json *v = json_get(json, must[i].key);
+        int good = !v || strchr("nf", v->type) || (strchr("{[", v->type) && !v->count);
+        if (v && v->type == '"') good = must[i].plain && !strcmp(v->text, must[i].plain);
+        if (!good) die("%s: %s: this kind of adapter is not read", path, must[i].key);
+    }
+    size_t rank = json_whole(json_get(json, "r"), path, "r");
+    if (!alpha || alpha->type != '0' || !(alpha->number > 0))
+        die("%s: lora_alpha: expected a number above 0", path);
+    double factor = scaled && scaled->type == 't' ? sqrt((double)rank) : 1;     /* rsLoRA */
+    Adapter a = {.alpha = alpha->number * factor, .rank = rank < 1 << 16 ? (int)rank : 0};
+    json_free(json);
+    return a;
+}
+
+/* Import PEFT's adapters of the model --model from a folder. */
+int peft_import(const char *folder, const char *path)
+{
+    char *config = file_beside(folder, "adapter_config.json");
+    if (!config) die("%s: adapter_config.json is missing", folder);
+    if (!prep.model) die_usage("import: expected --model, what the adapters were trained on");
+    Model *m = model_read(prep.model);
+    Weights w = {.path = path, .c = m->c, .file = allocate(1, sizeof *w.file)};
+    Adapter a = peft_config(config);
+    a.base = model_fingerprint(m);
+    weights_add(&w, format("%s", path));
+    adapters_describe(m->c, (Adapter){.rank = 1, .on = (1 << ADAPTED) - 1}, m->tensors + TENSORS);
+    for (int i = 0; i < ADAPTED; i++) {
+        char *first = format(m->tensors[TENSORS + 2 * i].name, 0);
+        a.on |= (weights_find(&w, first) != NULL) << i;
+        free(first);
+    }
+    if (!a.on || a.rank < 1 || a.rank > m->c.C)
+        die("%s: expected adapters of h.0 with a rank of 1 to %d, found rank %d", path, m->c.C,
+            a.rank);
+    model_adapt(m, a, 0);
+    weights_match(&w, adapters_expected(m));
+    for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
+        if (s->tensor < 0) continue;
+        real *x = stored_numbers(s);
+        memcpy(stored_parameters(m, s), x, s->count * sizeof *x);
+        free_reals(x);
+    }
+    params_check(m, path);
+    adapter_write(m, prep.out);
+    printf("%s: adapters of rank %d, %zu numbers\n", prep.out, a.rank, m->adapter_count);
+    weights_close(&w), model_free(m), free(config);
+    return 0;
+}
+
+/* ---- the command ---- */
+
 int command_export(int words, char **word)
 {
     if (words != 1) die_usage("export: expected one model file");
     if (!prep.out) die_usage("export: expected --out, the folder to write");
+    if (prep.peft) return peft_export(word[0]);
     Tokenizer *t = tokenizer_read(prep.tokenizer);
-    Model *m = model_read(word[0]);
+    Model *m = model_load(word[0], prep.adapter);
     if (t->count != m->c.V)
         die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", prep.tokenizer,
             t->count, word[0], m->c.V);
@@ -1167,12 +1289,15 @@ Labels labels_find(const Item *d, int n)
     return l;
 }
 
-/* Load --model, --tuned and --tokenizer, which must have the same vocabulary. */
+/* Load --model, --tuned and --tokenizer, which must have the same vocabulary. An --adapter belongs
+ * to the last model. */
 Evaluation models_load(void)
 {
     Evaluation e = {.name = {opt.model, opt.tuned}, .count = opt.tuned ? 2 : 1, .T = INT32_MAX};
     for (int i = 0; i < e.count; i++) {
-        Model *m = e.model[i] = model_load(e.name[i]);
+        const char *adapter = i + 1 == e.count ? opt.adapter : NULL;
+        Model *m = e.model[i] = model_load(e.name[i], adapter);
+        e.name[i] = model_name(e.name[i], adapter);
         if (m->c.V != e.model[0]->c.V)
             die("%s: has %d tokens, %s has %d: only models of one vocabulary can be compared",
                 e.name[i], m->c.V, e.name[0], e.model[0]->c.V);
@@ -1852,9 +1977,9 @@ int shots_parse(int k[MOST_WAYS])
 void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *records)
 {
     const Answers *tuned = a + ways, *longest = a;
-    const char *slash = strrchr(opt.tuned, '/');
-    char *folder = format("%.*s", slash ? (int)(slash - opt.tuned) : 0, opt.tuned);
-    Table t = {.title = format("%s, base %s, tuned %s", title_of(e, e->n), opt.model, opt.tuned)};
+    const char *last = opt.adapter ? opt.adapter : opt.tuned, *slash = strrchr(last, '/');
+    char *folder = format("%.*s", slash ? (int)(slash - last) : 0, last);
+    Table t = {.title = format("%s, base %s, tuned %s", title_of(e, e->n), opt.model, e->name[1])};
     table_row(&t, "model\tshots\tloss a token\taccuracy\t%s answer\ttokens a query\tms a query",
               opt.questions ? "right" : "exact");
     for (int i = 0; i <= ways; i++) compare_row(&t, NULL, &a[i], e->n);
@@ -1872,7 +1997,9 @@ void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *rec
 int command_compare(int words, char **word)
 {
     no_words(words, word);
-    if (!opt.tuned) die_usage("--tuned is missing: the fine-tuned model");
+    if (!opt.tuned && !opt.adapter)
+        die_usage("--tuned is missing: the fine-tuned model, or --adapter");
+    if (!opt.tuned) opt.tuned = opt.model;
     int k[MOST_WAYS + 1] = {0}, ways = shots_parse(k);
     Evaluation e = models_load();
     held_out_load(&e);
@@ -1946,7 +2073,7 @@ int command_classify(int words, char **word)
     no_words(words, word);
     if (!opt.labels)
         die_usage("--labels is missing: the labels to choose from, such as positive,negative");
-    Model *m = model_load(opt.model);
+    Model *m = model_load(opt.model, opt.adapter);
     Tokenizer *t = tokenizer_load(m);
     classify_labels = labels_parse(opt.labels, t);
     return each_line(m, t, answer_classify);
@@ -2755,6 +2882,13 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
     table_row(t, "a step, measured here\t%.3g s", each);
     table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * each / 60);
     table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * each / 60);
+    double peak = machine_peak(), expected = step_seconds(m, B, T, 1, peak);
+    for (int i = 0; i < SAVINGS; i++) {
+        Model other = model_saving(m, i);
+        table_row(t, "%d epochs with %s\t%.2f GB, about %.2g minutes", epochs, savings[i].options,
+                  training_memory(&other, B, T).all / 1e9,
+                  epochs * steps * each / 60 * step_seconds(&other, B, T, 1, peak) / expected);
+    }
     batch_free(&b), loader_free(&loader), model_free(m);
 }
 
@@ -3457,7 +3591,12 @@ int command_search(int count, char **words)
     Writer *records = writer_in(out, "search.jsonl");
     table_done(&table, records);
     writer_close(records);
-    model_write(model_read(format("%s/best.bin", t->folder)), format("%s/best.bin", out), opt.bf16);
+    size_t size;
+    char *best = read_file(format("%s/best.bin", t->folder), &size);
+    Writer *copy = writer_in(out, "best.bin");
+    writer_put(copy, best, size);
+    writer_close(copy);
+    free(best);
     printf("\nthe best model: %s/best.bin, from %s\n", out, t->settings);
     command_report(1, &(char *){format("%s", out)});
     return 0;
@@ -3477,7 +3616,10 @@ const Option prepare_options[] = {
     {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
     {"context", 'i', &prep.context, "1024", 2, 1e6, "x", "tokens a model can see"},
-    {"model", 's', &prep.model, NULL, 0, 0, "x", "model file whose cost is measured"},
+    {"model", 's', &prep.model, NULL, 0, 0, "xi",
+     "model file whose cost is measured, or to which imported adapters belong"},
+    {"adapter", 's', &prep.adapter, NULL, 0, 0, "e", "adapters to be merged into the model"},
+    {"peft", '!', &prep.peft, NULL, 0, 0, "e", "write the adapters alone, for PEFT"},
     {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
     {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
     {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x",

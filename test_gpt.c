@@ -566,7 +566,7 @@ double batch_loss(void) { return model_loss(model, &batch, rates, smoothing_rate
 /* The whole model through every row of the table of tensors. */
 void test_model_gradient(void)
 {
-    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, 77};
+    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, 0, 77};
     smoothing_rate = 0.1;
     model = random_model(small, TRAINING, 3, 0);
     batch = random_batch(3, small.T, small.V, 3);
@@ -586,7 +586,7 @@ void test_frozen(void)
 {
     Config c = small;
     c.L = 3;
-    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 5};
+    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 0, 5};
     Batch b = random_batch(2, c.T, c.V, 3);
     for (int frozen = 1; frozen <= 3; frozen++) {
         Model *full = random_model(c, TRAINING, 2, 0), *part = random_model(c, TRAINING, 2, frozen);
@@ -692,7 +692,7 @@ void test_masked(void)
 uint64_t training_sum(void)
 {
     Config c = {.T = 200, .V = 1000, .L = 2, .NH = 3, .C = 96, .Vp = 1008};
-    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 1}, 0.1, usual};
+    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 0, 1}, 0.1, usual};
     Batch b = random_batch(3, c.T, c.V, 2);
     Model *m = random_model(c, TRAINING, 3, 0);
     uint64_t sum = 0;
@@ -901,9 +901,9 @@ void test_update(void)
     for (size_t i = 0; i < m->count; i++) square += (double)m->g.wte[i] * m->g.wte[i];
     o.lr = 0;
     bound("norm", fabs(model_update(m, o, 1) / sqrt(square) - 1), by_precision(1e-12, 1e-6));
-    for (size_t i = 0; i < m->count; i++) sum += (double)m->m.wte[i] * m->m.wte[i];
+    for (size_t i = 0; i < m->count; i++) sum += pow(((real *)m->moments[0])[i], 2);
     bound("clipped", fabs(sqrt(sum) / 0.1 / 0.25 - 1), by_precision(1e-12, 1e-5));
-    memset(m->m.wte, 0, m->count * sizeof(real));
+    memset(m->moments[0], 0, m->count * sizeof(real));
     real *before = copy(m->w.wte, m->count);
     o.lr = 0.5;
     model_update(m, o, 1);
@@ -2295,13 +2295,16 @@ Progress saved_progress(const char *state)
     return p;
 }
 
-/* Stopped and resumed equals never stopped, in weights and log, with a frozen block and without;
- * resuming a finished run changes nothing; another seed is refused. */
+/* Stopped and resumed equals never stopped, in weights and log, with a frozen block, with adapters
+ * and without; resuming a finished run changes nothing; another seed is refused. */
 void test_run_resume(void)
 {
-#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $FREEZE "
-    for (int frozen = 0; frozen < 2; frozen++) {
-        setenv("FREEZE", frozen ? "--freeze 1" : "", 1);
+#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $KIND "
+    static const char *const kinds[] = {
+        "", "--freeze 1", "--lora 2 --lora-on qkv,fcproj --lora-dropout 0.1 --recompute",
+        "--moments bf16"};
+    for (int kind = 0; kind < 4; kind++) {
+        setenv("KIND", kinds[kind], 1);
         expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
         expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv",
                    NULL);
@@ -2316,7 +2319,7 @@ void test_run_resume(void)
                    "cmp r3/log.txt r4/log.txt && cmp r3/samples.jsonl r4/samples.jsonl && "
                    "cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
                    "grep -c after r3/samples.jsonl", "3\nstatus 0", NULL);
-        expect_run(TINY "v --out r4 --steps 6 --resume --seed 2 $FREEZE", "with another --seed",
+        expect_run(TINY "v --out r4 --steps 6 --resume --seed 2 $KIND", "with another --seed",
                    "status 1", NULL);
     }
 }
@@ -3510,7 +3513,7 @@ void test_first_values(void)
 /* Each place, batch and step has masks of its own, and the same step has the same ones again. */
 void test_masks(void)
 {
-    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 5}, 0, usual};
+    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 0, 5}, 0, usual};
     Model *m = random_model(small, TRAINING, 2, 0);
     Batch b = random_batch(2, small.T, small.V, 3), twice[] = {b, b};
     double norm, loss[4];
@@ -3668,6 +3671,236 @@ static const Bad bad_figures[] = {
     {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
     {0}};
 
+/* ---- RECOMPUTE, LORA, MOMENTS ---- */
+
+/* A random model of three blocks with adapters of rank 3 on some matrices, all random. */
+Model *adapted_model(Mode mode, int frozen, int on)
+{
+    Config c = small;
+    c.L = 3;
+    Model *m = model_new(c);
+    model_adapt(m, (Adapter){1, 6, 3, on}, 1);
+    model_prepare(m, mode, 2, c.T, frozen);
+    fill(m->w.wte, m->count, 0.2, 1);
+    fill(m->w.qkv_A, m->adapter_count, 0.2, 2);
+    return m;
+}
+
+/* Through every adapter, with all kinds of dropout, packing, masks, smoothing, and recompute. The
+ * model itself has no gradient. A model that has merged its adapters gives the same loss. */
+void test_adapter_gradient(void)
+{
+    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, (real)0.25, 77};
+    smoothing_rate = 0.1;
+    batch = random_batch(2, small.T, small.V, 3);
+    for (int i = 0; i < 6; i++) {
+        Model *m = model = adapted_model(TRAINING, i == 4, i < 4 ? 1 << i : 15);
+        m->recompute = i == 5;
+        model_prepare(m, TRAINING, 2, small.T, m->frozen);
+        model_loss(m, &batch, rates, smoothing_rate, 1);
+        for (int j = trained_first(m); j < trained_end(m); j++) {
+            const Tensor *t = &m->tensors[j];
+            size_t from = trained_from(m, t), count = tensor_size(m, t) - from;
+            real *w = m->w.tensor[j] + from, *g = m->g.tensor[j] + from;
+            expect(!count || largest(g, count) > 1e-3, "%s has no gradient", t->field);
+            expect(largest(m->g.tensor[j], from) == 0, "a frozen %s has one", t->field);
+            bound(t->field, gradient_error(batch_loss, w, g, count, i < 4 ? 80 : 30, i), 1e-6);
+        }
+        expect(!m->g.wte, "the model has gradients");
+        double loss = model_loss(m, &batch, no_dropout, 0, 0);
+        model_merge(m);
+        bound("merged", fabs(model_loss(m, &batch, no_dropout, 0, 0) - loss), 1e-12);
+        model_free(m);
+    }
+    batch_free(&batch);
+}
+
+/* A model of three blocks that computes activations again. */
+Model *recomputing_model(int frozen)
+{
+    Config c = small;
+    c.L = 3;
+    Model *m = random_model(c, TRAINING, 2, frozen);
+    m->recompute = 1;
+    model_prepare(m, TRAINING, 2, c.T, frozen);
+    return m;
+}
+
+/* With --recompute, loss and gradients are the same bits, in less memory. */
+void test_recompute(void)
+{
+    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 0, 5};
+    Batch b = random_batch(2, small.T, small.V, 3);
+    for (int frozen = 0; frozen <= 2; frozen++) {
+        Model *m = recomputing_model(frozen), *kept = random_model(m->c, TRAINING, 2, frozen);
+        double loss = model_loss(m, &b, d, 0.1, 1), loss_kept = model_loss(kept, &b, d, 0.1, 1);
+        expect(loss == loss_kept, "%d frozen: loss %g, not %g", frozen, loss, loss_kept);
+        expect(!memcmp(m->g.wte, kept->g.wte, m->count * sizeof(real)), "another gradient");
+        double saved = training_memory(kept, 2, small.T).all - training_memory(m, 2, small.T).all;
+        size_t each = (9 * small.C + 4 + small.NH) * 2 * small.T * sizeof(real);
+        bound("bytes", fabs(saved - each * (2 - frozen)), 1000);
+        model_free(m), model_free(kept);
+    }
+    batch_free(&b);
+}
+
+/* The loss on v of the tiny model m with the adapters of a run, merged or beside it. */
+double adapted_loss(const char *adapter, int merged)
+{
+    Tokens val = tokens_read(scratch("v"), "val", 300);
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Model *m = model_read(scratch("m"));
+    adapter_read(m, scratch(adapter));
+    if (merged) model_merge(m);
+    Scores s = score(m, t, &val, 1, 16, 0);
+    double mean = total(s.loss, s.n) / total(s.count, s.n);
+    free(s.loss), model_free(m), tokens_free(&val), tokenizer_free(t);
+    return mean;
+}
+
+void adapter_open(void *path)
+{
+    adapter_read(model_read(scratch("m")), path);
+}
+
+/* A run with --lora writes adapters, which give what the run has told, merged or not. Damaged ones,
+ * those of another model, and adapters in place of a model are refused. */
+void test_run_lora(void)
+{
+    static const struct { int at, value, cut; const char *says; } bad[] = {
+        {0, 1, 0, "file of adapters"}, {4, 2, 0, "version 2"}, {16, 2, 0, "2 layers"},
+        {32, 1, 0, "another model of this shape"}, {44, 0x7ff00000, 0, "alpha inf"},
+        {48, 0, 0, "rank 0"}, {48, 3, 0, "bytes of numbers"}, {52, 16, 0, "matrices 16"},
+        {52, 7, 0, "bytes of numbers"}, {1024, 0x7fc00000, 0, "number 0 of qkv_A is nan"},
+        {4, 1, 4, "bytes of numbers"}, {4, 1, 1800, "too few"}};
+    double best = 0;
+    size_t size;
+    expect_run(TINY "v --out r9 --steps 6 --lr 3e-2 --eval-every 2 --lora 2 --show 1 --lora-on "
+               "fcproj,qkv,fc,attproj", "after training", "status 0", NULL);
+    sscanf(run_line("sed -n 's/^best_loss = //p' r9/run.txt"), "%lf", &best);
+    for (int merged = 0; merged < 2; merged++)
+        bound("loss", fabs(adapted_loss("r9/best.bin", merged) - best), 2e-6);
+    expect(fabs(adapted_loss("r9/model.bin", 0) - best) < 1, "model.bin is another thing");
+    char *file = read_file(scratch("r9/best.bin"), &size);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *copied = memcpy(allocate(size, 1), file, size);
+        memcpy(copied + bad[i].at, &bad[i].value, 4);
+        write_file("a", copied, size - bad[i].cut, "", 0);
+        const char *said = error_of(adapter_open, format("%s/a", folder));
+        expect(strstr(said, bad[i].says) != NULL, "damage %zu: %s", i, said);
+        free(copied);
+    }
+    free(file);
+    expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
+    expect_run(TINY "v --lora 2 --lora-on fc,proj", "expected some of qkv", "status 2", NULL);
+    expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
+    expect_run(TINY "v --out r9 --steps 9 --resume --lora 1", "--lora", "status 1", NULL);
+    expect_run(TINY "v --out r9 --steps 9 --resume --lora 2 --lora-on qkv,attproj,fc,fcproj "
+               "--lora-alpha 8", "--lora-alpha", "status 1", NULL);
+}
+
+/* Adapters that PEFT made are imported; ten steps from them have PEFT's losses. Exported again they
+ * are the same, and the merged model is exported with the loss of model and adapters. */
+void test_peft(void)
+{
+    size_t size;
+    double norm, first = 0;
+    Reference f = reference_open();
+    Model *m = reference_model(&f);
+    model_write(m, scratch("ref"), 0);
+    expect_run("prepare import $here/data/adapters --model ref --out pa && "
+               "prepare export ref --adapter pa --peft --out peft && "
+               "prepare import peft --model ref --out pa2 && cmp pa pa2",
+               "rank 3", "status 0", NULL);
+    model_free(m);
+    m = model_read(scratch("ref"));
+    adapter_read(m, scratch("pa"));
+    model_prepare(m, TRAINING, f.B, f.c.T, 0);
+    char *text = read_file("data/adapters/losses.txt", &size), *at = text;
+    for (int i = 0; i < 10; i++) {
+        Recipe r = {no_dropout, 0, usual};
+        double loss = model_step(m, f.batch, 1, &r, i + 1, &norm);
+        bound("loss", fabs(loss - strtod(at, &at)), 1e-5);
+        if (i == 0) first = loss;
+    }
+    model_free(m), free(text);
+    m = model_load(scratch("ref"), scratch("pa"));
+    model_prepare(m, TRAINING, f.B, f.c.T, 0);
+    bound("merged", fabs(model_loss(m, f.batch, no_dropout, 0, 0) - first), 1e-5);
+    model_free(m), reference_close(&f);
+}
+
+/* A number is rounded to one of its two neighbours in bf16, as often to each as keeps the mean. */
+void test_stochastic(void)
+{
+    for (int i = 0; i < 64; i++) {
+        real x = (real)(random_normal(1, i) * (i % 2 ? 1e-12 : 1));
+        int count[2] = {0};
+        double sum = 0, low = bf16_to(bf16_stochastic(x, 0)), high;
+        high = bf16_to(bf16_stochastic(x, 0xffff));
+        for (int j = 0; j < 4096; j++) {
+            double y = bf16_to(bf16_stochastic(x, random_bits(i, j) & 0xffff));
+            expect(y == low || y == high, "%g becomes %g", (double)x, y);
+            count[y == low]++, sum += y;
+        }
+        expect(count[0] + count[1] == 4096 && fabs(low - x) < fabs(x) / 128, "low %g", low);
+        bound("mean", fabs(sum / 4096 - x) / (fabs(high - low) + 1e-30), 4 * 0.5 / 64);
+        expect(bf16_stochastic((real)low, 0xffff) == bf16_from((float)low), "%g moves", low);
+    }
+}
+
+/* The losses of 60 steps with moments in bf16 are near those in fp32; on several threads they are
+ * the same bits, and so they are with adapters and recompute. */
+void test_moments(void)
+{
+    double loss[2][2][60], norm;
+    Recipe r = {{(real)0.1, 0, 0, (real)0.1, 1}, 0, usual};
+    Batch b = random_batch(2, small.T, small.V, 3);
+    r.adamw.beta2 = 0.999;
+    for (int lora = 0; lora < 2; lora++)
+        for (int bf16 = 0; bf16 < 4; bf16++) {
+            Model *m = lora ? adapted_model(INFERENCE, 0, 15)
+                            : random_model(small, INFERENCE, 2, 0);
+            m->bf16_moments = bf16 > 0, m->recompute = lora;
+            model_prepare(m, TRAINING, 2, small.T, 0);
+            use_threads(bf16 + 1);
+            for (int i = 0; i < 60; i++) {
+                double *kept = &loss[lora][bf16 > 0][i];
+                double got = model_step(m, &b, 1, &r, i + 1, &norm);
+                expect(bf16 < 2 || got == *kept, "%d threads: %g, not %g", bf16 + 1, got, *kept);
+                *kept = got;
+            }
+            model_free(m);
+        }
+    use_threads(1);
+    for (int lora = 0; lora < 2; lora++)
+        for (int i = 0; i < 60; i++)
+            bound("loss", fabs(loss[lora][1][i] - loss[lora][0][i]) / loss[lora][0][0], 0.02);
+    expect(loss[0][1][59] != loss[0][0][59], "moments are not in bf16");
+    batch_free(&b);
+}
+
+/* Bytes of training GPT-2 XL, without allocating it: 20 GB hold all of it. */
+void test_memory(void)
+{
+    Model m = {.c = {1024, 50257, 48, 25, 1600, 50304}, .bf16_moments = 1, .recompute = 1};
+    m.count = tensors_describe(m.c, m.tensors);
+    Memory need = training_memory(&m, 1, 512);
+    bound("moments", fabs(need.moments - 4.0 * m.count), 1);
+    expect(need.all < 20e9 && need.all > 12.0 * m.count, "%.2f GB", need.all / 1e9);
+    m.adapter = (Adapter){0, 16, 16, 15};
+    m.adapter_count = adapters_describe(m.c, m.adapter, m.tensors + TENSORS);
+    expect(m.adapter_count == 48 * 16 * (2 * 12800), "%zu numbers", m.adapter_count);
+    Memory lora = training_memory(&m, 1, 1024);
+    bound("gradients", fabs(lora.gradients - m.adapter_count * (double)sizeof(real)), 1);
+    expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
+    expect_run("timeout 20 train_gpt --model $here/data/mini.bin --tokenizer "
+               "$here/data/mini_tokenizer.bin --data $here/data/support --batch 65536 --out new",
+               "training needs 8", "--batch or --context, --recompute (", "--lora 8 --recompute (",
+               "status 1", NULL);
+    outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -3819,6 +4052,13 @@ static const Test tests[] = {
     {"figures: right answers", IN_FLOAT, test_questions, NULL, NULL},
     {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
     {"bad input: figures", IN_FLOAT, NULL, test_bad_figures, bad_figures},
+    {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
+    {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
+    {"PEFT: import, 10 steps, export", IN_FLOAT, test_peft, NULL, NULL},
+    {"moments: rounded at random", IN_FLOAT, test_stochastic, NULL, NULL},
+    {"moments: bf16 near fp32", IN_FLOAT, test_moments, NULL, NULL},
+    {"memory of training XL", IN_FLOAT, test_memory, NULL, NULL},
+    {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

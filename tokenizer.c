@@ -48,7 +48,8 @@
  */
 
 enum { MODEL_MAGIC = 20240326, TOKENIZER_MAGIC = 20240328, TOKENS_MAGIC = 20240520,
-       STATE_MAGIC = 20240527, HEADER = 256 };        /* every header is HEADER int32 [llm.c] */
+       STATE_MAGIC = 20240527, ADAPTER_MAGIC = 20240528,
+       HEADER = 256 };        /* every header is HEADER int32 [llm.c] */
 
 typedef struct Writer {
     FILE *file;

@@ -16,6 +16,7 @@
  * [Goto & van de Geijn 2008] Anatomy of High-Performance Matrix Multiplication
  * [Dao et al. 2022] FlashAttention                       [Loshchilov & Hutter 2019] AdamW
  * [Srivastava et al. 2014] Dropout                       [Pascanu et al. 2013] gradient clipping
+ * [Hu et al. 2021] LoRA: Low-Rank Adaptation             [Chen et al. 2016] recomputed activations
  */
 #define NO_MAIN_TOKENIZER
 #include "tokenizer.c"
@@ -58,7 +59,7 @@ typedef struct {
 } Batch;
 
 /* Rates of dropout, 0 to 1, and the key of its random masks. All zero: no dropout. */
-typedef struct { real embedding, attention, residual; uint64_t key; } Dropout;
+typedef struct { real embedding, attention, residual, adapter; uint64_t key; } Dropout;
 
 /* The optimizer's constants, as in the equations of adamw; clip: the longest gradient (0: any). */
 typedef struct { double lr, beta1, beta2, epsilon, decay, l1, clip; } AdamW;
@@ -165,19 +166,20 @@ void linear_forward(real *y, size_t ldy, const real *x, const real *w, const rea
 
 /* y_no = sum_c x_nc w_oc + b_o has the derivatives w_oc by x_nc, and x_nc by w_oc. So
  *     dx_nc = sum_o dy_no w_oc,    dx(N, C) = dy w,         which is written;
- *     dw_oc += sum_n dy_no x_nc,   dw(OC, C) += dy^T x,     which is added to. */
+ *     dw_oc += sum_n dy_no x_nc,   dw(OC, C) += dy^T x,     which is added to if not NULL. */
 void linear_backward(real *dx, real *dw, const real *dy, const real *x, const real *w, int N, int C,
                      int OC)
 {
     matmul(assign(dx, C), view(dy, OC), view(w, C), N, C, OC);
-    matmul(accumulate(dw, C), transposed(dy, OC), view(x, C), OC, C, N);
+    if (dw) matmul(accumulate(dw, C), transposed(dy, OC), view(x, C), OC, C, N);
 }
 
-/* A bias (of linear, of layernorm) is added to each row, so db_c += sum_n dy_nc, for dy(N, C).
- * Threads take STRIPE channels each. */
+/* A bias (of linear, of layernorm) is added to each row, so db_c += sum_n dy_nc, for dy(N, C),
+ * unless db is NULL. Threads take STRIPE channels each. */
 enum { STRIPE = 64 };
 void bias_backward(real *db, const real *dy, int N, int C)
 {
+    if (!db) return;
 #pragma omp parallel for
     for (int c0 = 0; c0 < C; c0 += STRIPE)
         for (int n = 0; n < N; n++)
@@ -239,7 +241,7 @@ void layernorm_forward(real *y, real *stats, const real *x, const real *w, const
  *   dxhat_j/dx_i = r ([i == j] - 1/C) + (x_j - mean) dr/dx_i = r ([i == j] - 1/C - xhat_j xhat_i/C)
  *   dx_i = sum_j g_j dxhat_j/dx_i = r (g_i - mean(g) - xhat_i mean(g*xhat)),
  * without a part along (1, ..., 1) or xhat, since shifting or scaling x does not change xhat. Adds
- * to dx and dw. */
+ * to dx and, if it is not NULL, to dw. */
 void layernorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *stats,
                         const real *w, int N, int C)
 {
@@ -258,6 +260,7 @@ void layernorm_backward(real *dx, real *dw, const real *dy, const real *x, const
         for (int c = 0; c < C; c++)
             dxn[c] += r * (dyn[c] * w[c] - g_mean - (xn[c] - mean) * r * gx_mean);
     }
+    if (!dw) return;
 #pragma omp parallel for
     for (int c0 = 0; c0 < C; c0 += STRIPE)
         for (int n = 0; n < N; n++) {
@@ -310,6 +313,56 @@ void dropout(real *x, size_t count, real p, uint64_t key)
     if (p == 0) return;
 #pragma omp parallel for simd
     for (size_t i = 0; i < count; i++) x[i] *= dropout_factor(p, key, (uint32_t)i);
+}
+
+/* ---- LoRA [Hu et al. 2021]: the matrix w(OC, C) of a linear layer stays as it is, and the product
+ * of two thin matrices, an adapter, is added to it; with rank 8 it has 1% of the numbers of w:
+ *     y(N, OC) += h B^T,    h(N, rank) = scale x' A^T,    x'(N, C) = dropout(x),
+ * A(rank, C), B(OC, rank). B begins at 0, so the first loss is that of the model alone. ---- */
+typedef struct {
+    const real *A, *B;
+    real *dA, *dB;                       /* gradients */
+    real *h, *dropped;                   /* scratch: (N, rank), (N, C) */
+    int rank;                            /* 0: this layer has no adapter */
+    real scale, dropout;                 /* the rate, and the key of its masks */
+    uint64_t key;
+} Lora;
+
+/* Write l.h and return x', which is x if there is no dropout. */
+const real *lora_h(const real *x, Lora l, int N, int C)
+{
+    if (l.dropout > 0) {
+        x = memcpy(l.dropped, x, (size_t)N * C * sizeof *x);
+        dropout(l.dropped, (size_t)N * C, l.dropout, l.key);
+    }
+    matmul(assign(l.h, l.rank), view(x, C), transposed(l.A, C), N, l.rank, C);
+    for (size_t i = 0; i < (size_t)N * l.rank; i++) l.h[i] *= l.scale;
+    return x;
+}
+
+/* Rows of y are ldy >= OC numbers apart. */
+void lora_forward(real *y, size_t ldy, const real *x, Lora l, int N, int C, int OC)
+{
+    if (!l.rank) return;
+    lora_h(x, l, N, C);
+    matmul(accumulate(y, ldy), view(l.h, l.rank), transposed(l.B, l.rank), N, OC, l.rank);
+}
+
+/* Two linear layers, one after the other, so with dh(N, rank) = scale dy B
+ *     dB += dy^T h,    dA += dh^T x',    dx += dh A, times the factors of dropout.
+ * h is computed again, and its memory then holds dh. All three are added to: dx has what comes
+ * through w. */
+void lora_backward(real *dx, const real *dy, const real *x, Lora l, int N, int C, int OC)
+{
+    if (!l.rank) return;
+    x = lora_h(x, l, N, C);
+    matmul(accumulate(l.dB, l.rank), transposed(dy, OC), view(l.h, l.rank), OC, l.rank, N);
+    matmul(assign(l.h, l.rank), view(dy, OC), view(l.B, l.rank), N, l.rank, OC);
+    for (size_t i = 0; i < (size_t)N * l.rank; i++) l.h[i] *= l.scale;
+    matmul(accumulate(l.dA, C), transposed(l.h, l.rank), view(x, C), l.rank, C, N);
+    matmul(assign(l.dropped, C), view(l.h, l.rank), view(l.A, C), N, C, l.rank);
+    dropout(l.dropped, (size_t)N * C, l.dropout, l.key);
+    residual_forward(dx, dx, l.dropped, (size_t)N * C);
 }
 
 /* ---- causal attention ----
@@ -913,13 +966,29 @@ static inline real exp_real(real x)
     return REAL_BYTES == 4 ? (real)exp_float((float)x) : (real)exp(x);
 }
 
+/* bf16 is the upper half of a float: sign, 8 bits of exponent, 7 of fraction. Rounding to nearest,
+ * ties to even: add just under half of the last place kept (0x7fff), plus 1 if its last bit is odd,
+ * and cut off the lower half. A NaN must keep a bit of its fraction, or it would be infinity. */
+static inline uint16_t bf16_from(float x)
+{
+    union { float f; uint32_t i; } u = {x};
+    if (x != x) return (u.i >> 16) | 0x40;
+    return (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
+}
+static inline float bf16_to(uint16_t x)                       /* exact */
+{
+    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
+    return u.f;
+}
+
 /* ================================================================================================
  * 5. Parameters
  *
  * One row per tensor drives allocation, loading, saving, initialization, decay, clipping, counting,
  * printing, the gradient check and the names in other formats: a new parameter is a new row here
  * and its use in a block. All weights are one arena in the order of the file; gradients and the two
- * moments of AdamW are three more of the same layout.
+ * moments of AdamW are three more of the same layout. Adapters have a table of their own: if there
+ * are any, only they are trained, and gradients and moments have their layout.
  */
 
 typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest context, Vp: V padded */
@@ -928,7 +997,7 @@ typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest cont
  * sqrt(2L) where they lead back into the residual stream (RESIDUAL), which is a sum of 2L branches.
  * Biases are 0, scales 1. Hugging Face's files store LINEAR and RESIDUAL transposed, (in, out).
  * Tensors of one row are never decayed. */
-enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS };
+enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS, ADAPTER_A, ADAPTER_B };
 
 #define PARAMETERS(X)                                                                              \
     /* field     name in Hugging Face       per layer  rows   columns  first value */              \
@@ -949,12 +1018,37 @@ enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS };
     X(lnf_w,     "ln_f.weight",                 0,        1,    c.C,   ONES)                       \
     X(lnf_b,     "ln_f.bias",                   0,        1,    c.C,   ZEROS)
 
-/* A pointer for each row, by name (p.wte) and by number (p.tensor[0]). The last one, `end`, is one
- * past the arena. */
+/* The adapters of LoRA, A and B for each of four matrices. A is uniform in +-1/sqrt(columns), as in
+ * PEFT, and B is 0. The rank is 0 where there is no adapter. */
+typedef struct {
+    uint64_t base;                       /* model_fingerprint of what is adapted */
+    double alpha;                        /* the adapter's product is scaled by alpha / rank */
+    int rank, on;                        /* bit i of `on`: matrix i, as below, is adapted */
+} Adapter;
+
+enum { QKV, ATTPROJ, FC, FCPROJ, ADAPTED };
+const char *const adapted_names[ADAPTED] = {"qkv", "attproj", "fc", "fcproj"};
+
+#define ADAPTERS(X)                                                                                \
+    /* field     name in PEFT                         per layer  rows   columns   first value */   \
+    X(qkv_A,     "h.%d.attn.c_attn.lora_A.weight",        1,   r[QKV],      c.C,  ADAPTER_A)       \
+    X(qkv_B,     "h.%d.attn.c_attn.lora_B.weight",        1,  3 * c.C,   r[QKV],  ADAPTER_B)       \
+    X(attproj_A, "h.%d.attn.c_proj.lora_A.weight",        1, r[ATTPROJ],    c.C,  ADAPTER_A)       \
+    X(attproj_B, "h.%d.attn.c_proj.lora_B.weight",        1,  c.C,   r[ATTPROJ],  ADAPTER_B)       \
+    X(fc_A,      "h.%d.mlp.c_fc.lora_A.weight",           1,    r[FC],      c.C,  ADAPTER_A)       \
+    X(fc_B,      "h.%d.mlp.c_fc.lora_B.weight",           1,  4 * c.C,    r[FC],  ADAPTER_B)       \
+    X(fcproj_A,  "h.%d.mlp.c_proj.lora_A.weight",         1, r[FCPROJ], 4 * c.C,  ADAPTER_A)       \
+    X(fcproj_B,  "h.%d.mlp.c_proj.lora_B.weight",         1,    c.C,  r[FCPROJ],  ADAPTER_B)
+
+/* A pointer for each row of both tables, by name (p.wte) and by number (p.tensor[0]); NULL for what
+ * is not there. The last one, `end`, is one past the parameters. */
 #define ONE(...) +1
 #define FIELD(name, ...) *name,
-enum { TENSORS = PARAMETERS(ONE) };
-typedef union { struct { real PARAMETERS(FIELD) *end; }; real *tensor[TENSORS + 1]; } Params;
+enum { TENSORS = PARAMETERS(ONE), ALL_TENSORS = TENSORS + ADAPTERS(ONE) };
+typedef union {
+    struct { real PARAMETERS(FIELD) ADAPTERS(FIELD) *end; };
+    real *tensor[ALL_TENSORS + 1];
+} Params;
 
 /* A row of the table for a given shape. */
 typedef struct {
@@ -963,19 +1057,32 @@ typedef struct {
     size_t size, offset;                 /* of one layer; of layer 0 in the arena */
 } Tensor;
 
+#define ROW(field, name, layered, rows, columns, value)                                            \
+    (Tensor){#field, name, layered, rows, columns, value, (size_t)(rows) * (columns), 0},
+
+/* Copy `count` rows to tensors, with their places in an arena; returns its size in numbers. */
+size_t tensors_place(Tensor *tensors, const Tensor *rows, int count, int L)
+{
+    size_t offset = 0;
+    for (int i = 0; i < count; i++) {
+        tensors[i] = rows[i], tensors[i].offset = offset;
+        offset += tensors[i].size * (tensors[i].layered ? L : 1);
+    }
+    return offset;
+}
+
 /* Describe every tensor of a model; returns how many numbers they are in all. */
 size_t tensors_describe(Config c, Tensor tensors[TENSORS])
 {
-    size_t offset = 0, i = 0;
-#define ROW(field, name, layered, rows, columns, value)                                            \
-    tensors[i++] =                                                                                 \
-        (Tensor){#field, name, layered, rows, columns, value, (size_t)(rows) * (columns), 0};
-    PARAMETERS(ROW)
-    for (i = 0; i < TENSORS; i++) {
-        tensors[i].offset = offset;
-        offset += tensors[i].size * (tensors[i].layered ? c.L : 1);
-    }
-    return offset;
+    return tensors_place(tensors, (const Tensor[]){PARAMETERS(ROW)}, TENSORS, c.L);
+}
+
+/* The same for its adapters. */
+size_t adapters_describe(Config c, Adapter a, Tensor tensors[ALL_TENSORS - TENSORS])
+{
+    int r[ADAPTED];
+    for (int i = 0; i < ADAPTED; i++) r[i] = a.on >> i & 1 ? a.rank : 0;
+    return tensors_place(tensors, (const Tensor[]){ADAPTERS(ROW)}, ALL_TENSORS - TENSORS, c.L);
 }
 
 /* The pointers for an arena of `count` numbers; of layered tensors, to layer 0. */
@@ -986,11 +1093,17 @@ Params params_at(const Tensor tensors[TENSORS], real *arena, size_t count)
     return p;
 }
 
-/* The same for layer l. */
-Params params_layer(const Tensor tensors[TENSORS], Params p, int l)
+/* Set the pointers of the adapters, in an arena of their own. */
+void params_adapters(Params *p, const Tensor tensors[ALL_TENSORS], real *arena)
 {
-    for (int i = 0; i < TENSORS; i++)
-        if (tensors[i].layered) p.tensor[i] += l * tensors[i].size;
+    for (int i = TENSORS; i < ALL_TENSORS; i++) p->tensor[i] = arena + tensors[i].offset;
+}
+
+/* The same pointers for layer l. */
+Params params_layer(const Tensor tensors[ALL_TENSORS], Params p, int l)
+{
+    for (int i = 0; i < ALL_TENSORS; i++)
+        if (tensors[i].layered && p.tensor[i]) p.tensor[i] += l * tensors[i].size;
     return p;
 }
 
@@ -1010,26 +1123,32 @@ void config_check(Config c, const char *where)
  * The residual stream res(N, C) starts as the embedding; every block adds to it twice:
  *     res2 = res  + attproj(attention(qkv(layernorm(res))))
  *     res' = res2 + fcproj(gelu(fc(layernorm(res2))))            logits = layernorm(res_L) wte^T.
- * Saved for backward, for each layer: what is expensive to recompute (16 C numbers a token). The
+ * Saved for backward, for each layer: what is expensive to recompute (10 C numbers a token). The
  * outputs of layernorm and gelu are recomputed, in buffers that all layers share. Generation is the
  * same code: it keeps only qkv, with a row for every past token, and that is the key-value cache.
+ * With --recompute, training keeps only res for each layer, C numbers a token; all else is one
+ * layer's, and backward computes it from res again, layer by layer [Chen et al. 2016]. Masks of
+ * dropout are functions of keys, so they come out the same, and so do all results. That takes the
+ * time of one more forward pass.
  */
 
 #define ACTIVATIONS(X)                                                                             \
-    /* field     numbers a token  kept for every layer: training, generation */                    \
-    X(res,       c.C,              1, 0)                                                           \
-    X(ln1_stats, 2,                1, 0)                                                           \
-    X(qkv,       3 * c.C,          1, 1)                                                           \
-    X(lse,       c.NH,             1, 0)                                                           \
-    X(att,       c.C,              1, 0)                                                           \
-    X(res2,      c.C,              1, 0)                                                           \
-    X(ln2_stats, 2,                1, 0)                                                           \
-    X(fc,        4 * c.C,          1, 0)                                                           \
-    X(final_res, c.C,              0, 0) /* what follows belongs to no layer */                    \
-    X(lnf_stats, 2,                0, 0)                                                           \
-    X(ln,        c.C,              0, 0)                                                           \
-    X(gelu,      4 * c.C,          0, 0)                                                           \
-    X(proj,      c.C,              0, 0)
+    /* field     numbers a token  kept for every layer in training, with --recompute, generation */\
+    X(res,       c.C,              1, 1, 0)                                                        \
+    X(ln1_stats, 2,                1, 0, 0)                                                        \
+    X(qkv,       3 * c.C,          1, 0, 1)                                                        \
+    X(lse,       c.NH,             1, 0, 0)                                                        \
+    X(att,       c.C,              1, 0, 0)                                                        \
+    X(res2,      c.C,              1, 0, 0)                                                        \
+    X(ln2_stats, 2,                1, 0, 0)                                                        \
+    X(fc,        4 * c.C,          1, 0, 0)                                                        \
+    X(final_res, c.C,              0, 0, 0) /* what follows belongs to no layer */                 \
+    X(lnf_stats, 2,                0, 0, 0)                                                        \
+    X(ln,        c.C,              0, 0, 0)                                                        \
+    X(gelu,      4 * c.C,          0, 0, 0)                                                        \
+    X(proj,      c.C,              0, 0, 0)                                                        \
+    X(lora_h,    m->adapter.rank,  0, 0, 0)                                                        \
+    X(lora_x,    m->adapter.rank ? 4 * c.C : 0, 0, 0, 0)
 
 enum { ACTIVATION_COUNT = ACTIVATIONS(ONE) };
 typedef union {
@@ -1064,10 +1183,14 @@ void batch_free(Batch *b) { free(b->tokens), free_reals(b->loss_weight); }
 
 struct Model {
     Config c;
-    Tensor tensors[TENSORS];
-    size_t count;                        /* of all parameters */
-    Params w, g, m, v;                   /* weights, gradients, the two moments of AdamW */
+    Adapter adapter;                     /* rank 0: none */
+    Tensor tensors[ALL_TENSORS];
+    size_t count, adapter_count;         /* of all parameters; of those of adapters */
+    Params w, g;                         /* weights, gradients */
+    void *moments[2];                    /* of AdamW, m and v, in the layout of the gradients */
+    int bf16_moments;                    /* are they bf16? else they are reals */
     int frozen;                          /* this many blocks, and the embedding, are not trained */
+    int recompute;                       /* backward computes activations again */
     Mode mode;
     int B, T;                            /* the largest batch that activations have space for */
     Activations a;
@@ -1105,15 +1228,63 @@ void model_initialize(Model *m, uint64_t seed)
     }
 }
 
-/* Numbers in the activations of a batch, by tensor; returns their sum. Layers below `frozen` share
+
+/* A hash of the weights without the adapters, from a million of them, as they are in bf16: so it is
+ * the same for a model and its copy in bf16. */
+uint64_t model_fingerprint(const Model *m)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < m->count; i += m->count / (1 << 20) + 1)
+        sum = random_key(sum, bf16_from((float)m->w.wte[i]));
+    return sum;
+}
+
+/* Give the model adapters, with their first values. It must not have gradients of its own yet. */
+void model_adapt(Model *m, Adapter a, uint64_t seed)
+{
+    assert(!m->g.wte);
+    m->adapter = a;
+    m->adapter_count = adapters_describe(m->c, a, m->tensors + TENSORS);
+    free_reals(m->w.qkv_A);
+    params_adapters(&m->w, m->tensors, allocate_reals(m->adapter_count));
+    for (int i = TENSORS; i < ALL_TENSORS; i++) {
+        const Tensor *t = &m->tensors[i];
+        uint64_t key = random_key(seed, i);
+        if (t->first_value == ADAPTER_A)
+            for (size_t j = 0; j < t->size * m->c.L; j++)
+                m->w.tensor[i][j] = (real)((2 * random_uniform(key, j) - 1) / sqrt(t->columns));
+    }
+}
+
+/* Add the product of each adapter to its matrix, W += alpha / rank B A, and remove the adapters. */
+void model_merge(Model *m)
+{
+    for (int i = TENSORS; i < ALL_TENSORS; i += 2) {
+        const Tensor *A = &m->tensors[i], *B = A + 1;
+        real *b = m->w.tensor[i + 1], scale = (real)(m->adapter.alpha / m->adapter.rank);
+        for (size_t j = 0; j < B->size * m->c.L; j++) b[j] *= scale;
+        for (int l = 0; l < m->c.L && A->rows; l++) {
+            Params w = params_layer(m->tensors, m->w, l);
+            real *const matrix[ADAPTED] = {w.qkv_w, w.attproj_w, w.fc_w, w.fcproj_w};
+            matmul(accumulate(matrix[(i - TENSORS) / 2], A->columns),
+                   view(w.tensor[i + 1], A->rows), view(w.tensor[i], A->columns), B->rows,
+                   A->columns, A->rows);
+        }
+    }
+    model_adapt(m, (Adapter){0}, 0);
+}
+
+/* Numbers in the activations of a batch, by tensor; returns their sum. Layers below m->frozen share
  * the memory of the first that is trained, since backward never reads theirs. */
-size_t activations_describe(Config c, Mode mode, int frozen, int B, int T,
+size_t activations_describe(const Model *m, Mode mode, int B, int T,
                             size_t sizes[ACTIVATION_COUNT], size_t strides[ACTIVATION_COUNT])
 {
+    Config c = m->c;
     size_t i = 0, sum = 0, N = batch_tokens(B, T);
-    size_t layers = mode == TRAINING ? max_int(1, c.L - frozen) : c.L;
-#define ACTIVATION(name, numbers, training, generation)                                            \
-    strides[i] = (mode == TRAINING ? training : generation) ? N * (numbers) : 0;                   \
+    size_t layers = mode == TRAINING ? max_int(1, c.L - m->frozen) : c.L;
+#define ACTIVATION(name, numbers, training, recomputed, generation)                                \
+    strides[i] = (mode == INFERENCE ? generation : m->recompute ? recomputed : training)           \
+                     ? N * (numbers) : 0;                                                          \
     sizes[i] = strides[i] ? strides[i] * layers : N * (numbers);                                   \
     sum += sizes[i] = (sizes[i] + 15) / 16 * 16;                                                   \
     i++;
@@ -1136,7 +1307,7 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
     if (T > m->c.T) die("the model's context is %d tokens; %d do not fit", m->c.T, T);
     activations_free(m);
     m->mode = mode, m->B = B, m->T = T, m->frozen = frozen;
-    m->a.res = allocate_reals(activations_describe(m->c, mode, frozen, B, T, sizes, m->strides));
+    m->a.res = allocate_reals(activations_describe(m, mode, B, T, sizes, m->strides));
     for (int i = 0; i < ACTIVATION_COUNT; i++) m->a.tensor[i + 1] = m->a.tensor[i] + sizes[i];
     m->scratch = allocate_reals(head_scratch_size(N, C, m->c.Vp));
     m->loss = allocate(N, sizeof *m->loss);
@@ -1146,15 +1317,18 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
     m->dres = allocate_reals(N * C);
     m->dwide = allocate_reals(N * C * 4);
     m->dproj = allocate_reals(N * C);
-    if (m->g.wte) return;
-    Params *arenas[] = {&m->g, &m->m, &m->v};
-    for (int i = 0; i < 3; i++)
-        *arenas[i] = params_at(m->tensors, allocate_reals(m->count), m->count);
+    if (m->g.wte || m->g.qkv_A) return;
+    size_t count = m->adapter.rank ? m->adapter_count : m->count;
+    size_t bytes = count * (m->bf16_moments ? 2 : sizeof(real));
+    if (m->adapter.rank) params_adapters(&m->g, m->tensors, allocate_reals(count));
+    else m->g = params_at(m->tensors, allocate_reals(count), count);
+    for (int k = 0; k < 2; k++) m->moments[k] = allocate_reals(bytes / sizeof(real) + 1);
 }
 
 void model_free(Model *m)
 {
-    free_reals(m->w.wte), free_reals(m->g.wte), free_reals(m->m.wte), free_reals(m->v.wte);
+    free_reals(m->w.wte), free_reals(m->w.qkv_A), free_reals(m->g.wte), free_reals(m->g.qkv_A);
+    free_reals(m->moments[0]), free_reals(m->moments[1]);
     activations_free(m);
     free(m);
 }
@@ -1178,8 +1352,19 @@ Attention attention_of(const Model *m, const int *doc_start, int B, int past, in
                        site_key(d, l, AT_ATTENTION)};
 }
 
-/* Block l, from a.res(N, C) to out(N, C). The cache gets a row for each of the T tokens, behind
- * `past` earlier ones: rows of one b follow each other, so B or T is 1 there. */
+/* The adapter of a matrix in layer l. */
+Lora lora_of(const Model *m, Dropout d, int l, int matrix)
+{
+    Params w = params_layer(m->tensors, m->w, l), g = params_layer(m->tensors, m->g, l);
+    int i = TENSORS + 2 * matrix, rank = m->tensors[i].rows;
+    return (Lora){w.tensor[i], w.tensor[i + 1], g.tensor[i], g.tensor[i + 1], m->a.lora_h,
+                  m->a.lora_x, rank, rank ? (real)(m->adapter.alpha / rank) : 0, d.adapter,
+                  random_key(site_key(d, l, matrix), 1)};
+}
+
+/* Block l, from a.res(N, C) to out(N, C) or, if out is NULL, to what backward reads. The cache gets
+ * a row for each of the T tokens, behind `past` earlier ones: rows of one b follow each other, so B
+ * or T is 1 there. */
 void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
 {
     Activations a = activations_layer(m, l);
@@ -1189,22 +1374,28 @@ void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
     layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
     linear_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln, w.qkv_w,
                    w.qkv_b, N, C, 3 * C);
+    lora_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln,
+                 lora_of(m, d, l, QKV), N, C, 3 * C);
     attention_forward(a.att, a.lse, at);
     linear_forward(a.proj, C, a.att, w.attproj_w, w.attproj_b, N, C, C);
+    lora_forward(a.proj, C, a.att, lora_of(m, d, l, ATTPROJ), N, C, C);
     dropout(a.proj, NC, d.residual, site_key(d, l, AT_ATTPROJ));
     residual_forward(a.res2, a.res, a.proj, NC);
 
     layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C);
     linear_forward(a.fc, 4 * C, a.ln, w.fc_w, w.fc_b, N, C, 4 * C);
+    lora_forward(a.fc, 4 * C, a.ln, lora_of(m, d, l, FC), N, C, 4 * C);
+    if (!out) return;
     gelu_forward(a.gelu, a.fc, 4 * NC);
     linear_forward(a.proj, C, a.gelu, w.fcproj_w, w.fcproj_b, N, 4 * C, C);
+    lora_forward(a.proj, C, a.gelu, lora_of(m, d, l, FCPROJ), N, 4 * C, C);
     dropout(a.proj, NC, d.residual, site_key(d, l, AT_FCPROJ));
     residual_forward(out, a.res2, a.proj, NC);
 }
 
 /* Block l backwards. m->dres holds the gradient of its output, then that of its input: each of the
  * two residual sums passes dres on unchanged, and layernorm_backward adds what comes through the
- * branch. Adds to the gradients of the block's parameters. */
+ * branch. Adds to the gradients of the block's parameters, or of its adapters. */
 void block_backward(Model *m, const Attention *at, Dropout d, int l)
 {
     Activations a = activations_layer(m, l);
@@ -1216,10 +1407,12 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
     dropout(dproj, NC, d.residual, site_key(d, l, AT_FCPROJ));
     gelu_forward(a.gelu, a.fc, 4 * NC);                       /* computed again */
     linear_backward(dwide, g.fcproj_w, dproj, a.gelu, w.fcproj_w, N, 4 * C, C);
+    lora_backward(dwide, dproj, a.gelu, lora_of(m, d, l, FCPROJ), N, 4 * C, C);
     bias_backward(g.fcproj_b, dproj, N, C);
     gelu_backward(dwide, dwide, a.fc, 4 * NC);
     layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C);
     linear_backward(dproj, g.fc_w, dwide, a.ln, w.fc_w, N, C, 4 * C);
+    lora_backward(dproj, dwide, a.ln, lora_of(m, d, l, FC), N, C, 4 * C);
     bias_backward(g.fc_b, dwide, N, 4 * C);
     layernorm_backward(dres, g.ln2_w, dproj, a.res2, a.ln2_stats, w.ln2_w, N, C);
     bias_backward(g.ln2_b, dproj, N, C);
@@ -1228,10 +1421,12 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
     memcpy(dproj, dres, NC * sizeof(real));
     dropout(dproj, NC, d.residual, site_key(d, l, AT_ATTPROJ));
     linear_backward(datt, g.attproj_w, dproj, a.att, w.attproj_w, N, C, C);
+    lora_backward(datt, dproj, a.att, lora_of(m, d, l, ATTPROJ), N, C, C);
     bias_backward(g.attproj_b, dproj, N, C);
     attention_backward(dqkv, datt, a.att, a.lse, at);
     layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
     linear_backward(dproj, g.qkv_w, dqkv, a.ln, w.qkv_w, N, C, 3 * C);
+    lora_backward(dproj, dqkv, a.ln, lora_of(m, d, l, QKV), N, C, 3 * C);
     bias_backward(g.qkv_b, dqkv, N, 3 * C);
     layernorm_backward(dres, g.ln1_w, dproj, a.res, a.ln1_stats, w.ln1_w, N, C);
     bias_backward(g.ln1_b, dproj, N, C);
@@ -1284,9 +1479,10 @@ void model_backward(Model *m, const Batch *b, Dropout d)
     bias_backward(m->g.lnf_b, m->dproj, N, C);
     for (int l = m->c.L - 1; l >= m->frozen; l--) {
         Attention at = attention_of(m, b->doc_start, b->B, 0, b->T, d, l);
+        if (m->recompute && l + 1 < m->c.L) block_forward(m, NULL, &at, d, l);   /* L-1: is there */
         block_backward(m, &at, d, l);
     }
-    if (m->frozen) return;
+    if (m->frozen || m->adapter.rank) return;
     dropout(m->dres, NC, d.embedding, site_key(d, m->c.L, AT_EMBEDDING));
     embedding_backward(m->g.wte, m->g.wpe, m->dres, b->tokens, m->positions, N, C);
 }
@@ -1313,6 +1509,10 @@ size_t trained_from(const Model *m, const Tensor *t)
 /* Elements of tensor t in all layers. */
 size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layered ? m->c.L : 1); }
 
+/* Training changes the tensors trained_first to trained_end - 1: the model's, or its adapters'. */
+int trained_first(const Model *m) { return m->adapter.rank ? TENSORS : 0; }
+int trained_end(const Model *m) { return m->adapter.rank ? ALL_TENSORS : TENSORS; }
+
 /* Sum of the squares of x(count), in double. Blocks are summed each by one thread and then added in
  * order, so that the result does not depend on the number of threads. */
 double sum_of_squares(const real *x, size_t count)
@@ -1338,10 +1538,10 @@ double sum_of_squares(const real *x, size_t count)
 double gradient_norm(const Model *m)
 {
     double sum = 0;
-    for (int i = 0; i < TENSORS; i++) {
+    for (int i = trained_first(m); i < trained_end(m); i++) {
         const Tensor *t = &m->tensors[i];
         size_t from = trained_from(m, t);
-        double square = sum_of_squares(m->g.wte + t->offset + from, tensor_size(m, t) - from);
+        double square = sum_of_squares(m->g.tensor[i] + from, tensor_size(m, t) - from);
         if (!isfinite(square))
             die("the gradient of %s is not finite: lower --lr, or check the data and the model",
                 t->field);
@@ -1374,6 +1574,38 @@ void adamw(real *w, real *g, real *m, real *v, size_t count, double scale, const
     }
 }
 
+/* A number between two of bf16 becomes one of them at random, so that its mean stays. Here adding a
+ * number below 2^16 carries into the upper half with that probability. */
+static inline uint16_t bf16_stochastic(real x, uint32_t random)
+{
+    union { float f; uint32_t i; } u = {(float)x};
+    return (u.i + (random & 0xffff)) >> 16;
+}
+
+/* Where the moments of some parameters are, and the key of their rounding. */
+typedef struct { uint16_t *m, *v; uint64_t key; } Moments16;
+
+/* The same with moments in bf16, half the memory. Neighbours in bf16 are 0.4% to 0.8% apart, and
+ * with beta2 = 0.999 a step lowers v by at most 0.1%: rounded to the nearest, v would never fall.
+ * Rounded at random, it is in the mean what it would be without rounding. */
+void adamw_bf16(real *w, real *g, Moments16 b, size_t count, double scale, const AdamW *a, int step)
+{
+    enum { BLOCK = 1 << 16 };
+    real *m = allocate_reals(2 * BLOCK), *v = m + BLOCK;
+    for (size_t i = 0, n; i < count; i += n, b.m += n, b.v += n) {
+        n = count - i < BLOCK ? count - i : BLOCK;
+#pragma omp parallel for simd
+        for (size_t j = 0; j < n; j++) m[j] = bf16_to(b.m[j]), v[j] = bf16_to(b.v[j]);
+        adamw(w + i, g + i, m, v, n, scale, a, step);
+#pragma omp parallel for simd
+        for (size_t j = 0; j < n; j++) {
+            uint32_t random = random_bits(b.key, (uint32_t)(i + j));
+            b.m[j] = bf16_stochastic(m[j], random), b.v[j] = bf16_stochastic(v[j], random >> 16);
+        }
+    }
+    free_reals(m);
+}
+
 /* Update all trained parameters by the gradients in m->g, which are scaled to length a.clip if they
  * are longer [Pascanu et al. 2013], and set to zero. Decay and penalty are for matrices only, not
  * for biases and layernorms, which have one row. Returns the length before clipping. */
@@ -1382,11 +1614,18 @@ double model_update(Model *m, AdamW a, int step)
     double norm = gradient_norm(m), scale = a.clip > 0 && norm > a.clip ? a.clip / norm : 1;
     AdamW plain = a;
     plain.decay = plain.l1 = 0;
-    for (int i = 0; i < TENSORS; i++) {
+    for (int i = trained_first(m); i < trained_end(m); i++) {
         const Tensor *t = &m->tensors[i];
-        size_t from = trained_from(m, t), at = t->offset + from;
-        adamw(m->w.wte + at, m->g.wte + at, m->m.wte + at, m->v.wte + at, tensor_size(m, t) - from,
-              scale, t->rows > 1 ? &a : &plain, step);
+        size_t from = trained_from(m, t), at = t->offset + from, count = tensor_size(m, t) - from;
+        real *w = m->w.tensor[i] + from, *g = m->g.tensor[i] + from;
+        const AdamW *rule = t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain;
+        if (m->bf16_moments)
+            adamw_bf16(w, g, (Moments16){(uint16_t *)m->moments[0] + at,
+                                         (uint16_t *)m->moments[1] + at, random_key(step, i)},
+                       count, scale, rule, step);
+        else
+            adamw(w, g, (real *)m->moments[0] + at, (real *)m->moments[1] + at, count, scale, rule,
+                  step);
     }
     return norm;
 }
@@ -1726,26 +1965,12 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
  * 9. Checkpoints
  *
  * A model file is llm.c's: a header and every tensor in the table's order, as fp32 (version 3) or
- * bf16 (version 5). A training state holds all that a run needs to go on: parameters, moments,
+ * bf16 (version 5). A file of adapters has the header of a model with the Adapter behind it, and
+ * those of ADAPTERS in fp32. A training state holds all that a run needs: parameters, moments,
  * counters and settings, and a checksum. It is one file, since two cannot be replaced in one step.
  */
 
 enum { IO_CHUNK = 4096 };                                     /* elements converted at a time */
-
-/* bf16 is the upper half of a float: sign, 8 bits of exponent, 7 of fraction. Rounding to nearest,
- * ties to even: add just under half of the last place kept (0x7fff), plus 1 if its last bit is odd,
- * and cut off the lower half. A NaN must keep a bit of its fraction, or it would be infinity. */
-static inline uint16_t bf16_from(float x)
-{
-    union { float f; uint32_t i; } u = {x};
-    if (x != x) return (u.i >> 16) | 0x40;
-    return (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
-}
-static inline float bf16_to(uint16_t x)                       /* exact */
-{
-    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
-    return u.f;
-}
 
 /* Read x(count), stored as fp32 or bf16. */
 void read_reals(Reader *r, real *x, size_t count, int bf16)
@@ -1774,20 +1999,23 @@ void write_reals(Writer *w, const real *x, size_t count, int bf16)
 /* Die unless every parameter is finite, with the name of the first that is not. */
 void params_check(const Model *m, const char *path)
 {
-    size_t i = 0;
-    while (i < m->count && isfinite(m->w.wte[i])) i++;
-    if (i == m->count) return;
-    const Tensor *t = &m->tensors[TENSORS - 1];
-    while (t->offset > i) t--;
-    die("%s: number %zu of %s is %g: the model is damaged", path, i - t->offset, t->field,
-        (double)m->w.wte[i]);
+    for (int i = 0; i < (m->adapter.rank ? ALL_TENSORS : TENSORS); i++)
+        for (size_t j = 0; j < tensor_size(m, &m->tensors[i]); j++)
+            if (!isfinite(m->w.tensor[i][j]))
+                die("%s: number %zu of %s is %g: the file is damaged", path, j,
+                    m->tensors[i].field, (double)m->w.tensor[i][j]);
 }
 
 /* Read a model file. Dies if its header, its size or a parameter cannot be right. */
 Model *model_read(const char *path)
 {
     Reader r = reader_open(path);
-    int32_t h[HEADER];
+    int32_t h[HEADER] = {0};
+    if (r.size >= sizeof *h) reader_get(&r, h, sizeof *h);
+    if (*h == ADAPTER_MAGIC)
+        die("%s: is a file of adapters: give it as --adapter, and the model that they were trained "
+            "on as --model", path);
+    reader_seek(&r, 0);
     reader_header(&r, h, MODEL_MAGIC, "model");
     if (h[1] != 3 && h[1] != 5)
         die("%s: expected a model file of version 3 (fp32) or 5 (bf16), found version %d", path,
@@ -1816,6 +2044,46 @@ void model_write(const Model *m, const char *path, int bf16)
     writer_close(w);
 }
 
+/* Write the adapters of a model, always as fp32: they are small. */
+void adapter_write(const Model *m, const char *path)
+{
+    Config c = m->c;
+    int32_t header[HEADER] = {ADAPTER_MAGIC, 1, c.T, c.V, c.L, c.NH, c.C, c.Vp};
+    memcpy(header + 8, &m->adapter, sizeof m->adapter);
+    Writer *w = writer_open(path);
+    writer_put(w, header, sizeof header);
+    write_reals(w, m->w.qkv_A, m->adapter_count, 0);
+    writer_close(w);
+}
+
+/* Give the model the adapters of a file, in place of its own. Dies if they are damaged, or were
+ * trained on another model: its shape or its weights differ. */
+void adapter_read(Model *m, const char *path)
+{
+    Reader r = reader_open(path);
+    int32_t h[HEADER];
+    Adapter a;
+    Config c = m->c;
+    reader_header(&r, h, ADAPTER_MAGIC, "file of adapters");
+    memcpy(&a, h + 8, sizeof a);
+    if (h[1] != 1 || a.rank < 1 || a.rank > h[6] || a.on < 1 || a.on >> ADAPTED ||
+        !(a.alpha > 0 && a.alpha < INFINITY))
+        die("%s: expected adapters of version 1, found version %d, rank %d, alpha %g, matrices %d: "
+            "it is damaged", path, h[1], a.rank, a.alpha, a.on);
+    if (h[4] != c.L || h[5] != c.NH || h[6] != c.C)
+        die("%s: fits a model of %d layers, %d heads and %d channels, this one has %d, %d and %d",
+            path, h[4], h[5], h[6], c.L, c.NH, c.C);
+    if (a.base != (m->adapter.rank ? m->adapter.base : model_fingerprint(m)))
+        die("%s: was trained on another model of this shape: name that as --model", path);
+    model_adapt(m, a, 0);
+    if (r.size - r.at != m->adapter_count * 4)
+        die("%s: expected %zu bytes of numbers, found %zu: it is damaged", path,
+            m->adapter_count * 4, r.size - r.at);
+    read_reals(&r, m->w.qkv_A, m->adapter_count, 0);
+    reader_close(&r);
+    params_check(m, path);
+}
+
 /* What a run is, besides its parameters and moments. */
 typedef struct {
     int64_t step, epoch, row;   /* steps done; where the loader stands */
@@ -1826,39 +2094,43 @@ typedef struct {
 } Progress;
 
 /* The pieces of memory whose bytes a state file holds, in its order, and then their checksum. */
-enum { PIECES = 2 + 3 * TENSORS };
+enum { PIECES = 2 + 3 * TENSORS };                            /* adapters are fewer */
 typedef struct { void *data; size_t bytes; } Piece;
 
-/* List the pieces: a header (HEADER int32), which is filled in and must be the same when the state
- * is read; the progress; all parameters; and of the two moments what is trained. Returns the size
- * of the file in bytes. */
+/* List the pieces, with a NULL at the end: a header (HEADER int32), which is filled in and must be
+ * the same when the state is read; the progress; all parameters, or those of the adapters; and of
+ * the two moments what is trained. Returns the size of the file in bytes. */
 size_t state_pieces(Piece *piece, Model *m, Progress *p, int32_t *header)
 {
     Config c = m->c;
     int32_t first[] = {STATE_MAGIC, 3, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen, sizeof(real),
-                       sizeof *p};
-    real *arenas[3] = {m->w.wte, m->m.wte, m->v.wte};
+                       sizeof *p, m->bf16_moments};
     size_t size = HEADER * sizeof *header + sizeof *p + sizeof(uint64_t);
     memcpy(memset(header, 0, HEADER * sizeof *header), first, sizeof first);
+    memcpy(header + sizeof first / sizeof *first, &m->adapter, sizeof m->adapter);
     *piece++ = (Piece){header, HEADER * sizeof *header};
     *piece++ = (Piece){p, sizeof *p};
-    for (int i = 0; i < 3 * TENSORS; i++, size += piece++->bytes) {
-        const Tensor *t = &m->tensors[i % TENSORS];
-        size_t from = i < TENSORS ? 0 : trained_from(m, t);
-        piece->data = arenas[i / TENSORS] + t->offset + from;
-        piece->bytes = (tensor_size(m, t) - from) * sizeof(real);
-    }
+    for (int i = trained_first(m); i < trained_end(m); i++, size += piece++->bytes)
+        *piece = (Piece){m->w.tensor[i], tensor_size(m, &m->tensors[i]) * sizeof(real)};
+    for (int k = 0; k < 2; k++)
+        for (int i = trained_first(m); i < trained_end(m); i++, size += piece++->bytes) {
+            const Tensor *t = &m->tensors[i];
+            size_t from = trained_from(m, t), bytes = m->bf16_moments ? 2 : sizeof(real);
+            *piece = (Piece){(char *)m->moments[k] + (t->offset + from) * bytes,
+                             (tensor_size(m, t) - from) * bytes};
+        }
+    piece->data = NULL;
     return size;
 }
 
 void state_write(Model *m, Progress *p, const char *path)
 {
     int32_t header[HEADER];
-    Piece pieces[PIECES];
+    Piece pieces[PIECES + 1];
     uint64_t sum = 0;
     Writer *w = writer_open(path);
     state_pieces(pieces, m, p, header);
-    for (const Piece *x = pieces; x < pieces + PIECES; x++) {
+    for (const Piece *x = pieces; x->data; x++) {
         writer_put(w, x->data, x->bytes);
         sum = checksum(sum, x->data, x->bytes);
     }
@@ -1871,20 +2143,20 @@ void state_write(Model *m, Progress *p, const char *path)
 void state_read(Model *m, Progress *p, const DataLoader *loader, const char *path)
 {
     int32_t header[HEADER], expected[HEADER];
-    Piece pieces[PIECES];
+    Piece pieces[PIECES + 1];
     uint64_t sum = 0, stored;
     DataId data = loader_id(loader);
     size_t size = state_pieces(pieces, m, p, expected);
     Reader r = reader_open(path);
     reader_header(&r, header, STATE_MAGIC, "training state");
     if (memcmp(header, expected, sizeof header))
-        die("%s: is the state of another model, --freeze or program; start again without --resume",
-            path);
+        die("%s: is the state of another model, --freeze, --lora, --lora-on, --lora-alpha, "
+            "--moments or program; start again without --resume", path);
     if (r.size != size)
         die("%s: expected %zu bytes, found %zu: it is damaged; start again without --resume", path,
             size, r.size);
     reader_seek(&r, 0);
-    for (const Piece *x = pieces; x < pieces + PIECES; x++) {
+    for (const Piece *x = pieces; x->data; x++) {
         reader_get(&r, x->data, x->bytes);
         sum = checksum(sum, x->data, x->bytes);
     }
@@ -2362,7 +2634,7 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
     for (int i = 0; i < n; i++) c.T = max_int(c.T, min_int(m->c.T, q[i].count + q[i].tokens));
 #pragma omp parallel
     {
-        Model mine = {.c = c, .count = m->count, .w = m->w};
+        Model mine = {.c = c, .count = m->count, .w = m->w, .adapter = m->adapter};
         memcpy(mine.tensors, m->tensors, sizeof mine.tensors);
         use_threads(1);                               /* for what this thread starts */
 #pragma omp for schedule(dynamic)
@@ -2403,7 +2675,9 @@ struct {
     int warmup, freeze;
     double dropout, attention_dropout, embedding_dropout, smoothing, noise;  /* regularization */
     int eval_every, limit, patience, save_every, show;        /* validation, saving, samples */
-    int resume, bf16;
+    int resume, bf16, recompute, lora;
+    double lora_alpha, lora_dropout;
+    const char *lora_on, *adapter, *moments;
     const char *prompt, *stop;                                /* generation */
     int tokens, samples, top_k, jsonl;
     double temperature, top_p;
@@ -2419,6 +2693,8 @@ const Option options[] = {
     /* name     kind value        initial min max  commands  help */
     {"model", 's', &opt.model, NULL, 0, 0, "tgcepk",
      "model file; train without one makes a new model"},
+    {"adapter", 's', &opt.adapter, NULL, 0, 0, "gcepk",
+     "adapters, as --lora makes them, for --model"},
     {"data", 's', &opt.data, NULL, 0, 0, "tep",
      "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
     {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
@@ -2447,6 +2723,14 @@ const Option options[] = {
     {"smoothing", 'f', &opt.smoothing, "0", 0, 0.99, "t", "label smoothing"},
     {"noise", 'f', &opt.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
     {"freeze", 'i', &opt.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
+    {"lora", 'i', &opt.lora, "0", 0, 65536, "t",
+     "rank of adapters, which are trained instead of the model; 0: none"},
+    {"lora-alpha", 'f', &opt.lora_alpha, "16", 0, 1e6, "t", "adapters are scaled by alpha / rank"},
+    {"lora-dropout", 'f', &opt.lora_dropout, "0", 0, 0.99, "t", "on what adapters read"},
+    {"lora-on", 's', &opt.lora_on, "qkv", 0, 0, "t", "what has one: qkv,attproj,fc,fcproj"},
+    {"moments", 's', &opt.moments, "fp32", 0, 0, "t", "of AdamW: fp32, or bf16 for less memory"},
+    {"recompute", '!', &opt.recompute, NULL, 0, 0, "t",
+     "less memory: activations are computed again in backward"},
     {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
     {"limit", 'i', &opt.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
     {"patience", 'i', &opt.patience, "0", 0, 1e9, "t",
@@ -2501,10 +2785,19 @@ char *settings_text(char command)
     return all.bytes;
 }
 
-Model *model_load(const char *path)
+/* Read a model to be used and, unless it is NULL, add a file of adapters to it. */
+Model *model_load(const char *path, const char *adapter)
 {
     if (!path) die_usage("--model is missing: a model file, made by ./prepare or by training");
-    return model_read(path);
+    Model *m = model_read(path);
+    if (adapter) adapter_read(m, adapter), model_merge(m);
+    return m;
+}
+
+/* What messages call it, in new memory. */
+char *model_name(const char *path, const char *adapter)
+{
+    return format("%s%s%s", path, adapter ? " + " : "", adapter ? adapter : "");
 }
 
 /* The vocabulary of --tokenizer, which must be that of the model. */
@@ -2550,26 +2843,77 @@ double machine_peak(void)
 }
 
 /* Flops of a training step on N = B*T tokens, of which `targets` count in the loss: 2 for each
- * weight in forward, 4 in backward, and attention's two products over half of T x T. Frozen blocks
- * have no backward; what is computed twice to save memory counts once. */
-double step_flops(Config c, int B, int T, int frozen, double targets)
+ * weight in forward, 4 in backward (2 if only adapters are trained), and attention's two products
+ * over half of T x T. Frozen blocks have no backward. What is computed twice to save memory counts
+ * once, unless `again`. */
+double step_flops(const Model *m, int B, int T, double targets, int again)
 {
-    double N = (double)B * T, block = 2 * N * 12 * c.C * c.C + 2 * N * T * c.C;
-    return block * (c.L + 2 * (c.L - frozen)) + 2 * targets * c.C * c.V * (frozen ? 2 : 3);
+    double N = (double)B * T, C = m->c.C, weights = 24 * N * C * C, attention = 2 * N * T * C;
+    double head = 2 * targets * C * m->c.V, blocks = m->c.L - m->frozen;
+    int fixed = m->frozen || m->adapter.rank;
+    double flops = m->c.L * (weights + attention) + 6 * N * m->adapter_count;
+    flops += blocks * ((m->adapter.rank ? 1 : 2) * weights + 2 * attention);
+    if (again && m->recompute) flops += fmax(0, blocks - 1) * (weights * 2 / 3 + attention);
+    return flops + head * (fixed ? 2 : 3);
 }
 
-typedef struct { double weights, gradients, activations, buffers, all; } Memory;
+typedef struct { double weights, gradients, moments, activations, buffers, all; } Memory;
 
-/* Bytes that training on B rows of T tokens takes; AdamW's two moments take 2 * gradients. */
+/* Bytes that training on B rows of T tokens takes. */
 Memory training_memory(const Model *m, int B, int T)
 {
     size_t sizes[ACTIVATION_COUNT], strides[ACTIVATION_COUNT], rows = (size_t)B * T, trained = 0;
-    for (int i = 0; i < TENSORS; i++)
+    for (int i = trained_first(m); i < trained_end(m); i++)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
-    size_t acts = activations_describe(m->c, TRAINING, m->frozen, B, T, sizes, strides);
+    size_t acts = activations_describe(m, TRAINING, B, T, sizes, strides);
     size_t work = rows * 6 * m->c.C + head_scratch_size(B * T, m->c.C, m->c.Vp);
-    size_t all = m->count + 3 * trained + acts + work, n = sizeof(real);
-    return (Memory){m->count * n, trained * n, acts * n, work * n, all * n};
+    double n = sizeof(real), moments = 2.0 * trained * (m->bf16_moments ? 2 : n);
+    Memory need = {(m->count + m->adapter_count) * n, trained * n, moments, acts * n, work * n, 0};
+    need.all = need.weights + need.gradients + moments + need.activations + need.buffers;
+    return need;
+}
+
+/* Seconds that a step on `batches` batches is expected to take: at 70% of this peak in flop/s, with
+ * the time in which AdamW reads and writes its numbers. */
+double step_seconds(const Model *m, int B, int T, int batches, double peak)
+{
+    Memory need = training_memory(m, B, T);
+    double moved = 4 * need.gradients + 2 * need.moments;
+    return batches * step_flops(m, B, T, (double)B * T, 1) / (0.7 * peak) + moved / 3e10;
+}
+
+/* Options with which training takes less memory than without. */
+static const struct { const char *options; int recompute, bf16_moments, lora; } savings[] = {
+    {"--recompute", 1, 0, 0}, {"--recompute --moments bf16", 1, 1, 0}, {"--lora 8", 0, 0, 8},
+    {"--lora 8 --recompute", 1, 0, 8}};
+enum { SAVINGS = sizeof savings / sizeof *savings };
+
+/* A copy of m, for step_seconds and training_memory only, with savings[i] besides its own. */
+Model model_saving(const Model *m, int i)
+{
+    Model copy = *m;
+    copy.recompute |= savings[i].recompute, copy.bf16_moments |= savings[i].bf16_moments;
+    if (savings[i].lora && !m->adapter.rank) {
+        copy.adapter = (Adapter){.rank = savings[i].lora, .on = 1 << QKV};
+        copy.adapter_count = adapters_describe(m->c, copy.adapter, copy.tensors + TENSORS);
+    }
+    return copy;
+}
+
+/* Die if training takes more memory than the machine has, and name options that take less. */
+void memory_check(const Model *m, int B, int T)
+{
+    double need = training_memory(m, B, T).all;
+    double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    Text less = {0};
+    if (need <= have) return;
+    for (int i = 0; i < SAVINGS; i++) {
+        Model other = model_saving(m, i);
+        double GB = training_memory(&other, B, T).all / 1e9;
+        if (GB < 0.99 * need / 1e9) text_print(&less, ", %s (%.1f GB)", savings[i].options, GB);
+    }
+    die("training needs %.1f GB, this machine has %.1f GB; less is needed with a smaller --batch "
+        "or --context%s", need / 1e9, have / 1e9, less.size ? less.bytes : "");
 }
 
 /* A time as 1h02m, 2m03s or 3.2s; valid until the next call. */
@@ -2602,6 +2946,13 @@ typedef struct {
     int points, rises;                                        /* in the curve; the last in a row */
     FILE *log;
 } Run;
+
+/* The result of training: the adapters, or the whole model. */
+void result_write(const Model *m, const char *path)
+{
+    if (m->adapter.rank) adapter_write(m, path);
+    else model_write(m, path, opt.bf16);
+}
 
 /* The path of a file in the folder --out; valid until three more calls. */
 const char *out_path(const char *name)
@@ -2643,6 +2994,23 @@ int planned_steps(const Run *r)
     return (int)steps;
 }
 
+/* The adapters that --lora asks for. */
+Adapter adapter_from_options(const Model *m)
+{
+    Adapter a = {model_fingerprint(m), opt.lora_alpha, opt.lora, 0};
+    for (const char *at = opt.lora_on; *at;) {
+        size_t length = strcspn(at, ","), i = 0;
+        while (i < ADAPTED && (strlen(adapted_names[i]) != length ||
+                               strncmp(adapted_names[i], at, length))) i++;
+        if (i == ADAPTED)
+            die_usage("--lora-on: expected some of qkv,attproj,fc,fcproj, found '%s'", opt.lora_on);
+        a.on |= 1 << i, at += length + (at[length] == ',');
+    }
+    if (!a.on) die_usage("--lora-on: expected some of qkv,attproj,fc,fcproj, found none");
+    if (a.rank > m->c.C) die_usage("--lora: the model has %d channels, found %d", m->c.C, a.rank);
+    return a;
+}
+
 /* Load model, vocabulary and data, check that they fit together, and lay out the run. */
 Run *run_new(void)
 {
@@ -2657,7 +3025,13 @@ Run *run_new(void)
     if (r->step_tokens > INT32_MAX)
         die_usage("--batch: %d x --accumulate %d x %d tokens are too many for a step, %d the most",
                   opt.batch, opt.accumulate, r->T, INT32_MAX);
-    m->frozen = opt.freeze;
+    m->bf16_moments = !strcmp(opt.moments, "bf16");
+    if (!m->bf16_moments && strcmp(opt.moments, "fp32"))
+        die_usage("--moments: expected fp32 or bf16, found '%s'", opt.moments);
+    if (opt.lora && !opt.model) die_usage("--lora: expected --model, a model to be adapted");
+    if (opt.lora) model_adapt(m, adapter_from_options(m), random_key(opt.seed, 4));
+    m->frozen = opt.freeze, m->recompute = opt.recompute;
+    batch_tokens(opt.batch, r->T), memory_check(m, opt.batch, r->T);
     r->train = tokens_read(opt.data, "train", m->c.V);
     r->has_val = tokens_exist(opt.data, "val") > 0;
     if (r->has_val) r->val = tokens_read(opt.data, "val", m->c.V);
@@ -2688,23 +3062,23 @@ void print_plan(const Run *r)
     const Model *m = r->m;
     size_t trained = 0;
     printf("\n  parameter        shape           parameters\n");
-    for (int i = 0; i < TENSORS; i++) {
+    for (int i = 0; i < (m->adapter.rank ? ALL_TENSORS : TENSORS); i++) {
         const Tensor *t = &m->tensors[i];
         char shape[64];
+        if (!t->size) continue;                               /* a matrix without an adapter */
         int n = t->layered ? snprintf(shape, sizeof shape, "%d x ", m->c.L) : 0;
         snprintf(shape + n, sizeof shape - n, "%d x %d", t->rows, t->columns);
         printf("  %-14s %-18s %11zu\n", t->field, shape, tensor_size(m, t));
-        trained += tensor_size(m, t) - trained_from(m, t);
+        if (i >= trained_first(m)) trained += tensor_size(m, t) - trained_from(m, t);
     }
     Memory need = training_memory(m, opt.batch, r->T);
-    printf("  all                               %11zu, %zu of them trained\n\n", m->count, trained);
+    printf("  all                               %11zu, %zu of them trained\n\n",
+           m->count + m->adapter_count, trained);
     printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
            "%.1f; %.1f MB in all\n",
-           need.weights / 1e6, need.gradients / 1e6, 2 * need.gradients / 1e6,
+           need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
-    double flops = opt.accumulate * step_flops(m->c, opt.batch, r->T, opt.freeze,
-                                               (double)opt.batch * r->T);
-    double time = flops / (0.7 * r->peak) + trained * 32.0 / 3e10;   /* AdamW moves 32 bytes each */
+    double time = step_seconds(m, opt.batch, r->T, opt.accumulate, r->peak);
     printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
            r->peak / 1e9);
     printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
@@ -2890,7 +3264,8 @@ void train_step(Run *r)
         for (int n = 0; n < opt.batch * r->T; n++) r->batches[i].loss_weight[n] /= targets;
     r->lr = opt.lr * schedule(opt.schedule, (int)r->p.step, opt.warmup, r->steps, opt.floor);
     Recipe recipe = {
-        {opt.embedding_dropout, opt.attention_dropout, opt.dropout, run_key}, opt.smoothing,
+        {opt.embedding_dropout, opt.attention_dropout, opt.dropout, opt.lora_dropout, run_key},
+        opt.smoothing,
         {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip}};
     r->loss = model_step(r->m, r->batches, opt.accumulate, &recipe, (int)r->p.step + 1, &r->norm);
     r->p.step++, r->p.epoch = r->loader.epoch, r->p.row = r->loader.row;
@@ -2899,8 +3274,7 @@ void train_step(Run *r)
     r->p.seconds += time;
     r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
     r->smooth_loss = r->smooth_loss ? 0.9 * r->smooth_loss + 0.1 * r->loss : r->loss;
-    r->flops = opt.accumulate * step_flops(r->m->c, opt.batch, r->T, r->m->frozen,
-                                           targets / opt.accumulate);
+    r->flops = opt.accumulate * step_flops(r->m, opt.batch, r->T, targets / opt.accumulate, 0);
 }
 
 /* Measure the loss on the validation data, record it, and keep the model if it is the best one. */
@@ -2919,7 +3293,7 @@ void validate(Run *r)
     r->p.waited++;
     if (first || better) {
         r->p.best_loss = loss, r->p.best_step = r->p.step, r->p.waited = 0;
-        model_write(r->m, out_path("best.bin"), opt.bf16);
+        result_write(r->m, out_path("best.bin"));
     }
     r->rises = loss > last ? r->rises + 1 : 0;
     if (r->rises == 3)
@@ -3007,7 +3381,10 @@ void print_results(const Run *r)
     draw_curve(r);
     if (stopped_early(r))
         printf("stopped early: no better validation loss for %d validations\n", opt.patience);
-    if (helped && opt.show) {
+    if (helped && opt.show && r->m->adapter.rank) {
+        adapter_read(r->m, best);
+        show_samples(r, r->m, "after");
+    } else if (helped && opt.show) {
         Model *m = model_read(best);
         show_samples(r, m, "after");
         model_free(m);
@@ -3026,7 +3403,7 @@ void print_results(const Run *r)
  * the exit status, 128 + the signal if one stopped the run. */
 int run_finish(Run *r)
 {
-    model_write(r->m, out_path("model.bin"), opt.bf16);
+    result_write(r->m, out_path("model.bin"));
     save_state(r);
     write_run(r);
     if (ferror(r->log)) die("%s/log.csv: writing failed; --resume goes on", opt.out);
@@ -3171,7 +3548,7 @@ int run_eval(void)
 {
     if (opt.tuned || opt.pairs || opt.questions || opt.errors)
         die("--tuned, --pairs, --questions and --errors are done by prepare; make builds it");
-    Model *m = model_load(opt.model);
+    Model *m = model_load(opt.model, opt.adapter);
     Tokenizer *t = tokenizer_load(m);
     if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
     int T = opt.context ? opt.context : m->c.T;
@@ -3179,12 +3556,13 @@ int run_eval(void)
     Tokens val = tokens_read(opt.data, opt.test ? "test" : "val", m->c.V);
     Scores s = score(m, t, &val, opt.batch, T, opt.limit);
     double loss = total(s.loss, s.n), count = total(s.count, s.n);
+    char *name = model_name(opt.model, opt.adapter);
     printf("%s on %s_%s.bin: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
-           "%.4f bits a byte, token accuracy %.4f\n", opt.model, opt.data,
+           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data,
            opt.test ? "test" : "val", s.n, val.examples ? "examples" : "rows", count,
            loss / count, exp(loss / count),
            loss / log(2) / total(s.bytes, s.n), total(s.right, s.n) / count);
-    free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
+    free(s.loss), free(name), tokens_free(&val), tokenizer_free(t), model_free(m);
     return 0;
 }
 
@@ -3265,7 +3643,7 @@ void answer_jsonl(Model *m, Tokenizer *t, char *line, size_t size)
 
 int run_generate(void)
 {
-    Model *m = model_load(opt.model);
+    Model *m = model_load(opt.model, opt.adapter);
     Tokenizer *t = tokenizer_load(m);
     if (opt.jsonl) return each_line(m, t, answer_jsonl);
     Sampling s = sampling(opt.stop);
@@ -3295,7 +3673,7 @@ int run_generate(void)
  * without its oldest questions and answers. */
 int run_chat(void)
 {
-    Model *m = model_load(opt.model);
+    Model *m = model_load(opt.model, opt.adapter);
     Tokenizer *t = tokenizer_load(m);
     Chat chat = {0};
     Sampling s = sampling("\nUser:");
@@ -3426,7 +3804,7 @@ void bench_step(Config c, int B, int T)
         time[at] = seconds() - start;
         double before = peak;
         peak = machine_peak();
-        share[at] = 100 * step_flops(c, B, T, 0, B * T) / time[at] / ((before + peak) / 2);
+        share[at] = 100 * step_flops(m, B, T, B * T, 0) / time[at] / ((before + peak) / 2);
     }
     double each = median(time, trials);
     printf("  L %2d  B %d  T %4d            %8.3f %7.0f      %4.0f%%     %5.3f   %.2f GB\n", c.L, B,
