@@ -1064,6 +1064,7 @@ void batch_free(Batch *b) { free(b->tokens), free_reals(b->loss_weight); }
 
 struct Model {
     Config c;
+    int stored_V;                        /* V in the file; tokenizer_fit may have made c.V smaller */
     Tensor tensors[TENSORS];
     size_t count;                        /* of all parameters */
     Params w, g, m, v;                   /* weights, gradients, the two moments of AdamW */
@@ -1082,7 +1083,7 @@ struct Model {
 Model *model_new(Config c)
 {
     Model *m = allocate(1, sizeof *m);
-    m->c = c;
+    m->c = c, m->stored_V = c.V;
     m->count = tensors_describe(c, m->tensors);
     m->w = params_at(m->tensors, allocate_reals(m->count), m->count);
     return m;
@@ -1641,6 +1642,10 @@ DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle,
 {
     DataLoader f = {.tokens = tokens, .T = T, .end_of_text = end_of_text, .shuffle = shuffle,
                     .key = random_key(seed, 1)};
+    if (tokens->examples && tokens->ids[0] != end_of_text)
+        die("%s: begins with token %d, not with the end of text, which is %d: it was prepared with "
+            "another tokenizer; use that one (--tokenizer)", tokens->path, tokens->ids[0],
+            end_of_text);
     for (size_t i = 1, last = 0; i < tokens->count; i++) {
         if (tokens->examples ? tokens->ids[i] != end_of_text : i - last < (size_t)T) continue;
         if (!tokens->examples || i - last > 1) loader_add(&f, last, i);
@@ -1809,7 +1814,8 @@ Model *model_read(const char *path)
 void model_write(const Model *m, const char *path, int bf16)
 {
     Config c = m->c;
-    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, c.V, c.L, c.NH, c.C, c.Vp};
+    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, m->stored_V, c.L, c.NH, c.C,
+                              c.Vp};
     Writer *w = writer_open(path);
     writer_put(w, header, sizeof header);
     write_reals(w, m->w.wte, m->count, bf16);
@@ -2507,13 +2513,34 @@ Model *model_load(const char *path)
     return model_read(path);
 }
 
+enum { SPARE_IDS = 1024 };
+
+/* How many ids of a model with V have no token in t, which was read from path. There may be fewer
+ * than SPARE_IDS: embeddings are padded to multiples of up to 128 * 8 (Megatron on 8 GPUs), or get
+ * rows for special tokens. Dies if there are more, or if t has more tokens: it is not the model's. */
+int spare_ids(const Tokenizer *t, int V, const char *path)
+{
+    if (t->count > V || t->count + SPARE_IDS <= V)
+        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)", path,
+            t->count, V);
+    return V - t->count;
+}
+
+/* Make spare ids padding, which no softmax includes: they are never predicted or generated. */
+void tokenizer_fit(Model *m, const Tokenizer *t, const char *path)
+{
+    int spare = spare_ids(t, m->c.V, path);
+    if (spare)
+        fprintf(stderr, "%s: has no token for the last %d of the model's %d ids; these are never "
+                "generated\n", path, spare, m->c.V);
+    m->c.V = t->count;
+}
+
 /* The vocabulary of --tokenizer, which must be that of the model. */
-Tokenizer *tokenizer_load(const Model *m)
+Tokenizer *tokenizer_load(Model *m)
 {
     Tokenizer *t = tokenizer_read(opt.tokenizer);
-    if (t->count != m->c.V)
-        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
-            opt.tokenizer, t->count, m->c.V);
+    tokenizer_fit(m, t, opt.tokenizer);
     return t;
 }
 
