@@ -335,15 +335,13 @@ void merges_check(const Tokenizer *t, const char *text, size_t size, const char 
 /* The id of the end of text: one of the words, or a token that was added right behind them. */
 size_t end_of_text_find(const Json *words, const Json *added, const char *path)
 {
-    const Json *end = json_get(words, END_OF_TEXT);
-    for (const Json *a = added ? added->child : NULL; a && !end; a = a->next) {
-        const Json *text = json_get(a, "content");
-        if (text && text->type == '"' && !strcmp(text->text, END_OF_TEXT)) end = json_get(a, "id");
-    }
-    size_t id = end ? json_whole(end, path, END_OF_TEXT) : SIZE_MAX;
-    if (id > words->count)
-        die("%s: expected a token " END_OF_TEXT " with an id up to %zu", path, words->count);
-    return id;
+    const Json *end = json_get(words, END_OF_TEXT), *text;
+    for (const Json *a = added ? added->child : NULL; a && !end; a = a->next)
+        if ((text = json_get(a, "content")) && text->text && !strcmp(text->text, END_OF_TEXT))
+            end = json_get(a, "id");
+    if (!end || json_whole(end, path, END_OF_TEXT) > words->count)
+        die("%s: expected a token " END_OF_TEXT ", with an id up to %zu", path, words->count);
+    return end->number;
 }
 
 /* A vocabulary of words with their ids, {"word": id, ...}, and of the end of text. */
@@ -804,23 +802,19 @@ Model *safetensors_read(const char *path)
     return m;
 }
 
-/* Die if the file at path, or a file in that folder, is a model in a format that only Python reads,
- * with the command that converts it. */
+/* Die if the file at path, or one in that folder, is a model in a format that Python alone reads. */
 void foreign_refuse(const char *path)
 {
-    static const struct { const char *name, *program, *argument; } formats[] = {
-        {"pytorch_model.bin", "PyTorch", ""}, {"pytorch_model.bin.index.json", "PyTorch", ""},
-        {".pt", "PyTorch", ""}, {".pth", "PyTorch", ""}, {".ckpt", "PyTorch", ""},
-        {"tf_model.h5", "TensorFlow", ", from_tf=True"}, {".h5", "TensorFlow", ", from_tf=True"},
-        {"flax_model.msgpack", "Flax", ", from_flax=True"}};
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
-        char *inside = is_folder(path) ? file_beside(path, formats[i].name) : NULL;
-        if (inside || ends_with(path, formats[i].name))
-            die("%s: this format of %s is not read. Convert it to model.safetensors by this, in its "
-                "folder, where config.json is: python3 -c \"from transformers import "
-                "GPT2LMHeadModel as M; M.from_pretrained('.'%s).save_pretrained('.')\"%s",
-                inside ? inside : path, formats[i].program, formats[i].argument,
-                *formats[i].argument ? " (transformers 4)" : "");
+    static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", ".pt",
+                                        ".pth", "tf_model.h5", "flax_model.msgpack"};
+    for (int i = 0; i < 6; i++) {
+        char *inside = is_folder(path) ? file_beside(path, names[i]) : NULL;
+        if (inside || ends_with(path, names[i]))
+            die("%s: only safetensors are read. In its folder, where config.json is, this writes "
+                "model.safetensors: python3 -c \"from transformers import GPT2LMHeadModel as M; "
+                "M.from_pretrained('.'%s).save_pretrained('.')\"%s", inside ? inside : path,
+                i < 4 ? "" : i < 5 ? ", from_tf=True" : ", from_flax=True",
+                i < 4 ? "" : " (with transformers 4)");
     }
 }
 
@@ -885,11 +879,10 @@ int command_import(int words, char **word)
         printf("%s: %.1f million parameters, %d layers, %d heads, %d channels, context %d, "
                "vocabulary %d, %s\n", prep.out, millions, c.L, c.NH, c.C, c.T, c.V,
                prep.bf16 ? "bf16" : "fp32");
-        if (t && (t->count > c.V || t->count + SPARE_IDS <= c.V))
-            printf("these cannot be used together: %d tokens, vocabulary %d\n", t->count, c.V);
-        else if (t && t->count < c.V)
-            printf("the last %d ids have no token: they are kept, but never generated\n",
-                   c.V - t->count);
+        if (t && t->count != c.V)
+            printf("%d tokens, vocabulary %d: %s\n", t->count, c.V,
+                   t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, but "
+                   "never generated" : "these cannot be used together");
         model_free(m);
     }
     writers_commit();
@@ -1019,121 +1012,107 @@ Q8Block q8_from(const real *x)
     return b;
 }
 
-/* A tensor of the file: numbers (rows, columns) of the model. */
-typedef struct {
-    char *name;
-    const real *x;
-    int vector, type;            /* has it one dimension? its type: F32, F16, BF16 or Q8_0 */
-    size_t rows, columns, at, bytes;      /* at: where it begins in the data */
-} GgufTensor;
-
-/* List the tensors of m, wte with the rows of `tokens` tokens; returns how many. Matrices get `type`,
- * but F16 if their rows cannot be divided into blocks; all else is F32. */
-int gguf_tensors(GgufTensor *list, const Model *m, int tokens, int type)
+/* The tensors of m as the file has them: names, types, places in the data. Of wte, the rows that have
+ * a token; matrices in `type`, but F16 where rows cannot be divided into blocks; all else in F32. */
+Weights gguf_tensors(const Model *m, int tokens, int type)
 {
-    int count = 0;
+    Config c = m->c;
+    c.V = tokens;
+    Weights w = weights_expected(c, F32);
     size_t at = 0;
-    for (int i = 0; i < TENSORS; i++)
-        for (int l = 0; l < (m->tensors[i].layered ? m->c.L : 1); l++) {
-            const Tensor *t = &m->tensors[i];
-            GgufTensor g = {.name = format(gguf_names[i], l), .rows = i ? t->rows : tokens,
-                            .x = m->w.tensor[i] + l * t->size, .columns = t->columns, .at = at,
-                            .vector = t->first_value == ONES || t->first_value == ZEROS};
-            g.type = g.vector || i == 1 ? F32 : g.columns % gguf_types[type].block ? F16 : type;
-            g.bytes = g.rows * g.columns / gguf_types[g.type].block * gguf_types[g.type].bytes;
-            at += (g.bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-            list[count++] = g;
-        }
-    return count;
+    for (Stored *s = w.entry; s < w.entry + w.count; s++) {
+        int matrix = s->tensor == 0 || s->rows > 1;
+        s->type = !matrix ? F32 : m->tensors[s->tensor].columns % gguf_types[type].block ? F16 : type;
+        s->from = at, s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
+        at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        free(s->name);
+        s->name = format(gguf_names[s->tensor], s->layer);
+    }
+    return w;
 }
 
-/* Write the numbers of a tensor. Dies if one is too large for its type. */
-void gguf_numbers(Writer *w, const GgufTensor *t)
+/* Write the numbers x of a tensor. Dies if one is too large for the tensor's type. */
+void gguf_numbers(Writer *w, const Stored *s, const real *x)
 {
-    size_t count = t->rows * t->columns;
-    if (t->type == F32 || t->type == BF16) write_reals(w, t->x, count, t->type == BF16);
-    for (size_t i = 0; i < count && (t->type == F16 || t->type == Q8_0);) {
-        Q8Block b = t->type == Q8_0 ? q8_from(t->x + i) : (Q8Block){f16_from((float)t->x[i]), {0}};
+    size_t block = gguf_types[s->type].block;
+    if (s->type == F32 || s->type == BF16) write_reals(w, x, s->count, s->type == BF16);
+    for (size_t i = 0; i < s->count && (s->type == F16 || s->type == Q8_0); i += block) {
+        Q8Block b = s->type == Q8_0 ? q8_from(x + i) : (Q8Block){f16_from((float)x[i]), {0}};
         if ((b.scale & 0x7fff) == 0x7c00)
             die("%s: %s: number %zu is %g, too large for %s: give --type bf16 or f32", w->path,
-                t->name, i, (double)t->x[i], gguf_types[t->type].name);
-        writer_put(w, &b, gguf_types[t->type].bytes);
-        i += gguf_types[t->type].block;
+                s->name, i, (double)x[i], gguf_types[s->type].name);
+        writer_put(w, &b, gguf_types[s->type].bytes);
     }
 }
 
-/* Texts have their length before them, and no zero byte behind. */
+/* A text has its length before it, and no zero byte behind. */
 void gguf_text(Text *t, const char *text, size_t size)
 {
     text_add(t, (char *)&(uint64_t){size}, 8);
     text_add(t, text, size);
 }
 
-typedef struct { Text text; uint64_t count; } GgufKeys;
-
-/* Begin a key; the caller appends its value to k->text. */
-void gguf_key(GgufKeys *k, const char *name, uint32_t type)
+/* Append a key and its value to the head; of a list (count >= 0), the values of all its elements. */
+void gguf_key(Text *head, const char *name, uint32_t type, int64_t count, const Text value)
 {
-    gguf_text(&k->text, name, strlen(name));
-    text_add(&k->text, (char *)&type, 4);
-    k->count++;
+    gguf_text(head, name, strlen(name));
+    if (count >= 0) text_add(head, (char *)&(uint32_t){GGUF_ARRAY}, 4);
+    text_add(head, (char *)&type, 4);
+    if (count >= 0) text_add(head, (char *)&count, 8);
+    text_add(head, value.bytes, value.size);
 }
 
-/* The same for a list of `count` values of a type. */
-void gguf_list(GgufKeys *k, const char *name, uint32_t type, size_t count)
+/* Append the tokens, what kinds they are (1 normal, 3 control), and the merges: three keys. */
+void gguf_vocabulary(Text *head, const Tokenizer *t)
 {
-    gguf_key(k, name, GGUF_ARRAY);
-    text_add(&k->text, (char *)&type, 4);
-    text_add(&k->text, (char *)&(uint64_t){count}, 8);
-}
-
-/* Add the tokens, the merges, and what llama.cpp must know of the end of text: that it is no text,
- * and that every text begins with it. */
-void gguf_vocabulary(GgufKeys *k, const Tokenizer *t)
-{
+    Text tokens = {0}, kinds = {0}, merges = {0};
     char word[2 * WORD];
-    size_t merges = 0;
-    gguf_list(k, "tokenizer.ggml.tokens", GGUF_STRING, t->count);
-    for (int id = 0; id < t->count; id++) gguf_text(&k->text, word, word_from_token(word, t, id));
-    gguf_list(k, "tokenizer.ggml.token_type", GGUF_I32, t->count);
-    for (int id = 0; id < t->count; id++)              /* 1 normal, 3 control */
-        text_add(&k->text, (char *)&(int32_t){id == t->end_of_text ? 3 : 1}, 4);
-    for (int id = 0; id < t->count; id++) merges += merge_line(word, t, id);
-    gguf_list(k, "tokenizer.ggml.merges", GGUF_STRING, merges);
-    for (int id = 0; id < t->count; id++)
-        if (merge_line(word, t, id)) gguf_text(&k->text, word, strlen(word));
-    gguf_key(k, "tokenizer.ggml.add_bos_token", GGUF_BOOL);
-    text_add(&k->text, &(char){1}, 1);
+    int merge_count = 0;
+    for (int id = 0; id < t->count; id++) {
+        gguf_text(&tokens, word, word_from_token(word, t, id));
+        text_add(&kinds, (char *)&(int32_t){id == t->end_of_text ? 3 : 1}, 4);
+        if (!merge_line(word, t, id)) continue;
+        gguf_text(&merges, word, strlen(word));
+        merge_count++;
+    }
+    gguf_key(head, "tokenizer.ggml.tokens", GGUF_STRING, t->count, tokens);
+    gguf_key(head, "tokenizer.ggml.token_type", GGUF_I32, t->count, kinds);
+    gguf_key(head, "tokenizer.ggml.merges", GGUF_STRING, merge_count, merges);
+    free(tokens.bytes), free(kinds.bytes), free(merges.bytes);
 }
 
-/* All keys that llama.cpp reads of a GPT-2 of shape c. */
-GgufKeys gguf_keys(const Config *c, const Tokenizer *t, const char *name, int type)
+/* Append all keys that llama.cpp reads of a GPT-2 of shape c; returns how many. Every text begins
+ * with the end of text, as it does here. */
+uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *name, int type)
 {
-    const struct { const char *key, *text; } texts[] = {
-        {"general.architecture", "gpt2"}, {"general.name", name},
-        {"tokenizer.ggml.model", "gpt2"}, {"tokenizer.ggml.pre", "gpt-2"},
-        {"tokenizer.chat_template", chat_template}};
-    const struct { const char *key; uint32_t number; } numbers[] = {
-        {"general.alignment", ALIGNMENT}, {"general.quantization_version", 2},
-        {"general.file_type", gguf_types[type].file_type}, {"gpt2.context_length", c->T},
-        {"gpt2.embedding_length", c->C}, {"gpt2.feed_forward_length", 4 * c->C},
-        {"gpt2.block_count", c->L}, {"gpt2.attention.head_count", c->NH},
-        {"tokenizer.ggml.bos_token_id", t->end_of_text},
-        {"tokenizer.ggml.eos_token_id", t->end_of_text},
-        {"tokenizer.ggml.unknown_token_id", t->end_of_text}};
-    GgufKeys k = {{0}, 0};
-    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
-        gguf_key(&k, texts[i].key, GGUF_STRING);
-        gguf_text(&k.text, texts[i].text, strlen(texts[i].text));
+    const uint32_t end = t->end_of_text, epsilon = 0x3727c5ac;      /* the bits of 1e-5f */
+    const struct { const char *key, *text; uint32_t type, number; } rows[] = {
+        {"general.architecture", "gpt2", 0, 0}, {"general.name", name, 0, 0},
+        {"general.alignment", NULL, GGUF_U32, ALIGNMENT},
+        {"general.quantization_version", NULL, GGUF_U32, 2},
+        {"general.file_type", NULL, GGUF_U32, gguf_types[type].file_type},
+        {"gpt2.context_length", NULL, GGUF_U32, c->T},
+        {"gpt2.embedding_length", NULL, GGUF_U32, c->C},
+        {"gpt2.feed_forward_length", NULL, GGUF_U32, 4 * c->C},
+        {"gpt2.block_count", NULL, GGUF_U32, c->L},
+        {"gpt2.attention.head_count", NULL, GGUF_U32, c->NH},
+        {"gpt2.attention.layer_norm_epsilon", NULL, GGUF_F32, epsilon},
+        {"tokenizer.ggml.model", "gpt2", 0, 0}, {"tokenizer.ggml.pre", "gpt-2", 0, 0},
+        {"tokenizer.ggml.bos_token_id", NULL, GGUF_U32, end},
+        {"tokenizer.ggml.eos_token_id", NULL, GGUF_U32, end},
+        {"tokenizer.ggml.unknown_token_id", NULL, GGUF_U32, end},
+        {"tokenizer.ggml.add_bos_token", NULL, GGUF_BOOL, 1},
+        {"tokenizer.chat_template", chat_template, 0, 0}};
+    int count = sizeof rows / sizeof *rows;
+    for (int i = 0; i < count; i++) {
+        Text value = {0};
+        if (rows[i].text) gguf_text(&value, rows[i].text, strlen(rows[i].text));
+        else text_add(&value, (char *)&rows[i].number, rows[i].type == GGUF_BOOL ? 1 : 4);
+        gguf_key(head, rows[i].key, rows[i].text ? GGUF_STRING : rows[i].type, -1, value);
+        free(value.bytes);
     }
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        gguf_key(&k, numbers[i].key, GGUF_U32);
-        text_add(&k.text, (const char *)&numbers[i].number, 4);
-    }
-    gguf_key(&k, "gpt2.attention.layer_norm_epsilon", GGUF_F32);
-    text_add(&k.text, (char *)&(float){1e-5f}, 4);
-    gguf_vocabulary(&k, t);
-    return k;
+    gguf_vocabulary(head, t);
+    return count + 3;
 }
 
 /* Fill up with zeros after `at` bytes. */
@@ -1146,54 +1125,40 @@ void gguf_align(Writer *w, size_t at)
 void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
-    char *name = format("%.*s", (int)strlen(base) - 5, base);
-    GgufKeys k = gguf_keys(&m->c, t, name, type);
-    GgufTensor *list = allocate(TENSORS * m->c.L, sizeof *list);
-    uint64_t counts[] = {gguf_tensors(list, m, t->count, type), k.count};
-    Text places = {0};
-    for (const GgufTensor *g = list; g < list + *counts; g++) {
-        gguf_text(&places, g->name, strlen(g->name));
-        text_add(&places, (char *)&(uint32_t){g->vector ? 1 : 2}, 4);
-        text_add(&places, (char *)(uint64_t[]){g->columns, g->rows}, g->vector ? 8 : 16);
-        text_add(&places, (char *)&gguf_types[g->type].number, 4);
-        text_add(&places, (char *)&(uint64_t){g->at}, 8);
+    char *name = format("%.*s", (int)strlen(base) - 5, base);      /* without .gguf */
+    Text head = {0};
+    Weights file = gguf_tensors(m, t->count, type);
+    uint64_t counts[] = {file.count, gguf_keys(&head, &m->c, t, name, type)};
+    for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
+        uint64_t columns = m->tensors[s->tensor].columns, shape[] = {columns, s->count / columns};
+        uint32_t dimensions = strchr(s->shape, ',') ? 2 : 1;
+        gguf_text(&head, s->name, strlen(s->name));
+        text_add(&head, (char *)&dimensions, 4);
+        text_add(&head, (char *)shape, 8 * dimensions);
+        text_add(&head, (char *)&gguf_types[s->type].number, 4);
+        text_add(&head, (char *)&(uint64_t){s->from}, 8);
     }
     Writer *w = writer_open(path);
-    writer_put(w, "GGUF\3\0\0\0", 8);                  /* the version is a number of 4 bytes */
+    writer_put(w, "GGUF\3\0\0\0", 8);                  /* 3 is the version, a number of 4 bytes */
     writer_put(w, counts, sizeof counts);
-    writer_put(w, k.text.bytes, k.text.size);
-    writer_put(w, places.bytes, places.size);
-    gguf_align(w, 8 + sizeof counts + k.text.size + places.size);
-    for (GgufTensor *g = list; g < list + *counts; free(g++->name)) {
-        gguf_numbers(w, g);
-        gguf_align(w, g->bytes);
+    writer_put(w, head.bytes, head.size);
+    gguf_align(w, 8 + sizeof counts + head.size);
+    for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
+        gguf_numbers(w, s, stored_parameters(m, s));
+        gguf_align(w, s->to);
     }
     writer_close(w);
-    free(name), free(list), free(places.bytes), free(k.text.bytes);
+    weights_close(&file);
+    free(name), free(head.bytes);
 }
 
-/* ---- the command ---- */
-
-/* The type of the numbers to write, from --type and --bf16. */
-int export_type(int gguf)
-{
-    const char *name = prep.type ? prep.type : prep.bf16 ? "bf16" : "f32";
-    int type = 0, most = sizeof gguf_types / sizeof *gguf_types;
-    while (type < most && strcmp(gguf_types[type].name, name)) type++;
-    if (type == most) die_usage("--type: expected f32, f16, bf16 or q8_0, found '%s'", name);
-    if (prep.bf16 && type != BF16) die_usage("--bf16 and --type %s exclude each other", name);
-    if (!gguf && type != F32 && type != BF16)
-        die_usage("--type %s is for a GGUF file (--out NAME.gguf); a folder has f32 or bf16", name);
-    return type;
-}
-
-/* Write a folder for transformers. Dies if an older tokenizer.json in it would hide the vocabulary. */
+/* Write a folder for transformers, which would prefer an old tokenizer.json to what is written. */
 void folder_write(const Model *m, const Tokenizer *t, const char *folder, int bf16)
 {
-    if (is_folder(folder) && file_beside(folder, "tokenizer.json"))
-        die("%s: holds a tokenizer.json, which would be read instead of the vocab.json to be "
-            "written; remove it, or name another folder", folder);
     make_folder(folder);
+    if (file_beside(folder, "tokenizer.json"))
+        die("%s: holds a tokenizer.json, which transformers would read instead of the new "
+            "vocab.json; remove it, or name another folder", folder);
     writers_begin();
     configs_write(&m->c, t, folder, bf16);
     vocabulary_write(t, folder);
@@ -1205,21 +1170,24 @@ void folder_write(const Model *m, const Tokenizer *t, const char *folder, int bf
 
 int command_export(int words, char **word)
 {
+    const char *name = prep.type ? prep.type : prep.bf16 ? "bf16" : "f32";
     if (words != 1) die_usage("export: expected one model file");
     if (!prep.out) die_usage("export: expected --out, the folder or .gguf file to write");
-    int gguf = ends_with(prep.out, ".gguf"), type = export_type(gguf);
+    int gguf = ends_with(prep.out, ".gguf"), type = 0;
+    while (type < 4 && strcmp(gguf_types[type].name, name)) type++;
+    if (type == 4 || (prep.bf16 && type != BF16) || (!gguf && type != F32 && type != BF16))
+        die_usage("--type: expected f32 or bf16, for a .gguf file also f16 or q8_0, found '%s'%s",
+                  name, prep.bf16 ? " and --bf16" : "");
     Tokenizer *t = tokenizer_read(prep.tokenizer);
     Model *m = model_read(word[0]);
-    int spare = spare_ids(t, m->c.V, prep.tokenizer);
+    tokenizer_fit(m, t, prep.tokenizer);
     spellings_check(t, prep.tokenizer);
-    if (!gguf) folder_write(m, t, prep.out, type == BF16);
-    else {
+    m->c.V = m->stored_V;                              /* all rows are kept */
+    if (gguf) {
         gguf_write(m, t, prep.out, type);
-        printf("%s: GGUF, matrices in %s%s, %d tokens%s; llama-server -m %s serves it\n", prep.out,
-               gguf_types[type].name, type == Q8_0 && m->c.C % Q8_BLOCK ? " where rows have whole "
-               "blocks of 32, else f16" : "", t->count,
-               spare ? " (ids without a token are left out)" : "", prep.out);
-    }
+        printf("%s: GGUF, %d tokens, matrices in %s%s\n", prep.out, t->count, name, type == Q8_0 &&
+               m->c.C % Q8_BLOCK ? " (f16 where rows cannot be divided into blocks of 32)" : "");
+    } else folder_write(m, t, prep.out, type == BF16);
     tokenizer_free(t);
     model_free(m);
     return 0;

@@ -2515,24 +2515,18 @@ Model *model_load(const char *path)
 
 enum { SPARE_IDS = 1024 };
 
-/* How many ids of a model with V have no token in t, which was read from path. There may be fewer
- * than SPARE_IDS: embeddings are padded to multiples of up to 128 * 8 (Megatron on 8 GPUs), or get
- * rows for special tokens. Dies if there are more, or if t has more tokens: it is not the model's. */
-int spare_ids(const Tokenizer *t, int V, const char *path)
-{
-    if (t->count > V || t->count + SPARE_IDS <= V)
-        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)", path,
-            t->count, V);
-    return V - t->count;
-}
-
-/* Make spare ids padding, which no softmax includes: they are never predicted or generated. */
+/* Make the ids of m that have no token in t, read from path, padding: no softmax includes them, so
+ * they are never predicted. There may be fewer than SPARE_IDS: a vocabulary is padded to a multiple
+ * of up to 128 * 8 (Megatron, 8 GPUs), or has special tokens. Dies if t cannot be that of m. */
 void tokenizer_fit(Model *m, const Tokenizer *t, const char *path)
 {
-    int spare = spare_ids(t, m->c.V, path);
+    int spare = m->c.V - t->count;
+    if (spare < 0 || spare >= SPARE_IDS)
+        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)", path,
+            t->count, m->c.V);
     if (spare)
-        fprintf(stderr, "%s: has no token for the last %d of the model's %d ids; these are never "
-                "generated\n", path, spare, m->c.V);
+        fprintf(stderr, "%s: %d of the model's %d ids have no token and are never generated\n",
+                path, spare, m->c.V);
     m->c.V = t->count;
 }
 
