@@ -332,13 +332,18 @@ void merges_check(const Tokenizer *t, const char *text, size_t size, const char 
     }
 }
 
-/* The id of the end of text: one of the words, or a token that was added right behind them. */
+/* The id of the end of text: one of the words, or a token that was added right behind them. Other
+ * added tokens are left out, and a line says so. */
 size_t end_of_text_find(const Json *words, const Json *added, const char *path)
 {
-    const Json *end = json_get(words, END_OF_TEXT), *text;
-    for (const Json *a = added ? added->child : NULL; a && !end; a = a->next)
-        if ((text = json_get(a, "content")) && text->text && !strcmp(text->text, END_OF_TEXT))
-            end = json_get(a, "id");
+    const Json *end = json_get(words, END_OF_TEXT);
+    for (const Json *a = added ? added->child : NULL; a; a = a->next) {
+        const Json *text = json_get(a, "content"), *id = json_get(a, "id");
+        if (!text || !text->text || json_get(words, text->text)) continue;
+        if (!strcmp(text->text, END_OF_TEXT)) end = id;
+        else printf("%s: the added token %.40s is left out; it is encoded like other text\n", path,
+                    shown(text->text));
+    }
     if (!end || json_whole(end, path, END_OF_TEXT) > words->count)
         die("%s: expected a token " END_OF_TEXT ", with an id up to %zu", path, words->count);
     return end->number;
@@ -399,8 +404,7 @@ Text merges_text(const Json *merges, const char *path)
     return text;
 }
 
-/* Read a vocabulary from a tokenizer.json, which can also describe other kinds: these are refused.
- * Added tokens other than the end of text are left out, so no text becomes one of them. */
+/* Read a vocabulary from a tokenizer.json, which can also describe other kinds: these are refused. */
 Tokenizer *tokenizer_json_read(const char *path)
 {
     static const Must must[] = {
