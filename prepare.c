@@ -22,6 +22,7 @@ struct {
     const char *out, *tokenizer, *url, *model, *adapter;
     double val, augment[3];      /* shares: validation; changed copies by case, typos, drops */
     int seed, context, shots, bf16, peft;
+    const char *type;            /* of the numbers that export writes */
     int drop[6];                 /* by group of findings (chapter 8): leave such rows out */
 } prep;
 
@@ -90,15 +91,46 @@ Json *json_file(const char *path)
     return json;
 }
 
+/* A value, for a message. */
+const char *json_shown(const Json *v)
+{
+    return !v ? "none" : v->text ? shown(v->text) : v->type == '{' ? "an object"
+         : v->type == '[' ? "a list" : v->type == 't' ? "true" : v->type == 'f' ? "false" : "null";
+}
+
 /* A size, an offset or an id: dies unless value is a whole number from 0 to 2^53, up to which the
  * doubles that hold numbers of JSON are exact. */
 size_t json_whole(const Json *value, const char *path, const char *what)
 {
     if (!value || value->type != '0' || !(value->number >= 0 && value->number < 0x1p53) ||
         value->number != floor(value->number))
-        die("%s: %s: expected a whole number, found %.20s", path, what,
-            !value ? "none" : value->type == '0' ? value->text : "something else");
+        die("%s: %s: expected a whole number, found %.20s", path, what, json_shown(value));
     return value->number;
+}
+
+/* What a file must say about itself: the value of `key` in the object `within` of the root (NULL:
+ * in the root) has this type and this number or text, or the text `also`. */
+typedef struct {
+    const char *within, *key;
+    char type;                   /* as in Json; 0: there must be no value */
+    double number;
+    const char *text, *also;     /* text: for messages as well */
+} Must;
+
+/* Die, with `advice`, unless all rows up to one without a key hold; a value may always be absent or
+ * null. */
+void json_must(const Json *root, const Must *must, const char *path, const char *advice)
+{
+    for (; must->key; must++) {
+        const Json *v = json_get(must->within ? json_get(root, must->within) : root, must->key);
+        if (!v || v->type == 'n') continue;
+        if (v->type != must->type || (v->type == '0' && v->number != must->number) ||
+            (v->type == '"' && strcmp(v->text, must->text) &&
+             (!must->also || strcmp(v->text, must->also))))
+            die("%s: %s%s%s: expected %s, found %.20s; %s", path, must->within ? must->within : "",
+                must->within ? "." : "", must->key, *must->text ? must->text : "none",
+                json_shown(v), advice);
+    }
 }
 
 /* ================================================================================================
@@ -237,9 +269,10 @@ int command_text(int words, char **word)
  * 2. Vocabularies
  *
  * Hugging Face keeps a vocabulary in two files: vocab.json gives each token its id, merges.txt
- * lists the pairs of tokens in the order in which they are merged. Both write a byte as a character
- * (tokenizer_byte_code_point). We keep only the spellings in the order of ids, which say the same:
- * the earlier merge makes the lower id. This is checked for every merge that is read.
+ * lists the pairs of tokens in the order in which they are merged. Newer programs write both into
+ * one file, tokenizer.json, together with what is done to a text before and after. All write a byte
+ * as a character (tokenizer_byte_code_point). We keep only the spellings in the order of ids, which
+ * say the same: the earlier merge makes the lower id. This is checked for every merge that is read.
  */
 
 enum { WORD = 2 * TOKEN_BYTES + 1 };                   /* a token in such characters, and a zero */
@@ -283,66 +316,142 @@ int merge_line(char line[2 * WORD], const Tokenizer *t, int id)
     return 1;
 }
 
-/* Die unless the file has the merges that the ids imply, in the order of the ids. */
-void merges_check(const Tokenizer *t, const char *path)
+/* Die unless the text, lines of merges.txt, has the merges that the ids imply, in their order. */
+void merges_check(const Tokenizer *t, const char *text, size_t size, const char *path)
 {
-    size_t size;
-    char *text = read_file(path, &size), expected[2 * WORD];
+    char expected[2 * WORD];
     Lines l = {.at = text, .end = text + size};
-    for (int id = 0; id <= t->count; id++) {           /* after the last id, the file must end */
+    for (int id = 0; id <= t->count; id++) {           /* after the last id, the text must end */
         if (id == t->count) *expected = 0;
         else if (!merge_line(expected, t, id)) continue;
         do l.text = "", l.size = 0;
         while (next_line(&l) && (l.size == 0 || (l.number == 1 && *l.text == '#')));
         if (l.size != strlen(expected) || memcmp(l.text, expected, l.size))
-            die("%s: line %d: the ids in vocab.json imply the merge '%s' here, found '%.*s'; only "
-                "vocabularies of GPT-2's kind can be imported", path, l.number, expected,
+            die("%s: merges, line %d: the ids of the tokens imply the merge '%s' here, found '%.*s'; "
+                "only vocabularies of GPT-2's kind can be imported", path, l.number, expected,
                 (int)(l.size < 40 ? l.size : 40), l.text);
     }
-    free(text);
+}
+
+/* The id of the end of text: one of the words, or a token that was added right behind them. Other
+ * added tokens are left out, and a line says so. */
+size_t end_of_text_find(const Json *words, const Json *added, const char *path)
+{
+    const Json *end = json_get(words, END_OF_TEXT);
+    for (const Json *a = added ? added->child : NULL; a; a = a->next) {
+        const Json *text = json_get(a, "content"), *id = json_get(a, "id");
+        if (!text || !text->text || json_get(words, text->text)) continue;
+        if (!strcmp(text->text, END_OF_TEXT)) end = id;
+        else printf("%s: the added token %.40s is left out; it is encoded like other text\n", path,
+                    shown(text->text));
+    }
+    if (!end || json_whole(end, path, END_OF_TEXT) > words->count)
+        die("%s: expected a token " END_OF_TEXT ", with an id up to %zu", path, words->count);
+    return end->number;
+}
+
+/* A vocabulary of words with their ids, {"word": id, ...}, and of the end of text. */
+Tokenizer *vocabulary_from(const Json *words, size_t end_of_text, const char *path)
+{
+    Json **token = allocate(words->count, sizeof *token);
+    for (Json *member = words->child; member; member = member->next) {
+        size_t id = json_whole(member, path, shown(member->key));
+        if (id >= words->count || token[id])
+            die("%s: expected each id from 0 to %zu once, found %zu for '%.40s'", path,
+                words->count - 1, id, shown(member->key));
+        token[id] = member;
+    }
+    Tokenizer *t = tokenizer_new();
+    t->end_of_text = (int)end_of_text;
+    for (size_t id = 0; id < words->count; id++) {
+        char bytes[TOKEN_BYTES];
+        size_t size = bytes_from_word(bytes, token[id]->key, token[id]->key_size);
+        if (size == 0)
+            die("%s: token %zu, '%.40s': expected 1 to %d characters of GPT-2's 256", path, id,
+                shown(token[id]->key), TOKEN_BYTES);
+        tokenizer_add(t, bytes, size);
+    }
+    if (end_of_text == words->count) tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
+    if (!tokenizer_index(t)) die("%s: expected a token for each of the 256 bytes", path);
+    free(token);
+    return t;
 }
 
 /* Read a vocabulary from the two files. */
 Tokenizer *vocabulary_read(const char *vocab, const char *merges)
 {
-    Json *json = json_file(vocab), *end = json_get(json, END_OF_TEXT);
-    if (!end) die("%s: expected a token " END_OF_TEXT, vocab);
-    Json **token = allocate(json->count, sizeof *token);
-    for (Json *member = json->child; member; member = member->next) {
-        size_t id = json_whole(member, vocab, shown(member->key));
-        if (id >= json->count || token[id])
-            die("%s: expected each id from 0 to %zu once, found %zu for '%.40s'", vocab,
-                json->count - 1, id, shown(member->key));
-        token[id] = member;
-    }
-    Tokenizer *t = tokenizer_new();
-    t->end_of_text = (int)end->number;
-    for (size_t id = 0; id < json->count; id++) {
-        char bytes[TOKEN_BYTES];
-        size_t size = bytes_from_word(bytes, token[id]->key, token[id]->key_size);
-        if (size == 0)
-            die("%s: token %zu, '%.40s': expected 1 to %d characters of GPT-2's 256", vocab, id,
-                shown(token[id]->key), TOKEN_BYTES);
-        tokenizer_add(t, bytes, size);
-    }
-    if (!tokenizer_index(t)) die("%s: expected a token for each of the 256 bytes", vocab);
-    free(token);
-    json_free(json);
-    merges_check(t, merges);
+    size_t size;
+    Json *json = json_file(vocab);
+    Tokenizer *t = vocabulary_from(json, end_of_text_find(json, NULL, vocab), vocab);
+    char *text = read_file(merges, &size);
+    merges_check(t, text, size, merges);
+    free(text), json_free(json);
     return t;
 }
 
-/* Write vocab.json and merges.txt. Dies if two tokens are spelled alike. */
+/* Merges, each "a b" or ["a", "b"], as the lines of merges.txt. */
+Text merges_text(const Json *merges, const char *path)
+{
+    Text text = {0};
+    text_print(&text, "#version: 0.2\n");
+    for (const Json *m = merges->child; m; m = m->next) {
+        const Json *a = m->type == '[' && m->count == 2 ? m->child : m, *b = a == m ? a : a->next;
+        if (a->type != '"' || b->type != '"')
+            die("%s: merges: expected two words each, found %.20s", path, json_shown(m));
+        text_add(&text, a->text, a->size);
+        if (b != a) text_add(&text, " ", 1), text_add(&text, b->text, b->size);
+        text_add(&text, "\n", 1);
+    }
+    return text;
+}
+
+/* Read a vocabulary from a tokenizer.json, which can also describe other kinds: these are refused. */
+Tokenizer *tokenizer_json_read(const char *path)
+{
+    static const Must must[] = {
+        {"model", "type", '"', 0, "BPE", NULL}, {"normalizer", "type", 0, 0, "none", NULL},
+        {"pre_tokenizer", "type", '"', 0, "ByteLevel", NULL},
+        {"pre_tokenizer", "add_prefix_space", 'f', 0, "false", NULL},
+        {"pre_tokenizer", "use_regex", 't', 0, "true", NULL},
+        {"model", "byte_fallback", 'f', 0, "false", NULL},
+        {"model", "ignore_merges", 'f', 0, "false", NULL},
+        {"model", "dropout", 0, 0, "none", NULL},
+        {"model", "continuing_subword_prefix", '"', 0, "", NULL},
+        {"model", "end_of_word_suffix", '"', 0, "", NULL}, {0}};
+    Json *json = json_file(path), *model = json_get(json, "model");
+    const Json *words = json_get(model, "vocab"), *merges = json_get(model, "merges");
+    json_must(json, must, path, "only byte-level BPE as in GPT-2 is read; to import a model without "
+              "its tokenizer, name its model.safetensors instead of the folder");
+    if (!json_get(json_get(json, "pre_tokenizer"), "type"))
+        die("%s: pre_tokenizer.type: expected ByteLevel, found none", path);
+    if (!words || words->type != '{' || !merges || merges->type != '[')
+        die("%s: model: expected the vocab and the merges of BPE", path);
+    size_t end = end_of_text_find(words, json_get(json, "added_tokens"), path);
+    Tokenizer *t = vocabulary_from(words, end, path);
+    Text text = merges_text(merges, path);
+    merges_check(t, text.bytes, text.size, path);
+    free(text.bytes), json_free(json);
+    return t;
+}
+
+/* Die if two tokens are spelled alike: `where`, a file that lists spellings, cannot tell them. */
+void spellings_check(const Tokenizer *t, const char *where)
+{
+    for (int id = 0; id < t->count; id++) {
+        int64_t first = map_find(&t->ids, t->bytes + t->start[id], token_size(t, id))->value - 1;
+        if (first >= 0 && first != id)
+            die("%s: tokens %d and %d are spelled alike; a vocab.json cannot hold both", where,
+                (int)first, id);
+    }
+}
+
+/* Write vocab.json and merges.txt. */
 void vocabulary_write(const Tokenizer *t, const char *folder)
 {
     char line[2 * WORD];
     Writer *w = writer_in(folder, "vocab.json");
     for (int id = 0; id < t->count; id++) {
         size_t size = word_from_token(line, t, id);
-        int64_t first = map_find(&t->ids, t->bytes + t->start[id], token_size(t, id))->value - 1;
-        if (first >= 0 && first != id)
-            die("%s: tokens %d and %d are spelled alike; a vocab.json cannot hold both", w->path,
-                (int)first, id);
         fputs(id ? ", " : "{", w->file);
         json_write_string(w->file, line, size);
         writer_print(w, ": %d", id);
@@ -638,29 +747,22 @@ real *stored_parameters(const Model *m, const Stored *s)
  * no shape tells. What it does not mention is as in GPT-2. */
 void config_read(Config *c, const char *path)
 {
-    const struct { const char *key; char type; double number; const char *text; } must[] = {
-        {"model_type",                     '"', 0,        "gpt2"},
-        {"activation_function",            '"', 0,        "gelu_new"},
-        {"layer_norm_epsilon",             '0', 1e-5,     "0.00001"},
-        {"vocab_size",                     '0', c->V,     "as in wte.weight"},
-        {"n_positions",                    '0', c->T,     "as in wpe.weight"},
-        {"n_embd",                         '0', c->C,     "as in wte.weight"},
-        {"n_layer",                        '0', c->L,     "as many as the weights have"},
-        {"n_inner",                        '0', 4.0*c->C, "four times n_embd"},
-        {"scale_attn_weights",             't', 0,        "true"},
-        {"scale_attn_by_inverse_layer_idx",'f', 0,        "false"},
-        {"reorder_and_upcast_attn",        'f', 0,        "false"},
-        {"add_cross_attention",            'f', 0,        "false"},
-    };
+    const Must must[] = {
+        {NULL, "model_type",                     '"', 0,        "gpt2", NULL},
+        {NULL, "activation_function",            '"', 0,        "gelu_new", "gelu_pytorch_tanh"},
+        {NULL, "layer_norm_epsilon",             '0', 1e-5,     "0.00001", NULL},
+        {NULL, "vocab_size",                     '0', c->V,     "as in wte.weight", NULL},
+        {NULL, "n_positions",                    '0', c->T,     "as in wpe.weight", NULL},
+        {NULL, "n_embd",                         '0', c->C,     "as in wte.weight", NULL},
+        {NULL, "n_layer",                        '0', c->L,     "as many as the weights have", NULL},
+        {NULL, "n_inner",                        '0', 4.0*c->C, "four times n_embd", NULL},
+        {NULL, "scale_attn_weights",             't', 0,        "true", NULL},
+        {NULL, "scale_attn_by_inverse_layer_idx",'f', 0,        "false", NULL},
+        {NULL, "reorder_and_upcast_attn",        'f', 0,        "false", NULL},
+        {NULL, "add_cross_attention",            'f', 0,        "false", NULL},
+        {0}};
     Json *json = json_file(path);
-    for (size_t i = 0; i < sizeof must / sizeof *must; i++) {
-        const Json *v = json_get(json, must[i].key);
-        if (!v || v->type == 'n') continue;
-        if (v->type != must[i].type || (v->type == '0' && v->number != must[i].number) ||
-            (v->type == '"' && strcmp(v->text, must[i].text)))
-            die("%s: %s: expected %s, found %.20s; another kind of model cannot be imported", path,
-                must[i].key, must[i].text, v->text ? shown(v->text) : "something else");
-    }
+    json_must(json, must, path, "another kind of model cannot be imported");
     size_t heads = json_whole(json_get(json, "n_head"), path, "n_head");
     c->NH = heads < 1 << 16 ? (int)heads : 0;
     json_free(json);
@@ -706,12 +808,29 @@ Model *safetensors_read(const char *path)
     return m;
 }
 
+/* Die if the file at path, or one in that folder, is a model in a format that Python alone reads. */
+void foreign_refuse(const char *path)
+{
+    static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", ".pt",
+                                        ".pth", "tf_model.h5", "flax_model.msgpack"};
+    for (int i = 0; i < 6; i++) {
+        char *inside = is_folder(path) ? file_beside(path, names[i]) : NULL;
+        if (inside || ends_with(path, names[i]))
+            die("%s: only safetensors are read. In its folder, where config.json is, this writes "
+                "model.safetensors: python3 -c \"from transformers import GPT2LMHeadModel as M; "
+                "M.from_pretrained('.'%s).save_pretrained('.')\"%s", inside ? inside : path,
+                i < 4 ? "" : i < 5 ? ", from_tf=True" : ", from_flax=True",
+                i < 4 ? "" : " (with transformers 4)");
+    }
+}
+
 /* Read a model from a file of safetensors, of llm.c or ours, or from a folder with safetensors. */
 Model *model_import(const char *path)
 {
     int32_t magic = 0;
     char *file = is_folder(path) ? file_beside(path, "model.safetensors") : format("%s", path);
     if (!file) file = file_beside(path, "model.safetensors.index.json");
+    if (!file || !is_folder(path)) foreign_refuse(path);
     if (!file)
         die("%s: has neither model.safetensors nor model.safetensors.index.json; a model in "
             "another format must first be saved as one of these", path);
@@ -723,23 +842,27 @@ Model *model_import(const char *path)
     return m;
 }
 
-/* The vocabulary in a model's folder; NULL, and a line that says what to do, if there is none. */
+/* The vocabulary in a model's folder, and a line that says which; NULL, and what to do, if there is
+ * none. tokenizer.json comes first, since it also tells what vocab.json does not. */
 Tokenizer *folder_vocabulary(const char *folder)
 {
-    char *vocab = file_beside(folder, "vocab.json"), *merges = file_beside(folder, "merges.txt");
-    Tokenizer *t = vocab && merges ? vocabulary_read(vocab, merges) : NULL;
-    if (!t)
-        printf("%s: no vocabulary is imported, vocab.json and merges.txt are not both there. If "
-               "the model's is GPT-2's own, use data/gpt2_tokenizer.bin. Else AutoTokenizer"
-               ".from_pretrained(FOLDER).backend_tokenizer.model.save(FOLDER) in Python makes the "
-               "two of tokenizer.json\n", folder);
-    free(vocab), free(merges);
+    char *json = file_beside(folder, "tokenizer.json"), *vocab = file_beside(folder, "vocab.json");
+    char *merges = file_beside(folder, "merges.txt");
+    Tokenizer *t = json ? tokenizer_json_read(json)
+                 : vocab && merges ? vocabulary_read(vocab, merges) : NULL;
+    if (t)
+        printf("%s: the vocabulary is that of %s\n", folder,
+               json ? "tokenizer.json" : "vocab.json and merges.txt");
+    else
+        printf("%s: no vocabulary is imported: neither tokenizer.json is there nor vocab.json with "
+               "merges.txt. If the model's is GPT-2's own, use data/gpt2_tokenizer.bin\n", folder);
+    free(json), free(vocab), free(merges);
     return t;
 }
 
 int peft_import(const char *folder, const char *path);        /* chapter 5 */
 
-/* Import two files of a vocabulary; or a model, and the vocabulary if that is in its folder. */
+/* Import a vocabulary; or a model, and the vocabulary if that is in its folder. */
 int command_import(int words, char **word)
 {
     if (words < 1 || words > 2)
@@ -747,8 +870,10 @@ int command_import(int words, char **word)
     if (!prep.out) die_usage("import: expected --out, the file to write");
     char *adapters = is_folder(*word) ? file_beside(*word, "adapter_model.safetensors") : NULL;
     if (adapters) return peft_import(*word, adapters);
-    Model *m = words == 1 ? model_import(word[0]) : NULL;
-    Tokenizer *t = !m ? vocabulary_read(word[0], word[1])
+    int vocabulary = words == 2 || ends_with(word[0], "tokenizer.json");
+    Model *m = vocabulary ? NULL : model_import(word[0]);
+    Tokenizer *t = words == 2 ? vocabulary_read(word[0], word[1])
+                 : vocabulary ? tokenizer_json_read(word[0])
                  : is_folder(word[0]) ? folder_vocabulary(word[0]) : NULL;
     int length = (int)strlen(prep.out) - (m && ends_with(prep.out, ".bin") ? 4 : 0);
     char *path = format("%.*s%s", length, prep.out, m ? "_tokenizer.bin" : "");
@@ -765,7 +890,9 @@ int command_import(int words, char **word)
                "vocabulary %d, %s\n", prep.out, millions, c.L, c.NH, c.C, c.T, c.V,
                prep.bf16 ? "bf16" : "fp32");
         if (t && t->count != c.V)
-            printf("these cannot be used together: %d tokens, vocabulary %d\n", t->count, c.V);
+            printf("%d tokens, vocabulary %d: %s\n", t->count, c.V,
+                   t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, but "
+                   "never generated" : "these cannot be used together");
         model_free(m);
     }
     writers_commit();
@@ -948,26 +1075,243 @@ int peft_import(const char *folder, const char *path)
     return 0;
 }
 
-/* ---- the command ---- */
+/* ---- GGUF: one file for llama.cpp and programs that are built on it [GGUF] ----
+ *
+ * A header with the counts of what follows; keys with values, among them the vocabulary; for each
+ * tensor its name, shape, type and place; from there on the data. Both the data as a whole and each
+ * tensor begin at a multiple of ALIGNMENT. A shape names the columns first, so matrices stay as they
+ * are. The head is wte, which a file need not repeat.
+ */
+
+enum { ALIGNMENT = 32, Q8_0 = READABLE, Q8_BLOCK = 32 };
+enum { GGUF_U32 = 4, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY };
+
+const struct { const char *name; uint32_t number, file_type; size_t block, bytes; } gguf_types[] = {
+    {"f32", 0, 0, 1, 4}, {"f16", 1, 1, 1, 2}, {"bf16", 30, 32, 1, 2}, {"q8_0", 8, 7, Q8_BLOCK, 34}
+};
+
+/* In the order of PARAMETERS. */
+const char *const gguf_names[TENSORS] = {
+    "token_embd.weight", "position_embd.weight", "blk.%d.attn_norm.weight", "blk.%d.attn_norm.bias",
+    "blk.%d.attn_qkv.weight", "blk.%d.attn_qkv.bias", "blk.%d.attn_output.weight",
+    "blk.%d.attn_output.bias", "blk.%d.ffn_norm.weight", "blk.%d.ffn_norm.bias",
+    "blk.%d.ffn_up.weight", "blk.%d.ffn_up.bias", "blk.%d.ffn_down.weight", "blk.%d.ffn_down.bias",
+    "output_norm.weight", "output_norm.bias"
+};
+
+/* turns_encode, for programs that render a template [Jinja]. They add the first end of text. */
+const char chat_template[] =
+    "{% for m in messages %}{% if not loop.first %}{{ '\\n' }}{% endif %}"
+    "{% if m['role'] == 'system' %}System:{% elif m['role'] == 'user' %}User:"
+    "{% elif m['role'] == 'assistant' %}Assistant:"
+    "{% else %}{{ raise_exception('role: expected system, user or assistant') }}{% endif %}"
+    "{{ ' ' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}{% if messages %}{{ '\\n' }}{% endif %}Assistant:{% endif %}";
+
+/* Half precision: round to the nearest, ties to even, as bf16_from does. Below 2^-14 the last place
+ * is always 2^-24, which is that of a float in [0.5, 1): adding 0.5 rounds to it. From 65520 on the
+ * result is infinity. */
+static inline uint16_t f16_from(float x)
+{
+    union { float f; uint32_t i; } u = {x};
+    uint32_t sign = u.i >> 16 & 0x8000, size = u.i &= 0x7fffffff;
+    if (size >= 0x47800000) return sign | (size > 0x7f800000 ? 0x7e00 : 0x7c00);
+    if (size < 0x38800000) u.f += 0.5f, u.i -= 0x3f000000;
+    else u.i = (size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13;
+    return sign | u.i;
+}
+
+/* A block of Q8_0: numbers about scale * q, where the largest has |q| = 127. */
+typedef struct { uint16_t scale; int8_t q[Q8_BLOCK]; } Q8Block;
+
+Q8Block q8_from(const real *x)
+{
+    Q8Block b;
+    float most = 0;
+    for (int i = 0; i < Q8_BLOCK; i++) most = fmaxf(most, fabsf((float)x[i]));
+    float scale = most / 127, inverse = scale ? 1 / scale : 0;
+    b.scale = f16_from(scale);
+    for (int i = 0; i < Q8_BLOCK; i++) b.q[i] = (int8_t)roundf((float)x[i] * inverse);
+    return b;
+}
+
+/* The tensors of m as the file has them: names, types, places in the data. Of wte, the rows that have
+ * a token; matrices in `type`, but F16 where rows cannot be divided into blocks; all else in F32. */
+Weights gguf_tensors(const Model *m, int tokens, int type)
+{
+    Config c = m->c;
+    c.V = tokens;
+    Weights w = weights_expected(c, F32);
+    size_t at = 0;
+    for (Stored *s = w.entry; s < w.entry + w.count; s++) {
+        int matrix = s->tensor == 0 || s->rows > 1;
+        s->type = !matrix ? F32 : m->tensors[s->tensor].columns % gguf_types[type].block ? F16 : type;
+        s->from = at, s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
+        at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
+        free(s->name);
+        s->name = format(gguf_names[s->tensor], s->layer);
+    }
+    return w;
+}
+
+/* Write the numbers x of a tensor. Dies if one is too large for the tensor's type. */
+void gguf_numbers(Writer *w, const Stored *s, const real *x)
+{
+    size_t block = gguf_types[s->type].block;
+    if (s->type == F32 || s->type == BF16) write_reals(w, x, s->count, s->type == BF16);
+    for (size_t i = 0; i < s->count && (s->type == F16 || s->type == Q8_0); i += block) {
+        Q8Block b = s->type == Q8_0 ? q8_from(x + i) : (Q8Block){f16_from((float)x[i]), {0}};
+        if ((b.scale & 0x7fff) == 0x7c00)
+            die("%s: %s: number %zu is %g, too large for %s: give --type bf16 or f32", w->path,
+                s->name, i, (double)x[i], gguf_types[s->type].name);
+        writer_put(w, &b, gguf_types[s->type].bytes);
+    }
+}
+
+/* A text has its length before it, and no zero byte behind. */
+void gguf_text(Text *t, const char *text, size_t size)
+{
+    text_add(t, (char *)&(uint64_t){size}, 8);
+    text_add(t, text, size);
+}
+
+/* Append a key and its value to the head; of a list (count >= 0), the values of all its elements. */
+void gguf_key(Text *head, const char *name, uint32_t type, int64_t count, const Text value)
+{
+    gguf_text(head, name, strlen(name));
+    if (count >= 0) text_add(head, (char *)&(uint32_t){GGUF_ARRAY}, 4);
+    text_add(head, (char *)&type, 4);
+    if (count >= 0) text_add(head, (char *)&count, 8);
+    text_add(head, value.bytes, value.size);
+}
+
+/* Append the tokens, what kinds they are (1 normal, 3 control), and the merges: three keys. */
+void gguf_vocabulary(Text *head, const Tokenizer *t)
+{
+    Text tokens = {0}, kinds = {0}, merges = {0};
+    char word[2 * WORD];
+    int merge_count = 0;
+    for (int id = 0; id < t->count; id++) {
+        gguf_text(&tokens, word, word_from_token(word, t, id));
+        text_add(&kinds, (char *)&(int32_t){id == t->end_of_text ? 3 : 1}, 4);
+        if (!merge_line(word, t, id)) continue;
+        gguf_text(&merges, word, strlen(word));
+        merge_count++;
+    }
+    gguf_key(head, "tokenizer.ggml.tokens", GGUF_STRING, t->count, tokens);
+    gguf_key(head, "tokenizer.ggml.token_type", GGUF_I32, t->count, kinds);
+    gguf_key(head, "tokenizer.ggml.merges", GGUF_STRING, merge_count, merges);
+    free(tokens.bytes), free(kinds.bytes), free(merges.bytes);
+}
+
+/* Append all keys that llama.cpp reads of a GPT-2 of shape c; returns how many. Every text begins
+ * with the end of text, as it does here. */
+uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *name, int type)
+{
+    const uint32_t end = t->end_of_text, epsilon = 0x3727c5ac;      /* the bits of 1e-5f */
+    const struct { const char *key, *text; uint32_t type, number; } rows[] = {
+        {"general.architecture", "gpt2", 0, 0}, {"general.name", name, 0, 0},
+        {"general.alignment", NULL, GGUF_U32, ALIGNMENT},
+        {"general.quantization_version", NULL, GGUF_U32, 2},
+        {"general.file_type", NULL, GGUF_U32, gguf_types[type].file_type},
+        {"gpt2.context_length", NULL, GGUF_U32, c->T},
+        {"gpt2.embedding_length", NULL, GGUF_U32, c->C},
+        {"gpt2.feed_forward_length", NULL, GGUF_U32, 4 * c->C},
+        {"gpt2.block_count", NULL, GGUF_U32, c->L},
+        {"gpt2.attention.head_count", NULL, GGUF_U32, c->NH},
+        {"gpt2.attention.layer_norm_epsilon", NULL, GGUF_F32, epsilon},
+        {"tokenizer.ggml.model", "gpt2", 0, 0}, {"tokenizer.ggml.pre", "gpt-2", 0, 0},
+        {"tokenizer.ggml.bos_token_id", NULL, GGUF_U32, end},
+        {"tokenizer.ggml.eos_token_id", NULL, GGUF_U32, end},
+        {"tokenizer.ggml.unknown_token_id", NULL, GGUF_U32, end},
+        {"tokenizer.ggml.add_bos_token", NULL, GGUF_BOOL, 1},
+        {"tokenizer.chat_template", chat_template, 0, 0}};
+    int count = sizeof rows / sizeof *rows;
+    for (int i = 0; i < count; i++) {
+        Text value = {0};
+        if (rows[i].text) gguf_text(&value, rows[i].text, strlen(rows[i].text));
+        else text_add(&value, (char *)&rows[i].number, rows[i].type == GGUF_BOOL ? 1 : 4);
+        gguf_key(head, rows[i].key, rows[i].text ? GGUF_STRING : rows[i].type, -1, value);
+        free(value.bytes);
+    }
+    gguf_vocabulary(head, t);
+    return count + 3;
+}
+
+/* Fill up with zeros after `at` bytes. */
+void gguf_align(Writer *w, size_t at)
+{
+    writer_put(w, (char[ALIGNMENT]){0}, (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT);
+}
+
+/* Write the file at path, with the rows of wte that have a token. */
+void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
+{
+    const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
+    char *name = format("%.*s", (int)strlen(base) - 5, base);      /* without .gguf */
+    Text head = {0};
+    Weights file = gguf_tensors(m, t->count, type);
+    uint64_t counts[] = {file.count, gguf_keys(&head, &m->c, t, name, type)};
+    for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
+        uint64_t columns = m->tensors[s->tensor].columns, shape[] = {columns, s->count / columns};
+        uint32_t dimensions = strchr(s->shape, ',') ? 2 : 1;
+        gguf_text(&head, s->name, strlen(s->name));
+        text_add(&head, (char *)&dimensions, 4);
+        text_add(&head, (char *)shape, 8 * dimensions);
+        text_add(&head, (char *)&gguf_types[s->type].number, 4);
+        text_add(&head, (char *)&(uint64_t){s->from}, 8);
+    }
+    Writer *w = writer_open(path);
+    writer_put(w, "GGUF\3\0\0\0", 8);                  /* 3 is the version, a number of 4 bytes */
+    writer_put(w, counts, sizeof counts);
+    writer_put(w, head.bytes, head.size);
+    gguf_align(w, 8 + sizeof counts + head.size);
+    for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
+        gguf_numbers(w, s, stored_parameters(m, s));
+        gguf_align(w, s->to);
+    }
+    writer_close(w);
+    weights_close(&file);
+    free(name), free(head.bytes);
+}
+
+/* Write a folder for transformers, which would prefer an old tokenizer.json to what is written. */
+void folder_write(const Model *m, const Tokenizer *t, const char *folder, int bf16)
+{
+    make_folder(folder);
+    if (file_beside(folder, "tokenizer.json"))
+        die("%s: holds a tokenizer.json, which transformers would read instead of the new "
+            "vocab.json; remove it, or name another folder", folder);
+    writers_begin();
+    configs_write(&m->c, t, folder, bf16);
+    vocabulary_write(t, folder);
+    safetensors_write(m, folder, bf16);
+    writers_commit();
+    printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
+           "merges.txt, tokenizer_config.json\n", folder, bf16 ? "BF16" : "F32");
+}
 
 int command_export(int words, char **word)
 {
+    const char *name = prep.type ? prep.type : prep.bf16 ? "bf16" : "f32";
     if (words != 1) die_usage("export: expected one model file");
-    if (!prep.out) die_usage("export: expected --out, the folder to write");
+    if (!prep.out) die_usage("export: expected --out, the folder or .gguf file to write");
     if (prep.peft) return peft_export(word[0]);
+    int gguf = ends_with(prep.out, ".gguf"), type = 0;
+    while (type < 4 && strcmp(gguf_types[type].name, name)) type++;
+    if (type == 4 || (prep.bf16 && type != BF16) || (!gguf && type != F32 && type != BF16))
+        die_usage("--type: expected f32 or bf16, for a .gguf file also f16 or q8_0, found '%s'%s",
+                  name, prep.bf16 ? " and --bf16" : "");
     Tokenizer *t = tokenizer_read(prep.tokenizer);
     Model *m = model_load(word[0], prep.adapter);
-    if (t->count != m->c.V)
-        die("%s: has %d tokens, but %s has %d: name its own with --tokenizer", prep.tokenizer,
-            t->count, word[0], m->c.V);
-    make_folder(prep.out);
-    writers_begin();
-    configs_write(&m->c, t, prep.out, prep.bf16);
-    vocabulary_write(t, prep.out);
-    safetensors_write(m, prep.out, prep.bf16);
-    writers_commit();
-    printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
-           "merges.txt, tokenizer_config.json\n", prep.out, prep.bf16 ? "BF16" : "F32");
+    tokenizer_fit(m, t, prep.tokenizer);
+    spellings_check(t, prep.tokenizer);
+    m->c.V = m->stored_V;                              /* all rows are kept */
+    if (gguf) {
+        gguf_write(m, t, prep.out, type);
+        printf("%s: GGUF, %d tokens, matrices in %s%s\n", prep.out, t->count, name, type == Q8_0 &&
+               m->c.C % Q8_BLOCK ? " (f16 where rows cannot be divided into blocks of 32)" : "");
+    } else folder_write(m, t, prep.out, type == BF16);
     tokenizer_free(t);
     model_free(m);
     return 0;
@@ -1307,6 +1651,7 @@ Evaluation models_load(void)
         die_usage("--context: the model's longest is %d, found %d", e.T, opt.context);
     if (opt.context) e.T = opt.context;
     e.t = tokenizer_load(e.model[0]);
+    if (opt.tuned) e.model[1]->c.V = e.t->count;
     return e;
 }
 
@@ -2861,9 +3206,7 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
     enum { B = 4 };
     Model *m = model_read(prep.model);
     int T = min_int(prep.context, m->c.T);
-    if (m->c.V != tokenizer->count)
-        die("%s: has a vocabulary of %d, %s has %d: use the model's own tokenizer", prep.model,
-            m->c.V, prep.tokenizer, tokenizer->count);
+    tokenizer_fit(m, tokenizer, prep.tokenizer);
     DataLoader loader = loader_new(train, T, tokenizer->end_of_text, 1, 0, 0);
     Batch b = batch_new(B, T);
     Recipe recipe = {.adamw = {1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}};
@@ -3613,6 +3956,7 @@ const Option prepare_options[] = {
     {"val", 'f', &prep.val, "0.1", 0, 1, "tx", "share for validation"},
     {"seed", 'i', &prep.seed, "1", 0, INT32_MAX, "tx", "of everything random"},
     {"bf16", '!', &prep.bf16, NULL, 0, 0, "ieg", "2 bytes a number, not 4"},
+    {"type", 's', &prep.type, NULL, 0, 0, "e", "numbers of a GGUF file: f32, f16, bf16 or q8_0 (f32)"},
     {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
     {"context", 'i', &prep.context, "1024", 2, 1e6, "x", "tokens a model can see"},
@@ -3648,9 +3992,11 @@ const Command prepare_commands[] = {
      "./prepare text FILE... --out data/NAME        text to data/NAME_train.bin and ..._val.bin"},
     {"import", 'i', prepare_options, command_import,
      "./prepare import FILE|FOLDER --out M.bin      safetensors or llm.c's model to ours\n"
-     "./prepare import vocab.json merges.txt --out T.bin          their vocabulary to ours"},
+     "./prepare import vocab.json merges.txt --out T.bin          their vocabulary to ours;\n"
+     "    tokenizer.json in place of the two is read, too"},
     {"export", 'e', prepare_options, command_export,
-     "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained"},
+     "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained\n"
+     "./prepare export M.bin --out M.gguf           ours to a file for llama.cpp"},
     {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
     {"examples", 'x', prepare_options, command_examples,

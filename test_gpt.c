@@ -3895,11 +3895,239 @@ void test_memory(void)
     bound("gradients", fabs(lora.gradients - m.adapter_count * (double)sizeof(real)), 1);
     expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
     expect_run("timeout 20 train_gpt --model $here/data/mini.bin --tokenizer "
-               "$here/data/mini_tokenizer.bin --data $here/data/support --batch 65536 --out new",
+               "$here/data/mini_tokenizer.bin --data $here/data/shop --batch 65536 --out new",
                "training needs 8", "--batch or --context, --recompute (", "--lora 8 --recompute (",
                "status 1", NULL);
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }
+
+/* ---- MODELS IN THE WORLD: GGUF, tokenizer.json, padded vocabularies, other formats ---- */
+
+/* Every number of half precision comes back; what lies between two neighbours becomes the nearer
+ * one, and the middle the even one. Behind the largest, 65504, stands infinity. */
+void test_f16(void)
+{
+    for (unsigned h = 0; h < 0x7c00; h++) {
+        float x = f16_to(h), next = h == 0x7bff ? 65536 : f16_to(h + 1), middle = (x + next) / 2;
+        expect(f16_from(x) == h && f16_from(-x) == (h | 0x8000), "%g is %x", x, f16_from(x));
+        expect(f16_from(middle) == h + (h & 1), "%g, a middle, is %x", middle, f16_from(middle));
+        expect(f16_from(nextafterf(middle, 0)) == h && f16_from(nextafterf(middle, 1e9)) == h + 1,
+               "beside %g: %x", middle, f16_from(nextafterf(middle, 0)));
+    }
+    expect(f16_from(INFINITY) == 0x7c00 && f16_from(1e30f) == 0x7c00, "infinity is another");
+    expect(isnan(f16_to(f16_from(NAN))), "NaN becomes a number");
+    outcome("31744 numbers and those between");
+}
+
+/* Append the next value of a GGUF file, a text (type 8) or a number of some bytes, and a space. */
+void gguf_show(Text *seen, char **at, int type)
+{
+    uint64_t value = 0, size = type == 8 ? 8 : type == 7 ? 1 : type == 64 ? 8 : 4;
+    memcpy(&value, *at, size);
+    *at += size;
+    if (type == 8) text_add(seen, *at, value), *at += value, text_add(seen, " ", 1);
+    else text_print(seen, "%" PRIu64 " ", value);
+}
+
+/* All that a GGUF file says before its data: keys, then tensors. *at moves behind it. */
+Text gguf_seen(char **at)
+{
+    Text seen = {0};
+    uint64_t counts[2], list;
+    memcpy(counts, *at + 8, 16);
+    for (*at += 24; counts[1]--; text_add(&seen, "\n", 1)) {
+        gguf_show(&seen, at, 8);
+        int type = **at, is_list = type == 9;
+        *at += 4;
+        if (is_list) type = **at, memcpy(&list, *at + 4, 8), *at += 12;
+        for (uint64_t n = is_list ? list : 1; n; n--) gguf_show(&seen, at, type);
+    }
+    for (; counts[0]--; text_add(&seen, "\n", 1)) {
+        gguf_show(&seen, at, 8);
+        for (int d = *(*at += 4, *at - 4); d >= 0; d--) gguf_show(&seen, at, d ? 64 : 4);
+        gguf_show(&seen, at, 64);
+    }
+    return seen;
+}
+
+/* The place in a GGUF file of the number i of a row-major tensor that was stored as `type`, and
+ * whether it is x: exactly, as the nearest of F16 or BF16, in Q8_0 within half a step. */
+int gguf_is(const char *data, size_t i, int type, float x)
+{
+    uint16_t half;
+    float full;
+    memcpy(&half, data + (type == 8 ? i / 32 * 34 : type ? 2 * i : 0), 2);
+    if (type == 0) return memcpy(&full, data + 4 * i, 4), full == x;
+    if (type != 8) return half == (type == 1 ? f16_from(x) : bf16_from(x));
+    double step = f16_to(half), q = (signed char)data[i / 32 * 34 + 2 + i % 32];
+    return fabs(q * step - x) <= (0.5 + 0.07) * step;         /* F16 rounds 127 steps by 0.07 */
+}
+
+/* The model in data/, in each type: what the file says, and its numbers. Rows of 240 numbers are no
+ * whole blocks of 32, so in Q8_0 they are F16. 925353388 has the bits of 1e-5f. */
+void gguf_check(const Model *m, const Tokenizer *t, const char *name, int type, int file_type)
+{
+    static const char *const names[] = {"token_embd", "position_embd", "attn_norm", "attn_norm",
+        "attn_qkv", "attn_qkv", "attn_output", "attn_output", "ffn_norm", "ffn_norm", "ffn_up",
+        "ffn_up", "ffn_down", "ffn_down", "output_norm", "output_norm"};
+    Text e = {0}, merges = {0};
+    char word[2 * WORD];
+    size_t size, place = 0;
+    text_print(&e, "prepare export \"$here\"/data/mini.bin --tokenizer \"$here\"/data/"
+               "mini_tokenizer.bin --type %s --out x.gguf", name);
+    expect_run(e.bytes, "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
+    char *file = read_file(scratch("x.gguf"), &size), *at = file;
+    expect(!memcmp(file, "GGUF\3\0\0", 8), "no GGUF of version 3");
+    Text seen = gguf_seen(&at);
+    char *data = file + (at - file + 31) / 32 * 32;
+    e.size = 0;
+    text_print(&e, "general.architecture gpt2 \ngeneral.name x \ngeneral.alignment 32 \n"
+        "general.quantization_version 2 \ngeneral.file_type %d \ngpt2.context_length 256 \n"
+        "gpt2.embedding_length 240 \ngpt2.feed_forward_length 960 \ngpt2.block_count 4 \n"
+        "gpt2.attention.head_count 5 \ngpt2.attention.layer_norm_epsilon 925353388 \n"
+        "tokenizer.ggml.model gpt2 \ntokenizer.ggml.pre gpt-2 \ntokenizer.ggml.bos_token_id 4095 \n"
+        "tokenizer.ggml.eos_token_id 4095 \ntokenizer.ggml.unknown_token_id 4095 \n"
+        "tokenizer.ggml.add_bos_token 1 \ntokenizer.chat_template %s \ntokenizer.ggml.tokens ",
+        file_type, chat_template);
+    for (int id = 0; id < 4096; id++) {
+        word_from_token(word, t, id), text_print(&e, "%s ", word);
+        if (merge_line(word, t, id)) text_print(&merges, "%s ", word);
+    }
+    text_print(&e, "\ntokenizer.ggml.token_type ");
+    for (int id = 0; id < 4096; id++) text_print(&e, id < 4095 ? "1 " : "3 ");
+    text_print(&e, "\ntokenizer.ggml.merges %s\n", merges.bytes);
+    for (int i = 0; i < 16; i++)
+        for (int l = 0; l < (m->tensors[i].layered ? 4 : 1); l++) {
+            const Tensor *x = &m->tensors[i];
+            int vector = x->rows == 1, is = vector || i == 1 ? 0 : type == 8 && i != 12 ? 1 : type;
+            if (x->layered) text_print(&e, "blk.%d.", l);
+            text_print(&e, "%s.%s %d ", names[i], ends_with(x->field, "_b") ? "bias" : "weight",
+                       x->columns);
+            if (!vector) text_print(&e, "%d ", x->rows);
+            text_print(&e, "%d %zu \n", is, place);
+            for (size_t k = 0; k < x->size && !broken; k++)
+                expect(gguf_is(data + place, k, is, m->w.tensor[i][l * x->size + k]),
+                       "%s: number %zu of layer %d differs", x->name, k, l);
+            place += ((is == 8 ? x->size / 32 * 34 : x->size * (is ? 2 : 4)) + 31) / 32 * 32;
+        }
+    expect(!strcmp(seen.bytes, e.bytes), "the file says another thing");
+    expect(data + place == file + size, "%zu bytes", size);
+    free(file), free(seen.bytes), free(e.bytes), free(merges.bytes);
+}
+
+void test_gguf(void)
+{
+    Model *m = model_read("data/mini.bin");
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    gguf_check(m, t, "f32", 0, 0), gguf_check(m, t, "f16", 1, 1);
+    gguf_check(m, t, "bf16", 30, 32), gguf_check(m, t, "q8_0", 8, 7);
+    model_free(m), tokenizer_free(t);
+    outcome("52 tensors in 4 types");
+}
+
+/* A folder jf with the model m and the vocabulary t in a tokenizer.json, and copies of m: spare with
+ * three more ids, whose logits are often the largest; wide with 1024 more; large with a number beyond F16. */
+void world_files(void)
+{
+    static int done;
+    if (done++) return;
+    bad_folder();
+    Model *m = model_read(scratch("m"));
+    Config c = {.T = 16, .V = 1324, .L = 1, .NH = 2, .C = 8, .Vp = 1408};
+    fill(m->w.wte + 300 * 8, 3 * 8, 30, 5);
+    m->stored_V = 303;
+    model_write(m, scratch("spare"), 0);
+    m->stored_V = 300, m->w.qkv_w[5] = 70000;
+    model_write(m, scratch("large"), 0);
+    Model *wide = random_model(c, INFERENCE, 1, 0);
+    model_write(wide, scratch("wide"), 0);
+    model_free(m), model_free(wide);
+    write_tokens("mine_train.bin", (uint16_t[]){1, 2, 299, 3, 299}, "\0\1\1\1\1", 5);
+    free(shell("cp -r hf jf; cd jf; { printf '{\"added_tokens\":[{\"id\":299,\"content\":\"<|endoftext|>"
+               "\"},{\"id\":300,\"content\":\"[PAD]\"}],\"normalizer\":null,\"pre_tokenizer\":{\"type\":"
+               "\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":'; "
+               "cat vocab.json; printf ',\"merges\":['; sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' "
+               "merges.txt; echo ']}}'; } >tokenizer.json; rm vocab.json merges.txt; "
+               "sed 's/gelu_new/gelu_pytorch_tanh/' config.json >c; mv c config.json; "
+               "mkdir py; cp config.json py; touch py/pytorch_model.bin ../m.pt"));
+}
+
+/* tokenizer.json is read like vocab.json and merges.txt, alone and in a folder, with merges as pairs
+ * or texts and an end of text that was only added; what it can say else is refused by name. */
+void test_tokenizer_json(void)
+{
+    static const char *const others[][2] = {
+        {"s/BPE/Unigram/", "model.type: expected BPE, found Unigram"},
+        {"s/\"ByteLevel\"/\"Metaspace\"/", "pre_tokenizer.type: expected ByteLevel, found Metaspace"},
+        {"s/_space\":false/_space\":true/", "add_prefix_space: expected false, found true"},
+        {"s/\"normalizer\":null/\"normalizer\":{\"type\":\"NFC\"}/", "expected none, found NFC"},
+        {"s/\"type\":\"BPE\"/\"byte_fallback\":true/", "model.byte_fallback: expected false"},
+        {"s/\"type\":\"BPE\"/\"end_of_word_suffix\":\"_\"/", "suffix: expected none, found _"},
+        {"s/pre_tokenizer/tokenizer/", "pre_tokenizer.type: expected ByteLevel, found none"},
+        {"s/\"merges\"/\"margins\"/", "expected the vocab and the merges of BPE"},
+        {"5d", "merges, line 5: the ids of the tokens imply the merge"},
+        {"s/<|endoftext|>/<s>/g", "expected a token <|endoftext|>"}};
+    world_files();
+    expect_run("prepare import jf --out j.bin; cmp m j.bin && cmp t j_tokenizer.bin && echo same",
+               "jf: the vocabulary is that of tokenizer.json\n", "same\nstatus 0",
+               "the added token [PAD] is left out", NULL);
+    expect_run("sed 's/^\\[\\(.*\\)\", \"\\(.*\\)\\]/\\1 \\2/; s/, \"<|endoftext|>\": 299}/}/' "
+               "jf/tokenizer.json >j_tokenizer.json; grep -c 299 j_tokenizer.json; "
+               "prepare import j_tokenizer.json --out j.bin; cmp t j.bin && echo same", "1\n",
+               "same\nstatus 0", NULL);
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        char *line = format("sed '%s' jf/tokenizer.json >j_tokenizer.json; "
+                            "prepare import j_tokenizer.json --out j.bin", others[i][0]);
+        expect_run(line, "error: j_tokenizer.json: ", others[i][1], "status 1", NULL);
+        free(line);
+    }
+    free(shell("rm j*.*"));
+    outcome("read in 3 ways, refused in %zu", sizeof others / sizeof *others);
+}
+
+/* A model with ids that have no token generates, scores and trains like the one without them, and
+ * keeps their rows, bit for bit. */
+void test_spare_ids(void)
+{
+    static const char *const commands[] = {
+        "train_gpt generate --tokens 30 --samples 4 --seed 2 --tokenizer t --model a",
+        "train_gpt generate --tokens 30 --temperature 0 --tokenizer t --model a",
+        "train_gpt eval --tokenizer t --model a --data v",
+        "train_gpt train --tokenizer t --model a --data v --batch 1 --steps 2 --out sp >sp.txt; "
+        "cut -d, -f1-6 sp/log.csv"};
+    world_files();
+    for (int i = 0; i < 4; i++) {
+        char *line = format("for f in m spare; do cp $f a; { %s; } 2>$f.e >$f.txt; done; cat *.e; "
+                            "cmp m.txt spare.txt && [ $(wc -c <m.txt) -gt 20 ] && echo same",
+                            commands[i]);
+        expect_run(line, "t: 3 of the model's 303 ids have no token", "same\nstatus 0", NULL);
+        free(line);
+    }
+    expect_run("od -An -td4 -j12 -N4 sp/model.bin; prepare export spare --tokenizer t --out sp; "
+               "prepare import sp --out sp.bin; cmp spare sp.bin && cmp t sp_tokenizer.bin && "
+               "echo same; prepare export spare --tokenizer t --out sp.gguf", " 303\n", "same\n",
+               "300 tokens, vocabulary 303: ids without a token are kept", "GGUF, 300 tokens",
+               "status 0", NULL);
+    free(shell("rm -r sp sp.* sp_* a *.e"));
+    outcome("generated, scored, trained, exported");
+}
+
+void test_bad_world(const void *rows) { world_files(), test_bad(rows); }
+
+static const Bad bad_world[] = {
+    {GENERATE "wide", 1, "t: has 300 tokens, the model 1324"},
+    {"prepare export wide --tokenizer t --out hf2", 1, "t: has 300 tokens, the model 1324"},
+    {TRAIN "mine", 1, "mine: begins with token 1, not with the end of text, which is 299"},
+    {"prepare import jf/py --out a", 1, "jf/py/pytorch_model.bin: only safetensors are read"},
+    {"prepare import m.pt --out a", 1, "m.pt: only safetensors are read"},
+    {"prepare export m --tokenizer t --out jf", 1, "jf: holds a tokenizer.json"},
+    {"prepare export m --tokenizer t --out a --type f16", 2, "--type: expected f32 or bf16"},
+    {"prepare export m --tokenizer t --out a.gguf --type q4", 2, "found 'q4'"},
+    {"prepare export m --tokenizer t --out a.gguf --type f16 --bf16", 2, "'f16' and --bf16"},
+    {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
+    {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
+    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "is 70000, too large for f16"},
+    {0}};
 
 /* ================================================================================================
  * 11. The table
@@ -4059,6 +4287,11 @@ static const Test tests[] = {
     {"moments: bf16 near fp32", IN_FLOAT, test_moments, NULL, NULL},
     {"memory of training XL", IN_FLOAT, test_memory, NULL, NULL},
     {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
+    {"world: half precision", IN_FLOAT, test_f16, NULL, NULL},
+    {"world: GGUF", IN_FLOAT, test_gguf, NULL, NULL},
+    {"world: tokenizer.json", IN_FLOAT, test_tokenizer_json, NULL, NULL},
+    {"world: ids without a token", IN_FLOAT, test_spare_ids, NULL, NULL},
+    {"bad input: world", IN_FLOAT, NULL, test_bad_world, bad_world},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -1183,6 +1183,7 @@ void batch_free(Batch *b) { free(b->tokens), free_reals(b->loss_weight); }
 
 struct Model {
     Config c;
+    int stored_V;                        /* V in the file; tokenizer_fit may have made c.V smaller */
     Adapter adapter;                     /* rank 0: none */
     Tensor tensors[ALL_TENSORS];
     size_t count, adapter_count;         /* of all parameters; of those of adapters */
@@ -1205,7 +1206,7 @@ struct Model {
 Model *model_new(Config c)
 {
     Model *m = allocate(1, sizeof *m);
-    m->c = c;
+    m->c = c, m->stored_V = c.V;
     m->count = tensors_describe(c, m->tensors);
     m->w = params_at(m->tensors, allocate_reals(m->count), m->count);
     return m;
@@ -1880,6 +1881,10 @@ DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle,
 {
     DataLoader f = {.tokens = tokens, .T = T, .end_of_text = end_of_text, .shuffle = shuffle,
                     .key = random_key(seed, 1)};
+    if (tokens->examples && tokens->ids[0] != end_of_text)
+        die("%s: begins with token %d, not with the end of text, which is %d: it was prepared with "
+            "another tokenizer; use that one (--tokenizer)", tokens->path, tokens->ids[0],
+            end_of_text);
     for (size_t i = 1, last = 0; i < tokens->count; i++) {
         if (tokens->examples ? tokens->ids[i] != end_of_text : i - last < (size_t)T) continue;
         if (!tokens->examples || i - last > 1) loader_add(&f, last, i);
@@ -2037,7 +2042,8 @@ Model *model_read(const char *path)
 void model_write(const Model *m, const char *path, int bf16)
 {
     Config c = m->c;
-    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, c.V, c.L, c.NH, c.C, c.Vp};
+    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, m->stored_V, c.L, c.NH, c.C,
+                              c.Vp};
     Writer *w = writer_open(path);
     writer_put(w, header, sizeof header);
     write_reals(w, m->w.wte, m->count, bf16);
@@ -2800,13 +2806,28 @@ char *model_name(const char *path, const char *adapter)
     return format("%s%s%s", path, adapter ? " + " : "", adapter ? adapter : "");
 }
 
+enum { SPARE_IDS = 1024 };
+
+/* Make the ids of m that have no token in t, read from path, padding: no softmax includes them, so
+ * they are never predicted. There may be fewer than SPARE_IDS: a vocabulary is padded to a multiple
+ * of up to 128 * 8 (Megatron, 8 GPUs), or has special tokens. Dies if t cannot be that of m. */
+void tokenizer_fit(Model *m, const Tokenizer *t, const char *path)
+{
+    int spare = m->c.V - t->count;
+    if (spare < 0 || spare >= SPARE_IDS)
+        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)", path,
+            t->count, m->c.V);
+    if (spare)
+        fprintf(stderr, "%s: %d of the model's %d ids have no token and are never generated\n",
+                path, spare, m->c.V);
+    m->c.V = t->count;
+}
+
 /* The vocabulary of --tokenizer, which must be that of the model. */
-Tokenizer *tokenizer_load(const Model *m)
+Tokenizer *tokenizer_load(Model *m)
 {
     Tokenizer *t = tokenizer_read(opt.tokenizer);
-    if (t->count != m->c.V)
-        die("%s: has %d tokens, the model %d: use the model's own tokenizer (--tokenizer)",
-            opt.tokenizer, t->count, m->c.V);
+    tokenizer_fit(m, t, opt.tokenizer);
     return t;
 }
 
