@@ -2834,12 +2834,13 @@ static const struct { int finding; const char *text, *message; } golden[] = {
     {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
     {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
     {WRONG_TYPE, "~[]", "not an object"},
-    {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is not an array"},
-    {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "\"completion\" is not a string"},
-    {WRONG_TYPE, "{\"messages\":[~7]}", "not an object"},
+    {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is a number, not an array"},
+    {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "is an array, not a text"},
+    {WRONG_TYPE, "{\"messages\":[~true]}", "this is a boolean, not an object"},
+    {WRONG_TYPE, "{\"messages\":[{\"role\":\"user\",\"content\":~{}}]}", "is an object, not a text"},
     {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
      "\"weight\" is not 0 or 1"},
-    {MISSING_KEY, "~{\"label\":\"a\"}", "there is no \"prompt\""},
+    {MISSING_KEY, "~{\"label\":\"a\",\"x\":1}", "recognized in \"label\", \"x\"; --columns"},
     {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
     {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
     {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
@@ -2847,7 +2848,7 @@ static const struct { int finding; const char *text, *message; } golden[] = {
     {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
      "\"tone\""},
     {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
-     "\"weight\" is for assistant messages"},
+     "\"weight\" 1 is for assistant messages"},
     {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
     {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
     {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
@@ -2916,10 +2917,10 @@ void test_csv(void)
         {"plain.csv", "text,label\na b,yes\nc,no\n", "a b| yes;c| no;", NULL},
         {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
         {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
-        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb\n| x;c| y;", NULL},
+        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb| x;c| y;", NULL},
         {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;",
          NULL},
-        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a\n| x;c| y;", "line 4: 1 fields, not 2"},
+        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a| x;c| y;", "line 4: 1 fields, not 2"},
         {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
         {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is"},
         {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text"},
@@ -3035,11 +3036,11 @@ void test_split(void)
         int held[ROWS] = {0}, rows[ROWS] = {0}, all = 0;
         double share = seed % 2 ? 0.1 : 0.25;
         free(x.label), x.held = x.copies = 0;
-        for (int i = 0; i < ROWS; i++) x.row[i].validation = 0;
+        for (int i = 0; i < ROWS; i++) x.row[i].set = 0;
         split_examples(&x, share, seed);
         for (int i = 0; i < ROWS; i++) {
-            expect(!x.row[i].validation || size[group_of(&x, i)] == 1, "row %d has a duplicate", i);
-            held[x.row[i].label] += x.row[i].validation, all += x.row[i].validation;
+            expect(!x.row[i].set || size[group_of(&x, i)] == 1, "row %d has a duplicate", i);
+            held[x.row[i].label] += x.row[i].set, all += x.row[i].set;
             rows[x.row[i].label]++;
         }
         expect(all == round(ROWS * share) && all == x.held, "%d held out, said %d", all, x.held);
@@ -3050,7 +3051,7 @@ void test_split(void)
         expect(x.copies > 20, "%d copies", x.copies);
         while (x.count > ROWS) {                              /* row i is in line i + 1 */
             Example *e = &x.row[--x.count];
-            expect(!e->validation && !x.row[e->line - 1].validation, "a copy leaks");
+            expect(!e->set && !x.row[e->line - 1].set, "a copy leaks");
             example_free(e);
         }
     }
@@ -3058,7 +3059,7 @@ void test_split(void)
     long targets = -x.held;                                   /* the ends of text count, too */
     for (size_t i = 0; i < t.count; i++) targets += t.loss_mask[i];
     for (int i = 0; i < ROWS; i++)
-        for (size_t k = 0; x.row[i].validation && k < x.row[i].tokens.size; k++)
+        for (size_t k = 0; x.row[i].set && k < x.row[i].tokens.size; k++)
             targets -= x.row[i].tokens.loss_mask[k];
     expect(targets == 0, "%ld targets too many", targets);
     tokens_free(&t), free((char *)t.path);
