@@ -2021,7 +2021,9 @@ typedef struct {
     int count, copies, errors;   /* rows without errors; copies among them; rows with errors */
     int kept, held, moved;       /* rows that are not dropped; held out of them; split_examples */
     int tests;                   /* rows of the test set, which `kept` leaves out */
-    Text files;                  /* a line for each file: what its rows were taken for */
+    Text files;                  /* a line for each file: what its rows are taken for */
+    const char *encoding;        /* of the file that is read */
+    char *columns;               /* of tables without a header: --columns or a guess */
     int labels;                  /* number of different answers, 0 if answers are free text */
     size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
@@ -2097,7 +2099,7 @@ void examples_add(Examples *x, Example *e, int good)
 void examples_free(Examples *x)
 {
     while (x->count) example_free(&x->row[--x->count]);
-    free(x->row), free(x->label), free(x->files.bytes);
+    free(x->row), free(x->label), free(x->files.bytes), free(x->columns);
 }
 
 /* ---- what the names of a row mean ----
@@ -2108,9 +2110,9 @@ void examples_free(Examples *x)
 
 enum { TURNS, RULES, QUESTION, PASSAGE, AS_IS, REPLY, CLASS, PARTS };
 
-/* The word for a part in messages and in --columns, and its names: letters and digits of keys and
- * column titles, in small letters. If a row has several names of a part, the first here counts. */
-const struct { const char *word, *names; } parts[PARTS] = {
+/* A part's name in messages, and the names that stand for it: letters and digits of keys or column
+ * titles, in small letters. If a row has several names of a part, the first here counts. */
+const struct { const char *part, *names; } parts[PARTS] = {
     {"messages", " messages conversations "},
     {"system", " system systemprompt "},
     {"prompt", " prompt instruction question query user title headline subject premise question1 "
@@ -2122,33 +2124,24 @@ const struct { const char *word, *names; } parts[PARTS] = {
     {"label", " labeltext labelname label category class classindex classlabel intent sentiment "
               "emotion topic rating stars target "}};
 
-/* One entry of --columns: "NAME=PART", or "PART" for the column in this place. */
-typedef struct { const char *at, *name, *part; size_t name_size, part_size; int place; } Column;
-
-/* Column c = {.at = columns}; while (next_column(&c)) goes through the entries. */
-int next_column(Column *c)
+/* The part that a name stands for, or PARTS. *rank is smaller for a name that counts first. If
+ * --columns renames columns (NAME=part,NAME=part), the names there count, and no others. */
+int part_of(const char *name, size_t size, int *rank)
 {
-    if (!*c->at) return 0;
-    size_t size = strcspn(c->at, ","), name = 0;
-    for (size_t i = 0; i < size; i++) if (c->at[i] == '=') name = i;
-    c->place++, c->name = c->at, c->name_size = name;
-    c->part = c->at + (name ? name + 1 : 0), c->part_size = size - (size_t)(c->part - c->at);
-    trim(&c->name, &c->name_size), trim(&c->part, &c->part_size);
-    c->at += size + (c->at[size] == ',');
-    return 1;
-}
-
-/* The part that a name stands for, or PARTS. *rank is smaller for a name that counts first. */
-int part_named(const char *name, size_t size, int *rank)
-{
-    char word[32] = " ", *found = NULL;
+    const char *entry = prep.columns, *found = NULL;
+    char word[32] = " ";
     size_t n = 1;
     int part = 0;
-    for (size_t i = 0; i < size; i++) {
+    trim(&name, &size);
+    if (entry && strchr(entry, '=')) {
+        while (entry && (strncasecmp(entry, name, size) || entry[size] != '='))
+            if ((entry = strchr(entry, ','))) entry++;
+        if (!entry) return PARTS;
+        name = entry + size + 1, size = strcspn(name, ",");
+    }
+    for (size_t i = 0; i < size && n < sizeof word - 2; i++) {
         int c = (unsigned char)name[i];
-        if (c < 0x80 && !isalnum(c)) continue;
-        if (n == sizeof word - 2) return PARTS;
-        word[n++] = (char)tolower(c);
+        if (c >= 0x80 || isalnum(c)) word[n++] = (char)tolower(c);
     }
     word[n] = ' ';
     while (part < PARTS && !(found = strstr(parts[part].names, word))) part++;
@@ -2156,98 +2149,48 @@ int part_named(const char *name, size_t size, int *rank)
     return part;
 }
 
-/* The same for a key, by `columns` in the form of --columns; NULL: by the table above. */
-int part_of_key(const Json *key, const char *columns, int *rank)
-{
-    Column c = {.at = columns};
-    if (!columns) return part_named(key->key, key->key_size, rank);
-    while (next_column(&c)) {
-        const char *name = key->key;
-        size_t size = key->key_size;
-        char place[24];
-        if (!c.name_size) c.name_size = (size_t)sprintf(place, "column %d", c.place), c.name = place;
-        trim(&name, &size);
-        if (size == c.name_size && !strncasecmp(name, c.name, size))
-            return part_named(c.part, c.part_size, rank);
-    }
-    return PARTS;
-}
-
 /* Set part[p] to the member of an object that is this part, or to NULL. Returns 1 if they make an
  * example: messages, or something said and one answer; of several answers the first part counts. */
-int row_parts(const Json *row, const char *columns, const Json *part[PARTS])
+int row_parts(const Json *row, const Json *part[PARTS])
 {
     int best[PARTS], rank = 0, answer = AS_IS;
     memset(part, 0, PARTS * sizeof *part);
     for (const Json *m = row->child; m; m = m->next) {
-        int p = part_of_key(m, columns, &rank);
+        int p = part_of(m->key, m->key_size, &rank);
         if (p < PARTS && (!part[p] || rank < best[p])) part[p] = m, best[p] = rank;
     }
-    if (part[TURNS]) memset(part + QUESTION, 0, (PARTS - QUESTION) * sizeof *part);
     while (answer < CLASS && !part[answer]) answer++;
-    for (int p = answer + 1; p < PARTS; p++) part[p] = NULL;
+    for (int p = part[TURNS] ? QUESTION : answer + 1; p < PARTS; p++) part[p] = NULL;
     if (!part[TURNS] && !part[REPLY]) part[RULES] = NULL;     /* they are for conversations */
     return part[TURNS] || ((part[QUESTION] || part[PASSAGE]) && part[answer]);
 }
 
-/* Die unless --columns is well formed and its parts make an example. */
-void columns_check(const char *columns)
+/* Record in x->files, once, what the rows of a file in this form are taken for. */
+void say_parts(Examples *x, const char *path, const char *form, const Json *const part[PARTS])
 {
-    Column c = {.at = columns};
-    int named = 0, rank, seen[PARTS + 1] = {0};
-    while (next_column(&c)) {
-        int part = part_named(c.part, c.part_size, &rank), size = (int)c.part_size;
-        named += c.name_size > 0;
-        if (part == PARTS && (size != 1 || *c.part != '-'))
-            die_usage("--columns: expected prompt, text, completion, answer, label, system or "
-                      "messages (or NAME=one of these), or - for a column to ignore; found '%.*s'",
-                      size, c.part);
-        if (seen[part]++ && part < PARTS)
-            die_usage("--columns: two columns are named as the %s", parts[part].word);
-    }
-    if (named && named != c.place)
-        die_usage("--columns: expected NAME=PART for every column that is used, or for none");
-    if (!seen[TURNS] && (seen[QUESTION] + seen[PASSAGE] == 0 ||
-                         seen[AS_IS] + seen[REPLY] + seen[CLASS] != 1))
-        die_usage("--columns: expected a prompt or a text, and a completion, an answer or a label");
-}
-
-/* ---- where rows come from, and what they were taken for ---- */
-
-typedef struct { char *what; int rows; } Meaning;
-typedef struct {
-    const char *path;
-    const char *columns;         /* --columns, or a guess in its form; NULL: names decide */
-    char *form;                  /* encoding and format, for the report */
-    Meaning *meaning;            /* [meanings], of the rows that were read */
-    size_t meanings;
-} Source;
-
-/* Count a row of the file by its parts. */
-void meaning_count(Source *s, const Json *const part[PARTS])
-{
-    Text what = {0};
-    size_t i = 0;
-    for (int p = 0; p < PARTS; p++)
-        if (part[p]) text_print(&what, "%s%s = \"%.40s\"", what.size ? ", " : "", parts[p].word,
+    Text line = {0};
+    text_print(&line, "%s (%s, %s):", path, x->encoding, form);
+    for (int p = 0, n = 0; p < PARTS; p++)
+        if (part[p]) text_print(&line, "%s %s = \"%.40s\"", n++ ? "," : "", parts[p].part,
                                 part[p]->key);
-    while (i < s->meanings && strcmp(s->meaning[i].what, what.bytes)) i++;
-    if (i == s->meanings) {
-        s->meaning = grow(s->meaning, i, sizeof *s->meaning);
-        s->meaning[s->meanings++] = (Meaning){what.bytes, 0};
-    } else free(what.bytes);
-    s->meaning[i].rows++;
+    shown(line.bytes);
+    text_add(&line, "\n", 1);
+    if (!x->files.size || !strstr(x->files.bytes, line.bytes))
+        text_add(&x->files, line.bytes, line.size);
+    free(line.bytes);
 }
 
-/* The names of the first members of an object, in new memory. */
+/* What is said of an object whose names say nothing, in new memory: its first ones, and the option
+ * that helps. */
 char *names_found(const Json *row)
 {
     Text names = {0};
+    text_print(&names, "no text and answer are recognized in ");
     int n = 0;
-    text_add(&names, "", 0);
     for (const Json *m = row->child; m && n < 8; m = m->next, n++)
         text_print(&names, "%s\"%.20s\"", n ? ", " : "", m->key);
-    if (n < (int)row->count) text_print(&names, " and %d more", (int)row->count - n);
+    text_print(&names, "%s; if these are names, --columns NAME=text,NAME=label tells what they are",
+               n < (int)row->count ? ", ..." : "");
     shown(names.bytes);
     return names.bytes;
 }
@@ -2284,18 +2227,19 @@ int read_message(Example *e, const Json *message)
     for (const Json *m = message->child; m; m = m->next)
         if (m != role && m != text && m != weight && m != value[3])
             return finding_add(e, UNKNOWN_KEY, m, "\"%s\" is not a key that is used here", m->key);
-    while (r <= ASSISTANT && strcmp(role->text, roles[0][r]) && strcmp(role->text, roles[1][r])) r++;
+    for (; r <= ASSISTANT; r++)
+        if (!strcmp(role->text, roles[0][r]) || !strcmp(role->text, roles[1][r])) break;
     if (r > ASSISTANT)
         return finding_add(e, UNKNOWN_ROLE, role, "\"%s\" is not system, user or assistant",
                            role->text);
     if (is_blank(text->text, text->size))
         return finding_add(e, NO_CONTENT, text, "the content of a message is empty");
-    if (weight && weight->type == 'n') weight = NULL;
-    if (weight && (weight->type != '0' || (weight->number != 0 && weight->number != 1)))
+    int target = r == ASSISTANT, given = weight && weight->type != 'n';
+    if (given && (weight->type != '0' || (weight->number != 0 && weight->number != 1)))
         return finding_add(e, WRONG_TYPE, weight, "\"weight\" is not 0 or 1");
-    if (weight && weight->number == 1 && r != ASSISTANT)
+    if (given && weight->number > target)
         return finding_add(e, UNKNOWN_KEY, weight, "\"weight\" 1 is for assistant messages");
-    turn_say(e, r, r == ASSISTANT && !(weight && weight->number == 0), text, text->text, text->size);
+    turn_say(e, r, given ? (int)weight->number : target, text, text->text, text->size);
     return 1;
 }
 
@@ -2342,7 +2286,8 @@ int read_pair(Example *e, const Json *const part[PARTS])
     int good = add_value(e, &prompt, part[QUESTION], "", as_is) &&
                add_value(e, &prompt, part[PASSAGE], "\n", as_is) &&
                add_value(e, &answer, part[a], "", as_is);
-    if (good && !as_is && !prompt.size) good = finding_add(e, NO_CONTENT, NULL, "the text is empty");
+    if (good && !as_is && !prompt.size)
+        good = finding_add(e, NO_CONTENT, NULL, "the text is empty");
     if (good && is_blank(answer.bytes, answer.size))
         good = finding_add(e, NO_CONTENT, NULL, "the answer is empty");
     if (good && as_is && !isspace((unsigned char)*answer.bytes))
@@ -2356,31 +2301,31 @@ int read_pair(Example *e, const Json *const part[PARTS])
     return good;
 }
 
-/* Read a row of any format. */
-int read_row(Example *e, Source *s, const Json *row)
+/* Read a row of a file in this form, whatever it is, and add it to the examples. */
+void read_row(Examples *x, Example *e, const char *form, const Json *row)
 {
     const Json *part[PARTS];
     Text rules = {0};
+    int good = row->type == '{' && row_parts(row, part);
     if (row->type != '{')
-        return finding_add(e, WRONG_TYPE, row, "this is %s, not an object", type_name(row));
-    if (!row_parts(row, s->columns, part)) {
+        finding_add(e, WRONG_TYPE, row, "this is %s, not an object", type_name(row));
+    else if (!good) {
         char *names = names_found(row);
-        finding_add(e, MISSING_KEY, row, "no text and answer are recognized in %s; --columns "
-                    "NAME=text,NAME=label names them", names);
-        return free(names), 0;
+        finding_add(e, MISSING_KEY, row, "%s", names);
+        free(names);
     }
-    for (const Json *m = row->child; m && !s->columns; m = m->next) {
+    for (const Json *m = row->child; m && good; m = m->next) {
         int p = 0;
         while (p < PARTS && part[p] != m) p++;
-        if (p == PARTS)
+        if (p == PARTS && strcmp(m->key, "-"))
             finding_add(e, IGNORED_KEY, m, "\"%s\" is not a key that is used here", m->key);
     }
-    int good = add_value(e, &rules, part[RULES], "", 0);
+    good = good && add_value(e, &rules, part[RULES], "", 0);
     if (rules.size) turn_say(e, SYSTEM, 0, part[RULES], rules.bytes, rules.size);
     good = good && (part[TURNS] ? read_messages(e, part[TURNS]) : read_pair(e, part));
-    if (good) meaning_count(s, part);
+    if (good) say_parts(x, e->path, form, part);
     free(rules.bytes);
-    return good;
+    examples_add(x, e, good);
 }
 
 /* ---- rows in JSON: an object in each line, or an array of objects ---- */
@@ -2396,10 +2341,11 @@ int next_element(Lines *l, const char **line)
     for (l->at++; l->at < l->end && isspace((unsigned char)*l->at);) l->at++;
     for (l->text = l->at; from < l->text; from++)
         if (*from == '\n') l->number++, *line = from + 1;
-    for (; l->at < l->end && (inside || depth || !strchr(",]", *l->at)); l->at++) {
-        if (inside && *l->at == '\\' && l->at + 1 < l->end) l->at++;
-        else if (*l->at == '"') inside = !inside;
-        else if (!inside) depth += (*l->at == '[' || *l->at == '{') - (*l->at == ']' || *l->at == '}');
+    for (; l->at < l->end && (inside || depth || (*l->at != ',' && *l->at != ']')); l->at++) {
+        char c = *l->at;
+        if (inside && c == '\\' && l->at + 1 < l->end) l->at++;
+        else if (c == '"') inside = !inside;
+        else if (!inside) depth += (c == '[' || c == '{') - (c == ']' || c == '}');
     }
     l->size = (size_t)(l->at - l->text);
     return 1;
@@ -2407,32 +2353,33 @@ int next_element(Lines *l, const char **line)
 
 /* Read rows of JSON. A line that is wrong is one wrong row. In an array it would be uncertain where
  * the next row begins, so there it ends the program. */
-void read_json(Examples *x, Source *s, const char *text, size_t size)
+void read_json(Examples *x, const char *path, const char *text, size_t size)
 {
     Lines l = {.at = text, .end = text + size, .text = text};
     const char *line = text, *open = text + strspn(text, " \t\r\n");
     int array = *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{';
+    if (prep.columns && !strchr(prep.columns, '='))
+        die_usage("--columns: rows of JSON have names, expected NAME=text,NAME=label");
     if (array) l.at = open, l.number = 1;
-    s->form = format("%s", array ? "a JSON array" : "JSON in each line");
     while (array ? next_element(&l, &line) : next_line(&l)) {
         char error[200];
-        int skip = 0;
+        int skip = 0, column = array ? (int)(l.text - line) : 0;
         Json at = {0}, *json = NULL;
-        Example e = {.path = s->path, .line = l.number};
-        if (array) e.column = (int)(l.text - line);
-        else if (is_blank(l.text, l.size)) continue;
+        Example e = {.path = path, .line = l.number, .column = column};
+        if (!array && is_blank(l.text, l.size)) continue;
         int good = is_utf8(&e, l.text, l.size);
         if (good && !(json = json_parse(l.text, l.size, error, sizeof error))) {
             sscanf(error, "line %d, column %d: %n", &at.line, &at.column, &skip);
-            if (array) die("%s, line %d, column %d of an array: %s", s->path, e.line + at.line - 1,
-                           at.column + (at.line == 1 ? e.column : 0), error + skip);
+            if (array) die("%s, line %d, column %d: %s", path, l.number + at.line - 1,
+                           at.column + (at.line == 1 ? column : 0), error + skip);
             finding_add(&e, NOT_JSON, &at, "%s", error + skip);
         }
-        examples_add(x, &e, json && read_row(&e, s, json));
+        if (json) read_row(x, &e, array ? "a JSON array" : "JSON, a row in each line", json);
+        else examples_add(x, &e, 0);
         json_free(json);
     }
     if (array && (l.at == l.end || !is_blank(l.at + 1, (size_t)(l.end - l.at) - 1)))
-        die("%s: expected one array, found %s", s->path,
+        die("%s: expected one array, found %s", path,
             l.at == l.end ? "no bracket that closes it" : "something behind it");
 }
 
@@ -2497,9 +2444,9 @@ void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int 
     row[count].next = NULL;
 }
 
-/* Begin to read a table, with the separator for which the columns of line 1 are recognized, or else
+/* Begin to read a table, with the separator for which the names in line 1 are recognized, or else
  * that for which most of the first rows have as many fields as line 1. */
-Csv csv_open(const char *columns, const char *text, size_t size)
+Csv csv_open(const char *text, size_t size)
 {
     Csv best = {0};
     Text field[COLUMNS] = {{0}};
@@ -2509,9 +2456,9 @@ Csv csv_open(const char *columns, const char *text, size_t size)
         const Json *part[PARTS];
         Json row[COLUMNS + 1];
         Csv c = start;
-        int count = csv_row(&c, field), agree = 0;
+        int count = csv_row(&c, field);
         row_object(row, field, field, count);
-        if (!c.error && row_parts(row, columns, part)) agree = 100;
+        int agree = !c.error && row_parts(row, part) ? 100 : 0;
         for (int i = 0; i < 20 && c.at < c.end; i++)
             agree += csv_row(&c, field) == count && count > 1 && !c.error;
         if (agree > most) most = agree, best = start;
@@ -2522,13 +2469,13 @@ Csv csv_open(const char *columns, const char *text, size_t size)
 
 /* Guess the columns of a table without names: the label is the only column in which values repeat,
  * occurring twice or more on average, that of line 1 among them; the text is the column with the
- * most bytes of the others. Returns a list in the form of --columns, in new memory, or NULL. */
+ * most bytes of the others. Returns a list as --columns has it, in new memory, or NULL. */
 char *columns_guess(Csv c, int columns)
 {
     Map values[COLUMNS] = {{0}};
     Text field[COLUMNS] = {{0}}, list = {0};
     size_t bytes[COLUMNS] = {0}, rows = 0;
-    MapEntry first[COLUMNS] = {{0}};                  /* of line 1; its key is a copy */
+    MapEntry first[COLUMNS] = {{0}};                  /* of line 1; all keys are copies */
     int label = -1, text = -1, labels = 0;
     while (c.at < c.end) {
         if (csv_row(&c, field) != columns || c.error) continue;
@@ -2543,70 +2490,67 @@ char *columns_guess(Csv c, int columns)
         if (values[i].count > 1 && 2 * values[i].count <= rows) label = i, labels++;
     for (int i = 0; i < columns; i++)
         if (i != label && (text < 0 || bytes[i] > bytes[text])) text = i;
-    if (labels == 1 && columns > 1 &&
-        map_find(&values[label], first[label].key, first[label].size)->value > 1)
+    if (labels == 1 && map_find(&values[label], first[label].key, first[label].size)->value > 1)
         for (int i = 0; i < columns; i++)
-            text_print(&list, "%s%s", i ? "," : "", i == label ? "label" : i == text ? "text" : "-");
-    for (int i = 0; i < columns; i++) {
+            text_print(&list, "%s%s", i ? "," : "",
+                       i == label ? "label" : i == text ? "text" : "-");
+    for (int i = 0; i < columns; free(values[i].entry), free(field[i++].bytes))
         for (size_t k = 0; k < values[i].capacity; k++) free((char *)values[i].entry[k].key);
-        free(values[i].entry), free(field[i].bytes);
-    }
     return list.bytes;
 }
 
-/* Decide what the columns of a table are, whose line 1 is an object with its fields as keys. If the
- * names in it are not known, and --columns does not tell, that is guessed. Returns whether line 1
- * is a header; if not, columns are named by their places. */
-int table_header(Source *s, const Csv *start, const Json *row, char **guess)
+/* Set name[i] to what column i of a table is called: by --columns, in line 1 or, if its names say
+ * nothing, by a guess, which holds for all further files. Returns whether line 1 is a header; dies
+ * if that cannot be said. */
+int table_names(Examples *x, const char *path, const Csv *start, Text name[COLUMNS], int columns)
 {
     const Json *part[PARTS];
-    int columns = (int)row->count, known = row_parts(row, NULL, part), places = 0;
-    Column c = {.at = s->columns};
-    if (!s->columns && known) return 1;
-    if (!s->columns) s->columns = c.at = *guess = columns_guess(*start, columns);
-    else if (row_parts(row, s->columns, part)) return 1;
-    while (c.at && next_column(&c)) places += !c.name_size;
-    if (places == columns) return known;
+    Json row[COLUMNS + 1];
+    row_object(row, name, name, columns);
+    int header = row_parts(row, part);
+    if (header && (!prep.columns || strchr(prep.columns, '='))) return 1;
     char *names = names_found(row);
-    if (places) die("%s: --columns names %d columns, line 1 has %d: %s", s->path, places, columns,
-                    names);
-    die("%s, line 1: columns for a text and an answer are not recognized in %s; if these are names,"
-        " give --columns NAME=text,NAME=label, if they are a row, --columns text,label with a part"
-        " or - for each", s->path, names);
+    if (!x->columns) x->columns = prep.columns ? format("%s", prep.columns)
+                                               : columns_guess(*start, columns);
+    Csv list = {.separator = ',', .at = x->columns, .row = x->columns};
+    list.end = list.at + (list.at ? strlen(list.at) : 0);
+    int listed = list.at ? csv_row(&list, name) : 0;
+    row_object(row, name, name, listed);
+    if (listed != columns || !row_parts(row, part))
+        die("%s, line 1: %s; if they are a row, --columns label,text tells what its %d columns are",
+            path, names, columns);
+    free(names);
+    return header;
 }
 
 /* Read a table. */
-void read_table(Examples *x, Source *s, const char *text, size_t size)
+void read_table(Examples *x, const char *path, const char *text, size_t size)
 {
-    const Csv start = csv_open(s->columns, text, size);
+    const Csv start = csv_open(text, size);
     Csv c = start;
     Text field[COLUMNS] = {{0}}, name[COLUMNS] = {{0}};
     Json row[COLUMNS + 1];
-    char *guess = NULL;
     int columns = csv_row(&c, name);
-    if (c.error) die("%s, line 1: %s", s->path, c.error);
-    row_object(row, name, name, columns);
-    int header = table_header(s, &start, row, &guess);
+    if (c.error) die("%s, line 1: %s", path, c.error);
+    int header = table_names(x, path, &start, name, columns);
+    char *form = format("columns separated by %s, %s%s", c.separator == '\t' ? "tabs"
+                        : c.separator == ',' ? "commas" : c.separator == ';' ? "semicolons"
+                        : "bars", header ? "a header" : "no header: ", header ? "" : x->columns);
     if (!header) c = start;
-    for (int i = 0; i < columns && s->columns && !strchr(s->columns, '='); i++)
-        name[i].size = 0, text_print(&name[i], "column %d", i + 1);
-    s->form = format("columns separated by %s, line 1 is a %s", c.separator == '\t' ? "tabs"
-                     : c.separator == ',' ? "commas" : c.separator == ';' ? "semicolons" : "bars",
-                     header ? "header" : "row");
     while (c.at < c.end) {
-        int count = csv_row(&c, field), good = 0;
-        Example e = {.path = s->path, .line = c.line};
+        int count = csv_row(&c, field);
+        Example e = {.path = path, .line = c.line};
         size_t length = (size_t)(c.at - c.row);
         if (is_blank(c.row, length)) continue;
         row_object(row, name, field, count);
         if (c.error) finding_add(&e, NOT_CSV, NULL, "field %d: %s", count, c.error);
         else if (count != columns)
             finding_add(&e, NOT_CSV, NULL, "%d fields, not %d as in line 1", count, columns);
-        else good = is_utf8(&e, c.row, length) && read_row(&e, s, row);
-        examples_add(x, &e, good);
+        if (!c.error && count == columns && is_utf8(&e, c.row, length)) read_row(x, &e, form, row);
+        else examples_add(x, &e, 0);
     }
     for (int i = 0; i < COLUMNS; i++) free(field[i].bytes), free(name[i].bytes);
-    free(guess);
+    free(form);
 }
 
 /* ---- files ---- */
@@ -2619,10 +2563,9 @@ Text text_read(const char *path, const char **encoding)
     char code[4];
     file.bytes = read_file(path, &file.size);
     const unsigned char *s = (const unsigned char *)file.bytes;
-    int wide = file.size > 1 && ((s[0] == 0xFF && s[1] == 0xFE) || (s[0] == 0xFE && s[1] == 0xFF));
-    size_t mark = file.size > 2 && !memcmp(s, "\xEF\xBB\xBF", 3) ? 3 : 0, high = s[0] == 0xFF;
+    size_t mark = file.size > 2 && !memcmp(s, "\xEF\xBB\xBF", 3) ? 3 : 0, high = *s == 0xFF;
+    int wide = file.size > 1 && (!memcmp(s, "\xFF\xFE", 2) || !memcmp(s, "\xFE\xFF", 2));
     *encoding = wide ? "UTF-16" : "UTF-8";
-    text_add(&to, file.bytes + mark, wide ? 0 : file.size - mark);
     for (size_t i = 2; wide && i < file.size; i += 2) {
         uint32_t c = i + 1 < file.size ? s[i + high] * 256u + s[i + !high] : 0xDFFF;
         uint32_t low = i + 3 < file.size ? s[i + 2 + high] * 256u + s[i + 2 + !high] : 0;
@@ -2631,30 +2574,24 @@ Text text_read(const char *path, const char **encoding)
         if (c >= 0xD800 && c < 0xE000) text_add(&to, "\xFF", 1);
         else text_add(&to, code, utf8_encode(code, c));
     }
+    text_add(&to, file.bytes + mark, wide ? 0 : file.size - mark);
+    if (memchr(to.bytes, 0, to.size))
+        die("%s: expected text, found a byte that is zero; save the file as CSV or JSON in UTF-8",
+            path);
     free(file.bytes);
-    const char *zero = memchr(to.bytes, 0, to.size);
-    if (zero) die("%s: byte %zu is zero, so this is no text in UTF-8; save it as UTF-8 (CSV or JSON)",
-                  path, (size_t)(zero - to.bytes) + mark + 1);
     return to;
 }
 
 /* Read the rows of a file. It is JSON or a table by its name, or else by its first character. */
 void read_examples(Examples *x, const char *path)
 {
-    Source s = {.path = path, .columns = prep.columns};
-    const char *encoding;
-    Text text = text_read(path, &encoding);
+    Text text = text_read(path, &x->encoding);
     char first = text.bytes[strspn(text.bytes, " \t\r\n")];
-    if (ends_with(path, ".jsonl") || ends_with(path, ".json") ||
-        (!ends_with(path, ".csv") && !ends_with(path, ".tsv") && (first == '{' || first == '[')))
-        read_json(x, &s, text.bytes, text.size);
-    else read_table(x, &s, text.bytes, text.size);
-    for (Meaning *m = s.meaning; m < s.meaning + s.meanings; m++) {
-        text_print(&x->files, "%s: %d rows (%s, %s): %s\n", path, m->rows, encoding, s.form,
-                   shown(m->what));
-        free(m->what);
-    }
-    free(s.meaning), free(s.form), free(text.bytes);
+    int table = ends_with(path, ".csv") || ends_with(path, ".tsv");
+    int json = ends_with(path, ".jsonl") || ends_with(path, ".json");
+    if (!table && !json) json = first == '{' || first == '[';
+    (json ? read_json : read_table)(x, path, text.bytes, text.size);
+    free(text.bytes);
 }
 
 /* ---- groups of rows that say the same, and contradictions ----
@@ -2704,7 +2641,8 @@ void find_repeated(Examples *x)
         if (e->equal == i) continue;
         const Example *first = &x->row[e->equal];
         group_join(x, i, e->equal);
-        finding_add(e, e->set > first->set ? LEAKED : REPEATED, NULL, "of %s, line %d", first->path, first->line);
+        finding_add(e, e->set > first->set ? LEAKED : REPEATED, NULL, "of %s, line %d",
+                    first->path, first->line);
     }
     x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
     for (int i = 0; i < x->count; i++) {
@@ -3196,29 +3134,12 @@ void make_sets(Examples *x, Tokens set[SETS], Tokenizer *t, Writer *records)
     report_cost(&set[TRAIN], x, t, records);
 }
 
-/* Write the sets and the report, and remove files of an older set that there is no longer. */
-void sets_write(const Examples *x, const Tokens set[SETS], Writer *records)
-{
-    const int some[SETS] = {1, x->held > 0, x->tests > 0};
-    Text written = {0};
-    writers_begin();
-    text_print(&written, "\nwritten: %s", records->path);
-    writer_close(records);
-    for (int s = SETS - 1; s >= 0; s--)
-        if (some[s]) tokens_write(&set[s]), text_print(&written, ", %s", set[s].path);
-    for (int s = 0; s < SETS; s++) if (!some[s]) unlink(set[s].path);
-    writers_commit();
-    printf("%s\n", written.bytes);
-    free(written.bytes);
-}
-
 int command_examples(int words, char **word)
 {
     Examples x = {0};
     Tokens set[SETS] = {{0}};
     if (words == 0) die_usage("examples: expected the files to read");
     if (!prep.out) die_usage("examples: expected --out data/NAME");
-    if (prep.columns) columns_check(prep.columns);
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     char *path = format("%s_report.jsonl", prep.out);
     Writer *records = writer_open(path);
@@ -3239,8 +3160,18 @@ int command_examples(int words, char **word)
         die("no row is left for validation: there are too few, or all have duplicates "
             "(--drop-duplicates, --drop-near); --val 0 does without");
     if (prep.test && !x.tests) die("%s: no row is left for the test", prep.test);
-    sets_write(&x, set, records);
-    for (int s = 0; s < SETS; s++) tokens_free(&set[s]), free((char *)set[s].path);
+    const int some[SETS] = {1, x.held > 0, x.tests > 0};
+    writers_begin();
+    writer_close(records);
+    for (int s = SETS - 1; s >= 0; s--) if (some[s]) tokens_write(&set[s]);
+    for (int s = 0; s < SETS; s++) if (!some[s]) unlink(set[s].path);    /* of other data */
+    writers_commit();
+    printf("\nwritten: %s", path);
+    for (int s = 0; s < SETS; s++) {
+        if (some[s]) printf(", %s", set[s].path);
+        tokens_free(&set[s]), free((char *)set[s].path);
+    }
+    printf("\n");
     examples_free(&x), free(path), tokenizer_free(t);
     return 0;
 }

@@ -2840,7 +2840,7 @@ static const struct { int finding; const char *text, *message; } golden[] = {
     {WRONG_TYPE, "{\"messages\":[{\"role\":\"user\",\"content\":~{}}]}", "is an object, not a text"},
     {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
      "\"weight\" is not 0 or 1"},
-    {MISSING_KEY, "~{\"label\":\"a\",\"x\":1}", "recognized in \"label\", \"x\"; --columns"},
+    {MISSING_KEY, "~{\"label\":\"a\",\"x\":1}", "recognized in \"label\", \"x\"; if these"},
     {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
     {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
     {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
