@@ -3882,7 +3882,6 @@ void test_course(void)
     globfree(&chapters);
 }
 
-
 #define GRADIENT(name, layer, ...) {"gradient of " name, IN_DOUBLE, NULL, test_layer, \
                                     &(const Layer){layer##_y, layer##_dx, __VA_ARGS__}}
 static const Test tests[] = {
@@ -3991,7 +3990,6 @@ static const Test tests[] = {
     {"figures: right answers", IN_FLOAT, test_questions, NULL, NULL},
     {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
     {"bad input: figures", IN_FLOAT, NULL, test_bad_figures, bad_figures},
-
     {"examples: files as they are published", IN_FLOAT, test_published, NULL, NULL},
     {"examples: files that are refused", IN_FLOAT, test_refused, NULL, NULL},
     {"examples: a test file", IN_FLOAT, test_test_file, NULL, NULL},
