@@ -19,7 +19,7 @@
 /* The options of this file's own commands, filled by the table in the last chapter. The commands of
  * chapter 7 use `opt`, the options of train_gpt.c. */
 struct {
-    const char *out, *tokenizer, *url, *model, *adapter;
+    const char *out, *tokenizer, *url, *model, *adapter, *columns, *test;
     double val, augment[3];      /* shares: validation; changed copies by case, typos, drops */
     int seed, context, shots, bf16, peft;
     const char *type;            /* of the numbers that export writes */
@@ -2453,10 +2453,13 @@ const char *const kind_names[] = {"errors", "duplicates", "near", "conflicts", "
     X(NO_ANSWER,    ERRORS,     "no assistant message")                                          \
     X(REPEATED,     DUPLICATES, "exact duplicate")                                               \
     X(SIMILAR,      NEAR,       "near duplicate")                                                \
+    X(LEAKED,       DUPLICATES, "test row equal to a row of training")                           \
+    X(LEAKED_NEAR,  NEAR,       "test row like a row of training")                               \
     X(CONFLICT,     CONFLICTS,  "same prompt, other answer")                                     \
     X(TOO_LONG,     LONG,       "longer than the context")                                       \
     X(IGNORED_KEY,  NOTES,      "ignored key")                                                   \
     X(HEADER_IN,    NOTES,      "turn header in a text")                                         \
+    X(NEW_ANSWER,   NOTES,      "test row whose answer is not in training")                      \
     X(NO_SPACE,     NOTES,      "no space before the answer")
 
 enum { SHOWN = 3 };              /* rows that the report names for each finding */
@@ -2466,14 +2469,19 @@ enum { FINDINGS(FINDING_NAME) FINDING_COUNT };
 struct { const char *what; int kind, count; char *shown[SHOWN]; }
     findings[] = {FINDINGS(FINDING_ROW)};
 
+enum { TRAIN, VALIDATION, TEST, SETS };
+const char *const set_names[] = {"training", "validation", "test"};
+const char *const set_files[] = {"train", "val", "test"};
+
 typedef struct {
     const char *path;
-    int line, count;             /* where the row begins; number of turns */
+    int line, column, count;     /* where the row begins, a column from 0; number of turns */
     Turn *turns;
     Encoded tokens;
     int equal, same_prompt, label;     /* first row with these tokens, this prompt, this answer */
     int group;                   /* see group_of */
-    int near, dropped, validation;     /* flags: a near duplicate; not written; held out */
+    int near;                    /* flags: 1 a near duplicate in its set, 2 of a row of training */
+    int dropped, set;            /* flag: not written; TRAIN, VALIDATION or TEST */
 } Example;
 
 /* Rows with a label; the first of them; how many are to be held out, and are. */
@@ -2484,25 +2492,30 @@ typedef struct {
     Label *label;                /* [count], of which those at [row.label] are used */
     int count, copies, errors;   /* rows without errors; copies among them; rows with errors */
     int kept, held, moved;       /* rows that are not dropped; held out of them; split_examples */
+    int tests;                   /* rows of the test set, which `kept` leaves out */
+    Text files;                  /* a line for each file: what its rows are taken for */
+    const char *encoding;        /* of the file that is read */
+    char *columns;               /* of tables without a header: --columns or a guess */
     int labels;                  /* number of different answers, 0 if answers are free text */
     size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
 
-/* Record a finding about a row; `column` is a byte of its line, or 0. The row is dropped if the
- * user wants that. Always returns 0, so that functions can fail with `return finding_add(...)`. */
+/* Record a finding about a row, at a value in it (a column is a byte), or NULL. The row is dropped
+ * if the user wants that. Always returns 0, so that functions can `return finding_add(...)`. */
 __attribute__((format(printf, 4, 5)))
-int finding_add(Example *e, int finding, int column, const char *form, ...)
+int finding_add(Example *e, int finding, const Json *at, const char *form, ...)
 {
     va_list args;
-    int n = findings[finding].count++;
+    int n = findings[finding].count++, line = e->line + (at ? at->line - 1 : 0);
     char where[32] = "";
     e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
     va_start(args, form);
     char *message = format_list(form, args);
     va_end(args);
-    if (column) snprintf(where, sizeof where, ", column %d", column);
-    findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, e->line, where, message);
+    if (at && at->column) snprintf(where, sizeof where, ", column %d",
+                                   at->column + (at->line == 1 ? e->column : 0));
+    findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, line, where, message);
     free(message);
     return 0;
 }
@@ -2515,9 +2528,12 @@ int is_blank(const char *text, size_t size)
 
 int is_utf8(Example *e, const char *text, size_t size)
 {
-    for (size_t i = 0, length; i < size; i += length)
+    Json at = {.line = 1, .column = 1};
+    for (size_t i = 0, length; i < size; i += length, at.column += (int)length) {
         if (!(length = utf8_length(text + i, size - i)))
-            return finding_add(e, NOT_UTF8, (int)i + 1, "no character; save the file as UTF-8");
+            return finding_add(e, NOT_UTF8, &at, "no character; save the file as UTF-8");
+        if (text[i] == '\n') at.line++, at.column = 0;
+    }
     return 1;
 }
 
@@ -2527,6 +2543,14 @@ void turn_add(Example *e, int role, int is_target, const char *text, size_t size
     char *copied = memcpy(allocate(size + 1, 1), text, size);
     e->turns = grow(e->turns, (size_t)e->count, sizeof *e->turns);
     e->turns[e->count++] = (Turn){role, is_target, copied, size};
+}
+
+/* The same for what somebody says, at a value of the row, in a conversation or a pair. */
+void turn_say(Example *e, int role, int is_target, const Json *at, const char *text, size_t size)
+{
+    if (role <= ASSISTANT && memmem(text, size, "\nUser:", 6))
+        finding_add(e, HEADER_IN, at, "a line that begins with \"User:\" ends an answer");
+    turn_add(e, role, is_target, text, size);
 }
 
 void example_free(Example *e)
@@ -2547,61 +2571,147 @@ void examples_add(Examples *x, Example *e, int good)
 void examples_free(Examples *x)
 {
     while (x->count) example_free(&x->row[--x->count]);
-    free(x->row), free(x->label);
+    free(x->row), free(x->label), free(x->files.bytes), free(x->columns);
 }
 
-/* ---- rows in JSON: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation" ---- */
+/* ---- what the names of a row mean ----
+ *
+ * Whatever the format of a file, a row is an object as JSON describes it: named values. What is
+ * done with a value depends on the part of an example that its name stands for. Rejected: a reader
+ * for every published data set; they differ in names only. */
 
-typedef struct { const char *name; char type; } Key;     /* type 0: optional, of any type */
-enum { KEYS = 4 };
+enum { TURNS, RULES, QUESTION, PASSAGE, AS_IS, REPLY, CLASS, PARTS };
 
-/* Look up the keys of an object; value[k] becomes the value of keys[k], or NULL. Other keys are
- * recorded as `unknown`. Returns 1 if all that is required is there. */
-int read_keys(Example *e, const Json *object, const Key *keys, Json *value[KEYS], int unknown)
+/* A part's name in messages, and the names that stand for it: letters and digits of keys or column
+ * titles, in small letters. If a row has several names of a part, the first here counts. */
+const struct { const char *part, *names; } parts[PARTS] = {
+    {"messages", " messages conversations "},
+    {"system", " system systemprompt "},
+    {"prompt", " prompt instruction question query user title headline subject premise question1 "
+               "sentence1 "},
+    {"text", " text sentence review input context passage message body content description comment "
+             "tweet utterance document article abstract hypothesis question2 sentence2 "},
+    {"completion", " completion "},
+    {"answer", " answer response reply output assistant summary "},
+    {"label", " labeltext labelname label category class classindex classlabel intent sentiment "
+              "emotion topic rating stars target "}};
+
+/* The part that a name stands for, or PARTS. *rank is smaller for a name that counts first. If
+ * --columns renames columns (NAME=part,NAME=part), the names there count, and no others. */
+int part_of(const char *name, size_t size, int *rank)
 {
-    int column = object->column;
-    if (object->type != '{') return finding_add(e, WRONG_TYPE, column, "this is not an object");
-    for (int k = 0; keys[k].name; k++) {
-        const Json *v = value[k] = json_get(object, keys[k].name);
-        const char *name = keys[k].name, *type = keys[k].type == '"' ? "a string" : "an array";
-        if (!keys[k].type) continue;
-        if (!v) return finding_add(e, MISSING_KEY, column, "there is no \"%s\"", name);
-        if (v->type == 'n') return finding_add(e, NO_CONTENT, v->column, "\"%s\" is null", name);
-        if (v->type != keys[k].type)
-            return finding_add(e, WRONG_TYPE, v->column, "\"%s\" is not %s", name, type);
+    const char *entry = prep.columns, *found = NULL;
+    char word[32] = " ";
+    size_t n = 1;
+    int part = 0;
+    trim(&name, &size);
+    if (entry && strchr(entry, '=')) {
+        while (entry && (strncasecmp(entry, name, size) || entry[size] != '='))
+            if ((entry = strchr(entry, ','))) entry++;
+        if (!entry) return PARTS;
+        name = entry + size + 1, size = strcspn(name, ",");
     }
-    for (const Json *m = object->child; m; m = m->next) {
-        int k = 0;
-        while (keys[k].name && value[k] != m) k++;
-        if (keys[k].name) continue;
-        finding_add(e, unknown, m->column, "\"%s\" is not a key that is used here", m->key);
-        if (findings[unknown].kind == ERRORS) return 0;
+    for (size_t i = 0; i < size && n < sizeof word - 2; i++) {
+        int c = (unsigned char)name[i];
+        if (c >= 0x80 || isalnum(c)) word[n++] = (char)tolower(c);
     }
-    return 1;
+    word[n] = ' ';
+    while (part < PARTS && !(found = strstr(parts[part].names, word))) part++;
+    if (found) *rank = (int)(found - parts[part].names);
+    return part;
 }
+
+/* Set part[p] to the member of an object that is this part, or to NULL. Returns 1 if they make an
+ * example: messages, or something said and one answer; of several answers the first part counts. */
+int row_parts(const Json *row, const Json *part[PARTS])
+{
+    int best[PARTS], rank = 0, answer = AS_IS;
+    memset(part, 0, PARTS * sizeof *part);
+    for (const Json *m = row->child; m; m = m->next) {
+        int p = part_of(m->key, m->key_size, &rank);
+        if (p < PARTS && (!part[p] || rank < best[p])) part[p] = m, best[p] = rank;
+    }
+    while (answer < CLASS && !part[answer]) answer++;
+    for (int p = part[TURNS] ? QUESTION : answer + 1; p < PARTS; p++) part[p] = NULL;
+    if (!part[TURNS] && !part[REPLY]) part[RULES] = NULL;     /* they are for conversations */
+    return part[TURNS] || ((part[QUESTION] || part[PASSAGE]) && part[answer]);
+}
+
+/* Record in x->files, once, what the rows of a file in this form are taken for. */
+void say_parts(Examples *x, const char *path, const char *form, const Json *const part[PARTS])
+{
+    Text line = {0};
+    text_print(&line, "%s (%s, %s):", path, x->encoding, form);
+    for (int p = 0, n = 0; p < PARTS; p++)
+        if (part[p]) text_print(&line, "%s %s = \"%.40s\"", n++ ? "," : "", parts[p].part,
+                                part[p]->key);
+    shown(line.bytes);
+    text_add(&line, "\n", 1);
+    if (!x->files.size || !strstr(x->files.bytes, line.bytes))
+        text_add(&x->files, line.bytes, line.size);
+    free(line.bytes);
+}
+
+/* What is said of an object whose names say nothing, in new memory: its first ones, and the option
+ * that helps. */
+char *names_found(const Json *row)
+{
+    Text names = {0};
+    text_print(&names, "no text and answer are recognized in ");
+    int n = 0;
+    for (const Json *m = row->child; m && n < 8; m = m->next, n++)
+        text_print(&names, "%s\"%.20s\"", n ? ", " : "", m->key);
+    text_print(&names, "%s; if these are names, --columns NAME=text,NAME=label tells what they are",
+               n < (int)row->count ? ", ..." : "");
+    shown(names.bytes);
+    return names.bytes;
+}
+
+const char *type_name(const Json *v)
+{
+    return v->type == '{' ? "an object" : v->type == '[' ? "an array" : v->type == '"' ? "a text"
+         : v->type == '0' ? "a number" : v->type == 'n' ? "null" : "a boolean";
+}
+
+/* ---- from a row to turns: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation",
+ * with the keys of its messages (role, content) or ShareGPT's (from, value) ---- */
 
 /* Append one message of a conversation to the turns. */
 int read_message(Example *e, const Json *message)
 {
-    static const Key keys[] = {{"role", '"'}, {"content", '"'}, {"weight", 0}, {"name", 0}, {0}};
-    static const char *const roles[] = {"system", "user", "assistant"};
-    Json *value[KEYS];
+    static const char *const keys[4][2] = {{"role", "from"}, {"content", "value"}, {"weight", ""},
+                                           {"name", ""}};
+    static const char *const roles[2][3] = {{"system", "user", "assistant"},
+                                            {"system", "human", "gpt"}};
+    const Json *value[4];
     int r = SYSTEM;
-    if (!read_keys(e, message, keys, value, UNKNOWN_KEY)) return 0;
+    if (message->type != '{')
+        return finding_add(e, WRONG_TYPE, message, "this is %s, not an object", type_name(message));
+    for (int k = 0; k < 4; k++) {
+        const Json *v = value[k] = json_get(message, keys[k][!json_get(message, keys[k][0])]);
+        if (k > 1) continue;
+        if (!v) return finding_add(e, MISSING_KEY, message, "there is no \"%s\"", keys[k][0]);
+        if (v->type == 'n') return finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
+        if (v->type != '"')
+            return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+    }
     const Json *role = value[0], *text = value[1], *weight = value[2];
-    while (r <= ASSISTANT && strcmp(role->text, roles[r])) r++;
+    for (const Json *m = message->child; m; m = m->next)
+        if (m != role && m != text && m != weight && m != value[3])
+            return finding_add(e, UNKNOWN_KEY, m, "\"%s\" is not a key that is used here", m->key);
+    for (; r <= ASSISTANT; r++)
+        if (!strcmp(role->text, roles[0][r]) || !strcmp(role->text, roles[1][r])) break;
     if (r > ASSISTANT)
-        return finding_add(e, UNKNOWN_ROLE, role->column,
-                           "\"%s\" is not system, user or assistant", role->text);
+        return finding_add(e, UNKNOWN_ROLE, role, "\"%s\" is not system, user or assistant",
+                           role->text);
     if (is_blank(text->text, text->size))
-        return finding_add(e, NO_CONTENT, text->column, "the content of a message is empty");
-    if (weight && r != ASSISTANT)
-        return finding_add(e, UNKNOWN_KEY, weight->column, "\"weight\" is for assistant messages");
-    if (weight && (weight->type != '0' || (weight->number != 0 && weight->number != 1)))
-        return finding_add(e, WRONG_TYPE, weight->column, "\"weight\" is not 0 or 1");
-    if (memmem(text->text, text->size, "\nUser:", 6))
-        finding_add(e, HEADER_IN, text->column, "a line that begins with \"User:\" ends an answer");
-    turn_add(e, r, r == ASSISTANT && (!weight || weight->number == 1), text->text, text->size);
+        return finding_add(e, NO_CONTENT, text, "the content of a message is empty");
+    int target = r == ASSISTANT, given = weight && weight->type != 'n';
+    if (given && (weight->type != '0' || (weight->number != 0 && weight->number != 1)))
+        return finding_add(e, WRONG_TYPE, weight, "\"weight\" is not 0 or 1");
+    if (given && weight->number > target)
+        return finding_add(e, UNKNOWN_KEY, weight, "\"weight\" 1 is for assistant messages");
+    turn_say(e, r, given ? (int)weight->number : target, text, text->text, text->size);
     return 1;
 }
 
@@ -2609,54 +2719,140 @@ int read_message(Example *e, const Json *message)
 int read_messages(Example *e, const Json *messages)
 {
     int targets = 0;
+    if (messages->type != '[')
+        return finding_add(e, WRONG_TYPE, messages, "\"%s\" is %s, not an array", messages->key,
+                           type_name(messages));
     for (const Json *m = messages->child; m; m = m->next)
         if (!read_message(e, m)) return 0;
     while (e->count && !is_answer(e->turns[e->count - 1].role)) free(e->turns[--e->count].text);
     for (int i = 0; i < e->count; i++) targets += e->turns[i].is_target;
-    return targets || finding_add(e, NO_ANSWER, messages->column, "there is nothing to learn%s",
+    return targets || finding_add(e, NO_ANSWER, messages, "there is nothing to learn%s",
                                   e->count ? ": every weight is 0" : "");
 }
 
-int read_pair(Example *e, const char *prompt, size_t prompt_size, const char *answer, size_t size)
+/* Append a value to a text, with `between` if both are not empty; trimmed, unless it is taken as it
+ * is. Numbers and booleans are taken as they are written. A value that is not there is empty. */
+int add_value(Example *e, Text *to, const Json *v, const char *between, int as_is)
 {
-    if (is_blank(answer, size)) return finding_add(e, NO_CONTENT, 0, "the answer is empty");
-    if (!isspace((unsigned char)*answer))
-        finding_add(e, NO_SPACE, 0, "most of GPT-2's tokens for words begin with a space");
-    turn_add(e, PROMPT, 0, prompt, prompt_size);
-    turn_add(e, COMPLETION, 1, answer, size);
+    text_add(to, "", 0);
+    if (!v) return 1;
+    if (v->type == 'n') return !as_is || finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
+    if (v->type == '{' || v->type == '[')
+        return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+    const char *text = v->type == 't' ? "true" : v->type == 'f' ? "false" : v->text;
+    size_t size = v->text ? v->size : strlen(text);
+    if (!as_is) trim(&text, &size);
+    if (to->size && size) text_add(to, between, strlen(between));
+    text_add(to, text, size);
     return 1;
 }
 
-/* Read a conversation or a pair; a row that is neither is taken for a pair. */
-int read_json(Example *e, const Json *row)
+/* Make turns of what is said, the question and the text in lines of their own, and an answer. A
+ * completion follows as it is; a label, after the space that GPT-2's tokens of words begin with; a
+ * reply makes a conversation. */
+int read_pair(Example *e, const Json *const part[PARTS])
 {
-    static const Key chat[] = {{"messages", '['}, {"label", 0}, {0}};
-    static const Key pair[] = {{"prompt", '"'}, {"completion", '"'}, {"label", 0}, {0}};
-    Json *value[KEYS];
-    if (json_get(row, "messages"))
-        return read_keys(e, row, chat, value, IGNORED_KEY) && read_messages(e, value[0]);
-    return read_keys(e, row, pair, value, IGNORED_KEY) &&
-           read_pair(e, value[0]->text, value[0]->size, value[1]->text, value[1]->size);
+    Text prompt = {0}, answer = {0};
+    int a = part[AS_IS] ? AS_IS : part[REPLY] ? REPLY : CLASS, as_is = a == AS_IS;
+    text_add(&answer, " ", a == CLASS);
+    int good = add_value(e, &prompt, part[QUESTION], "", as_is) &&
+               add_value(e, &prompt, part[PASSAGE], "\n", as_is) &&
+               add_value(e, &answer, part[a], "", as_is);
+    if (good && !as_is && !prompt.size)
+        good = finding_add(e, NO_CONTENT, NULL, "the text is empty");
+    if (good && is_blank(answer.bytes, answer.size))
+        good = finding_add(e, NO_CONTENT, NULL, "the answer is empty");
+    if (good && as_is && !isspace((unsigned char)*answer.bytes))
+        finding_add(e, NO_SPACE, NULL, "most of GPT-2's tokens for words begin with a space");
+    if (good) {
+        const Json *said = part[part[QUESTION] ? QUESTION : PASSAGE];
+        turn_say(e, a == REPLY ? USER : PROMPT, 0, said, prompt.bytes, prompt.size);
+        turn_say(e, a == REPLY ? ASSISTANT : COMPLETION, 1, part[a], answer.bytes, answer.size);
+    }
+    free(prompt.bytes), free(answer.bytes);
+    return good;
 }
 
-/* Read a text with one JSON object per line. */
-void read_jsonl(Examples *x, const char *path, const char *text, size_t size)
+/* Read a row of a file in this form, whatever it is, and add it to the examples. */
+void read_row(Examples *x, Example *e, const char *form, const Json *row)
 {
-    Lines l = {.at = text, .end = text + size};
-    while (next_line(&l)) {
+    const Json *part[PARTS];
+    Text rules = {0};
+    int good = row->type == '{' && row_parts(row, part);
+    if (row->type != '{')
+        finding_add(e, WRONG_TYPE, row, "this is %s, not an object", type_name(row));
+    else if (!good) {
+        char *names = names_found(row);
+        finding_add(e, MISSING_KEY, row, "%s", names);
+        free(names);
+    }
+    for (const Json *m = row->child; m && good; m = m->next) {
+        int p = 0;
+        while (p < PARTS && part[p] != m) p++;
+        if (p == PARTS && strcmp(m->key, "-"))
+            finding_add(e, IGNORED_KEY, m, "\"%s\" is not a key that is used here", m->key);
+    }
+    good = good && add_value(e, &rules, part[RULES], "", 0);
+    if (rules.size) turn_say(e, SYSTEM, 0, part[RULES], rules.bytes, rules.size);
+    good = good && (part[TURNS] ? read_messages(e, part[TURNS]) : read_pair(e, part));
+    if (good) say_parts(x, e->path, form, part);
+    free(rules.bytes);
+    examples_add(x, e, good);
+}
+
+/* ---- rows in JSON: an object in each line, or an array of objects ---- */
+
+/* Set l->text and l->size to the next element of a JSON array, l->number and *line to the line in
+ * which it begins. At l->at is the bracket or comma before it, then the one behind. Only brackets
+ * and strings are looked at; what they enclose is checked by json_parse. Returns 0 at the end. */
+int next_element(Lines *l, const char **line)
+{
+    const char *from = l->text;
+    int depth = 0, inside = 0;                        /* brackets that are open; in a string? */
+    if (l->at == l->end || *l->at == ']') return 0;
+    for (l->at++; l->at < l->end && isspace((unsigned char)*l->at);) l->at++;
+    for (l->text = l->at; from < l->text; from++)
+        if (*from == '\n') l->number++, *line = from + 1;
+    for (; l->at < l->end && (inside || depth || (*l->at != ',' && *l->at != ']')); l->at++) {
+        char c = *l->at;
+        if (inside && c == '\\' && l->at + 1 < l->end) l->at++;
+        else if (c == '"') inside = !inside;
+        else if (!inside) depth += (c == '[' || c == '{') - (c == ']' || c == '}');
+    }
+    l->size = (size_t)(l->at - l->text);
+    return 1;
+}
+
+/* Read rows of JSON. A line that is wrong is one wrong row. In an array it would be uncertain where
+ * the next row begins, so there it ends the program. */
+void read_json(Examples *x, const char *path, const char *text, size_t size)
+{
+    Lines l = {.at = text, .end = text + size, .text = text};
+    const char *line = text, *open = text + strspn(text, " \t\r\n");
+    int array = *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{';
+    if (prep.columns && !strchr(prep.columns, '='))
+        die_usage("--columns: rows of JSON have names, expected NAME=text,NAME=label");
+    if (array) l.at = open, l.number = 1;
+    while (array ? next_element(&l, &line) : next_line(&l)) {
         char error[200];
-        int column = 0, at = 0;
-        Example e = {.path = path, .line = l.number};
-        if (is_blank(l.text, l.size)) continue;
+        int skip = 0, column = array ? (int)(l.text - line) : 0;
+        Json at = {0}, *json = NULL;
+        Example e = {.path = path, .line = l.number, .column = column};
+        if (!array && is_blank(l.text, l.size)) continue;
         int good = is_utf8(&e, l.text, l.size);
-        Json *json = good ? json_parse(l.text, l.size, error, sizeof error) : NULL;
-        if (good && !json) {
-            sscanf(error, "line 1, column %d: %n", &column, &at);
-            finding_add(&e, NOT_JSON, column, "%s", error + at);
+        if (good && !(json = json_parse(l.text, l.size, error, sizeof error))) {
+            sscanf(error, "line %d, column %d: %n", &at.line, &at.column, &skip);
+            if (array) die("%s, line %d, column %d: %s", path, l.number + at.line - 1,
+                           at.column + (at.line == 1 ? column : 0), error + skip);
+            finding_add(&e, NOT_JSON, &at, "%s", error + skip);
         }
-        examples_add(x, &e, json && read_json(&e, json));
+        if (json) read_row(x, &e, array ? "a JSON array" : "JSON, a row in each line", json);
+        else examples_add(x, &e, 0);
         json_free(json);
     }
+    if (array && (l.at == l.end || !is_blank(l.at + 1, (size_t)(l.end - l.at) - 1)))
+        die("%s: expected one array, found %s", path,
+            l.at == l.end ? "no bracket that closes it" : "something behind it");
 }
 
 /* ---- rows of a table ----
@@ -2710,52 +2906,164 @@ int csv_row(Csv *c, Text fields[COLUMNS])
     return count;
 }
 
-/* Read a table with columns prompt and completion, or text and label. A label is an answer in one
- * word, and gets the space that GPT-2's tokens of words begin with. */
-void read_csv(Examples *x, const char *path, const char *text, size_t size, char separator)
+/* Make an object of `count` cells: row[0] is the object, row[1], ... are its members. */
+void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int count)
 {
-    static const char *const names[] = {"prompt", "completion", "text", "label"};
-    Csv c = {separator, separator == ',' ? '"' : 0, text, text, text + size, 1, NULL};
-    Text fields[COLUMNS] = {{0}}, answer = {0};
-    int column[4], columns = csv_row(&c, fields);
-    for (int k = 0; k < 4; k++)
-        for (column[k] = columns; column[k]-- > 0;)
-            if (!strcasecmp(fields[column[k]].bytes, names[k])) break;
-    int labels = column[0] < 0 || column[1] < 0;
-    if (c.error) die("%s, line 1: %s", path, c.error);
-    if (labels && (column[2] < 0 || column[3] < 0))
-        die("%s, line 1: expected columns named prompt and completion, or text and label", path);
-    const Text *prompt = &fields[column[2 * labels]], *last = &fields[column[2 * labels + 1]];
+    for (int i = 0; i < count; i++)
+        row[i + 1] = (Json){.type = '"', .line = 1, .key = name[i].bytes, .key_size = name[i].size,
+                            .text = field[i].bytes, .size = field[i].size, .next = row + i + 2};
+    row[0] = (Json){.type = '{', .line = 1, .count = (size_t)count, .child = row + 1};
+    row[count].next = NULL;
+}
+
+/* Begin to read a table, with the separator for which the names in line 1 are recognized, or else
+ * that for which most of the first rows have as many fields as line 1. */
+Csv csv_open(const char *text, size_t size)
+{
+    Csv best = {0};
+    Text field[COLUMNS] = {{0}};
+    int most = -1;
+    for (const char *p = "\t,;|"; *p; p++) {
+        const Csv start = {*p, *p == '\t' ? 0 : '"', text, text, text + size, 1, NULL};
+        const Json *part[PARTS];
+        Json row[COLUMNS + 1];
+        Csv c = start;
+        int count = csv_row(&c, field);
+        row_object(row, field, field, count);
+        int agree = !c.error && row_parts(row, part) ? 100 : 0;
+        for (int i = 0; i < 20 && c.at < c.end; i++)
+            agree += csv_row(&c, field) == count && count > 1 && !c.error;
+        if (agree > most) most = agree, best = start;
+    }
+    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes);
+    return best;
+}
+
+/* Guess the columns of a table without names: the label is the only column in which values repeat,
+ * occurring twice or more on average, that of line 1 among them; the text is the column with the
+ * most bytes of the others. Returns a list as --columns has it, in new memory, or NULL. */
+char *columns_guess(Csv c, int columns)
+{
+    Map values[COLUMNS] = {{0}};
+    Text field[COLUMNS] = {{0}}, list = {0};
+    size_t bytes[COLUMNS] = {0}, rows = 0;
+    MapEntry first[COLUMNS] = {{0}};                  /* of line 1; all keys are copies */
+    int label = -1, text = -1, labels = 0;
     while (c.at < c.end) {
-        int count = csv_row(&c, fields), good = 0;
+        if (csv_row(&c, field) != columns || c.error) continue;
+        for (int i = 0; i < columns; bytes[i] += field[i].size, i++) {
+            MapEntry *e = map_enter(&values[i], field[i].bytes, field[i].size);
+            if (!e->value++) e->key = memcpy(allocate(e->size + 1, 1), e->key, e->size);
+            if (!rows) first[i] = *e;
+        }
+        rows++;
+    }
+    for (int i = 0; i < columns && rows; i++)
+        if (values[i].count > 1 && 2 * values[i].count <= rows) label = i, labels++;
+    for (int i = 0; i < columns; i++)
+        if (i != label && (text < 0 || bytes[i] > bytes[text])) text = i;
+    if (labels == 1 && map_find(&values[label], first[label].key, first[label].size)->value > 1)
+        for (int i = 0; i < columns; i++)
+            text_print(&list, "%s%s", i ? "," : "",
+                       i == label ? "label" : i == text ? "text" : "-");
+    for (int i = 0; i < columns; free(values[i].entry), free(field[i++].bytes))
+        for (size_t k = 0; k < values[i].capacity; k++) free((char *)values[i].entry[k].key);
+    return list.bytes;
+}
+
+/* Set name[i] to what column i of a table is called: by --columns, in line 1 or, if its names say
+ * nothing, by a guess, which holds for all further files. Returns whether line 1 is a header; dies
+ * if that cannot be said. */
+int table_names(Examples *x, const char *path, const Csv *start, Text name[COLUMNS], int columns)
+{
+    const Json *part[PARTS];
+    Json row[COLUMNS + 1];
+    row_object(row, name, name, columns);
+    int header = row_parts(row, part);
+    if (header && (!prep.columns || strchr(prep.columns, '='))) return 1;
+    char *names = names_found(row);
+    if (!x->columns) x->columns = prep.columns ? format("%s", prep.columns)
+                                               : columns_guess(*start, columns);
+    Csv list = {.separator = ',', .at = x->columns, .row = x->columns};
+    list.end = list.at + (list.at ? strlen(list.at) : 0);
+    int listed = list.at ? csv_row(&list, name) : 0;
+    row_object(row, name, name, listed);
+    if (listed != columns || !row_parts(row, part))
+        die("%s, line 1: %s; if they are a row, --columns label,text tells what its %d columns are",
+            path, names, columns);
+    free(names);
+    return header;
+}
+
+/* Read a table. */
+void read_table(Examples *x, const char *path, const char *text, size_t size)
+{
+    const Csv start = csv_open(text, size);
+    Csv c = start;
+    Text field[COLUMNS] = {{0}}, name[COLUMNS] = {{0}};
+    Json row[COLUMNS + 1];
+    int columns = csv_row(&c, name);
+    if (c.error) die("%s, line 1: %s", path, c.error);
+    int header = table_names(x, path, &start, name, columns);
+    char *form = format("columns separated by %s, %s%s", c.separator == '\t' ? "tabs"
+                        : c.separator == ',' ? "commas" : c.separator == ';' ? "semicolons"
+                        : "bars", header ? "a header" : "no header: ", header ? "" : x->columns);
+    if (!header) c = start;
+    while (c.at < c.end) {
+        int count = csv_row(&c, field);
         Example e = {.path = path, .line = c.line};
         size_t length = (size_t)(c.at - c.row);
         if (is_blank(c.row, length)) continue;
-        if (c.error) finding_add(&e, NOT_CSV, 0, "field %d: %s", count, c.error);
+        row_object(row, name, field, count);
+        if (c.error) finding_add(&e, NOT_CSV, NULL, "field %d: %s", count, c.error);
         else if (count != columns)
-            finding_add(&e, NOT_CSV, 0, "%d fields, not %d as in line 1", count, columns);
-        else if (is_utf8(&e, c.row, length)) {
-            answer.size = 0;
-            text_add(&answer, " ", labels && last->size);
-            text_add(&answer, last->bytes, last->size);
-            good = read_pair(&e, prompt->bytes, prompt->size, answer.bytes, answer.size);
-        }
-        examples_add(x, &e, good);
+            finding_add(&e, NOT_CSV, NULL, "%d fields, not %d as in line 1", count, columns);
+        if (!c.error && count == columns && is_utf8(&e, c.row, length)) read_row(x, &e, form, row);
+        else examples_add(x, &e, 0);
     }
-    for (int i = 0; i < COLUMNS; i++) free(fields[i].bytes);
-    free(answer.bytes);
+    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes), free(name[i].bytes);
+    free(form);
 }
 
+/* ---- files ---- */
+
+/* The text of a file as UTF-8, in new memory, without its byte order mark. Half of a pair of units
+ * in UTF-16 becomes a byte that is not UTF-8, which is found with its row. */
+Text text_read(const char *path, const char **encoding)
+{
+    Text file = {0}, to = {0};
+    char code[4];
+    file.bytes = read_file(path, &file.size);
+    const unsigned char *s = (const unsigned char *)file.bytes;
+    size_t mark = file.size > 2 && !memcmp(s, "\xEF\xBB\xBF", 3) ? 3 : 0, high = *s == 0xFF;
+    int wide = file.size > 1 && (!memcmp(s, "\xFF\xFE", 2) || !memcmp(s, "\xFE\xFF", 2));
+    *encoding = wide ? "UTF-16" : "UTF-8";
+    for (size_t i = 2; wide && i < file.size; i += 2) {
+        uint32_t c = i + 1 < file.size ? s[i + high] * 256u + s[i + !high] : 0xDFFF;
+        uint32_t low = i + 3 < file.size ? s[i + 2 + high] * 256u + s[i + 2 + !high] : 0;
+        if (c >= 0xD800 && c < 0xDC00 && low >= 0xDC00 && low < 0xE000)
+            c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00), i += 2;
+        if (c >= 0xD800 && c < 0xE000) text_add(&to, "\xFF", 1);
+        else text_add(&to, code, utf8_encode(code, c));
+    }
+    text_add(&to, file.bytes + mark, wide ? 0 : file.size - mark);
+    if (memchr(to.bytes, 0, to.size))
+        die("%s: expected text, found a byte that is zero; save the file as CSV or JSON in UTF-8",
+            path);
+    free(file.bytes);
+    return to;
+}
+
+/* Read the rows of a file. It is JSON or a table by its name, or else by its first character. */
 void read_examples(Examples *x, const char *path)
 {
-    size_t size;
-    char *text = read_file(path, &size);
-    size_t mark = size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3) ? 3 : 0;    /* a byte order mark */
-    if (ends_with(path, ".jsonl")) read_jsonl(x, path, text + mark, size - mark);
-    else if (ends_with(path, ".csv")) read_csv(x, path, text + mark, size - mark, ',');
-    else if (ends_with(path, ".tsv")) read_csv(x, path, text + mark, size - mark, '\t');
-    else die("%s: expected a file named .jsonl, .csv or .tsv", path);
-    free(text);
+    Text text = text_read(path, &x->encoding);
+    char first = text.bytes[strspn(text.bytes, " \t\r\n")];
+    int table = ends_with(path, ".csv") || ends_with(path, ".tsv");
+    int json = ends_with(path, ".jsonl") || ends_with(path, ".json");
+    if (!table && !json) json = first == '{' || first == '[';
+    (json ? read_json : read_table)(x, path, text.bytes, text.size);
+    free(text.bytes);
 }
 
 /* ---- groups of rows that say the same, and contradictions ----
@@ -2805,14 +3113,15 @@ void find_repeated(Examples *x)
         if (e->equal == i) continue;
         const Example *first = &x->row[e->equal];
         group_join(x, i, e->equal);
-        finding_add(e, REPEATED, 0, "of %s, line %d", first->path, first->line);
+        finding_add(e, e->set > first->set ? LEAKED : REPEATED, NULL, "of %s, line %d",
+                    first->path, first->line);
     }
     x->labels = 4 * answers.count <= (size_t)x->count ? (int)answers.count : 0;
     for (int i = 0; i < x->count; i++) {
         Example *e = &x->row[i];
         int first = e->same_prompt, differs = e->equal == first ? other[first] : first;
         if (!x->labels) e->label = 0;
-        if (other[first]) finding_add(e, CONFLICT, 0, "the prompt of %s, line %d",
+        if (other[first]) finding_add(e, CONFLICT, NULL, "the prompt of %s, line %d",
                                       x->row[differs].path, x->row[differs].line);
     }
     free(rows.entry), free(prompts.entry), free(answers.entry), free(other);
@@ -2935,17 +3244,19 @@ void compare_rows(Examples *x, const Shingles *s, int i, int earlier)
     const uint64_t *a = s->hash + s->start[i], *a_end = s->hash + s->start[i + 1];
     const uint64_t *b = s->hash + s->start[earlier], *b_end = s->hash + s->start[earlier + 1];
     long n = a_end - a, m = b_end - b, common = 0;
+    int kind = e->set > other->set ? 2 : 1;
     if (5 * m < 4 * n || 5 * n < 4 * m) return;                /* sizes too different for 0.8 */
-    if (e->near && group_of(x, i) == group_of(x, earlier)) return;
+    if (e->near & kind && group_of(x, i) == group_of(x, earlier)) return;
     while (a < a_end && b < b_end) {
         uint64_t p = *a, q = *b;
         common += p == q, a += p <= q, b += q <= p;
     }
     double similarity = (double)common / (double)(n + m - common);
     if (similarity < 0.8) return;
-    if (!e->near) finding_add(e, SIMILAR, 0, "%.0f%% the same as %s, line %d", 100 * similarity,
-                              other->path, other->line);
-    e->near = 1;
+    if (!(e->near & kind))
+        finding_add(e, kind == 2 ? LEAKED_NEAR : SIMILAR, NULL, "%.0f%% the same as %s, line %d",
+                    100 * similarity, other->path, other->line);
+    e->near |= kind;
     group_join(x, i, earlier);
 }
 
@@ -2988,7 +3299,8 @@ void split_examples(Examples *x, double share, uint64_t key)
     x->label = allocate((size_t)x->count, sizeof *x->label);
     for (int i = 0; i < x->count; i++) {
         Label *l = &x->label[x->row[i].label];
-        if (x->row[i].dropped) continue;
+        x->tests += x->row[i].set == TEST && !x->row[i].dropped;
+        if (x->row[i].dropped || x->row[i].set == TEST) continue;
         if (l->rows++ == 0) l->first = i;
         kept[n++] = i, size[group_of(x, i)]++;
     }
@@ -3004,8 +3316,11 @@ void split_examples(Examples *x, double share, uint64_t key)
         Label *l = &x->label[e->label];
         if (l->held == l->quota) continue;
         if (size[group_of(x, kept[order[k]])] > 1) { x->moved++; continue; }
-        e->validation = 1, l->held++, x->held++;
+        e->set = VALIDATION, l->held++, x->held++;
     }
+    for (Example *e = x->row; x->labels && e < x->row + x->count; e++)
+        if (e->set == TEST && !x->label[e->label].rows)
+            finding_add(e, NEW_ANSWER, NULL, "no training on these rows can teach it");
     x->kept = n;
     free(kept), free(size), free(order);
 }
@@ -3070,7 +3385,7 @@ void augment_examples(Examples *x, Tokenizer *t)
         for (int i = 0; i < originals; i++) {
             Example copy, e = x->row[i];
             uint64_t key = random_key(random_key((uint64_t)prep.seed, how + 1u), (uint64_t)i);
-            if (e.dropped || e.validation || random_uniform(key, 0) >= prep.augment[how]) continue;
+            if (e.dropped || e.set || random_uniform(key, 0) >= prep.augment[how]) continue;
             if (!augment(&copy, &e, x, how, key)) continue;
             copy.tokens = turns_encode(t, copy.turns, copy.count);
             examples_add(x, &copy, 1);
@@ -3080,18 +3395,18 @@ void augment_examples(Examples *x, Tokenizer *t)
 
 /* ---- the report ---- */
 
-/* The tokens of the training (0) or validation (1) set as its file holds them:
+/* The tokens of a set as its file holds them:
  * <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
-Tokens tokens_of(const Examples *x, int validation, int end_of_text)
+Tokens tokens_of(const Examples *x, int set, int end_of_text)
 {
-    Tokens t = {.path = format("%s_%s.bin", prep.out, validation ? "val" : "train"), .examples = 1};
+    Tokens t = {.path = format("%s_%s.bin", prep.out, set_files[set]), .examples = 1};
     size_t capacity = 1;
     for (int i = 0; i < x->count; i++) capacity += x->row[i].tokens.size + 1;
     t.ids = allocate(capacity, sizeof *t.ids);
     t.loss_mask = allocate(capacity, 1);
     t.ids[t.count++] = (uint16_t)end_of_text;
     for (const Example *e = x->row; e < x->row + x->count; e++) {
-        if (e->dropped || e->validation != validation) continue;
+        if (e->dropped || e->set != set) continue;
         memcpy(t.loss_mask + t.count, e->tokens.loss_mask, e->tokens.size);
         for (size_t i = 0; i < e->tokens.size; i++) t.ids[t.count++] = (uint16_t)e->tokens.ids[i];
         t.loss_mask[t.count] = (uint8_t)e->turns[e->count - 1].is_target;
@@ -3118,19 +3433,19 @@ void report_findings(Writer *records)
     if (all.rows) table_done(&all, records), table_done(&rows, records);
 }
 
-void report_examples(const Examples *x, const Tokens set[2], Writer *records)
+void report_examples(const Examples *x, const Tokens set[SETS], Writer *records)
 {
+    const int rows[] = {x->kept - x->held, x->held, x->tests};
     Table t = {.title = "Examples"};
     Text note = {0};
     table_row(&t, "\texamples\ttokens\ttargets that count");
-    for (int s = 0; s < 2; s++) {
+    for (int s = 0; s < SETS - !prep.test; s++) {
         size_t targets = 0;
         for (size_t i = 0; i < set[s].count; i++) targets += set[s].loss_mask[i];
-        table_row(&t, "%s\t%d\t%zu\t%zu", s ? "validation" : "training",
-                  s ? x->held : x->kept - x->held, set[s].count, targets);
+        table_row(&t, "%s\t%d\t%zu\t%zu", set_names[s], rows[s], set[s].count, targets);
     }
     text_print(&note, "%d rows read, %d with errors, %d left out.",
-               x->count - x->copies + x->errors, x->errors, x->count - x->kept);
+               x->count - x->copies + x->errors, x->errors, x->count - x->kept - x->tests);
     if (x->copies) text_print(&note, " %d changed copies were added to training.", x->copies);
     if (x->moved) text_print(&note, " %d rows drawn for validation stayed in training, because "
                              "duplicates of them are there.", x->moved);
@@ -3277,7 +3592,7 @@ void examine(Examples *x, Tokenizer *t)
         e->tokens = turns_encode(t, e->turns, e->count);
         int inputs = (int)e->tokens.size + 1;             /* with <|endoftext|> before it */
         if (inputs > prep.context)
-            finding_add(e, TOO_LONG, 0, "%d tokens, of which training never sees the first %d",
+            finding_add(e, TOO_LONG, NULL, "%d tokens, of which training never sees the first %d",
                         inputs, inputs - prep.context);
     }
     if (x->count) find_frame(x);
@@ -3285,27 +3600,31 @@ void examine(Examples *x, Tokenizer *t)
     find_similar(x);
 }
 
-/* Add changed copies, make set[0] (training) and set[1] (validation), and report on them. */
-void make_sets(Examples *x, Tokens set[2], Tokenizer *t, Writer *records)
+/* Add changed copies, make the sets, and report on them. */
+void make_sets(Examples *x, Tokens set[SETS], Tokenizer *t, Writer *records)
 {
     augment_examples(x, t);
-    for (int s = 0; s < 2; s++) set[s] = tokens_of(x, s, t->end_of_text);
+    for (int s = 0; s < SETS; s++) set[s] = tokens_of(x, s, t->end_of_text);
     report_examples(x, set, records);
     if (x->labels) report_answers(x, records);
     report_lengths(x, records);
-    report_cost(&set[0], x, t, records);
+    report_cost(&set[TRAIN], x, t, records);
 }
 
 int command_examples(int words, char **word)
 {
     Examples x = {0};
-    Tokens set[2] = {{0}};
+    Tokens set[SETS] = {{0}};
     if (words == 0) die_usage("examples: expected the files to read");
     if (!prep.out) die_usage("examples: expected --out data/NAME");
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     char *path = format("%s_report.jsonl", prep.out);
     Writer *records = writer_open(path);
     for (int i = 0; i < words; i++) read_examples(&x, word[i]);
+    int i = x.count;
+    if (prep.test) read_examples(&x, prep.test);
+    for (; i < x.count; i++) x.row[i].set = TEST;
+    if (x.files.size) printf("%s", x.files.bytes);
     examine(&x, t);
     split_examples(&x, prep.val, random_key((uint64_t)prep.seed, 0));
     if (x.kept) make_sets(&x, set, t, records);
@@ -3317,14 +3636,19 @@ int command_examples(int words, char **word)
     if (prep.val > 0 && !x.held)
         die("no row is left for validation: there are too few, or all have duplicates "
             "(--drop-duplicates, --drop-near); --val 0 does without");
+    if (prep.test && !x.tests) die("%s: no row is left for the test", prep.test);
+    const int some[SETS] = {1, x.held > 0, x.tests > 0};
     writers_begin();
     writer_close(records);
-    if (prep.val > 0) tokens_write(&set[1]);
-    tokens_write(&set[0]);
-    if (prep.val == 0) unlink(set[1].path);               /* an old one would be of other data */
+    for (int s = SETS - 1; s >= 0; s--) if (some[s]) tokens_write(&set[s]);
+    for (int s = 0; s < SETS; s++) if (!some[s]) unlink(set[s].path);    /* of other data */
     writers_commit();
-    printf("\n%s, %s_val.bin and %s are written\n", set[0].path, prep.out, path);
-    for (int s = 0; s < 2; s++) tokens_free(&set[s]), free((char *)set[s].path);
+    printf("\nwritten: %s", path);
+    for (int s = 0; s < SETS; s++) {
+        if (some[s]) printf(", %s", set[s].path);
+        tokens_free(&set[s]), free((char *)set[s].path);
+    }
+    printf("\n");
     examples_free(&x), free(path), tokenizer_free(t);
     return 0;
 }
@@ -3959,6 +4283,9 @@ const Option prepare_options[] = {
     {"type", 's', &prep.type, NULL, 0, 0, "e", "numbers of a GGUF file: f32, f16, bf16 or q8_0 (f32)"},
     {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
+    {"test", 's', &prep.test, NULL, 0, 0, "x", "file whose rows are the test set, NAME_test.bin"},
+    {"columns", 's', &prep.columns, NULL, 0, 0, "x",
+     "what columns are: NAME=text,NAME=label,... or, without a header, label,text,-"},
     {"context", 'i', &prep.context, "1024", 2, 1e6, "x", "tokens a model can see"},
     {"model", 's', &prep.model, NULL, 0, 0, "xi",
      "model file whose cost is measured, or to which imported adapters belong"},
@@ -4000,8 +4327,8 @@ const Command prepare_commands[] = {
     {"gpt2", 'g', prepare_options, command_gpt2,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
     {"examples", 'x', prepare_options, command_examples,
-     "./prepare examples FILE... --out data/NAME    rows to learn from: .jsonl with \"messages\"\n"
-     "    or \"prompt\" and \"completion\"; .csv or .tsv with these columns or text and label"},
+     "./prepare examples FILE... --out data/NAME    rows to learn from: JSON or a table with\n"
+     "    messages, prompt and completion, question and answer, or text and label"},
     {"report", 'r', prepare_options, command_report,
      "./prepare report FOLDER                       a page of what a run has recorded"},
     {"eval", 'e', options, command_eval,

@@ -2837,12 +2837,14 @@ static const struct { int finding; const char *text, *message; } golden[] = {
     {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
     {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
     {WRONG_TYPE, "~[]", "not an object"},
-    {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is not an array"},
-    {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "\"completion\" is not a string"},
-    {WRONG_TYPE, "{\"messages\":[~7]}", "not an object"},
+    {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is a number, not an array"},
+    {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "is an array, not a text"},
+    {WRONG_TYPE, "{\"messages\":[~true]}", "this is a boolean, not an object"},
+    {WRONG_TYPE, "{\"messages\":[{\"role\":\"user\",\"content\":~{}}]}",
+     "is an object, not a text"},
     {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
      "\"weight\" is not 0 or 1"},
-    {MISSING_KEY, "~{\"label\":\"a\"}", "there is no \"prompt\""},
+    {MISSING_KEY, "~{\"label\":\"a\",\"x\":1}", "recognized in \"label\", \"x\"; if these"},
     {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
     {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
     {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
@@ -2850,7 +2852,7 @@ static const struct { int finding; const char *text, *message; } golden[] = {
     {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
      "\"tone\""},
     {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
-     "\"weight\" is for assistant messages"},
+     "\"weight\" 1 is for assistant messages"},
     {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
     {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
     {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
@@ -2919,10 +2921,10 @@ void test_csv(void)
         {"plain.csv", "text,label\na b,yes\nc,no\n", "a b| yes;c| no;", NULL},
         {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
         {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
-        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb\n| x;c| y;", NULL},
+        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb| x;c| y;", NULL},
         {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;",
          NULL},
-        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a\n| x;c| y;", "line 4: 1 fields, not 2"},
+        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a| x;c| y;", "line 4: 1 fields, not 2"},
         {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
         {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is"},
         {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text"},
@@ -3038,11 +3040,11 @@ void test_split(void)
         int held[ROWS] = {0}, rows[ROWS] = {0}, all = 0;
         double share = seed % 2 ? 0.1 : 0.25;
         free(x.label), x.held = x.copies = 0;
-        for (int i = 0; i < ROWS; i++) x.row[i].validation = 0;
+        for (int i = 0; i < ROWS; i++) x.row[i].set = 0;
         split_examples(&x, share, seed);
         for (int i = 0; i < ROWS; i++) {
-            expect(!x.row[i].validation || size[group_of(&x, i)] == 1, "row %d has a duplicate", i);
-            held[x.row[i].label] += x.row[i].validation, all += x.row[i].validation;
+            expect(!x.row[i].set || size[group_of(&x, i)] == 1, "row %d has a duplicate", i);
+            held[x.row[i].label] += x.row[i].set, all += x.row[i].set;
             rows[x.row[i].label]++;
         }
         expect(all == round(ROWS * share) && all == x.held, "%d held out, said %d", all, x.held);
@@ -3053,7 +3055,7 @@ void test_split(void)
         expect(x.copies > 20, "%d copies", x.copies);
         while (x.count > ROWS) {                              /* row i is in line i + 1 */
             Example *e = &x.row[--x.count];
-            expect(!e->validation && !x.row[e->line - 1].validation, "a copy leaks");
+            expect(!e->set && !x.row[e->line - 1].set, "a copy leaks");
             example_free(e);
         }
     }
@@ -3061,7 +3063,7 @@ void test_split(void)
     long targets = -x.held;                                   /* the ends of text count, too */
     for (size_t i = 0; i < t.count; i++) targets += t.loss_mask[i];
     for (int i = 0; i < ROWS; i++)
-        for (size_t k = 0; x.row[i].validation && k < x.row[i].tokens.size; k++)
+        for (size_t k = 0; x.row[i].set && k < x.row[i].tokens.size; k++)
             targets -= x.row[i].tokens.loss_mask[k];
     expect(targets == 0, "%ld targets too many", targets);
     tokens_free(&t), free((char *)t.path);
@@ -4129,6 +4131,177 @@ static const Bad bad_world[] = {
     {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "is 70000, too large for f16"},
     {0}};
 
+
+/* ---- FILES: rows as data sets are published ---- */
+
+/* Twelve rows in each shape: %1$s is a text, %2$s its label, %3$d its number, %4$d its class. The
+ * expected text has the targets that count in brackets. wide: UTF-16, 1 little, 2 big endian. */
+static const struct { const char *name, *columns, *head, *row, *between, *tail, *expected, *says;
+                      int wide; } shapes[] = {
+    {"SMSSpamCollection", 0, "", "%2$s\tcall \"%1$s now", "\n", "", "call \"%1$s now[ %2$s]",
+     "(UTF-8, columns separated by tabs, no header: label,text): text = \"text\", label = ", 0},
+    {"sst2.tsv", 0, "sentence\tlabel\n", "%1$s \t%4$d", "\n", "\n", "%1$s[ %4$d]",
+     "tabs, a header): text = \"sentence\", label = \"label\"", 0},
+    {"banking77.csv", 0, "text,category\r\n", "\"%1$s\",%2$s", "\r\n", "", "%1$s[ %2$s]",
+     "commas, a header): text = \"text\", label = \"category\"", 0},
+    {"ag_news.csv", 0, "", "\"%4$d\",\"No. %3$d\",\"%1$s\"", "\n", "\n", "%1$s[ %4$d]",
+     "commas, no header: label,-,text)", 0},
+    {"ag_title.csv", "label,title,text", "", "\"%4$d\",\"No. %3$d\",\"%1$s\"", "\n", "\n",
+     "No. %3$d\n%1$s[ %4$d]", "prompt = \"title\", text = \"text\", label = \"label\"", 0},
+    {"ag_header.csv", 0, "Class Index,Title,Description\n", "%4$d,No. %3$d,\"%1$s\"", "\n", "",
+     "No. %3$d\n%1$s[ %4$d]", "label = \"Class Index\"", 0},
+    {"kaggle.csv", "v1=label,v2=text", "v1,v2,,\n", "%2$s,\"%1$s\",,", "\n", "\n", "%1$s[ %2$s]",
+     "text = \"v2\", label = \"v1\"", 0},
+    {"reviews.csv", 0, " Review ;ID; SENTIMENT\n", "\"%1$s\";%3$d; %2$s", "\n", "\n", "%1$s[ %2$s]",
+     "semicolons, a header): text = \" Review \"", 0},
+    {"little.txt", 0, "Question|Answer\r\n", "%1$s \xF0\x9F\x8E\x88|%2$s", "\r\n", "",
+     "User: %1$s \xF0\x9F\x8E\x88\nAssistant:[ %2$s]", "(UTF-16, columns separated by bars", 1},
+    {"big.tsv", 0, "", "%1$s\t%2$s", "\n", "", "%1$s[ %2$s]", "no header: text,label", 2},
+    {"alpaca.json", 0, " [\n ", "{\"instruction\": \"Sort %3$d, [{\\\\\", \"input\": \"%1$s\",\n"
+     "  \"output\": \"%2$s\"}", ",\n ", "]\n", "User: Sort %3$d, [{\\\n%1$s\nAssistant:[ %2$s]",
+     "a JSON array): prompt = \"instruction\", text = \"input\", answer = \"output\"", 0},
+    {"sharegpt.json", 0, "[", "{\"id\": %3$d, \"conversations\": [{\"from\": \"system\", "
+     "\"value\": \"Sort.\", \"weight\": null}, {\"from\": \"human\", \"value\": \"%1$s\", "
+     "\"weight\": 0}, {\"from\": \"gpt\", \"value\": \"%2$s\"}]}", ", ", "]",
+     "System: Sort.\nUser: %1$s\nAssistant:[ %2$s]", "messages = \"conversations\"", 0},
+    {"orca.jsonl", 0, "", "{\"system_prompt\":\"Sort.\",\"question\":\"%1$s\","
+     "\"response\":\"%2$s\",\"category\":\"x\"}", "\n", "",
+     "System: Sort.\nUser: %1$s\nAssistant:[ %2$s]",
+     "system = \"system_prompt\", prompt = \"question\", answer = \"response\"", 0},
+    {"numbers.json", 0, "", "{\"text\":\"%1$s\",\"label\":%4$d}", "\n", "", "%1$s[ %4$d]",
+     "JSON, a row in each line): text = \"text\"", 0},
+    {"booleans", 0, "[", "{\"premise\":\"%1$s\",\"hypothesis\":\"No. %3$d\",\"label\":true}", ",",
+     "]", "%1$s\nNo. %3$d[ true]", "a JSON array): prompt = \"premise\"", 0},
+    {"renamed.jsonl", "ask=prompt,say=completion", "", "{\"ask\":\"%1$s \",\"say\":\"%2$s\"}", "\n",
+     "", "%1$s [%2$s]", "prompt = \"ask\", completion = \"say\"", 0}};
+
+/* The rows of a shape as its file has them; or, if `expected`, as they should be read. */
+Text shape_text(size_t shape, int expected)
+{
+    static const char *const texts[] = {
+        "The soup was cold; we left", "Music by the river, and sun", "They painted the wrong door!",
+        "My sister's garden won a prize", "Rain came through the new roof",
+        "Early, for once: lovely", "The key broke on the first day", "Fresh bread; what more?",
+        "Nobody called for a week", "The guide knew every bird", "Two pages were missing",
+        "Our dog loves caf\xC3\xA9s"};
+    Text t = {0};
+    for (int i = 0; i < 12; i++) {
+        text_print(&t, "%s", expected ? "" : i ? shapes[shape].between : shapes[shape].head);
+        text_print(&t, expected ? shapes[shape].expected : shapes[shape].row, texts[i],
+                   i % 2 ? "good" : "bad", i, 1 + i % 2);
+        text_print(&t, "%s", expected ? "\n" : i == 11 ? shapes[shape].tail : "");
+    }
+    return t;
+}
+
+/* Change a text in UTF-8 to UTF-16 with a byte order mark. */
+Text utf16_from_utf8(Text from, int big)
+{
+    Text to = {0};
+    uint32_t c = 0xFEFF;
+    for (size_t i = 0;; i += utf8_decode(from.bytes + i, from.size - i, &c)) {
+        uint32_t unit[] = {0xD800 + ((c - 0x10000) >> 10), c < 0x10000 ? c : 0xDC00 + (c & 0x3FF)};
+        for (int k = c < 0x10000; k < 2; k++)
+            text_add(&to, (char[]){(char)(unit[k] >> 8 * big), (char)(unit[k] >> 8 * !big)}, 2);
+        if (i == from.size) return free(from.bytes), to;
+    }
+}
+
+void test_published(void)
+{
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        Text file = shape_text(s, 0), expected = shape_text(s, 1), found = {0};
+        prep.columns = shapes[s].columns;
+        if (shapes[s].wide) file = utf16_from_utf8(file, shapes[s].wide == 2);
+        Examples x = examples_of(shapes[s].name, file.bytes, file.size);
+        prep.columns = NULL;
+        for (const Example *e = x.row; e < x.row + x.count; e++, text_add(&found, "\n", 1))
+            for (size_t i = 0, was = 0, is; i <= e->tokens.size; i++, was = is) {
+                is = i < e->tokens.size && e->tokens.loss_mask[i];
+                if (is != was) text_add(&found, is ? "[" : "]", 1);
+                if (i == e->tokens.size) break;
+                int id = e->tokens.ids[i];
+                text_add(&found, mini->bytes + mini->start[id], token_size(mini, id));
+            }
+        expect(found.size && !strcmp(found.bytes, expected.bytes), "%s: read as %s",
+               shapes[s].name, found.bytes);
+        expect(!x.errors && x.files.size && strstr(x.files.bytes, shapes[s].says), "%s: said '%s'",
+               shapes[s].name, x.files.bytes);
+        examples_free(&x), free(file.bytes), free(expected.bytes), free(found.bytes);
+    }
+}
+
+/* What is refused, with the option or the change that helps. */
+static const struct { const char *name, *columns, *text, *message; } refusals[] = {
+    {"v.csv", 0, "v1,v2\na,b\nc,b\n", "\"v1\", \"v2\"; if these are names, --columns NAME=text,"},
+    {"p.tsv", 0, "b\thello\nc\tyou\n", "if they are a row, --columns label,text tells what its 2"},
+    {"n.tsv", 0, "index\tsentence\n0\thello\n1\tyou\n", "in \"index\", \"sentence\""},
+    {"few.csv", "label,text", "a,b,c\nd,e,f\n", "tells what its 3 columns are"},
+    {"zero.csv", 0, "t\0e\0", "save the file as CSV or JSON in UTF-8"},
+    {"by_place.json", "label,text", "{\"a\":1}", "rows of JSON have names, expected NAME=text"},
+    {"a.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},\n {\"text\" 2}]",
+     "line 2, column 10: expected ':'"},
+    {"b.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}\n", "no bracket that closes it"},
+    {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "found something behind it"},
+    {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found the end"}};
+
+void read_refused(void *path) { read_examples(&(Examples){0}, path); }
+void test_refused(void)
+{
+    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
+        size_t size = strlen(refusals[i].text) + 2 * (i == 4);
+        write_file(refusals[i].name, refusals[i].text, size, "", 0);
+        prep.columns = refusals[i].columns;
+        const char *said = error_of(read_refused, (void *)scratch(refusals[i].name));
+        prep.columns = NULL;
+        expect(strstr(said, refusals[i].message) && strstr(said, i == 5 ? "" : refusals[i].name),
+               "%s: %s", refusals[i].name, said);
+    }
+}
+
+/* --test: its rows and no others are in NAME_test.bin; those of training in it are reported, and a
+ * run without --test removes the file. */
+void test_test_file(void)
+{
+    static const char train[] = "text,label\none two three four five six seven eight,a\nb b,b\n"
+                                "c c,a\nd d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n";
+    static const char test[] = "label,text\na,zero one two three four five six seven eight\nb,b b\n"
+                               "a,new\nz,k k\nb,\n";
+    write_file("train.csv", train, sizeof train - 1, "", 0);
+    write_file("test.csv", test, sizeof test - 1, "", 0);
+    for (int drop = 1; drop >= 0; drop--) {
+        char *line = format("\"$here\"/prepare examples train.csv --test test.csv --out tested "
+                            "--tokenizer \"$here\"/data/mini_tokenizer.bin --drop-errors%s",
+                            drop ? " --drop-near --drop-duplicates" : ""), *said = shell(line);
+        Tokens t = tokens_read(scratch("tested"), "test", 1 << 16);
+        Text text = {0};
+        for (size_t i = 0; i < t.count; i++) {
+            const char *token = mini->bytes + mini->start[t.ids[i]];
+            int end = t.ids[i] == mini->end_of_text;
+            text_add(&text, end ? ";" : token, end ? 1 : token_size(mini, t.ids[i]));
+        }
+        expect(!strcmp(text.bytes, drop ? ";new a;k k z;" : ";zero one two three four five six "
+               "seven eight a;b b b;new a;k k z;"), "the test set is %s", text.bytes);
+        expect(strstr(said, "equal to a row of training: test.csv, line 3: of train.csv, line 3") &&
+               strstr(said, "like a row of training: test.csv, line 2: 88% the same") &&
+               strstr(said, "answer is not in training: test.csv, line 5") &&
+               strstr(said, "15 rows read, 1 with errors, "),
+               "%s", said);
+        for (int set = 0; set < 2; set++) {
+            Tokens other = tokens_read(scratch("tested"), set ? "val" : "train", 1 << 16);
+            int ends = 0;
+            for (size_t i = 0; i < other.count; i++) ends += other.ids[i] == mini->end_of_text;
+            expect(ends == (set ? 2 : 10), "%d ends of text", ends);
+            tokens_free(&other);
+        }
+        free(line), free(said), free(text.bytes), tokens_free(&t);
+    }
+    char *after = shell("\"$here\"/prepare examples train.csv --val 0 --out tested --tokenizer "
+                        "\"$here\"/data/mini_tokenizer.bin >/dev/null; echo tested_*.bin");
+    expect(!strcmp(after, "tested_train.bin\n"), "left: %s", after);
+    free(after);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4170,7 +4343,6 @@ void test_course(void)
     for (int i = 0; i < 4; i++) free(source[i]);
     globfree(&chapters);
 }
-
 
 #define GRADIENT(name, layer, ...) {"gradient of " name, IN_DOUBLE, NULL, test_layer, \
                                     &(const Layer){layer##_y, layer##_dx, __VA_ARGS__}}
@@ -4292,6 +4464,9 @@ static const Test tests[] = {
     {"world: tokenizer.json", IN_FLOAT, test_tokenizer_json, NULL, NULL},
     {"world: ids without a token", IN_FLOAT, test_spare_ids, NULL, NULL},
     {"bad input: world", IN_FLOAT, NULL, test_bad_world, bad_world},
+    {"examples: files as they are published", IN_FLOAT, test_published, NULL, NULL},
+    {"examples: files that are refused", IN_FLOAT, test_refused, NULL, NULL},
+    {"examples: a test file", IN_FLOAT, test_test_file, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

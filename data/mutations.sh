@@ -159,7 +159,7 @@ exit $?
 # prepare.c f classification s/draws\[DRAWS \/ 40\]/draws[DRAWS \/ 4]/
 # prepare.c f near s/similarity < 0.8) return/similarity < 0.95) return/
 # prepare.c f leakage s/if (size\[group_of(x, kept\[order\[k\]\])\] > 1).*//
-# prepare.c f leakage s/if (e.dropped || e.validation ||/if (e.dropped ||/
+# prepare.c f leakage s/if (e.dropped || e.set ||/if (e.dropped ||/
 # prepare.c f contradictions s/if (other\[first\]) finding_add/if (0) finding_add/
 # prepare.c p safetensors s/if (x\[i\] != m->w.wte\[i\])/if (0)/
 # tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
