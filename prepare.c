@@ -2898,7 +2898,7 @@ int csv_row(Csv *c, Text fields[COLUMNS])
     int count = 0;
     for (; c->row < c->at; c->row++) c->line += *c->row == '\n';
     c->error = NULL;
-    while (csv_field(c, &fields[count++]) && !c->error)
+    while (!c->error && csv_field(c, &fields[count++]))
         if (count == COLUMNS) c->error = "there are too many fields";
     if (!c->error) return count;
     c->at = memchr(c->row, '\n', (size_t)(c->end - c->row));
