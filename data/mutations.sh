@@ -169,3 +169,15 @@ exit $?
 # tokenizer.c f JSON s/0x10000 + ((c - 0xD800) << 10)/((c - 0xD800) << 10)/
 # tokenizer.c p options s/whole ? fmin(o->max, INT_MAX) : o->max/o->max/
 # tokenizer.c f writer s/if (fd >= 0) fsync(fd), close(fd);/if (fd >= 0) close(fd);/
+# prepare.c f world s/size >> 13 & 1/0/
+# prepare.c f world s/u.f += 0.5f, u.i -= 0x3f000000/u.i = 0/
+# prepare.c p world s/most \/ 127/most \/ 128/
+# prepare.c p world s/id == t->end_of_text ? 3 : 1/1/
+# prepare.c p world s/(at + ALIGNMENT - 1) \/ ALIGNMENT \* ALIGNMENT/at/
+# prepare.c p world s/if (b != a) text_add(&text, " ", 1), /if (b != a) /
+# prepare.c p world s/(b.scale \& 0x7fff) == 0x7c00/0/
+# prepare.c p world s/    m->c.V = m->stored_V;.*//
+# prepare.c p world s/"gelu_pytorch_tanh"/"gelu"/
+# train_gpt.c p world s/    m->c.V = t->count;//
+# train_gpt.c p world s/m->stored_V, c.L/c.V, c.L/
+# train_gpt.c p world s/tokens->examples \&\& tokens->ids\[0\] != end_of_text/0/
