@@ -160,6 +160,21 @@ exit $?
 # prepare.c f near s/similarity < 0.8) return/similarity < 0.95) return/
 # prepare.c f leakage s/if (size\[group_of(x, kept\[order\[k\]\])\] > 1).*//
 # prepare.c f leakage s/if (e.dropped || e.set ||/if (e.dropped ||/
+# prepare.c f published s/rank < best\[p\]/rank > best[p]/
+# prepare.c f published s/2 \* values\[i\].count <= rows/8 * values[i].count <= rows/
+# prepare.c f published s/== count \&\& count > 1 \&\& !c.error/== count/
+# prepare.c f published s/s\[i + high\] \* 256u + s\[i + !high\]/s[i + !high] * 256u + s[i + high]/
+# prepare.c f published s/c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00), i += 2/i += 2/
+# prepare.c f published s/if (!as_is) trim(\&text, \&size);/trim(\&text, \&size);/
+# prepare.c f published s/if (inside \&\& c == '\\\\\\\\' /if (inside \&\& c == '|' /
+# prepare.c f finding s/given ? (int)weight->number : target/target/
+# prepare.c f refused s/->value > 1)/->value > 0)/
+# prepare.c f refused s/l.at == l.end || !is_blank/0 \&\& !is_blank/
+# prepare.c f refused s/if (listed != columns || /if (/
+# prepare.c p set s/if (!some\[s\]) unlink/if (0) unlink/
+# prepare.c p set s/e->set > first->set ? LEAKED/0 ? LEAKED/
+# prepare.c p set s/kind == 2 ? LEAKED_NEAR/0 ? LEAKED_NEAR/
+# prepare.c p set s/dropped || x->row\[i\].set == TEST) continue/dropped) continue/
 # prepare.c f contradictions s/if (other\[first\]) finding_add/if (0) finding_add/
 # prepare.c p safetensors s/if (x\[i\] != m->w.wte\[i\])/if (0)/
 # tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
