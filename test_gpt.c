@@ -4240,7 +4240,8 @@ void test_published(void)
 
 /* What is refused, with the option or the change that helps. */
 static const struct { const char *name, *columns, *text, *message; } refusals[] = {
-    {"v.csv", 0, "v1,v2\na,b\nc,b\n", "\"v1\", \"v2\"; if these are names, --columns NAME=text,"},
+    {"v.csv", 0, "v1,v2\na,b\nc,b\nd,b\ne,c\nf,c\ng,c\n",
+     "\"v1\", \"v2\"; if these are names, --columns NAME=text,"},
     {"p.tsv", 0, "b\thello\nc\tyou\n", "if they are a row, --columns label,text tells what its 2"},
     {"n.tsv", 0, "index\tsentence\n0\thello\n1\tyou\n", "in \"index\", \"sentence\""},
     {"few.csv", "label,text", "a,b,c\nd,e,f\n", "tells what its 3 columns are"},
@@ -4273,6 +4274,7 @@ void test_test_file(void)
                                 "c c,a\nd d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n";
     static const char test[] = "label,text\na,zero one two three four five six seven eight\nb,b b\n"
                                "a,new\nz,k k\nb,\n";
+    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
     write_file("train.csv", train, sizeof train - 1, "", 0);
     write_file("test.csv", test, sizeof test - 1, "", 0);
     for (int drop = 1; drop >= 0; drop--) {

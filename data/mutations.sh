@@ -166,7 +166,6 @@ exit $?
 # prepare.c f published s/s\[i + high\] \* 256u + s\[i + !high\]/s[i + !high] * 256u + s[i + high]/
 # prepare.c f published s/c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00), i += 2/i += 2/
 # prepare.c f published s/if (!as_is) trim(\&text, \&size);/trim(\&text, \&size);/
-# prepare.c f published s/if (inside \&\& c == '\\\\\\\\' /if (inside \&\& c == '|' /
 # prepare.c f finding s/given ? (int)weight->number : target/target/
 # prepare.c f refused s/->value > 1)/->value > 0)/
 # prepare.c f refused s/l.at == l.end || !is_blank/0 \&\& !is_blank/
