@@ -327,9 +327,9 @@ void merges_check(const Tokenizer *t, const char *text, size_t size, const char 
         do l.text = "", l.size = 0;
         while (next_line(&l) && (l.size == 0 || (l.number == 1 && *l.text == '#')));
         if (l.size != strlen(expected) || memcmp(l.text, expected, l.size))
-            die("%s: merges, line %d: the ids of the tokens imply the merge '%s' here, found '%.*s'; "
-                "only vocabularies of GPT-2's kind can be imported", path, l.number, expected,
-                (int)(l.size < 40 ? l.size : 40), l.text);
+            die("%s: merges, line %d: the ids of the tokens imply the merge '%s' here, found "
+                "'%.*s'; only vocabularies of GPT-2's kind can be imported", path, l.number,
+                expected, (int)(l.size < 40 ? l.size : 40), l.text);
     }
 }
 
@@ -405,7 +405,7 @@ Text merges_text(const Json *merges, const char *path)
     return text;
 }
 
-/* Read a vocabulary from a tokenizer.json, which can also describe other kinds: these are refused. */
+/* Read a vocabulary from a tokenizer.json. It can describe other kinds, too: these are refused. */
 Tokenizer *tokenizer_json_read(const char *path)
 {
     static const Must must[] = {
@@ -420,8 +420,8 @@ Tokenizer *tokenizer_json_read(const char *path)
         {"model", "end_of_word_suffix", '"', 0, "", NULL}, {0}};
     Json *json = json_file(path), *model = json_get(json, "model");
     const Json *words = json_get(model, "vocab"), *merges = json_get(model, "merges");
-    json_must(json, must, path, "only byte-level BPE as in GPT-2 is read; to import a model without "
-              "its tokenizer, name its model.safetensors instead of the folder");
+    json_must(json, must, path, "only byte-level BPE as in GPT-2 is read; to import a model "
+              "without its tokenizer, name its model.safetensors instead of the folder");
     if (!json_get(json_get(json, "pre_tokenizer"), "type"))
         die("%s: pre_tokenizer.type: expected ByteLevel, found none", path);
     if (!words || words->type != '{' || !merges || merges->type != '[')
@@ -754,7 +754,7 @@ void config_read(Config *c, const char *path)
         {NULL, "vocab_size",                     '0', c->V,     "as in wte.weight", NULL},
         {NULL, "n_positions",                    '0', c->T,     "as in wpe.weight", NULL},
         {NULL, "n_embd",                         '0', c->C,     "as in wte.weight", NULL},
-        {NULL, "n_layer",                        '0', c->L,     "as many as the weights have", NULL},
+        {NULL, "n_layer",                        '0', c->L,     "as in the weights", NULL},
         {NULL, "n_inner",                        '0', 4.0*c->C, "four times n_embd", NULL},
         {NULL, "scale_attn_weights",             't', 0,        "true", NULL},
         {NULL, "scale_attn_by_inverse_layer_idx",'f', 0,        "false", NULL},
@@ -808,7 +808,7 @@ Model *safetensors_read(const char *path)
     return m;
 }
 
-/* Die if the file at path, or one in that folder, is a model in a format that Python alone reads. */
+/* Die if the file at path, or one in that folder, is a model in a format that only Python reads. */
 void foreign_refuse(const char *path)
 {
     static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", ".pt",
@@ -891,8 +891,8 @@ int command_import(int words, char **word)
                prep.bf16 ? "bf16" : "fp32");
         if (t && t->count != c.V)
             printf("%d tokens, vocabulary %d: %s\n", t->count, c.V,
-                   t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, but "
-                   "never generated" : "these cannot be used together");
+                   t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, "
+                   "but never generated" : "these cannot be used together");
         model_free(m);
     }
     writers_commit();
@@ -1078,9 +1078,9 @@ int peft_import(const char *folder, const char *path)
 /* ---- GGUF: one file for llama.cpp and programs that are built on it [GGUF] ----
  *
  * A header with the counts of what follows; keys with values, among them the vocabulary; for each
- * tensor its name, shape, type and place; from there on the data. Both the data as a whole and each
- * tensor begin at a multiple of ALIGNMENT. A shape names the columns first, so matrices stay as they
- * are. The head is wte, which a file need not repeat.
+ * tensor its name, shape, type and place; then the data. Both the data as a whole and each tensor
+ * begin at a multiple of ALIGNMENT. A shape names the columns first, so matrices stay as they are.
+ * The head is wte, which the file need not repeat.
  */
 
 enum { ALIGNMENT = 32, Q8_0 = READABLE, Q8_BLOCK = 32 };
@@ -1135,8 +1135,9 @@ Q8Block q8_from(const real *x)
     return b;
 }
 
-/* The tensors of m as the file has them: names, types, places in the data. Of wte, the rows that have
- * a token; matrices in `type`, but F16 where rows cannot be divided into blocks; all else in F32. */
+/* The tensors of m as the file has them: names, types, places in the data. Of wte, the rows of the
+ * first `tokens` ids; matrices in `type`, but in F16 if their rows cannot be divided into blocks;
+ * all else in F32. */
 Weights gguf_tensors(const Model *m, int tokens, int type)
 {
     Config c = m->c;
@@ -1144,9 +1145,10 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
     Weights w = weights_expected(c, F32);
     size_t at = 0;
     for (Stored *s = w.entry; s < w.entry + w.count; s++) {
-        int matrix = s->tensor == 0 || s->rows > 1;
-        s->type = !matrix ? F32 : m->tensors[s->tensor].columns % gguf_types[type].block ? F16 : type;
-        s->from = at, s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
+        int matrix = s->tensor == 0 || s->rows > 1, columns = m->tensors[s->tensor].columns;
+        s->type = !matrix ? F32 : columns % gguf_types[type].block ? F16 : type;
+        s->from = at;
+        s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
         at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         free(s->name);
         s->name = format(gguf_names[s->tensor], s->layer);
@@ -1175,7 +1177,7 @@ void gguf_text(Text *t, const char *text, size_t size)
     text_add(t, text, size);
 }
 
-/* Append a key and its value to the head; of a list (count >= 0), the values of all its elements. */
+/* Append a key and its value to the head; of a list (count >= 0), the values of its elements. */
 void gguf_key(Text *head, const char *name, uint32_t type, int64_t count, const Text value)
 {
     gguf_text(head, name, strlen(name));
@@ -1296,6 +1298,7 @@ int command_export(int words, char **word)
     const char *name = prep.type ? prep.type : prep.bf16 ? "bf16" : "f32";
     if (words != 1) die_usage("export: expected one model file");
     if (!prep.out) die_usage("export: expected --out, the folder or .gguf file to write");
+    if (prep.peft && prep.type) die_usage("--type does not belong to --peft");
     if (prep.peft) return peft_export(word[0]);
     int gguf = ends_with(prep.out, ".gguf"), type = 0;
     while (type < 4 && strcmp(gguf_types[type].name, name)) type++;
@@ -4280,7 +4283,7 @@ const Option prepare_options[] = {
     {"val", 'f', &prep.val, "0.1", 0, 1, "tx", "share for validation"},
     {"seed", 'i', &prep.seed, "1", 0, INT32_MAX, "tx", "of everything random"},
     {"bf16", '!', &prep.bf16, NULL, 0, 0, "ieg", "2 bytes a number, not 4"},
-    {"type", 's', &prep.type, NULL, 0, 0, "e", "numbers of a GGUF file: f32, f16, bf16 or q8_0 (f32)"},
+    {"type", 's', &prep.type, NULL, 0, 0, "e", "of matrices: f32, f16, bf16, q8_0 (f32)"},
     {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
     {"test", 's', &prep.test, NULL, 0, 0, "x", "file whose rows are the test set, NAME_test.bin"},

@@ -4029,8 +4029,9 @@ void test_gguf(void)
     outcome("52 tensors in 4 types");
 }
 
-/* A folder jf with the model m and the vocabulary t in a tokenizer.json, and copies of m: spare with
- * three more ids, whose logits are often the largest; wide with 1024 more; large with a number beyond F16. */
+/* A folder jf with the model m and the vocabulary t in a tokenizer.json. Copies of m: spare with
+ * three more ids, whose logits are often the largest, and large with a number beyond F16. A model
+ * wide with 1024 more ids. Data mine of another vocabulary. */
 void world_files(void)
 {
     static int done;
@@ -4047,22 +4048,23 @@ void world_files(void)
     model_write(wide, scratch("wide"), 0);
     model_free(m), model_free(wide);
     write_tokens("mine_train.bin", (uint16_t[]){1, 2, 299, 3, 299}, "\0\1\1\1\1", 5);
-    free(shell("cp -r hf jf; cd jf; { printf '{\"added_tokens\":[{\"id\":299,\"content\":\"<|endoftext|>"
-               "\"},{\"id\":300,\"content\":\"[PAD]\"}],\"normalizer\":null,\"pre_tokenizer\":{\"type\":"
-               "\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":'; "
-               "cat vocab.json; printf ',\"merges\":['; sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' "
-               "merges.txt; echo ']}}'; } >tokenizer.json; rm vocab.json merges.txt; "
+    free(shell("cp -r hf jf; cd jf; { printf '{\"added_tokens\":[{\"id\":299,\"content\":"
+               "\"<|endoftext|>\"},{\"id\":300,\"content\":\"[PAD]\"}],\"normalizer\":null,"
+               "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
+               "\"model\":{\"type\":\"BPE\",\"vocab\":'; cat vocab.json; printf ',\"merges\":['; "
+               "sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' merges.txt; echo ']}}'; } "
+               ">tokenizer.json; rm vocab.json merges.txt; "
                "sed 's/gelu_new/gelu_pytorch_tanh/' config.json >c; mv c config.json; "
                "mkdir py; cp config.json py; touch py/pytorch_model.bin ../m.pt"));
 }
 
-/* tokenizer.json is read like vocab.json and merges.txt, alone and in a folder, with merges as pairs
- * or texts and an end of text that was only added; what it can say else is refused by name. */
+/* tokenizer.json is read like the other two files, alone and in a folder, with merges as pairs or
+ * texts, and with an end of text that was only added; what else it can say is refused by name. */
 void test_tokenizer_json(void)
 {
     static const char *const others[][2] = {
         {"s/BPE/Unigram/", "model.type: expected BPE, found Unigram"},
-        {"s/\"ByteLevel\"/\"Metaspace\"/", "pre_tokenizer.type: expected ByteLevel, found Metaspace"},
+        {"s/\"ByteLevel\"/\"Metaspace\"/", "type: expected ByteLevel, found Metaspace"},
         {"s/_space\":false/_space\":true/", "add_prefix_space: expected false, found true"},
         {"s/\"normalizer\":null/\"normalizer\":{\"type\":\"NFC\"}/", "expected none, found NFC"},
         {"s/\"type\":\"BPE\"/\"byte_fallback\":true/", "model.byte_fallback: expected false"},
@@ -4097,8 +4099,8 @@ void test_spare_ids(void)
         "train_gpt generate --tokens 30 --samples 4 --seed 2 --tokenizer t --model a",
         "train_gpt generate --tokens 30 --temperature 0 --tokenizer t --model a",
         "train_gpt eval --tokenizer t --model a --data v",
-        "train_gpt train --tokenizer t --model a --data v --batch 1 --steps 2 --out sp >sp.txt; "
-        "cut -d, -f1-6 sp/log.csv"};
+        "train_gpt train --tokenizer t --model a --data v --batch 1 --steps 9 --lr 1e-2 "
+        "--warmup 0 --out sp >sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt"};
     world_files();
     for (int i = 0; i < 4; i++) {
         char *line = format("for f in m spare; do cp $f a; { %s; } 2>$f.e >$f.txt; done; cat *.e; "
@@ -4130,7 +4132,7 @@ static const Bad bad_world[] = {
     {"prepare export m --tokenizer t --out a.gguf --type f16 --bf16", 2, "'f16' and --bf16"},
     {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
     {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
-    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "is 70000, too large for f16"},
+    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for f16"},
     {0}};
 
 

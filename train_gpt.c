@@ -1183,7 +1183,7 @@ void batch_free(Batch *b) { free(b->tokens), free_reals(b->loss_weight); }
 
 struct Model {
     Config c;
-    int stored_V;                        /* V in the file; tokenizer_fit may have made c.V smaller */
+    int stored_V;                        /* V in the file; tokenizer_fit may lower c.V */
     Adapter adapter;                     /* rank 0: none */
     Tensor tensors[ALL_TENSORS];
     size_t count, adapter_count;         /* of all parameters; of those of adapters */
@@ -3407,6 +3407,7 @@ void print_results(const Run *r)
         show_samples(r, r->m, "after");
     } else if (helped && opt.show) {
         Model *m = model_read(best);
+        m->c.V = r->m->c.V;                                   /* see tokenizer_fit */
         show_samples(r, m, "after");
         model_free(m);
     }
