@@ -3982,7 +3982,7 @@ void page_table(Text *p, const Json *table)
     int heat = kind && !strcmp(kind, "heat"), bars = kind && !strcmp(kind, "bars");
     double most = 1e-300, sum;
     text_print(p, "<section>\n");
-    if (title) html(p, "h3", "%s", title);
+    if (title && *title) html(p, "h3", "%s", title);
     text_print(p, "<div class='scroll'><table%s>\n<thead><tr>", heat ? " class='heat'" : "");
     for (const Json *c = columns ? columns->child : NULL; c; c = c->next) {
         int number = below && c != columns->child && !isnan(cell_number(below));
@@ -4153,21 +4153,21 @@ int command_report(int words, char **word)
  * model_forward. What is not kept is computed again: attention's probabilities, row by row.
  * Rejected: hooks in the layers, which would then know of this page.
  *
- * The page is complete without scripts. With them, a click chooses another query or head: their
+ * The page is complete without scripts. With them, a click chooses another query or head; their
  * data are numbers alone. All text is in the HTML, escaped.
  */
 
 typedef struct {
-    Model *m;
+    Model *m;                            /* ready for training on one row of n tokens */
     const char *name;
     const Tokenizer *t;
-    const int *tokens;                             /* (n), <|endoftext|> first */
-    int n, answer, head;                           /* the token and the head that are told about */
-    real *logits, *p;                              /* (V), of the token that comes next */
-    real *without;                                 /* (L, NH): p[answer] with that head off */
+    const int *tokens;                   /* (n), <|endoftext|> first */
+    int n, answer, head;                 /* the token whose probability is told; the head shown */
+    real *logits, *p;                    /* (V), of the token that comes next */
+    real *without;                       /* (L, NH): p[answer] with that head off */
 } Opened;
 
-/* p(n) = softmax(x(n)), p_i = e^(x_i - max) / sum_j e^(x_j - max). */
+/* p_i = e^(x_i - max) / sum_j e^(x_j - max), for p(n) and x(n). */
 void softmax_row(real *p, const real *x, int n)
 {
     real max = -INFINITY;
@@ -4177,8 +4177,8 @@ void softmax_row(real *p, const real *x, int n)
     for (int i = 0; i < n; i++) p[i] /= (real)sum;
 }
 
-/* logits(V) and p(V) of the next token if x(C) were the residual stream after the last block: the
- * last layernorm, then the head. */
+/* p(V) and logits(V) of the next token if x(C) were the residual stream after the last block: the
+ * last layernorm, the head and softmax. */
 void next_token(real *p, real *logits, const Model *m, const real *x)
 {
     int C = m->c.C, V = m->c.V;
@@ -4196,19 +4196,18 @@ const real *stream_after(const Model *m, int l)
     return res + (size_t)(m->T - 1) * m->c.C;
 }
 
-/* The scores s(t+1) = q.k_j / sqrt(HS) and p(t+1) = softmax(s) of query t in a head, which
- * attention_forward does not keep. */
-void attention_row(real *s, real *p, const Model *m, int l, int h, int t)
+/* Of query t in head i = l NH + h: scores s(t+1), s_j = q.k_j / sqrt(HS); p(t+1) = softmax(s). */
+void attention_row(real *s, real *p, const Model *m, int i, int t)
 {
     int C = m->c.C, HS = C / m->c.NH;
-    const real *k = activations_layer(m, l).qkv + C + h * HS, *q = k - C + (size_t)t * 3 * C;
-    for (int j = 0; j <= t; j++) s[j] = dot(q, k + (size_t)j * 3 * C, HS) / (real)sqrt(HS);
+    const real *q = activations_layer(m, i / m->c.NH).qkv + i % m->c.NH * HS, *k = q + C;
+    for (int j = 0; j <= t; j++)
+        s[j] = dot(q + (size_t)t * 3 * C, k + (size_t)j * 3 * C, HS) / (real)sqrt(HS);
     softmax_row(p, s, t + 1);
 }
 
-/* Set o->without: for each head a forward pass of the model in which nothing of that head's output
- * comes through attproj, because its HS columns of attproj_w(C, C) are 0. Leaves the weights and
- * the activations as they were. */
+/* Set o->without: for each head a forward pass with the HS columns of attproj_w(C, C) that read its
+ * output set to 0. Weights and activations are as before afterwards. */
 void heads_switch_off(Opened *o)
 {
     Model *m = o->m;
@@ -4231,14 +4230,14 @@ void heads_switch_off(Opened *o)
     free_reals(kept), free_reals(p);
 }
 
-/* Run the model on the tokens: then m->a has all activations, m->loss[t] the loss of token t + 1. */
+/* Run the model: then m->a has the activations, and m->loss[t] is the loss of token t + 1. */
 void opened_forward(Opened *o)
 {
     Model *m = o->m;
     Batch b = batch_new(1, o->n);
     for (int t = 0; t < o->n; t++) {
-        b.tokens[t] = o->tokens[t], b.targets[t] = o->tokens[min_int(t + 1, o->n - 1)];
-        b.loss_weight[t] = t + 1 < o->n;
+        b.tokens[t] = o->tokens[t], b.loss_weight[t] = t + 1 < o->n;
+        b.targets[t] = o->tokens[min_int(t + 1, o->n - 1)];
     }
     model_prepare(m, TRAINING, 1, o->n, 0);
     o->p = allocate_reals(m->c.V), o->logits = allocate_reals(m->c.V);
@@ -4247,159 +4246,166 @@ void opened_forward(Opened *o)
     batch_free(&b);
 }
 
-/* The place of the largest of x(n). */
-int largest_of(const real *x, int n)
-{
-    int best = 0;
-    for (int i = 1; i < n; i++) best = x[i] > x[best] ? i : best;
-    return best;
-}
-
 /* The places of the `most` largest of x(n) into best, the largest first; returns how many. */
 int largest_few(int *best, int most, const real *x, int n)
 {
     int count = min_int(most, n);
     real *left = memcpy(allocate(n, sizeof *left), x, n * sizeof *left);
-    for (int i = 0; i < count; i++) left[best[i] = largest_of(left, n)] = -INFINITY;
+    for (int i = 0; i < count; i++) {
+        best[i] = 0;
+        for (int j = 1; j < n; j++) best[i] = left[j] > left[best[i]] ? j : best[i];
+        left[best[i]] = -INFINITY;
+    }
     free(left);
     return count;
 }
 
-double norm_of(const real *x, int n) { return sqrt((double)dot(x, x, n)); }
-
-/* |a - b| of two vectors of n numbers. */
-double distance(const real *a, const real *b, int n)
+/* The length of x(n) - y(n); y NULL: of x. */
+double length_of(const real *x, const real *y, int n)
 {
     double sum = 0;
-    for (int i = 0; i < n; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+    for (int i = 0; i < n; i++) sum += pow((double)x[i] - (y ? (double)y[i] : 0), 2);
     return sqrt(sum);
 }
 
 /* ---- the page ---- */
 
 const char explain_style[] =
-    "button{font:inherit;color:inherit;background:none;border:0;padding:0;cursor:pointer;"
-    "text-align:left}main{--off:0}code,.chip span,.key,.token{font-family:ui-monospace,"
-    "SFMono-Regular,Menlo,Consolas,monospace}code{font-size:.95em}\n"
-    "h1 .token{color:rgb(var(--red));font-size:.92em}h1{overflow-wrap:anywhere}"
-    ".formula{border-left:3px solid var(--rule);padding-left:.9rem}\n"
-    ".chips{display:flex;flex-wrap:wrap;gap:.35rem;margin:1rem 0 .6rem}"
-    ".chip,.key{padding:.2rem .55rem;border-radius:4px;line-height:1.35;"
-    "border:1px solid var(--rule);overflow-wrap:anywhere}"
-    ".chip{background:rgb(var(--red)/calc(var(--a)*.6))}"
-    ".key{background:rgb(var(--blue)/calc(var(--a)*.6))}"
-    ".chip span{display:block;font-size:1.1rem}.chip small{color:var(--soft);display:block}"
-    ".chip small+small{color:var(--ink)}\n"
+    "body{max-width:76rem}button{font:inherit;color:inherit;background:none;border:0;padding:0;"
+    "cursor:pointer;text-align:left}code,.chip b,.key,.token{font-family:ui-monospace,"
+    "SFMono-Regular,Menlo,Consolas,monospace;font-weight:400}code{font-size:.95em;overflow-wrap:anywhere}"
+    "h1{overflow-wrap:anywhere}.formula{border-left:3px solid var(--rule);padding-left:.9rem}"
+    ".formula span{margin-left:1.2rem}\n.chips{display:flex;flex-wrap:wrap;gap:.35rem;margin:1rem 0 .6rem}.chip,.key{padding:.2rem "
+    ".55rem;border-radius:4px;line-height:1.35;border:1px solid var(--rule);overflow-wrap:anywhere}"
+    ".chip{background:rgb(var(--red)/calc(var(--a)*.6))}.chip b{color:var(--ink);font-size:1.15rem}"
+    ".chip small{display:block}.key{background:rgb(var(--blue)/calc(var(--a)*.6))}"
     "[aria-pressed=true]{outline:2px solid rgb(var(--red));outline-offset:1px}\n"
-    ".strip{display:block;width:100%;height:4.5rem;background:var(--raised);margin:.2rem 0 .8rem}"
-    ".strip path{fill:rgb(var(--blue));vector-effect:none}\n"
-    ".maps{display:grid;grid-template-columns:repeat(var(--heads),minmax(3.4rem,9rem));gap:.55rem;"
-    "overflow-x:auto;padding:3px}.map{color:var(--soft);font-size:.72rem}"
+    ".strip{width:100%;height:4.5rem;background:var(--raised)}"
+    ".strip path{fill:rgb(var(--blue));vector-effect:none}figure{min-width:0}\n"
+    ".look{display:flex;flex-wrap:wrap;gap:1.5rem 3rem}.look>div{flex:1 1 20rem;min-width:0}"
+    ".maps{display:grid;grid-template-columns:repeat(var(--heads),minmax(3.2rem,8rem));"
+    "gap:.45rem;overflow-x:auto;padding:3px;align-content:start;color:var(--soft);font-size:.72rem}"
     ".map span{display:block;position:relative;background:var(--raised);aspect-ratio:1}"
-    ".map svg{position:absolute;width:100%;height:100%}"
-    ".map path{stroke:rgb(var(--blue));vector-effect:none}"
-    ".map span::after{content:'';position:absolute;left:0;right:0;top:calc(100%*var(--t)/var(--n));"
-    "height:calc(100%/var(--n));outline:1px solid rgb(var(--red)/.7)}\n"
-    ".num td,.num th{white-space:nowrap}.num tbody th{min-width:0}.heat button{width:100%;"
-    "text-align:center}@media(max-width:40rem){.strip{height:3.5rem}.maps{gap:.3rem}"
-    ".num th,.num td{padding-right:.6rem}.num .bar{width:4rem;min-width:3rem}}\n";
+    ".map svg{position:absolute;width:100%;height:100%}.map path{stroke:rgb(var(--blue));"
+    "vector-effect:none}.map span::after{content:'';position:absolute;width:100%;"
+    "top:calc(100%*var(--t)/var(--n));height:calc(100%/var(--n));outline:1px solid "
+    "rgb(var(--red)/.7)}\n"
+    "figure td,figure th{white-space:nowrap}tbody th{min-width:0}.heat button{width:100%;"
+    "text-align:center}@media(max-width:40rem){.strip{height:3.5rem}.maps{gap:.3rem}th,td{"
+    "padding-right:.7rem}.bar{width:5rem;min-width:3rem}}\n";
 
-/* A click chooses the query t or the head h, and all that depends on them is written anew. The keys'
- * texts come from the page. Per head, D.m[k][h] holds s, p (of all queries, one row after the
- * other), |v_j| and |out|, in the units that the divisions show. */
+/* A click chooses the query t or the head h; what depends on them is written anew, as page_seen
+ * wrote it. D.m[k][h] has, in the units of page_data, s and p of each query, row after row, and of
+ * each token the lengths v of its value and o of the output. */
 const char explain_script[] =
     "const D=JSON.parse(document.getElementById('data').textContent),"
     "Q=(s,e=document)=>[...e.querySelectorAll(s)];let t=D.n-1,h=D.h;\n"
-    "function draw(){const b=t*(t+1)/2;document.body.style.setProperty('--t',t);\n"
-    "Q('[data-t]').forEach(e=>e.setAttribute('aria-pressed',e.dataset.t==t));\n"
-    "Q('[data-h]').forEach(e=>e.setAttribute('aria-pressed',e.dataset.h==h));\n"
-    "Q('.seen').forEach((f,k)=>{const m=D.m[k][h],key=Q('.key',f),p=j=>m.p[b+j]/1e5,"
-    "all=key.slice(0,t+1).map((e,j)=>j),top=all.sort((x,y)=>p(y)-p(x)).slice(0,10);\n"
-    "key.forEach((e,j)=>e.style.setProperty('--a',j>t?0:Math.sqrt(p(j))));\n"
-    "f.querySelector('.which').textContent=`block ${1+Math.floor(h/D.heads)}, head "
-    "${1+h%D.heads}, query ${t} ${key[t].textContent}`;\n"
-    "f.querySelector('tbody').replaceChildren(...top.map(j=>{const r=document.createElement('tr');"
-    "r.innerHTML=`<td class=n>${j}<th class=token><td class=n>${(m.s[b+j]/100).toFixed(2)}"
-    "<td class=n>${(100*p(j)).toFixed(1)}%<td class=bar><i style='width:${100*p(j)}%'></i>"
+    "function draw(){const b=t*(t+1)/2;Q('main')[0].style.setProperty('--t',t);\n"
+    "for(const[n,x]of[['t',t],['h',h]])Q(`[data-${n}]`).forEach(e=>"
+    "e.setAttribute('aria-pressed',e.dataset[n]==x));\n"
+    "Q('.seen').forEach((f,k)=>{const m=D.m[k][h],key=Q('.key',f).map(e=>e.textContent),"
+    "p=j=>m.p[b+j]/1e5,set=(s,x)=>f.querySelector(s).textContent=x,"
+    "top=[...Array(t+1).keys()].sort((x,y)=>p(y)-p(x)).slice(0,10);\n"
+    "Q('.key',f).forEach((e,j)=>e.style.setProperty('--a',j>t?0:Math.sqrt(p(j))));\n"
+    "set('h3',`Block ${1+Math.floor(h/D.heads)}, head ${1+h%D.heads}, query ${t} ${key[t]}`);"
+    "set('.soft',`Keys that are not shown: ${t+1-top.length}; |out| = ${(m.o[t]/1e3).toFixed(2)}`);"
+    "set('tbody','');\n"
+    "for(const j of top){const r=f.querySelector('tbody').insertRow();"
+    "r.innerHTML=`<th></th><td class=bar><i style='width:${100*p(j)/p(top[0])}%'></i>"
+    "<td class=n>${(100*p(j)).toFixed(1)}%<td class=n>${(m.s[b+j]/100).toFixed(2)}"
     "<td class=n>${(m.v[j]/1e3).toFixed(2)}<td class=n>${(p(j)*m.v[j]/1e3).toFixed(2)}`;"
-    "r.querySelector('th').textContent=key[j].textContent;return r}));\n"
-    "f.querySelector('.rest').textContent=`${t+1-top.length}`;"
-    "f.querySelector('.out').textContent=(m.o[t]/1e3).toFixed(2)})}\n"
-    "document.addEventListener('click',e=>{const b=e.target.closest('[data-t],[data-h]');"
-    "if(!b)return;if(b.dataset.t)t=+b.dataset.t;if(b.dataset.h)h=+b.dataset.h;draw()});draw()\n";
+    "r.cells[0].textContent=`${j} ${key[j]}`}})}\n"
+    "onclick=e=>{const d=(e.target.closest('[data-t],[data-h]')||{}).dataset;if(!d)return;"
+    "t=+(d.t??t);h=+(d.h??h);draw()};draw()\n";
 
-/* Add the text of a token, with its spaces and line ends made visible. */
-void page_token(Text *page, const Tokenizer *t, int id)
+/* The text of a token, in which spaces and line ends are made visible. In new memory. */
+char *token_text(const Opened *o, int id)
 {
     int size;
-    const char *bytes = tokenizer_bytes(t, id, &size);
+    const char *bytes = tokenizer_bytes(o->t, id, &size);
     Text text = {0};
+    text_add(&text, "", 0);
     for (int i = 0; i < size; i++)
         if (bytes[i] == ' ') text_print(&text, "\u2423");
         else if (bytes[i] == '\n') text_print(&text, "\u21B5");
         else text_add(&text, bytes + i, 1);
-    html_text(page, text.bytes, text.size);
-    free(text.bytes);
+    return text.bytes;
+}
+
+/* Add a table as the report shows it, and free its cells. */
+void page_cells(Text *p, Table *t)
+{
+    char *bytes, error[200];
+    size_t size;
+    Writer w = {.file = open_memstream(&bytes, &size)};
+    if (!w.file) die("out of memory");
+    table_record(t, &w);
+    fclose(w.file);
+    Json *json = json_parse(bytes, size, error, sizeof error);
+    assert(json);
+    page_table(p, json);
+    json_free(json), free(bytes);
+    for (int i = 0; i < t->count; i++) free(t->cells[i]);
+    free(t->cells);
 }
 
 void page_chips(Text *p, const Opened *o)
 {
-    double sum = 0;
+    double guess = log(o->m->c.V), sum = 0, loss = 0;
     text_print(p, "<div class='chips'>\n");
-    for (int t = 0; t < o->n; t++) {
-        double loss = t ? o->m->loss[t - 1] : 0;
-        text_print(p, "<button class='chip' data-t='%d' style='--a:%.3f'><span>", t,
-                   fmin(1, loss / log(o->m->c.V)));
-        page_token(p, o->t, o->tokens[t]);
-        text_print(p, "</span><small>%d</small><small>", o->tokens[t]);
-        text_print(p, t ? "%.2f</small></button>\n" : "\u2013</small></button>\n", loss);
-        sum += loss;
+    for (int t = 0; t < o->n; sum += loss, t++) {
+        loss = t ? o->m->loss[t - 1] : 0;
+        text_print(p, "<button class='chip' data-t='%d' style='--a:%.3f'>", t,
+                   fmin(1, loss / guess));
+        html(p, "b", "%s", token_text(o, o->tokens[t]));
+        text_print(p, "<small class='soft'>%d</small>", o->tokens[t]);
+        text_print(p, t ? "<small>%.2f</small></button>\n" : "<small>\u2013</small></button>\n",
+                   loss);
     }
-    text_print(p, "</div><p class='soft'>mean loss %.3f, perplexity %.2f, over %d tokens; a guess "
-               "among all %d: loss %.2f</p>\n", sum / (o->n - 1),
-               exp(sum / (o->n - 1)), o->n - 1, o->m->c.V, log(o->m->c.V));
-}
-
-/* x(n) as bars, up or down, `most` being the full height. */
-void page_strip(Text *p, const char *label, const real *x, int n, double most)
-{
-    text_print(p, "<p class='soft'><code>%s</code> %.3f, %.3f, %.3f, %.3f, ... length %.2f</p>\n"
-               "<svg class='strip' viewBox='0 -50 %d 100' preserveAspectRatio='none' role='img' "
-               "aria-label='%d numbers as bars'><path d='", label, (double)x[0], (double)x[1 % n],
-               (double)x[2 % n], (double)x[3 % n], norm_of(x, n), n, n);
-    for (int c = 0; c < n; c++) text_print(p, "M%d 0v%.0fh.8V0", c, -48 * x[c] / most);
-    text_print(p, "'/></svg>\n");
+    text_print(p, "</div><p class='soft'>Mean loss %.3f, perplexity %.2f. A guess among all %d "
+               "tokens has loss %.2f.</p>\n", sum / (o->n - 1), exp(sum / (o->n - 1)), o->m->c.V,
+               guess);
 }
 
 void page_embedding(Text *p, const Opened *o)
 {
-    int C = o->m->c.C, t = o->n - 1;
-    const real *rows[] = {o->m->w.wte + (size_t)o->tokens[t] * C, o->m->w.wpe + (size_t)t * C,
-                          stream_after(o->m, 0)};
-    char *names[] = {format("wte[%d]", o->tokens[t]), format("wpe[%d]", t), format("x")};
+    int C = o->m->c.C, t = o->n - 1, id = o->tokens[t];
+    const struct { char *name; const real *x; } rows[] = {
+        {format("wte[%d]", id), o->m->w.wte + (size_t)id * C},
+        {format("wpe[%d]", t), o->m->w.wpe + (size_t)t * C},
+        {format("x"), stream_after(o->m, 0)}};
     double most = 1e-9;
-    for (int i = 0; i < 3 * C; i++) most = fmax(most, fabs((double)rows[i / C][i % C]));
-    for (int i = 0; i < 3; i++) page_strip(p, names[i], rows[i], C, most), free(names[i]);
+    for (int i = 0; i < 3 * C; i++) most = fmax(most, fabs((double)rows[i / C].x[i % C]));
+    for (int i = 0; i < 3; i++) {
+        const real *x = rows[i].x;
+        text_print(p, "<p class='soft'><code>%s</code> = ", rows[i].name);
+        for (int c = 0; c < min_int(C, 4); c++) text_print(p, "%.3f, ", (double)x[c]);
+        text_print(p, "...; length %.2f</p>\n<svg class='strip' viewBox='0 -50 %d 100' "
+                   "preserveAspectRatio='none' aria-hidden='true'><path d='",
+                   length_of(x, NULL, C), C);
+        for (int c = 0; c < C; c++) text_print(p, "M%d 0v%.0fh.8V0", c, -48 * x[c] / most);
+        text_print(p, "'/></svg>\n");
+        free(rows[i].name);
+    }
 }
 
-/* The map of one head: row t has the probabilities of query t, the darker the larger. Cells of one
- * of the ten shades are one path. */
+/* The map of head i: row t has the probabilities of query t. Cells of one of ten shades are a path
+ * of lines, in which cells side by side are one line. */
 void page_map(Text *p, const Opened *o, int i)
 {
-    int n = o->n, NH = o->m->c.NH;
+    int n = o->n, NH = o->m->c.NH, drawn = 0;
     real *s = allocate_reals(2 * n);
     char *shade = allocate((size_t)n * n, 1);
     for (int t = 0; t < n; t++) {
-        attention_row(s, s + n, o->m, i / NH, i % NH, t);
+        attention_row(s, s + n, o->m, i, t);
         for (int j = 0; j <= t; j++) shade[t * n + j] = (char)(10 * sqrt(s[n + j]) + 0.5);
     }
-    text_print(p, "<button class='map' data-h='%d' title='block %d, head %d'>%d\u00b7%d<span><svg "
-               "viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, i / NH + 1, i % NH + 1,
-               i / NH + 1, i % NH + 1, n, n);
-    for (int k = 1, run; k <= 10; k++) {
-        int drawn = 0;
+    text_print(p, "<button class='map' data-h='%d' aria-label='block %d, head %d'>%d\u00b7%d<span>"
+               "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, i / NH + 1,
+               i % NH + 1, i / NH + 1, i % NH + 1, n, n);
+    for (int k = 1, run; k <= 10; k++, drawn = 0) {
         for (int c = 0; c < n * n; c += run) {
-            for (run = 1; shade[c] == k && c % n + run < n && shade[c + run] == k;) run++;
+            for (run = 1; c % n + run < n && shade[c + run] == shade[c];) run++;
             if (shade[c] != k) continue;
             if (!drawn++) text_print(p, "<path opacity='%.1f' d='", k / 10.0);
             text_print(p, "M%d %dh%d", c % n, c / n, run);
@@ -4410,99 +4416,78 @@ void page_map(Text *p, const Opened *o, int i)
     free_reals(s), free(shade);
 }
 
-/* What query t of head i sees: all tokens, as dark as their probability; the ten largest of these as
- * a table. explain_script writes the same for other queries and heads. */
-void page_seen(Text *p, const Opened *o, int i, int t)
+/* What the last query sees in the head that is shown: all tokens, as dark as the root of their
+ * probability; the ten most likely as a table. */
+void page_seen(Text *p, const Opened *o)
 {
     enum { FEW = 10 };
-    int C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, best[FEW];
-    Activations a = activations_layer(o->m, i / NH);
-    real *s = allocate_reals(2 * o->n), *prob = s + o->n;
-    attention_row(s, prob, o->m, i / NH, i % NH, t);
-    text_print(p, "<div class='seen'><h3 class='which'>block %d, head %d, query %d ", i / NH + 1,
-               i % NH + 1, t);
-    page_token(p, o->t, o->tokens[t]);
-    text_print(p, "</h3><div class='chips'>\n");
-    for (int j = 0; j < o->n; j++) {
-        text_print(p, "<button class='key' data-t='%d' style='--a:%.3f'>", j,
-                   j > t ? 0 : sqrt(prob[j]));
-        page_token(p, o->t, o->tokens[j]);
-        text_print(p, "</button>\n");
+    int C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, n = o->n, h = o->head % NH, best[FEW];
+    Activations a = activations_layer(o->m, o->head / NH);
+    Table t = {.kind = "bars"};
+    real *s = allocate_reals(2 * n), *prob = s + n;
+    attention_row(s, prob, o->m, o->head, n - 1);
+    text_print(p, "<div class='seen'><div class='chips'>\n");
+    for (int j = 0; j < n; j++) {
+        char tag[80];
+        snprintf(tag, sizeof tag, "button class='key' data-t='%d' style='--a:%.3f'", j,
+                 sqrt(prob[j]));
+        html(p, tag, "%s", token_text(o, o->tokens[j]));
     }
-    text_print(p, "</div><div class='scroll'><table class='num'><thead><tr><th class='n'>j</th>"
-               "<th>key</th><th class='n'>q\u00b7k<sub>j</sub>/\u221aHS</th><th class='n'>p"
-               "<sub>j</sub></th><th></th><th class='n'>|v<sub>j</sub>|</th><th class='n'>p<sub>j"
-               "</sub>|v<sub>j</sub>|</th></tr></thead>\n<tbody>");
-    int rows = largest_few(best, FEW, prob, t + 1);
+    text_print(p, "</div>\n");
+    int rows = largest_few(best, FEW, prob, n);
+    t.title = format("Block %d, head %d, query %d %s", o->head / NH + 1, h + 1, n - 1,
+                     token_text(o, o->tokens[n - 1]));
+    t.note = format("Keys that are not shown: %d; |out| = %.2f", n - rows,
+                    length_of(a.att + (size_t)(n - 1) * C + h * HS, NULL, HS));
+    table_row(&t, "key j\tp_j\tq\u00b7k_j/\u221aHS\t|v_j|\tp_j |v_j|");
     for (int r = 0; r < rows; r++) {
         int j = best[r];
-        double v = norm_of(a.qkv + (size_t)j * 3 * C + 2 * C + i % NH * HS, HS);
-        text_print(p, "<tr><td class='n'>%d</td><th class='token'>", j);
-        page_token(p, o->t, o->tokens[j]);
-        text_print(p, "</th><td class='n'>%.2f</td><td class='n'>%.1f%%</td><td class='bar'><i "
-                   "style='width:%.1f%%'></i></td><td class='n'>%.2f</td><td class='n'>%.2f</td>"
-                   "</tr>\n", (double)s[j], 100.0 * prob[j], 100.0 * prob[j], v, prob[j] * v);
+        double v = length_of(a.qkv + (size_t)j * 3 * C + 2 * C + h * HS, NULL, HS);
+        table_row(&t, "%d %s\t%.1f%%\t%.2f\t%.2f\t%.2f", j, token_text(o, o->tokens[j]),
+                  100.0 * prob[j], (double)s[j], v, prob[j] * v);
     }
-    text_print(p, "</tbody></table></div><p class='soft'>and <span class='rest'>%d</span> more keys; "
-               "|out| = <span class='out'>%.2f</span></p></div>\n", t + 1 - rows,
-               norm_of(a.att + (size_t)t * C + i % NH * HS, HS));
+    page_cells(p, &t);
+    text_print(p, "</div>\n");
     free_reals(s);
 }
 
 void page_attention(Text *p, const Opened *o)
 {
-    text_print(p, "<div class='maps' style='--heads:%d;--n:%d'>\n", o->m->c.NH, o->n);
+    text_print(p, "<div class='look'><div class='maps' style='--heads:%d'>\n", o->m->c.NH);
     for (int i = 0; i < o->m->c.L * o->m->c.NH; i++) page_map(p, o, i);
     text_print(p, "</div>\n");
-    page_seen(p, o, o->head, o->n - 1);
+    page_seen(p, o);
+    text_print(p, "</div>\n");
 }
 
 void page_norms(Text *p, const Opened *o)
 {
     int C = o->m->c.C;
-    text_print(p, "<div class='scroll'><table class='num'><thead><tr><th>block</th><th class='n'>"
-               "|res|</th><th class='n'>attention</th><th></th><th class='n'>MLP</th><th></th>"
-               "<th class='n'>|res'|</th></tr></thead>\n<tbody>");
+    Table t = {.title = "", .kind = "heat"};
+    table_row(&t, "block\t|res|\tattention adds\t|res2|\tMLP adds\t|res'|");
     for (int l = 0; l < o->m->c.L; l++) {
         const real *x = stream_after(o->m, l), *y = stream_after(o->m, l + 1);
         const real *mid = activations_layer(o->m, l).res2 + (size_t)(o->n - 1) * C;
-        double att = distance(mid, x, C), mlp = distance(y, mid, C), all = norm_of(y, C);
-        text_print(p, "<tr><th>%d</th><td class='n'>%.2f</td><td class='n'>%.2f</td><td class='bar'>"
-                   "<i style='width:%.1f%%'></i></td><td class='n'>%.2f</td><td class='bar'><i "
-                   "style='width:%.1f%%'></i></td><td class='n'>%.2f</td></tr>\n", l + 1,
-                   norm_of(x, C), att, fmin(100, 100 * att / all), mlp, fmin(100, 100 * mlp / all),
-                   all);
+        table_row(&t, "%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f", l + 1, length_of(x, NULL, C),
+                  length_of(mid, x, C), length_of(mid, NULL, C), length_of(y, mid, C),
+                  length_of(y, NULL, C));
     }
-    text_print(p, "</tbody></table></div>\n");
-}
-
-/* Add a row of a table: a label, a token, and its probability with a bar; `more` follows. */
-void page_probability(Text *p, const Opened *o, const char *label, int id, double prob)
-{
-    text_print(p, "<tr><th>%s</th><td class='token'>", label);
-    page_token(p, o->t, id);
-    text_print(p, "</td><td class='n'>%.1f%%</td><td class='bar'><i style='width:%.1f%%'></i></td>",
-               100 * prob, 100 * prob);
+    page_cells(p, &t);
 }
 
 void page_lens(Text *p, const Opened *o)
 {
-    int V = o->m->c.V;
+    int V = o->m->c.V, top;
     real *prob = allocate_reals(2 * V);
-    text_print(p, "<div class='scroll'><table class='num'><thead><tr><th>after</th><th>top token"
-               "</th><th class='n'>its p</th><th></th><th class='n'>p of ");
-    page_token(p, o->t, o->answer);
-    text_print(p, "</th><th></th></tr></thead>\n<tbody>");
+    Table t = {.title = "", .kind = "bars"};
+    table_row(&t, "after\tp(%s)\ttop token\tits p", token_text(o, o->answer));
     for (int l = 0; l <= o->m->c.L; l++) {
         next_token(prob, prob + V, o->m, stream_after(o->m, l));
-        int top = largest_of(prob, V);
-        char *label = l ? format("block %d", l) : format("embedding");
-        page_probability(p, o, label, top, prob[top]);
-        text_print(p, "<td class='n'>%.1f%%</td><td class='bar'><i style='width:%.1f%%'></i></td>"
-                   "</tr>\n", 100.0 * prob[o->answer], 100.0 * prob[o->answer]);
-        free(label);
+        largest_few(&top, 1, prob, V);
+        table_row(&t, "%s\t%.1f%%\t%s\t%.1f%%", l ? format("block %d", l) : "embedding",
+                  100.0 * prob[o->answer], token_text(o, top), 100.0 * prob[top]);
     }
-    text_print(p, "</tbody></table></div>\n");
+    page_cells(p, &t);
     free_reals(prob);
 }
 
@@ -4510,64 +4495,59 @@ void page_top(Text *p, const Opened *o)
 {
     enum { TOP = 10 };
     int best[TOP], rows = largest_few(best, TOP, o->p, o->m->c.V);
-    text_print(p, "<div class='scroll'><table class='num'><thead><tr><th></th><th>token</th>"
-               "<th class='n'>p</th><th></th><th class='n'>logit</th></tr></thead>\n<tbody>");
-    for (int r = 0; r < rows; r++) {
-        char *label = format("%d", r + 1);
-        page_probability(p, o, label, best[r], o->p[best[r]]);
-        text_print(p, "<td class='n'>%.2f</td></tr>\n", (double)o->logits[best[r]]);
-        free(label);
-    }
-    text_print(p, "</tbody></table></div>\n");
+    Table t = {.title = "", .kind = "bars"};
+    table_row(&t, "token\tp\tlogit");
+    for (int r = 0; r < rows; r++)
+        table_row(&t, "%s\t%.1f%%\t%.2f", token_text(o, best[r]), 100.0 * o->p[best[r]],
+                  (double)o->logits[best[r]]);
+    page_cells(p, &t);
 }
 
 void page_heads(Text *p, const Opened *o)
 {
+    int NH = o->m->c.NH;
     double all = o->p[o->answer];
-    text_print(p, "<p>With all heads: <span class='token'>");
-    page_token(p, o->t, o->answer);
-    text_print(p, "</span> %.1f%%</p><div class='scroll'><table class='heat'><thead><tr><th></th>",
-               100 * all);
-    for (int h = 0; h < o->m->c.NH; h++) text_print(p, "<th>head %d</th>", h + 1);
-    text_print(p, "</tr></thead>\n<tbody>");
-    for (int i = 0; i < o->m->c.L * o->m->c.NH; i++) {
+    html(p, "p", "With all heads, p(%s) = %.1f%%.", token_text(o, o->answer), 100 * all);
+    text_print(p, "<div class='scroll'><table class='heat'><tbody>");
+    for (int i = 0; i < o->m->c.L * NH; i++) {
         double now = o->without[i], change = (now - all) / fmax(fmax(now, all), 1e-30);
-        if (i % o->m->c.NH == 0) text_print(p, "<tr><th>block %d</th>", i / o->m->c.NH + 1);
-        text_print(p, "<td style='background:rgb(var(--%s)/%.3f)'><button data-h='%d'>%.1f%%"
-                   "</button></td>", change < 0 ? "red" : "blue", 0.75 * fabs(change), i,
-                   100 * now);
-        if ((i + 1) % o->m->c.NH == 0) text_print(p, "</tr>\n");
+        if (i % NH == 0) text_print(p, "<tr><th>without, of block %d,</th>", i / NH + 1);
+        text_print(p, "<td style='background:rgb(var(--%s)/%.3f)'><button data-h='%d'><small "
+                   "class='soft'>head %d</small><br>%.1f%%</button></td>",
+                   change < 0 ? "red" : "blue", 0.75 * fabs(change), i, i % NH + 1, 100 * now);
+        if ((i + 1) % NH == 0) text_print(p, "</tr>\n");
     }
     text_print(p, "</tbody></table></div>\n");
 }
 
-/* The numbers that explain_script reads, see there. */
+/* The numbers of explain_script, in units of 1/100 for s, 1/100,000 for p, 1/1,000 for v and o. */
 void page_data(Text *p, const Opened *o, int count)
 {
     int n = o->n, C = o->m->c.C, NH = o->m->c.NH, HS = C / NH;
     real *s = allocate_reals(2 * n);
-    text_print(p, "<script type='application/json' id='data'>{\"n\":%d,\"heads\":%d,\"h\":%d,\"m\":[",
-               n, NH, o->head);
+    text_print(p, "<script type='application/json' id='data'>{\"n\":%d,\"heads\":%d,\"h\":%d,"
+               "\"m\":[", n, NH, o->head);
     for (int k = 0; k < count; k++)
         for (int i = 0; i < o->m->c.L * NH; i++) {
             Activations a = activations_layer(o[k].m, i / NH);
             Text list[4] = {{0}};
             for (int t = 0; t < n; t++) {
-                attention_row(s, s + n, o[k].m, i / NH, i % NH, t);
-                for (int j = 0; j <= t; j++) {
-                    text_print(&list[0], "%s%.0f", t ? "," : "", 100.0 * s[j]);
-                    text_print(&list[1], "%s%.0f", t ? "," : "", 1e5 * s[n + j]);
-                }
                 const real *v = a.qkv + (size_t)t * 3 * C + 2 * C, *out = a.att + (size_t)t * C;
-                text_print(&list[2], "%s%.0f", t ? "," : "", 1e3 * norm_of(v + i % NH * HS, HS));
-                text_print(&list[3], "%s%.0f", t ? "," : "", 1e3 * norm_of(out + i % NH * HS, HS));
+                const char *comma = t ? "," : "";
+                attention_row(s, s + n, o[k].m, i, t);
+                for (int j = 0; j <= t; j++) {
+                    text_print(&list[0], "%s%.0f", comma, 100.0 * s[j]);
+                    text_print(&list[1], "%s%.0f", comma, 1e5 * s[n + j]);
+                }
+                text_print(&list[2], "%s%.0f", comma, 1e3 * length_of(v + i % NH * HS, NULL, HS));
+                text_print(&list[3], "%s%.0f", comma, 1e3 * length_of(out + i % NH * HS, NULL, HS));
             }
-            text_print(p, "%s{\"s\":[%s],\"p\":[%s],\"v\":[%s],\"o\":[%s]}", i ? "," : k ? ",[" : "[",
-                       list[0].bytes, list[1].bytes, list[2].bytes, list[3].bytes);
-            if (i + 1 == o->m->c.L * NH) text_print(p, "]");
+            text_print(p, "%s{\"s\":[%s],\"p\":[%s],\"v\":[%s],\"o\":[%s]}",
+                       i ? "," : k ? "],[" : "[", list[0].bytes, list[1].bytes, list[2].bytes,
+                       list[3].bytes);
             for (int f = 0; f < 4; f++) free(list[f].bytes);
         }
-    text_print(p, "]}</script>\n<script>\n%s</script>\n", explain_script);
+    text_print(p, "]]}</script>\n<script>\n%s</script>\n", explain_script);
     free_reals(s);
 }
 
@@ -4575,64 +4555,59 @@ static const struct {
     const char *heading, *about, *formula, *function;
     void (*draw)(Text *, const Opened *);
 } explain_steps[] = {
-    {"1. Tokens and their losses", "The text as the model reads it: tokens, each with its id and "
-     "its loss in nats; \u2423 is a space. The redder a token, the less the model expected it. A "
-     "click on a token makes it the query of step 3.",
+    {"Tokens and their losses", "The text as the model reads it: tokens, each with its id and its "
+     "loss in nats; \u2423 is a space. The redder a token, the less the model expected it. A click "
+     "makes a token the query of step 3.",
      "loss = -log p(token | all tokens before it)", "softmax_loss()", page_chips},
-    {"2. The embedding of the last token", "A row of the table of tokens plus a row of the table of "
-     "positions: the vector that enters the first block. Each bar is one of its channels.",
+    {"The embedding of the last token", "A row of the table of tokens plus a row of the table of "
+     "positions is the vector that enters the first block. Each bar is one of its channels.",
      "x = wte[token] + wpe[position]", "embedding_forward()", page_embedding},
-    {"3. Attention", "One map for each head, named block\u00b7head. A row is a query, a column a "
-     "key; the shade is the root of the probability, so that small ones can be seen. A click on a "
-     "map chooses the head, a click on a token the query. Shown first: the last token, in the head "
+    {"Attention", "A map for each head, named block\u00b7head: a row is a query, a column a key; "
+     "the shade is the root of the probability, so that small ones can be seen. A click on a map "
+     "chooses the head, a click on a token the query. Without a click: the last token, in the head "
      "without which the answer loses most (step 7).",
-     "s_j = q\u00b7k_j / \u221aHS,  p = softmax(s),  out = \u2211_j p_j v_j", "attention_forward()",
-     page_attention},
-    {"4. The residual stream of the last token", "Each block adds to the stream twice. Lengths of "
-     "vectors: the stream before the block, what attention and the MLP add (bars: as a part of the "
-     "stream after the block), and the stream after it.",
-     "res2 = res + attproj(attention(ln1(res))),  res' = res2 + fcproj(gelu(fc(ln2(res2))))",
+     "s_j = q\u00b7k_j / \u221aHS,  p = softmax(s),  out = \u2211_j p_j v_j",
+     "attention_forward(), attention_row()", page_attention},
+    {"The residual stream of the last token", "Each block adds to the stream twice. Lengths of "
+     "vectors: the stream before the block, what attention adds, the sum, what the MLP adds, and "
+     "the stream after the block.",
+     "res2 = res + attproj(attention(qkv(ln1(res)))),  res' = res2 + fcproj(gelu(fc(ln2(res2))))",
      "block_forward()", page_norms},
-    {"5. The logit lens", "What the model would answer if it ended after each block: the last "
-     "layernorm and the head, applied to the residual stream of the last token. The last row is "
-     "the model's own output.",
-     "p = softmax(lnf(res) wte\u1d40)", "next_token()", page_lens},
-    {"6. The next token", "The ten most likely tokens. A logit is the product of the last "
+    {"The logit lens", "What the model would answer if it ended after a block: the last layernorm "
+     "and the head, applied to the residual stream of the last token. The last row is the model's "
+     "own output.", "p = softmax(lnf(res) wte\u1d40)", "next_token()", page_lens},
+    {"The next token", "The ten most likely tokens. A logit is the product of the last "
      "layernorm's output with the token's row of wte; softmax turns all logits into probabilities.",
-     "logit_v = x\u00b7wte[v],  p_v = e^logit_v / \u2211_u e^logit_u", "next_token()", page_top},
-    {"7. Switch a head off", "The probability of the answer when the output of one head is 0 and "
-     "all else stays: one forward pass for each head. Red: the answer loses without this head; "
-     "blue: it gains.",
-     "attproj_w[:, h\u00b7HS .. (h+1)\u00b7HS - 1] = 0", "heads_switch_off(), model_forward()",
+     "logit_v = lnf(res)\u00b7wte[v],  p_v = e^logit_v / \u2211_u e^logit_u", "next_token()",
+     page_top},
+    {"Switch a head off", "The probability of the answer when the output of one head is 0 and all "
+     "else stays: a forward pass for each head. Red: the answer loses without this head; blue: it "
+     "gains.", "attproj_w[:, h\u00b7HS to (h+1)\u00b7HS - 1] = 0", "heads_switch_off()",
      page_heads}};
 
-/* Write the page of `count` models, each step of all of them side by side. */
+/* Write the page: each step of all `count` models, side by side. */
 void page_explain(Text *p, const char *text, const Opened *o, int count)
 {
-    const Opened *last = &o[count - 1];
-    text_print(p, "<main style='--n:%d;--t:%d'>\n<p class='soft'>What comes next?</p><h1>", o->n,
+    Config c = o->m->c;
+    text_print(p, "<main style='--n:%d;--t:%d'>\n<p class='soft'>What comes next?</p>\n<h1>", o->n,
                o->n - 1);
     html_text(p, text, strlen(text));
-    text_print(p, " <b>");
-    page_token(p, o->t, o->answer);
-    text_print(p, "</b></h1>\n<p class='lead'>");
-    for (int k = 0; k < count; k++) {
-        html_text(p, o[k].name, strlen(o[k].name));
-        text_print(p, ": <span class='red'>%.1f%%</span>%s", 100.0 * o[k].p[o->answer],
-                   k + 1 < count ? "; " : "");
-    }
-    text_print(p, "</p>\n<p class='soft'>%s%d blocks of %d heads, %d channels, %d tokens in the "
-               "vocabulary. Blocks and heads are counted from 1, positions from 0.</p>\n",
-               count > 1 ? "The answer is the most likely token of the tuned model. " : "",
-               last->m->c.L, last->m->c.NH, last->m->c.C, last->m->c.V);
+    char *answer = token_text(o, o->answer);
+    int space = !strncmp(answer, "\u2423", 3);             /* as the text would go on */
+    html(p, "b", "%s%s", space ? " " : "", answer + 3 * space);
+    text_print(p, "</h1>\n");
+    for (int k = 0; k < count; k++)
+        html(p, "p class='lead'", "%.1f%% in %s", 100.0 * o[k].p[o->answer], o[k].name);
+    html(p, "p class='soft'", "%s%d blocks of %d heads, %d channels, %d tokens in the vocabulary. "
+         "Blocks and heads are counted from 1, positions from 0.", count == 1 ? ""
+         : "The answer is the most likely token of the last model. ", c.L, c.NH, c.C, c.V);
     for (size_t i = 0; i < sizeof explain_steps / sizeof *explain_steps; i++) {
-        const char *formula = explain_steps[i].formula;
-        html(p, "h2", "%s", explain_steps[i].heading);
+        text_print(p, "<h2 id='step%zu'>%zu. %s</h2>\n", i + 1, i + 1, explain_steps[i].heading);
         html(p, "p", "%s", explain_steps[i].about);
-        text_print(p, "<p class='formula'><code>");
-        html_text(p, formula, strlen(formula));
-        text_print(p, "</code> <span class='soft'>%s</span></p>\n<div class='pair'>\n",
-                   explain_steps[i].function);
+        text_print(p, "<p class='formula'>");
+        html(p, "code", "%s", explain_steps[i].formula);
+        text_print(p, "<span class='soft'>%s</span></p>\n<div%s>\n", explain_steps[i].function,
+                   count > 1 ? " class='pair'" : "");
         for (int k = 0; k < count; k++) {
             text_print(p, "<figure>\n");
             if (count > 1) html(p, "h3", "%s", o[k].name);
@@ -4645,96 +4620,68 @@ void page_explain(Text *p, const char *text, const Opened *o, int count)
     text_print(p, "</main>\n</html>\n");
 }
 
-
 /* ---- the numbers of one step in the terminal, for those who follow with a pencil ---- */
 
-typedef struct { const char *step, *label; const real *x; int n; } Vector;
+/* What a kind of layer reads and writes, in the order of its vectors in step_print. Of a linear
+ * layer's weight only the row w[0] is shown, which makes y_0. */
+enum { VECTORS = 5, NUMBERS = 6 };
+typedef const char *const Names[VECTORS];
+Names embedding_names = {"wte[token]", "wpe[position]",
+                         "embedding_forward(): x = wte[token] + wpe[position]"};
+Names norm_names = {"x", "mean, r = 1/sqrt(variance + 1e-5)", "w", "b",
+                    "layernorm_forward(): y = (x - mean) r w + b"};
+Names linear_names = {"x", "w[0]", "b", "linear_forward(): y_o = sum_c x_c w_oc + b_o"};
+Names attention_names = {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s)",
+                         "attention_forward(): out = sum_j p_j v_j"};
+Names gelu_names = {"x", "gelu_forward(): y = x/2 (1 + tanh u)"};
+Names residual_names = {"a", "b", "residual_forward(): y = a + b"};
+Names head_names = {"x", "matmul(): logits = x wte^T", "p = softmax(logits)"};
 
-/* Print the vectors of one step, with at most six numbers of each; returns how many they are. */
-int vectors_print(const char *step, const Vector *v, int count)
-{
-    int found = 0;
-    for (const Vector *end = v + count; v < end; v++) {
-        if (strcmp(v->step, step)) continue;
-        printf("  %-52s", v->label);
-        for (int i = 0; i < min_int(v->n, 6); i++) printf(" %9.4f", (double)v->x[i]);
-        printf(v->n > 6 ? " ... %d\n" : "\n", v->n);
-        found++;
-    }
-    return found;
-}
-
-/* What a step of block l reads and writes for the last token. w[0] is the row of a linear layer's
- * weight that makes y_0; attention is that of head 1. */
-int print_block_step(const Opened *o, const char *step, int l)
+/* Print the first numbers of each vector of a step of block l, for the last token; returns 0 if
+ * there is no such step. What the model has not kept is computed again. */
+int step_print(const Opened *o, const char *step, int l)
 {
     const Model *m = o->m;
-    int C = m->c.C, HS = C / m->c.NH, n = o->n, t = n - 1;
+    int C = m->c.C, HS = C / m->c.NH, V = m->c.V, n = o->n, t = n - 1, i = 0;
     Params w = params_layer(m->tensors, m->w, l);
     Activations a = activations_layer(m, l);
-    const real *res = stream_after(m, l), *res2 = a.res2 + t * C, *out = stream_after(m, l + 1);
-    const real *q = a.qkv + t * 3 * C, *att = a.att + t * C, *fc = a.fc + t * 4 * C;
-    real *ln1 = allocate_reals(8 * C + 2 * n), *ln2 = ln1 + C, *attproj = ln2 + C, *s1 = a.ln1_stats;
-    real *fcproj = attproj + C, *gelu = fcproj + C, *s = gelu + 4 * C, *s2 = a.ln2_stats;
-    layernorm_forward(ln1, s1, res, w.ln1_w, w.ln1_b, 1, C);
-    layernorm_forward(ln2, s2, res2, w.ln2_w, w.ln2_b, 1, C);
+    const real *in = stream_after(m, l), *mid = a.res2 + t * C, *end = stream_after(m, m->c.L);
+    const real *qkv = a.qkv + t * 3 * C, *att = a.att + t * C, *fc = a.fc + t * 4 * C;
+    real *ln1 = allocate_reals(9 * C + 2 * n + 6), *ln2 = ln1 + C, *lnf = ln2 + C;
+    real *attproj = lnf + C, *mlp = attproj + C, *gelu = mlp + C, *s = gelu + 4 * C, *p = s + n;
+    real *s1 = p + n, *s2 = s1 + 2, *sf = s2 + 2;
+    layernorm_forward(ln1, s1, in, w.ln1_w, w.ln1_b, 1, C);
+    attention_row(s, p, m, l * m->c.NH, t);
     linear_forward(attproj, C, att, w.attproj_w, w.attproj_b, 1, C, C);
+    layernorm_forward(ln2, s2, mid, w.ln2_w, w.ln2_b, 1, C);
     gelu_forward(gelu, fc, 4 * C);
-    linear_forward(fcproj, C, gelu, w.fcproj_w, w.fcproj_b, 1, 4 * C, C);
-    attention_row(s, s + n, m, l, 0, t);
-    const Vector v[] = {
-        {"ln1", "x = res", res, C}, {"ln1", "mean, r = 1/sqrt(variance + 1e-5)", s1, 2},
-        {"ln1", "w", w.ln1_w, C}, {"ln1", "b", w.ln1_b, C},
-        {"ln1", "layernorm_forward(): y = (x - mean) r w + b", ln1, C},
-        {"qkv", "x = ln1", ln1, C}, {"qkv", "w[0]", w.qkv_w, C}, {"qkv", "b", w.qkv_b, 3 * C},
-        {"qkv", "linear_forward(): y_o = sum_c x_c w_oc + b_o", q, 3 * C},
-        {"attention", "q", q, HS}, {"attention", "s_j = q.k_j / sqrt(HS)", s, n},
-        {"attention", "p = softmax(s)", s + n, n},
-        {"attention", "attention_forward(): out = sum_j p_j v_j", att, HS},
-        {"attproj", "x = attention", att, C}, {"attproj", "w[0]", w.attproj_w, C},
-        {"attproj", "b", w.attproj_b, C},
-        {"attproj", "linear_forward(): y_o = sum_c x_c w_oc + b_o", attproj, C},
-        {"res2", "a = res", res, C}, {"res2", "b = attproj", attproj, C},
-        {"res2", "residual_forward(): y = a + b", res2, C},
-        {"ln2", "x = res2", res2, C}, {"ln2", "mean, r = 1/sqrt(variance + 1e-5)", s2, 2},
-        {"ln2", "w", w.ln2_w, C}, {"ln2", "b", w.ln2_b, C},
-        {"ln2", "layernorm_forward(): y = (x - mean) r w + b", ln2, C},
-        {"fc", "x = ln2", ln2, C}, {"fc", "w[0]", w.fc_w, C}, {"fc", "b", w.fc_b, 4 * C},
-        {"fc", "linear_forward(): y_o = sum_c x_c w_oc + b_o", fc, 4 * C},
-        {"gelu", "x = fc", fc, 4 * C},
-        {"gelu", "gelu_forward(): y = x/2 (1 + tanh(u))", gelu, 4 * C},
-        {"fcproj", "x = gelu", gelu, 4 * C}, {"fcproj", "w[0]", w.fcproj_w, 4 * C},
-        {"fcproj", "b", w.fcproj_b, C},
-        {"fcproj", "linear_forward(): y_o = sum_c x_c w_oc + b_o", fcproj, C},
-        {"res", "a = res2", res2, C}, {"res", "b = fcproj", fcproj, C},
-        {"res", "residual_forward(): y = a + b", out, C}};
-    int found = vectors_print(step, v, sizeof v / sizeof *v);
+    linear_forward(mlp, C, gelu, w.fcproj_w, w.fcproj_b, 1, 4 * C, C);
+    layernorm_forward(lnf, sf, end, w.lnf_w, w.lnf_b, 1, C);
+    const struct { const char *step; Names *names; const real *x[VECTORS]; int n[VECTORS]; }
+    steps[] = {
+        {"embedding", &embedding_names,
+         {w.wte + (size_t)o->tokens[t] * C, w.wpe + t * C, stream_after(m, 0)}, {C, C, C}},
+        {"ln1", &norm_names, {in, s1, w.ln1_w, w.ln1_b, ln1}, {C, 2, C, C, C}},
+        {"qkv", &linear_names, {ln1, w.qkv_w, w.qkv_b, qkv}, {C, C, 3 * C, 3 * C}},
+        {"attention", &attention_names, {qkv, s, p, att}, {HS, n, n, HS}},
+        {"attproj", &linear_names, {att, w.attproj_w, w.attproj_b, attproj}, {C, C, C, C}},
+        {"res2", &residual_names, {in, attproj, mid}, {C, C, C}},
+        {"ln2", &norm_names, {mid, s2, w.ln2_w, w.ln2_b, ln2}, {C, 2, C, C, C}},
+        {"fc", &linear_names, {ln2, w.fc_w, w.fc_b, fc}, {C, C, 4 * C, 4 * C}},
+        {"gelu", &gelu_names, {fc, gelu}, {4 * C, 4 * C}},
+        {"fcproj", &linear_names, {gelu, w.fcproj_w, w.fcproj_b, mlp}, {4 * C, 4 * C, C, C}},
+        {"res", &residual_names, {mid, mlp, stream_after(m, l + 1)}, {C, C, C}},
+        {"lnf", &norm_names, {end, sf, w.lnf_w, w.lnf_b, lnf}, {C, 2, C, C, C}},
+        {"head", &head_names, {lnf, o->logits, o->p}, {C, V, V}}, {0}};
+    while (steps[i].step && strcmp(steps[i].step, step)) i++;
+    for (int k = 0; k < VECTORS && steps[i].n[k]; k++) {
+        printf("  %-52s", (*steps[i].names)[k]);
+        for (int c = 0; c < min_int(NUMBERS, steps[i].n[k]); c++)
+            printf(" %9.4f", (double)steps[i].x[k][c]);
+        printf(steps[i].n[k] > NUMBERS ? " ... %d\n" : "\n", steps[i].n[k]);
+    }
     free_reals(ln1);
-    return found;
-}
-
-/* Print the step NAME or NAME.BLOCK; the first block if none is named. */
-int step_print(const Opened *o, const char *step)
-{
-    const Model *m = o->m;
-    char name[16], more;
-    int block = 1, C = m->c.C, t = o->n - 1, fields = sscanf(step, "%15[a-z0-9].%d%c", name, &block, &more);
-    const real *x = stream_after(m, m->c.L), *stats = m->a.lnf_stats + 2 * t, *y = m->a.ln + t * C;
-    const Vector v[] = {
-        {"embedding", "wte[token]", m->w.wte + (size_t)o->tokens[t] * C, C},
-        {"embedding", "wpe[position]", m->w.wpe + t * C, C},
-        {"embedding", "embedding_forward(): x = wte[token] + wpe[position]", stream_after(m, 0), C},
-        {"lnf", "x = res", x, C}, {"lnf", "mean, r = 1/sqrt(variance + 1e-5)", stats, 2},
-        {"lnf", "w", m->w.lnf_w, C}, {"lnf", "b", m->w.lnf_b, C},
-        {"lnf", "layernorm_forward(): y = (x - mean) r w + b", y, C},
-        {"head", "x = lnf", y, C}, {"head", "matmul(): logits = x wte^T", o->logits, m->c.V},
-        {"head", "p = softmax(logits)", o->p, m->c.V}};
-    if (fields < 1 || fields > 2 || block < 1 || block > m->c.L ||
-        !(print_block_step(o, name, block - 1) + vectors_print(name, v, sizeof v / sizeof *v)))
-        die_usage("--layer: expected a step such as ln1 or, in block 1 to %d, ln1.2; embedding, "
-                  "ln1, qkv, attention, attproj, res2, ln2, fc, gelu, fcproj, res, lnf or head; "
-                  "found '%s'", m->c.L, step);
-    return 0;
+    return steps[i].step != NULL;
 }
 
 /* ---- the command ---- */
@@ -4762,24 +4709,40 @@ int opened_load(Opened o[2], const char *text)
     return e.count;
 }
 
+/* Choose the answer, the most likely token of the last model, and the head to show, without which
+ * that answer is least likely there. */
+void opened_choose(Opened *o, int count)
+{
+    Opened *last = &o[count - 1];
+    largest_few(&last->answer, 1, last->p, last->m->c.V);
+    heads_switch_off(last);
+    for (int i = 1; i < last->m->c.L * last->m->c.NH; i++)
+        if (last->without[i] < last->without[last->head]) last->head = i;
+    if (count == 1) return;
+    o->answer = last->answer, o->head = last->head;
+    heads_switch_off(o);
+}
+
 int command_explain(int words, char **word)
 {
     Opened o[2];
     Text page = {0};
+    char step[16], more;
+    int block = 1;
     if (words != 1 || !*word[0])
         die_usage("explain: expected one text in quotes, found %s",
                   !words ? "none" : words > 1 ? "several words" : "an empty one");
-    int count = opened_load(o, word[0]), file = ends_with(opt.out, ".html");
-    const Opened *last = &o[count - 1];
-    if (opt.layer) return step_print(last, opt.layer);
-    int answer = largest_of(last->p, last->m->c.V), heads = last->m->c.L * last->m->c.NH;
-    for (int k = count - 1; k >= 0; k--) {
-        o[k].answer = answer;
-        heads_switch_off(&o[k]);
-        for (int i = 0; k == count - 1 && i < heads; i++)
-            if (o[k].without[i] < o[k].without[o[k].head]) o[k].head = i;
-        o[k].head = last->head;
+    int count = opened_load(o, word[0]), L = o->m->c.L, file = ends_with(opt.out, ".html");
+    if (opt.layer) {
+        int fields = sscanf(opt.layer, "%15[a-z0-9].%d%c", step, &block, &more);
+        if (fields < 1 || fields > 2 || block < 1 || block > L ||
+            !step_print(&o[count - 1], step, block - 1))
+            die_usage("--layer: expected embedding, ln1, qkv, attention, attproj, res2, ln2, fc, "
+                      "gelu, fcproj, res, lnf or head, and after it perhaps the block, .1 to .%d; "
+                      "found '%s'", L, opt.layer);
+        return 0;
     }
+    opened_choose(o, count);
     page_begin(&page, word[0], explain_style);
     page_explain(&page, word[0], o, count);
     if (!file) make_folder(opt.out);
