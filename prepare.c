@@ -4271,25 +4271,27 @@ double length_of(const real *x, const real *y, int n)
 /* ---- the page ---- */
 
 const char explain_style[] =
-    "body{max-width:76rem}button{font:inherit;color:inherit;background:none;border:0;padding:0;"
-    "cursor:pointer;text-align:left}code,.chip b,.key,.token{font-family:ui-monospace,"
-    "SFMono-Regular,Menlo,Consolas,monospace;font-weight:400}code{font-size:.95em;overflow-wrap:anywhere}"
-    "h1{overflow-wrap:anywhere}.formula{border-left:3px solid var(--rule);padding-left:.9rem}"
-    ".formula span{margin-left:1.2rem}\n.chips{display:flex;flex-wrap:wrap;gap:.35rem;margin:1rem 0 .6rem}.chip,.key{padding:.2rem "
+    "body{max-width:76rem}h1,code{overflow-wrap:anywhere}figure{min-width:0}"
+    "button{font:inherit;color:inherit;border:0;padding:0;cursor:pointer;text-align:left;"
+    "background:none}code,.chip b,.key{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"
+    "monospace}code{font-size:.95em}.formula{border-left:3px solid var(--rule);padding-left:.9rem}"
+    ".formula span{margin-left:1.2rem}\n"
+    ".chips{display:flex;flex-wrap:wrap;gap:.35rem;margin:1rem 0 .6rem}.chip,.key{padding:.2rem "
     ".55rem;border-radius:4px;line-height:1.35;border:1px solid var(--rule);overflow-wrap:anywhere}"
-    ".chip{background:rgb(var(--red)/calc(var(--a)*.6))}.chip b{color:var(--ink);font-size:1.15rem}"
-    ".chip small{display:block}.key{background:rgb(var(--blue)/calc(var(--a)*.6))}"
+    ".chip{background:rgb(var(--red)/calc(var(--a)*.6))}.chip small{display:block}.chip b{color:"
+    "var(--ink);font-weight:400;font-size:1.15rem}"
+    ".key{background:rgb(var(--blue)/calc(var(--a)*.6))}"
     "[aria-pressed=true]{outline:2px solid rgb(var(--red));outline-offset:1px}\n"
     ".strip{width:100%;height:4.5rem;background:var(--raised)}"
-    ".strip path{fill:rgb(var(--blue));vector-effect:none}figure{min-width:0}\n"
+    ".strip path{fill:rgb(var(--blue));vector-effect:none}"
     ".look{display:flex;flex-wrap:wrap;gap:1.5rem 3rem}.look>div{flex:1 1 20rem;min-width:0}"
-    ".maps{display:grid;grid-template-columns:repeat(var(--heads),minmax(3.2rem,8rem));"
-    "gap:.45rem;overflow-x:auto;padding:3px;align-content:start;color:var(--soft);font-size:.72rem}"
+    ".maps{display:grid;grid-template-columns:repeat(var(--heads),minmax(3.2rem,8rem));gap:.45rem;"
+    "overflow-x:auto;padding:3px;align-content:start;color:var(--soft);font-size:.72rem}"
     ".map span{display:block;position:relative;background:var(--raised);aspect-ratio:1}"
-    ".map svg{position:absolute;width:100%;height:100%}.map path{stroke:rgb(var(--blue));"
-    "vector-effect:none}.map span::after{content:'';position:absolute;width:100%;"
-    "top:calc(100%*var(--t)/var(--n));height:calc(100%/var(--n));outline:1px solid "
-    "rgb(var(--red)/.7)}\n"
+    ".map svg{position:absolute;width:100%;height:100%}"
+    ".map path{stroke:rgb(var(--blue));vector-effect:none}"
+    ".map span::after{content:'';position:absolute;width:100%;top:calc(100%*var(--t)/var(--n));"
+    "height:calc(100%/var(--n));outline:1px solid rgb(var(--red)/.7)}\n"
     "figure td,figure th{white-space:nowrap}tbody th{min-width:0}.heat button{width:100%;"
     "text-align:center}@media(max-width:40rem){.strip{height:3.5rem}.maps{gap:.3rem}th,td{"
     "padding-right:.7rem}.bar{width:5rem;min-width:3rem}}\n";
@@ -4507,11 +4509,12 @@ void page_heads(Text *p, const Opened *o)
 {
     int NH = o->m->c.NH;
     double all = o->p[o->answer];
-    html(p, "p", "With all heads, p(%s) = %.1f%%.", token_text(o, o->answer), 100 * all);
+    html(p, "p", "With all heads p(%s) is %.1f%%. Without one of them it is:",
+         token_text(o, o->answer), 100 * all);
     text_print(p, "<div class='scroll'><table class='heat'><tbody>");
     for (int i = 0; i < o->m->c.L * NH; i++) {
         double now = o->without[i], change = (now - all) / fmax(fmax(now, all), 1e-30);
-        if (i % NH == 0) text_print(p, "<tr><th>without, of block %d,</th>", i / NH + 1);
+        if (i % NH == 0) text_print(p, "<tr><th>block %d</th>", i / NH + 1);
         text_print(p, "<td style='background:rgb(var(--%s)/%.3f)'><button data-h='%d'><small "
                    "class='soft'>head %d</small><br>%.1f%%</button></td>",
                    change < 0 ? "red" : "blue", 0.75 * fabs(change), i, i % NH + 1, 100 * now);
@@ -4567,7 +4570,7 @@ static const struct {
      "chooses the head, a click on a token the query. Without a click: the last token, in the head "
      "without which the answer loses most (step 7).",
      "s_j = q\u00b7k_j / \u221aHS,  p = softmax(s),  out = \u2211_j p_j v_j",
-     "attention_forward(), attention_row()", page_attention},
+     "attention_forward()", page_attention},
     {"The residual stream of the last token", "Each block adds to the stream twice. Lengths of "
      "vectors: the stream before the block, what attention adds, the sum, what the MLP adds, and "
      "the stream after the block.",
