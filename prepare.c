@@ -4689,14 +4689,16 @@ int step_print(const Opened *o, const char *step, int l)
 
 /* ---- the command ---- */
 
-/* Load --model and --tuned and run each on the text. Returns the number of models. */
+/* Load --model and --tuned, or --model without and with --adapter, and run each on the text.
+ * Returns the number of models. */
 int opened_load(Opened o[2], const char *text)
 {
     int n, fallback = !opt.model;
     if (fallback) opt.model = "data/mini.bin";
     if (fallback && !strcmp(opt.tokenizer, "data/gpt2_tokenizer.bin"))
         opt.tokenizer = "data/mini_tokenizer.bin";
-    if (fallback) printf("no --model is given: %s with %s is taken\n", opt.model, opt.tokenizer);
+    if (fallback) printf("without --model: %s and %s\n", opt.model, opt.tokenizer);
+    if (opt.adapter && !opt.tuned) opt.tuned = opt.model;
     Evaluation e = models_load();
     const int *tokens = prompt_tokens(e.t, text, strlen(text), &n);
     if (n > e.T)
