@@ -4312,6 +4312,102 @@ void test_test_file(void)
     free(after);
 }
 
+/* ---- EXPLAIN ---- */
+
+/* The page's numbers are the model's: the next token is that of generation; attention_row gives
+ * what attention_forward writes; a head is off as if its values were 0; nothing stays changed. */
+void test_explain(void)
+{
+    double limit = by_precision(1e-12, 2e-5);
+    int C = small.C, NH = small.NH, HS = C / NH, V = small.V, n = 17;
+    Model *m = random_model(small, TRAINING, 1, 0), *other = random_model(small, INFERENCE, 1, 0);
+    Batch b = random_batch(1, n, V, 5);
+    Opened o = {.m = m, .tokens = b.tokens, .n = n, .answer = 3};
+    real *s = allocate_reals(2 * n + C + 2 * V), *p = s + n, *out = p + n, *next = out + C;
+    real *weights = copy(m->w.wte, m->count);
+    opened_forward(&o);
+    for (int t = n - 1; t >= n - 2; t--) {
+        model_forward(other, b.tokens, NULL, 1, 0, t + 1, no_dropout);
+        next_token(next, next + V, other, other->a.final_res + t * C);
+        if (t == n - 1) bound("p", difference(o.p, next, V), limit);
+    }
+    bound("loss", fabs(m->loss[n - 2] + log(next[b.tokens[n - 1]])), limit);
+    matmul_plain(assign(next, V), view(other->a.ln + (n - 2) * C, C), transposed(m->w.wte, C), 1,
+                 V, C);
+    bound("logits", difference(next + V, next, V), limit);
+    heads_switch_off(&o);
+    expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "switching off changes weights");
+    for (int i = 0; i < small.L * NH; i++) {
+        Activations a = activations_layer(m, i / NH);
+        Params w = params_layer(other->tensors, other->w, i / NH);
+        for (int t = 0; t < n; t++) {
+            double sum = 0;
+            attention_row(s, p, m, i, t);
+            for (int j = 0; j <= t; j++) sum += p[j];
+            bound("sum of p", fabs(sum - 1), limit);
+            matmul_plain(assign(out, HS), view(p, n), view(a.qkv + 2 * C + i % NH * HS, 3 * C), 1,
+                         HS, t + 1);
+            bound("out", difference(out, a.att + t * C + i % NH * HS, HS), limit);
+        }
+        memset(w.qkv_w + (2 * C + i % NH * HS) * C, 0, HS * C * sizeof(real));
+        memset(w.qkv_b + 2 * C + i % NH * HS, 0, HS * sizeof(real));
+        model_forward(other, b.tokens, NULL, 1, 0, n, no_dropout);
+        next_token(next, next + V, other, other->a.final_res + (n - 1) * C);
+        bound("a head off", fabs((double)o.without[i] - next[3]), limit);
+        memcpy(other->w.wte, weights, m->count * sizeof(real));
+    }
+    batch_free(&b), model_free(m), model_free(other), free_reals(s), free(weights);
+}
+
+/* The page tells the answer and its probability, those of both models with --compare, and shows a
+ * hostile text as text. In the terminal, the numbers of a step agree. */
+void test_explain_page(void)
+{
+    static const char evil[] = "<script>\"'&", shown_as[] = "&#60;script&#62;&#34;&#39;&#38;";
+    char *page, *at, *part[3];
+    judged_folder();
+    Model *m = model_read(scratch("m"));
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Opened o = {.m = m, .t = t, .tokens = prompt_tokens(t, evil, strlen(evil), &o.n)};
+    size_t size;
+    int scripts = 0, texts = 0;
+    opened_forward(&o), opened_choose(&o, 1);
+    expect_run("train_gpt explain '<script>\"'\\''&' --model m2 --tokenizer t --compare m --out "
+               "new.html", "new.html is written", "status 0", NULL);
+    at = page = read_file(scratch("new.html"), &size);
+    for (; *at; at++) scripts += !strncmp(at, "<script", 7), texts += !strncmp(at, shown_as, 31);
+    expect(scripts == 2 && texts == 2, "%d scripts, the text %d times", scripts, texts);
+    part[0] = format("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]);
+    part[1] = format("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
+                     100.0 * o.without[o.head]);
+    part[2] = format("<small>%.2f</small>", m->loss[o.n - 2]);
+    for (int i = 0; i < 3; i++) expect(strstr(page, part[i]) != NULL, "no %s", part[i]);
+    const char *steps[] = {"res2", "embedding", "res"};
+    for (int i = 0; i < 3; i++) {
+        char *line = format("\"$here\"/prepare explain hm --model m --tokenizer t --layer %s",
+                            steps[i]), *said = shell(line);
+        double x[3] = {NAN, NAN, NAN};
+        sscanf(said, "%*54c%lf%*[^\n]\n%*54c%lf%*[^\n]\n%*54c%lf", x, x + 1, x + 2);
+        bound(steps[i], fabs(x[0] + x[1] - x[2]), 2e-4);
+        free(line), free(said);
+    }
+    for (int i = 0; i < 3; i++) free(part[i]);
+    free(page), model_free(m), tokenizer_free(t);
+}
+
+static const Bad bad_explain[] = {
+    {"train_gpt explain --model m --tokenizer t", 2, "expected one text in quotes, found none"},
+    {"train_gpt explain --model m --tokenizer t ''", 2, "found an empty one"},
+    {"train_gpt explain --model m --tokenizer t a b", 2, "found several words"},
+    {"train_gpt explain --model m --tokenizer t 'a text of 16 tokens or more, too long'", 1,
+     "context is 16, of which"},
+    {"train_gpt explain --model m --tokenizer t --compare m290 a", 1, "m290: has 290 tokens"},
+    {"train_gpt explain --model m --tokenizer t --layer ln3 a", 2, "found 'ln3'"},
+    {"train_gpt explain --model m --tokenizer t --layer ln1.9 a", 2, "found 'ln1.9'"},
+    {"train_gpt explain --model m --tokenizer t --out no/page.html a", 1, "cannot be written"},
+    {"train_gpt explain a", 1, "data/mini.bin: cannot be opened"},
+    {0}};
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4477,6 +4573,9 @@ static const Test tests[] = {
     {"examples: files as they are published", IN_FLOAT, test_published, NULL, NULL},
     {"examples: files that are refused", IN_FLOAT, test_refused, NULL, NULL},
     {"examples: the test set", IN_FLOAT, test_test_file, NULL, NULL},
+    {"explain: the model's numbers", IN_BOTH, test_explain, NULL, NULL},
+    {"explain: the page, a step", IN_FLOAT, test_explain_page, NULL, NULL},
+    {"bad input: explain", IN_FLOAT, NULL, test_bad_judging, bad_explain},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -195,3 +195,9 @@ exit $?
 # train_gpt.c p world s/    m->c.V = t->count;//
 # train_gpt.c p world s/m->stored_V, c.L/c.V, c.L/
 # train_gpt.c p world s/tokens->examples \&\& tokens->ids\[0\] != end_of_text/0/
+# prepare.c f explain: s/ \/ (real)sqrt(HS);$/ \/ HS;/
+# prepare.c f explain: s/        memset(w + (size_t)c \* C, 0/memset(w, 0/
+# prepare.c f explain: s/layernorm_forward(y, stats, x, m->w.lnf_w, m->w.lnf_b, 1, C)/memcpy(y, x, C * sizeof *y)/
+# prepare.c f explain: s/m->w, i \/ NH).attproj_w + i % NH \* HS/m->w, i \/ NH).attproj_w/
+# prepare.c p explain: s/o->without\[i\], change/o->p[o->answer], change/
+# prepare.c p explain: s/    html_text(p, text, strlen(text));/text_print(p, "%s", text);/
