@@ -1443,7 +1443,7 @@ double gain(const void *data, const int *rows, int n)
 /* ---- tables: printed, and written as records for the report, one JSON object a line ---- */
 
 typedef struct {
-    const char *title, *kind, *note;                     /* kind: NULL, "heat" or "bars" */
+    const char *title, *kind, *note;                     /* kind: NULL, or as page_table says */
     int columns, rows, count;                            /* count: of cells so far */
     char **cells;                                        /* (rows, columns), each in new memory */
 } Table;
@@ -3974,15 +3974,17 @@ void page_row(Text *p, const Json *row, int heat, double most)
     text_print(p, "</tr>\n");
 }
 
-/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. A column has its name
- * at the right if its first cell is a number. */
+/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. In kind "bars"
+ * the longest bar is full, in kind "shares" one of 100%. A column has its name at the right if its
+ * first cell is a number. */
 void page_table(Text *p, const Json *table)
 {
     const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows");
     const Json *top = rows ? rows->child : NULL, *below = top ? top->child : NULL;
     const char *title = string_of(table, "title"), *kind = string_of(table, "kind");
     const char *note = string_of(table, "note");
-    int heat = kind && !strcmp(kind, "heat"), bars = kind && !strcmp(kind, "bars");
+    int shares = kind && !strcmp(kind, "shares"), heat = kind && !strcmp(kind, "heat");
+    int bars = shares || (kind && !strcmp(kind, "bars"));
     double most = 1e-300, sum;
     text_print(p, "<section>\n");
     if (title && *title) html(p, "h3", "%s", title);
@@ -3996,6 +3998,7 @@ void page_table(Text *p, const Json *table)
     }
     text_print(p, "</tr></thead>\n<tbody>");
     for (const Json *row = top; row; row = row->next) most = fmax(most, row_number(row, &sum));
+    if (shares) most = 100;
     for (const Json *row = top; row; row = row->next) page_row(p, row, heat, bars ? most : 0);
     text_print(p, "</tbody></table></div>\n");
     if (note && *note) html(p, "p class='soft'", "%s", note);
@@ -4296,8 +4299,9 @@ const char explain_style[] =
     ".map span::after{content:'';position:absolute;width:100%;top:calc(100%*var(--t)/var(--n));"
     "height:calc(100%/var(--n));outline:1px solid rgb(var(--red)/.7)}\n"
     "figure td,figure th{white-space:nowrap}tbody th{min-width:0}.heat button{width:100%;"
-    "text-align:center}@media(max-width:40rem){.strip{height:3.5rem}.maps{gap:.3rem}th,td{"
-    "padding-right:.7rem}.bar{width:5rem;min-width:3rem}}\n";
+    "text-align:center}.heat small{font-size:.72rem}@media(max-width:40rem){.strip{height:3.5rem}"
+    ".maps{gap:.3rem}th,td{padding-right:.5rem;font-size:.85rem}.bar{width:4rem;min-width:2.2rem}"
+    ".heat td,.heat th+th{padding:.4rem .2rem}}\n";
 
 /* A click chooses the query t or the head h; what depends on them is written anew, as page_seen
  * wrote it. D.m[k][h] has, in the units of page_data, s and p of each query, row after row, and of
@@ -4316,7 +4320,7 @@ const char explain_script[] =
     "set('.soft',`Keys that are not shown: ${t+1-top.length}; |out| = ${(m.o[t]/1e3).toFixed(2)}`);"
     "set('tbody','');\n"
     "for(const j of top){const r=f.querySelector('tbody').insertRow();"
-    "r.innerHTML=`<th></th><td class=bar><i style='width:${100*p(j)/p(top[0])}%'></i>"
+    "r.innerHTML=`<th></th><td class=bar><i style='width:${100*p(j)}%'></i>"
     "<td class=n>${(100*p(j)).toFixed(1)}%<td class=n>${(m.s[b+j]/100).toFixed(2)}"
     "<td class=n>${(m.v[j]/1e3).toFixed(2)}<td class=n>${(p(j)*m.v[j]/1e3).toFixed(2)}`;"
     "r.cells[0].textContent=`${j} ${key[j]}`}})}\n"
@@ -4428,7 +4432,7 @@ void page_seen(Text *p, const Opened *o)
     enum { FEW = 10 };
     int C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, n = o->n, h = o->head % NH, best[FEW];
     Activations a = activations_layer(o->m, o->head / NH);
-    Table t = {.kind = "bars"};
+    Table t = {.kind = "shares"};
     real *s = allocate_reals(2 * n), *prob = s + n;
     attention_row(s, prob, o->m, o->head, n - 1);
     text_print(p, "<div class='seen'><div class='chips'>\n");
@@ -4484,7 +4488,7 @@ void page_lens(Text *p, const Opened *o)
 {
     int V = o->m->c.V, top;
     real *prob = allocate_reals(2 * V);
-    Table t = {.title = "", .kind = "bars"};
+    Table t = {.title = "", .kind = "shares"};
     table_row(&t, "after\tp(%s)\ttop token\tits p", token_text(o, o->answer));
     for (int l = 0; l <= o->m->c.L; l++) {
         next_token(prob, prob + V, o->m, stream_after(o->m, l));
@@ -4500,7 +4504,7 @@ void page_top(Text *p, const Opened *o)
 {
     enum { TOP = 10 };
     int best[TOP], rows = largest_few(best, TOP, o->p, o->m->c.V);
-    Table t = {.title = "", .kind = "bars"};
+    Table t = {.title = "", .kind = "shares"};
     table_row(&t, "token\tp\tlogit");
     for (int r = 0; r < rows; r++)
         table_row(&t, "%s\t%.1f%%\t%.2f", token_text(o, best[r]), 100.0 * o->p[best[r]],
