@@ -1967,7 +1967,8 @@ char *faults_of(const Evaluation *e, int i, const char *answer)
     const Json *expect = e->question ? json_get(e->question[i], "expect") : NULL;
     if (expect) return faults(expect, answer);
     char *target = target_text(e->t, &e->item[i]);
-    char *found = format(strcmp(target, answer) ? "expected: %s" : "", target);
+    int wrong = strcmp(target, answer) != 0;
+    char *found = format("%s%s", wrong ? "expected: " : "", wrong ? target : "");
     free(target);
     return found;
 }
@@ -2281,11 +2282,12 @@ void report_eval(const Evaluation *e, Writer *records)
     static const struct { const char *name, *form; Statistic *statistic; int of; } measures[] = {
         {"loss, nats a token", "%.4f", ratio, LOSS}, {"perplexity", "%.2f", ratio_exp, LOSS},
         {"bits a byte", "%.4f", ratio_bits, BITS}, {"token accuracy", "%.4f", ratio, TOKEN},
-        {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"accuracy, by generation", "%.3f", ratio, EXACT},
+        {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"macro-F1", "%.3f", label_f1, RATIOS}, {"calibration error", "%.3f", label_ece, RATIOS}};
     Answers a[3];
-    int labels = e->labels.count, rows = labels ? sizeof measures / sizeof *measures : 4;
+    int labels = e->labels.count, answers = e->n && !opt.questions;
+    int rows = labels ? (int)(sizeof measures / sizeof *measures) : 4 + answers;
     int columns = e->count + (labels && e->train_n);
     for (int i = 0; i < e->count; i++) a[i] = answers_of(e, e->model[i], NULL);
     if (columns > e->count) a[e->count] = words_counted(e);
