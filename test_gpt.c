@@ -3621,6 +3621,23 @@ void test_questions(void)
     tokens_free(&e.val), tokenizer_free(e.t), model_free(e.model[0]);
 }
 
+/* The answer to a line of --jsonl is drawn by --seed and does not depend on the other lines. */
+void test_line_seeds(void)
+{
+    judged_folder();
+    char *said[2];
+    for (int i = 0; i < 2; i++) {
+        char *line = format("printf '\"%%s\"\n' %s | \"$here\"/train_gpt generate --model m "
+                            "--tokenizer t --jsonl --temperature 1 --top-p 1 --tokens 8 | sort",
+                            i ? "set in or" : "in or set");
+        said[i] = shell(line);
+        free(line);
+    }
+    expect(strstr(said[0], "completion") && !strcmp(said[0], said[1]),
+           "in another order: %s, not %s", said[1], said[0]);
+    free(said[0]), free(said[1]);
+}
+
 /* Words counted: a row by hand; after many steps the gradient is 0, computed by its definition; a
  * label that a word decides is learned, a word that only held-out rows have is left out. */
 void test_words(void)
@@ -4493,6 +4510,7 @@ static const Test tests[] = {
     {"figures: right answers", IN_FLOAT, test_questions, NULL, NULL},
     {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
     {"figures: words counted", IN_FLOAT, test_words, NULL, NULL},
+    {"figures: seeds of lines", IN_FLOAT, test_line_seeds, NULL, NULL},
     {"bad input: figures", IN_FLOAT, NULL, test_bad_figures, bad_figures},
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
