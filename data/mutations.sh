@@ -181,10 +181,10 @@ exit $?
 # train_gpt.c p world s/    m->c.V = t->count;//
 # train_gpt.c p world s/m->stored_V, c.L/c.V, c.L/
 # train_gpt.c p world s/tokens->examples \&\& tokens->ids\[0\] != end_of_text/0/
-# prepare.c f figures s/found == not/found != not/
-# prepare.c f figures s/before == NUMBER \&\& strchr/before == LETTER \&\& strchr/
-# prepare.c f figures s/p\[truth\[row\[r\]\]\] -= 1/p[truth[row[r]]] -= 2/
-# prepare.c f figures s/w->value\[i\] = log1p(w->value\[i\])/w->value[i] += 1/
-# prepare.c f figures s/right\[i\] = !\*wrong/right[i] = 1/
+# prepare.c f mentioned s/found == not/found != not/
+# prepare.c f mentioned s/before == NUMBER \&\& strchr/before == LETTER \&\& strchr/
+# prepare.c f counted s/p\[truth\[row\[r\]\]\] -= 1/p[truth[row[r]]] -= 2/
+# prepare.c f counted s/w->value\[i\] = log1p(w->value\[i\])/w->value[i] += 1/
+# prepare.c p figures s/right\[i\] = !\*wrong/right[i] = 1/
 # prepare.c p figures s/part = opt.test ? "test" : "val"/part = "val"/
-# train_gpt.c f figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
+# train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
