@@ -1971,7 +1971,8 @@ char *faults_of(const Evaluation *e, int i, const char *answer)
     const Json *expect = e->question ? json_get(e->question[i], "expect") : NULL;
     if (expect) return faults(expect, answer);
     char *target = target_text(e->t, &e->item[i]);
-    char *found = format(strcmp(target, answer) ? "expected: %s" : "", target);
+    int wrong = strcmp(target, answer) != 0;
+    char *found = format("%s%s", wrong ? "expected: " : "", wrong ? target : "");
     free(target);
     return found;
 }
@@ -2022,6 +2023,137 @@ Answers answers_of(const Evaluation *e, Model *m, Shots *shots)
     }
     if (e->n) answers_generate(&a, m, e, shots);
     tokens_free(&docs);
+    return a;
+}
+
+/* ---- words counted: what a model without any knowledge of language achieves ----
+ *
+ * Each prompt becomes a vector x of length 1: for each different word log(1 + how often it occurs),
+ * and 1 for a word that is in all of them, divided by the root of the sum of squares. Which words
+ * follow each other is lost. Label k has a weight for each word, W(words, labels):
+ *     p = softmax(x W),   loss = the mean of -log p[truth] + decay/2 |W|^2.
+ * This is multinomial logistic regression. The loss is convex, its gradient is
+ *     dW = mean of x (p - y) + decay W,   y = 1 for the true label, else 0,
+ * and changes, as |x| = 1, at most (1/2 + decay) times as fast as W. So steps of 1/(1/2 + decay)
+ * never go too far. Accelerated, they start from where the last two steps point [Nesterov 1983].
+ */
+
+typedef struct {
+    Map numbers;                                      /* of words, from 1; 0 is in every row */
+    int n, words, labels, *start;                     /* start(n + 1): where each row begins in */
+    int *word;                                        /* the numbers of its different words, and */
+    float *value;                                     /* the vector's numbers for these */
+} WordCounts;
+
+/* Append the row of a text, which must stay in memory, and is made lower case. New words receive
+ * numbers if `learn`, else are left out. */
+void words_add(WordCounts *w, char *text, int learn)
+{
+    int from = w->start[w->n], to = from;
+    size_t size = strlen(text), length, end;
+    w->word = reallocate(w->word, to + size + 1, sizeof *w->word);
+    w->value = reallocate(w->value, to + size + 1, sizeof *w->value);
+    w->word[to] = 0, w->value[to++] = 1;
+    for (size_t at = 0; at < size; at = end + (end == at)) {
+        for (end = at; end < size && is_word(class_at(text + end, size - end, &length));)
+            for (; length; length--, end++) text[end] = tolower((unsigned char)text[end]);
+        MapEntry *e = end == at ? NULL : map_enter(&w->numbers, text + at, end - at);
+        if (!e || (!e->value && !learn)) continue;
+        if (!e->value) e->value = w->words++;
+        int i = from + 1;
+        while (i < to && w->word[i] != e->value) i++;
+        if (i == to) w->word[to] = (int)e->value, w->value[to++] = 0;
+        w->value[i]++;
+    }
+    double sum = 1;
+    for (int i = from + 1; i < to; i++) {
+        w->value[i] = log1p(w->value[i]);
+        sum += w->value[i] * w->value[i];
+    }
+    for (int i = from; i < to; i++) w->value[i] /= sqrt(sum);
+    w->start[++w->n] = to;
+}
+
+/* p(labels) = softmax(x W) for a row x. Returns the label of the largest. */
+int words_predict(float *p, const float *W, const WordCounts *x, int row)
+{
+    int L = x->labels, best = 0;
+    float sum = 0;
+    memset(p, 0, L * sizeof *p);
+    for (int i = x->start[row]; i < x->start[row + 1]; i++)
+        for (int k = 0; k < L; k++) p[k] += x->value[i] * W[(size_t)x->word[i] * L + k];
+    for (int k = 1; k < L; k++) best = p[k] > p[best] ? k : best;
+    float max = p[best];
+    for (int k = 0; k < L; k++) sum += p[k] = exp_float(p[k] - max);
+    for (int k = 0; k < L; k++) p[k] /= sum;
+    return best;
+}
+
+/* Improve W(words, labels), by steps on the n rows listed. */
+void words_fit(float *W, const WordCounts *x, const int *truth, const int *row, int n, float decay)
+{
+    enum { STEPS = 150 };
+    int L = x->labels;
+    size_t count = (size_t)x->words * L;
+    float *ahead = allocate(2 * count + L, sizeof *ahead), *dW = ahead + count, *p = dW + count;
+    memcpy(ahead, W, count * sizeof *W);
+    for (int step = 0; step < STEPS; step++) {
+        for (size_t j = 0; j < count; j++) dW[j] = decay * ahead[j];
+        for (int r = 0; r < n; r++) {
+            words_predict(p, ahead, x, row[r]);
+            p[truth[row[r]]] -= 1;
+            for (int i = x->start[row[r]]; i < x->start[row[r] + 1]; i++)
+                for (int k = 0; k < L; k++)
+                    dW[(size_t)x->word[i] * L + k] += x->value[i] * p[k] / n;
+        }
+        for (size_t j = 0; j < count; j++) {
+            float next = ahead[j] - dW[j] / (0.5f + decay);
+            ahead[j] = next + step / (step + 3.0f) * (next - W[j]), W[j] = next;
+        }
+    }
+    free(ahead);
+}
+
+/* The weights of all n training rows, in new memory. The decay is the one of a few, from strong to
+ * weak, that is best for a fifth of the rows after learning from the others; of equal ones, the
+ * stronger. */
+float *words_train(const WordCounts *x, const int *truth, int n)
+{
+    int *row = shuffled(n, random_key(opt.seed, 5)), held = n / 5, most = -1;
+    float *W = allocate((size_t)x->words * x->labels + x->labels, sizeof *W), decay = 0;
+    float *p = W + (size_t)x->words * x->labels;
+    for (float d = 1e-2f; d > 5e-6f; d /= 3.1622777f) {
+        int right = 0;
+        words_fit(W, x, truth, row + held, n - held, d);
+        for (int i = 0; i < held; i++) right += words_predict(p, W, x, row[i]) == truth[row[i]];
+        if (right > most) most = right, decay = d;
+    }
+    words_fit(W, x, truth, row, n, decay);
+    free(row);
+    return W;
+}
+
+/* What words counted achieve on the held-out examples, learned from those of training. */
+Answers words_counted(const Evaluation *e)
+{
+    Answers a = {.way = "words counted"};
+    int L = e->labels.count, n = e->n;
+    WordCounts x = {.words = 1, .labels = L, .start = allocate(e->train_n + n + 1, sizeof(int))};
+    for (int i = 0; i < e->train_n + n; i++) {
+        const Item *d = &e->train_item[i];
+        words_add(&x, tokens_text(e->t, d->ids, d->answer), i < e->train_n);
+    }
+    float *W = words_train(&x, e->labels.truth, e->train_n), *p = allocate(L, sizeof *p);
+    double start = seconds();
+    a.p = (Predictions){L, e->truth, allocate(n, sizeof(int)), allocate(n, sizeof(double)),
+                        allocate(n, sizeof(double))};
+    for (int i = 0; i < n; i++) {
+        int best = a.p.predicted[i] = words_predict(p, W, &x, e->train_n + i);
+        a.p.probability[i] = p[best], a.p.right[i] = best == e->truth[i];
+    }
+    a.seconds = (seconds() - start) / n;
+    a.ratio[LABEL].numerator = a.p.right;
+    free(W), free(p), free(x.word), free(x.value), free(x.start), free(x.numbers.entry);
     return a;
 }
 
@@ -2154,24 +2286,28 @@ void report_eval(const Evaluation *e, Writer *records)
     static const struct { const char *name, *form; Statistic *statistic; int of; } measures[] = {
         {"loss, nats a token", "%.4f", ratio, LOSS}, {"perplexity", "%.2f", ratio_exp, LOSS},
         {"bits a byte", "%.4f", ratio_bits, BITS}, {"token accuracy", "%.4f", ratio, TOKEN},
-        {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"accuracy, by generation", "%.3f", ratio, EXACT},
+        {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"macro-F1", "%.3f", label_f1, RATIOS}, {"calibration error", "%.3f", label_ece, RATIOS}};
-    Answers a[2];
-    int labels = e->labels.count, rows = labels ? sizeof measures / sizeof *measures : 4;
+    Answers a[3];
+    int labels = e->labels.count, answers = e->n && !opt.questions;
+    int rows = labels ? (int)(sizeof measures / sizeof *measures) : 4 + answers;
+    int columns = e->count + (labels && e->train_n);
     for (int i = 0; i < e->count; i++) a[i] = answers_of(e, e->model[i], NULL);
-    Table t = {.columns = e->count + 1, .title = title_of(e, a->count)};
+    if (columns > e->count) a[e->count] = words_counted(e);
+    Table t = {.columns = columns + 1, .title = title_of(e, a->count)};
     t.note = format("in brackets: 95%% intervals%s", !labels ? ""
                     : e->train_n ? "; the labels are those of the training data"
                     : "; NAME_train.bin is not there: the labels are those of these rows");
     table_cell(&t, "measure");
-    for (int i = 0; i < e->count; i++) table_cell(&t, "%s", e->name[i]);
+    for (int i = 0; i < columns; i++) table_cell(&t, "%s", i < e->count ? e->name[i] : a[i].way);
     for (int k = 0; k < rows; k++) {
         int of = measures[k].of, n = of < LABEL ? a->count : e->n;
         table_cell(&t, "%s", measures[k].name);
-        for (int i = 0; i < e->count; i++)
-            table_interval(&t, measures[k].form, measures[k].statistic,
-                           of < RATIOS ? (void *)&a[i].ratio[of] : (void *)&a[i].p, n);
+        for (int i = 0; i < columns; i++)
+            if (of < RATIOS && !a[i].ratio[of].numerator) table_cell(&t, "%s", "");
+            else table_interval(&t, measures[k].form, measures[k].statistic,
+                                of < RATIOS ? (void *)&a[i].ratio[of] : (void *)&a[i].p, n);
     }
     table_done(&t, records);
     if (opt.questions) report_right(e, a, records);
@@ -2273,7 +2409,7 @@ void compare_row(Table *t, const Answers *a, const Answers *b, int n)
     else table_cell(t, "%s", b->way), table_cell(t, "%.1f", b->shots);
     for (int k = 0; k < 3; k++) {
         Ratio r = b->ratio[columns[k]];
-        if (!r.numerator) table_cell(t, "%s", "");
+        if (!r.numerator || (a && !a->ratio[columns[k]].numerator)) table_cell(t, "%s", "");
         else if (a) table_interval(t, "%+.3f", gain, &(Gain){a->ratio[columns[k]], r}, n);
         else table_interval(t, "%.3f", ratio, &r, n);
     }
@@ -2321,8 +2457,8 @@ int shots_parse(int k[MOST_WAYS])
               MOST_WAYS, opt.shots);
 }
 
-/* A table of a[ways + 1]: the base model behind several numbers of shots, then the tuned model, and
- * by how much it exceeds each of them. */
+/* A table of a[ways + 1]: several ways to answer without tuning, then the tuned model, and by how
+ * much it exceeds each of them. */
 void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *records)
 {
     const Answers *tuned = a + ways, *longest = a;
@@ -2355,12 +2491,13 @@ int command_compare(int words, char **word)
     if (!e.val.examples) die("%s: compare needs examples, found running text", opt.data);
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, where shots are drawn");
     if (!e.train_n) die("%s_train.bin is not there: shots are drawn from it", opt.data);
-    Answers a[MOST_WAYS + 1];
+    Answers a[MOST_WAYS + 2];
     for (int i = 0; i <= ways; i++) {
         Shots shots = shots_draw(e.t, e.train_item, e.train_n, k[i]);
         a[i] = answers_of(&e, e.model[i == ways], &shots);
         a[i].way = i == ways ? "tuned" : k[i] ? format("base, %d-shot", k[i]) : "base";
     }
+    if (e.labels.count) a[ways + 1] = a[ways], a[ways++] = words_counted(&e);
     make_folder(opt.out);
     Writer *records = writer_in(opt.out, "compare.jsonl");
     report_compare(&e, a, ways, records);

@@ -201,3 +201,10 @@ exit $?
 # prepare.c f explain: s/m->w, i \/ NH).attproj_w + i % NH \* HS/m->w, i \/ NH).attproj_w/
 # prepare.c p explain: s/o->without\[i\], change/o->p[o->answer], change/
 # prepare.c p explain: s/    html_text(p, text, strlen(text));/text_print(p, "%s", text);/
+# prepare.c f mentioned s/found == not/found != not/
+# prepare.c f mentioned s/before == NUMBER \&\& strchr/before == LETTER \&\& strchr/
+# prepare.c f counted s/p\[truth\[row\[r\]\]\] -= 1/p[truth[row[r]]] -= 2/
+# prepare.c f counted s/w->value\[i\] = log1p(w->value\[i\])/w->value[i] += 1/
+# prepare.c p figures s/right\[i\] = !\*wrong/right[i] = 1/
+# prepare.c p figures s/part = opt.test ? "test" : "val"/part = "val"/
+# train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
