@@ -81,12 +81,15 @@ hint-%: grader
 	@./grader exercise hint $* $(LEVEL)
 exam: grader
 	@./grader exercise begin exam-$(SEED)
-GRADE_CC = $(CC) -O0 -g -DDOUBLE $(WARN) -Wno-unused -Wno-unknown-pragmas -fmax-errors=5 $(SANITIZE)
+GRADE_CC = $(CC) -O0 -g -DDOUBLE $(SANITIZE) $(if $(findstring clang,$(shell $(CC) --version)),-w, \
+           $(WARN) -Wno-unused -Wno-unknown-pragmas $(call accepts,-fmax-errors=5))
 grade-%: grader
 	@GRADE_CC='$(GRADE_CC)' ./grader exercise grade $* exercises/$*.c $(SEED)
 marks: grader
+	@[ -n '$(DIR)' ] || { echo "error: make marks DIR=FOLDER, with files FOLDER/STUDENT/NAME.c" >&2; exit 2; }
 	@echo "student,exercise,stars,of,right,checks,mistake"
 	@for file in '$(DIR)'/*/*.c; do \
+	    [ -f "$$file" ] || { echo "error: $$file: there is no such file" >&2; exit 1; }; \
 	    student=$${file%/*}; student=$${student##*/}; name=$$(basename "$$file" .c); \
 	    row=$$(GRADE_CC='$(GRADE_CC)' ./grader exercise grade "$$name" "$$file" $(SEED) "$$student" 2>/dev/null); \
 	    echo "$${row:-$$student,$$name,0,0,0,0,\"The file does not contain an exercise.\"}"; done
