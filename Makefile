@@ -2,6 +2,7 @@
 # make test     proofs: gradients, parity with PyTorch, round trips, bad input
 # make bench    speed and memory, beside what the machine can do
 # make demo-sentiment ... a use case from examples to decision
+# make exercises    the functions that a learner can write again; doc/exercises.md
 # make debug    the programs again, with sanitizers
 # make clean    remove what make has made, and nothing else
 #
@@ -29,7 +30,7 @@ BUILD   := $(CC) $(CFLAGS) $(MATH)
 # -O3 is worth its time only where models are trained; -O2 vectorizes the same loops.
 LIGHT   := $(if $(findstring -O3,$(CFLAGS)),-O2 -ftree-vectorize $(call accepts,-fvect-cost-model=dynamic))
 DEMO     = data/shop_train.bin
-PROGRAMS = train_gpt tokenizer prepare test_gpt test_gpt_double
+PROGRAMS = train_gpt tokenizer prepare test_gpt test_gpt_double grader
 
 all: train_gpt tokenizer prepare $(DEMO)
 	@echo "$(if $(OPENMP),OpenMP found: all cores are used,OpenMP not found: one thread only)"
@@ -66,6 +67,33 @@ demo-stories: train_gpt prepare
 	./prepare text data/stories.txt --out data/stories --tokenizer data/mini_tokenizer.bin
 	./train_gpt $(MINI) --data data/stories --out out/stories $(TUNE)
 
+# Exercises: exercises/NAME.c is the learner's, and no target removes it. SEED chooses the inputs.
+SEED     = 1
+LEVEL    = 1
+SANITIZE ?= $(if $(call accepts,-fsanitize=address),-fsanitize=address -DMARGIN=0)
+grader: test_gpt.c train_gpt.c prepare.c tokenizer.c
+	$(CC) -O0 -w -DDOUBLE -o $@ $< -lm
+exercises: grader
+	@./grader exercise list
+exercise-%: grader
+	@./grader exercise begin $*
+hint-%: grader
+	@./grader exercise hint $* $(LEVEL)
+exam: grader
+	@./grader exercise begin exam-$(SEED)
+GRADE_CC = $(CC) -O0 -g -DDOUBLE $(SANITIZE) $(if $(findstring clang,$(shell $(CC) --version)),-w, \
+           $(WARN) -Wno-unused -Wno-unknown-pragmas $(call accepts,-fmax-errors=5))
+grade-%: grader
+	@GRADE_CC='$(GRADE_CC)' ./grader exercise grade $* exercises/$*.c $(SEED)
+marks: grader
+	@[ -n '$(DIR)' ] || { echo "error: make marks DIR=FOLDER, with files FOLDER/STUDENT/NAME.c" >&2; exit 2; }
+	@echo "student,exercise,stars,of,right,checks,mistake"
+	@for file in '$(DIR)'/*/*.c; do \
+	    [ -f "$$file" ] || { echo "error: $$file: there is no such file" >&2; exit 1; }; \
+	    student=$${file%/*}; student=$${student##*/}; name=$$(basename "$$file" .c); \
+	    row=$$(GRADE_CC='$(GRADE_CC)' ./grader exercise grade "$$name" "$$file" $(SEED) "$$student" 2>/dev/null); \
+	    echo "$${row:-$$student,$$name,0,0,0,0,\"The file does not contain an exercise.\"}"; done
+
 test: all test_gpt test_gpt_double
 	./test_gpt
 bench: train_gpt
@@ -75,4 +103,4 @@ debug:
 clean:
 	rm -f $(PROGRAMS) $(addprefix data/shop_,train.bin val.bin report.txt report.jsonl)
 
-.PHONY: all test bench debug clean
+.PHONY: all test bench debug clean exercises exam marks

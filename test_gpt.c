@@ -14,7 +14,7 @@
  *
  * Chapters   1 means of proof   2 machine and matrix multiply   3 gradients of layers   4 the model
  *            5 parity with PyTorch   6 optimizer and generation   7 data   8 checkpoints
- *            9 text   10 the programs   11 the table
+ *            9 text   10 the programs   11 exercises   12 the table
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -4465,7 +4465,997 @@ static const Bad bad_explain[] = {
     {0}};
 
 /* ================================================================================================
- * 11. The table
+ * 11. Exercises
+ *
+ * A learner writes one function of the programs again, in exercises/NAME.c, and is told what is
+ * wrong with it. The source is the solution: contract and head come from it, and what the learner's
+ * function computes is compared with what it computes. The grading program is this file, compiled
+ * with variants of the function under other names: the learner's, and copies of the source with
+ * one mistake each. If the learner's numbers are those of a mistake, its sentence is printed.
+ * Sentences, mistakes, hints and examples by hand are lines of data/exercises.txt. The calls are
+ * here: a function for each exercise makes inputs, calls a variant, and names what it has written.
+ */
+
+typedef void Function(void);
+typedef struct { const char *exercise, *kind; Function *f; } Variant;
+#ifdef VARIANTS
+#include VARIANTS                        /* made by variants_write; the last exercise is NULL */
+#else
+static const Variant variants[1];
+#endif
+
+/* An array of a call. kind: i input, w written, a added to, u read and updated, s scratch, r what
+ * the call has found. Elements have 8 bytes (real, here always double), 4 (int) or 1. */
+typedef struct {
+    const char *name;
+    char kind;
+    int bytes, count, columns;
+    char *p, *before;                    /* its elements; what they were before the call */
+    size_t at;                           /* where its numbers begin in an Answer */
+} Array;
+
+/* One call of a function. Sizes and inputs are those of `hand`, if it is not NULL, else random
+ * numbers given by key. Calls of a higher level ask more of the function. */
+enum { ARRAYS = 16, SHAPES = 6, CALLS = 1 + 3 * SHAPES, BUGS = 12 };
+typedef struct {
+    Function *f;
+    const char *hand;                    /* " N 1 C 3 x 0 0 3 " */
+    int level, count, drawn;             /* count: of arrays; drawn: of sizes */
+    uint64_t key;
+    Array array[ARRAYS];
+    char sizes[120];                     /* "N=1 C=3", for messages */
+} Call;
+
+/* The numbers of all arrays after each of `calls` calls; behind each array one number that is not 0
+ * if memory around it has changed. */
+enum { ANSWER = 1 << 18 };
+typedef struct { int calls; size_t count; double x[ANSWER]; } Answer;
+
+/* Bytes of known content on both sides of an array. 0 with the address sanitizer, which finds what
+ * is outside. */
+#ifndef MARGIN
+#define MARGIN 64
+#endif
+
+/* ---- sizes and arrays of a call ---- */
+
+/* What follows a name in the example by hand; NULL if it is not there. */
+const char *by_hand(const Call *c, const char *name)
+{
+    char *word = format(" %s ", name);
+    const char *found = c->hand ? strstr(c->hand, word) : NULL;
+    if (found) found += strlen(word);
+    free(word);
+    return found;
+}
+
+/* A number from low to high, whole if `whole`; by hand or below its level 0, unless it is named. */
+double drawn_number(Call *c, const char *name, double low, double high, int level, int whole)
+{
+    const char *hand = by_hand(c, name);
+    double u = random_uniform(random_key(c->key, 0), (uint32_t)c->drawn++);
+    double x = hand ? atof(hand) : c->hand || c->level < level ? 0 : low + (high - low) * u;
+    size_t end = strlen(c->sizes);
+    if (whole) x = floor(x);
+    if (x != 0)
+        snprintf(c->sizes + end, sizeof c->sizes - end, "%s%s=%.4g", end ? " " : "", name, x);
+    return x;
+}
+#define rate_of(c, name, low, high, level) drawn_number(c, name, low, high, level, 0)
+#define size_of(c, name, least, most) ((int)drawn_number(c, name, least, (most) + 1, 0, 1))
+
+double number(const Array *a, const char *from, int i)
+{
+    const void *p = from + (size_t)i * a->bytes;
+    return a->bytes == 1 ? *(const unsigned char *)p : a->bytes == 4 ? *(const int *)p :
+           *(const double *)p;
+}
+
+/* An array (rows, columns) of normal numbers, or, with a limit, of whole ones below it. */
+void *array(Call *c, const char *name, char kind, int bytes, int rows, int columns, int limit)
+{
+    int count = rows * columns;
+    size_t size = (size_t)count * bytes;
+    Array *a = &c->array[c->count++];
+    char *hand = (char *)by_hand(c, name);
+    uint64_t key = random_key(c->key, c->count);
+    assert(c->count <= ARRAYS);
+    *a = (Array){name, kind, bytes, count, columns, allocate(size + 2 * MARGIN, 1), NULL, 0};
+    memset(a->p, 0x5A, size + 2 * MARGIN), a->p += MARGIN;
+    for (int i = 0; i < count; i++) {
+        double x = hand ? strtod(hand, &hand) : c->hand ? 0 : limit ? below(limit, key, i) :
+                   random_normal(key, (uint32_t)i);
+        if (bytes == 1) a->p[i] = (char)(int)x;
+        else if (bytes == 4) ((int *)(void *)a->p)[i] = (int)x;
+        else ((double *)(void *)a->p)[i] = x;
+    }
+    a->before = memcpy(allocate(size, 1), a->p, size);
+    return a->p;
+}
+#define REALS(name, kind, rows, columns) array(c, name, kind, 8, rows, columns, 0)
+#define DOUBLES(name, kind, count) array(c, name, kind, 8, 1, count, 0)
+#define INTS(name, kind, count, limit) array(c, name, kind, 4, 1, count, limit)
+
+/* Inputs that were changed after array() has made them are complete now. */
+void ready(Call *c)
+{
+    for (Array *a = c->array; a < c->array + c->count; a++)
+        memcpy(a->before, a->p, (size_t)a->count * a->bytes);
+}
+
+/* A number that the call has found. */
+void result(Call *c, const char *name, double x) { *(double *)DOUBLES(name, 'r', 1) = x; }
+
+/* f is the variant that is called, with the type of the function. */
+#define TAKE(function) __typeof__(function) *f = (__typeof__(function) *)c->f
+
+/* ---- the calls ---- */
+
+void call_layernorm_forward(Call *c)
+{
+    TAKE(layernorm_forward);
+    int N = size_of(c, "N", 1, 6), C = size_of(c, "C", 2, 70);
+    real *x = REALS("x", 'i', N, C), *w = REALS("w", 'i', 1, C);
+    real *b = REALS("b", 'i', 1, C), far = (real)rate_of(c, "far", 1e5, 2e5, 2);
+    real *y = REALS("y", 'w', N, C), *stats = REALS("stats", 'w', N, 2);
+    for (int i = 0; i < N * C; i++) x[i] += far;
+    ready(c);
+    f(y, stats, x, w, b, N, C);
+}
+
+void call_layernorm_backward(Call *c)
+{
+    TAKE(layernorm_backward);
+    int N = size_of(c, "N", 1, 6), C = size_of(c, "C", 2, 70);
+    real *x = REALS("x", 'i', N, C), *w = REALS("w", 'i', 1, C);
+    real *dy = REALS("dy", 'i', N, C), *stats = REALS("stats", 'i', N, 2);
+    real *dx = REALS("dx", 'a', N, C), *dw = REALS("dw", 'a', 1, C);
+    real *y = REALS("y", 's', N, C);
+    layernorm_forward(y, stats, x, w, w, N, C);
+    ready(c);
+    f(dx, dw, dy, x, stats, w, N, C);
+}
+
+void call_linear_forward(Call *c)
+{
+    TAKE(linear_forward);
+    int N = size_of(c, "N", 1, 7), C = size_of(c, "C", 1, 9), OC = size_of(c, "OC", 2, 20);
+    int ldy = OC + (c->level > 1 ? size_of(c, "ldy - OC", 1, 5) : 0);
+    real *x = REALS("x", 'i', N, C), *w = REALS("w", 'i', OC, C);
+    real *b = REALS("b", 'i', 1, OC), *y = REALS("y", 'w', N, ldy);
+    f(y, ldy, x, w, b, N, C, OC);
+}
+
+void call_linear_backward(Call *c)
+{
+    TAKE(linear_backward);
+    int N = size_of(c, "N", 1, 7), C = size_of(c, "C", 1, 9), OC = size_of(c, "OC", 2, 20);
+    real *x = REALS("x", 'i', N, C), *w = REALS("w", 'i', OC, C);
+    real *dy = REALS("dy", 'i', N, OC), *dx = REALS("dx", 'w', N, C);
+    f(dx, REALS("dw", 'a', OC, C), dy, x, w, N, C, OC);
+}
+
+void call_bias_backward(Call *c)
+{
+    TAKE(bias_backward);
+    int N = size_of(c, "N", 2, 7), C = size_of(c, "C", 1, 150);
+    real *dy = REALS("dy", 'i', N, C);
+    f(REALS("db", 'a', 1, C), dy, N, C);
+}
+
+/* Positions are below N, so that the table has the rows of both tokens and positions. */
+void call_embedding_forward(Call *c)
+{
+    TAKE(embedding_forward);
+    int N = size_of(c, "N", 2, 9), C = size_of(c, "C", 1, 70), V = size_of(c, "V", 2, 5);
+    int *tokens = INTS("tokens", 'i', N, V), *positions = INTS("positions", 'i', N, N);
+    real *wte = REALS("wte", 'i', V, C), *wpe = REALS("wpe", 'i', N, C);
+    f(REALS("x", 'w', N, C), tokens, positions, wte, wpe, N, C);
+}
+
+void call_embedding_backward(Call *c)
+{
+    TAKE(embedding_backward);
+    int N = size_of(c, "N", 2, 9), C = size_of(c, "C", 1, 70), V = size_of(c, "V", 2, 5);
+    int *tokens = INTS("tokens", 'i', N, V), *positions = INTS("positions", 'i', N, N);
+    real *dx = REALS("dx", 'i', N, C), *dwte = REALS("dwte", 'a', V, C);
+    f(dwte, REALS("dwpe", 'a', N, C), dx, tokens, positions, N, C);
+}
+
+void call_gelu_backward(Call *c)
+{
+    TAKE(gelu_backward);
+    int count = size_of(c, "count", 1, 70);
+    real *x = REALS("x", 'i', 1, count), *dy = REALS("dy", 'i', 1, count);
+    real *dx = REALS("dx", 'w', 1, count);
+    if (c->level > 1) dy = memcpy(dx, dy, count * sizeof(real));
+    ready(c);
+    f(dx, dy, x, count);
+}
+
+void call_dropout(Call *c)
+{
+    TAKE(dropout);
+    int count = size_of(c, "count", 1, 70);
+    real *x = REALS("x", 'u', 1, count);
+    f(x, count, (real)rate_of(c, "p", 0.1, 0.9, 0), random_key(c->key, 1));
+}
+
+/* Level 2: documents, level 3: dropout. `cached` earlier tokens have keys and values only. */
+Attention attention_call(Call *c, int cached)
+{
+    int B = size_of(c, "B", 1, 2), T = size_of(c, "T", 2, 11), NH = size_of(c, "NH", 1, 3);
+    int HS = size_of(c, "HS", 2, 5), C = NH * HS, past = 0;
+    if (cached && c->level > 2 && (past = size_of(c, "past", 0, 5)) > 0) B = 1;
+    Attention a = {NULL, NULL, B, past, T, past + T, C, NH, (real)rate_of(c, "p", 0.1, 0.6, 3),
+                   random_key(c->key, 1)};
+    a.qkv = REALS("qkv", 'i', B * a.rows, 3 * C);
+    int *starts = c->level > 1 && !past ? INTS("doc_start", 'i', B * T, 2) : NULL;
+    for (int n = 0; starts && n < B * T; n++)
+        starts[n] = n % T == 0 ? 0 : starts[n] ? n % T : starts[n - 1];
+    a.doc_start = starts;
+    return a;
+}
+
+void call_attention_forward(Call *c)
+{
+    TAKE(attention_forward);
+    Attention a = attention_call(c, 1);
+    real *out = REALS("out", 'w', a.B * a.T, a.C);
+    real *lse = REALS("lse", 'w', a.B * a.NH, a.T);
+    ready(c);
+    f(out, lse, &a);
+}
+
+void call_attention_backward(Call *c)
+{
+    TAKE(attention_backward);
+    static const char *const names[] = {"dq", "dk", "dv"};
+    Attention a = attention_call(c, 0);
+    int N = a.B * a.T, C = a.C;
+    real *dout = REALS("dout", 'i', N, C), *out = REALS("out", 'i', N, C);
+    real *lse = REALS("lse", 'i', a.B * a.NH, a.T), *dqkv = REALS("dqkv", 's', N, 3 * C);
+    attention_forward(out, lse, &a);
+    ready(c);
+    f(dqkv, dout, out, lse, &a);
+    for (int i = 0; i < 3; i++) {
+        real *part = REALS(names[i], 'r', N, C);
+        for (int n = 0; n < N; n++)
+            memcpy(part + n * C, dqkv + (3 * n + i) * C, C * sizeof(real));
+    }
+}
+
+/* Level 2: smoothing, level 3: large logits. Row r of the chunk is row n[r] of N. */
+void call_softmax_loss(Call *c)
+{
+    TAKE(softmax_loss);
+    int rows = size_of(c, "rows", 1, 5), V = size_of(c, "V", 2, 20), N = rows + 1;
+    int ld = c->hand ? V : V + 3, *n = INTS("n", 'i', rows, 1);
+    int *targets = INTS("targets", 'i', N, V), *argmax = INTS("argmax", 'w', N, V);
+    real *x = REALS("logits", 'u', rows, ld), *weights = REALS("weights", 'i', 1, N);
+    double *loss = DOUBLES("loss", 'w', N);
+    for (int r = 0; r < rows; r++) n[r] = c->hand ? r : rows - r;
+    for (int i = 0; i < rows * ld; i++) x[i] *= c->level > 2 ? 1000 : 1;
+    ready(c);
+    f(x, n, rows, &(Head){.weights = weights, .targets = targets, .loss = loss, .argmax = argmax,
+                          .dx = x, .smoothing = rate_of(c, "smoothing", 0.1, 0.4, 2), .N = N,
+                          .V = V, .ld = ld});
+}
+
+void call_adamw(Call *c)
+{
+    TAKE(adamw);
+    int count = size_of(c, "count", 1, 20), step = size_of(c, "step", 1, 5);
+    AdamW a = {.lr = 0.1, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 0.01,
+               .decay = rate_of(c, "decay", 0.1, 0.5, 2), .l1 = rate_of(c, "l1", 1, 5, 3)};
+    real *w = REALS("w", 'u', 1, count), *g = REALS("g", 'u', 1, count);
+    real *m = REALS("m", 'u', 1, count), *v = REALS("v", 'u', 1, count);
+    for (int i = 0; i < count; i++) v[i] *= v[i];
+    ready(c);
+    f(w, g, m, v, count, c->hand ? 1 : 0.7, &a, step);
+}
+
+/* Level 2: the other two kinds. */
+void call_schedule(Call *c)
+{
+    TAKE(schedule);
+    static const char *const kinds[] = {"cosine", "linear", "constant"};
+    int steps = size_of(c, "steps", 2, 40), warmup = size_of(c, "warmup", 0, steps / 2);
+    double floor = rate_of(c, "floor", 0, 0.5, 0), *at;
+    int kind = c->level > 1, rows = c->level > 1 ? 2 : 1;
+    at = array(c, "fraction", 'r', 8, rows, steps + 1, 0);
+    for (int n = 0; n < rows * (steps + 1); n++)
+        at[n] = f(kinds[kind + n / (steps + 1)], n % (steps + 1), warmup, steps, floor);
+}
+
+/* 40 draws; in one call of five, the temperature is 0. Level 2: top_k, level 3: top_p, too, other
+ * ones in each draw. */
+void call_sample(Call *c)
+{
+    TAKE(sample);
+    int V = size_of(c, "V", 8, 40);
+    Sampling s = {.temperature = fmax(0, rate_of(c, "temperature", -0.4, 2, 0)), .top_p = 1};
+    real *logits = REALS("logits", 'i', 1, V);
+    int *top_k = INTS("top_k", 's', 40, 7), *token = INTS("token", 'r', 40, V);
+    Candidate *list = allocate(V, sizeof *list);
+    for (int i = 0; i < 40; i++) {
+        if (c->level > 1) s.top_k = 2 + top_k[i];
+        if (c->level > 2) s.top_p = 0.3 + 0.5 * random_uniform(c->key, i);
+        token[i] = f(logits, V, &s, random_key(c->key, i), list);
+    }
+    free(list);
+}
+
+void call_bootstrap(Call *c)
+{
+    TAKE(bootstrap);
+    int n = size_of(c, "n", 2, 30);
+    double *x = DOUBLES("x", 'i', n);
+    Interval i = f(ratio, &(Ratio){x, NULL}, n, random_key(c->key, 1));
+    result(c, "value", i.value), result(c, "low", i.low), result(c, "high", i.high);
+}
+
+void call_label_ece(Call *c)
+{
+    TAKE(label_ece);
+    int N = size_of(c, "examples", 2, 40), n = size_of(c, "n", 1, N);
+    double *probability = DOUBLES("probability", 'i', N), *right = DOUBLES("right", 'i', N);
+    int *rows = INTS("rows", 'i', n, N);
+    for (int i = 0; !c->hand && i < N; i++) {
+        probability[i] = i ? 1 / (1 + exp(-2 * probability[i])) : 1;
+        right[i] = right[i] > 0;
+    }
+    ready(c);
+    result(c, "error", f(&(Predictions){.probability = probability, .right = right}, rows, n));
+}
+
+/* Code points of each length, and the first and the last one of each. */
+void call_utf8_encode(Call *c)
+{
+    TAKE(utf8_encode);
+    static const int ends[] = {0, 0x80, 0x800, 0x10000, 0x110000};
+    int count = size_of(c, "count", 12, 12), *lengths, *points;
+    points = INTS("c", 'i', count, 0x800), lengths = INTS("length", 'r', count, 2);
+    for (int i = 0; !c->hand && i < count; i++) {
+        int low = ends[i % 4], high = ends[i % 4 + 1] - 1;
+        points[i] = i < 4 ? low : i < 8 ? high : low + (int)(points[i] / 2048.0 * (high - low));
+    }
+    char *to = array(c, "to", 'w', 1, count, 4, 256);
+    ready(c);
+    for (int i = 0; i < count; i++) lengths[i] = (int)f(to + 4 * i, (uint32_t)points[i]);
+}
+
+void call_transposed(Call *c)
+{
+    TAKE(transposed);
+    int rows = size_of(c, "rows", 2, 9), columns = size_of(c, "columns", 2, 9);
+    real *x = REALS("p", 'i', rows, columns);
+    View v = f(x, columns);
+    result(c, "p is moved by", (double)(v.p - x));
+    result(c, "rs", (double)v.rs), result(c, "cs", (double)v.cs);
+}
+
+/* Four words, and random letters. Level 2: only ids below a limit. By hand: the first word. */
+void call_pretoken_encode(Call *c)
+{
+    static const char *const words[] = {" banana", "ooooo", " unhappily", " mississippi"};
+    static Tokenizer *t;
+    TAKE(pretoken_encode);
+    if (!t) t = tokenizer_read("data/mini_tokenizer.bin");
+    int rows = c->hand ? 1 : 5, most = c->hand ? 7 : 20;
+    int limit = c->level > 1 ? size_of(c, "limit", 300, 900) : t->count;
+    unsigned char *pretoken = array(c, "pretoken", 'i', 1, rows, most, 26);
+    int *ids = array(c, "ids", 'w', 4, rows, most, 1), *counts = INTS("count", 'r', rows, 1);
+    for (int r = 0; r < rows; r++)
+        for (int i = 0; i < most; i++) {
+            unsigned char *p = &pretoken[r * most + i];
+            *p = "etaoinshrdlucmfwypvbgkjqxz"[*p / 2];
+            if (r < 4) *p = i < (int)strlen(words[r]) ? words[r][i] : 0;
+        }
+    ready(c);
+    for (int r = 0; r < rows; r++) {
+        int size = r < 4 ? (int)strlen(words[r]) : most, *to = ids + r * most;
+        counts[r] = (int)f(t, to, (char *)pretoken + r * most, size, limit);
+        for (int i = max_int(counts[r], 0); i < size; i++) to[i] = -1;   /* may be anything */
+    }
+}
+
+typedef struct { const char *name; void (*call)(Call *c); Function *source; } Exercise;
+#define EXERCISE(name) {#name, call_##name, (Function *)name}
+static const Exercise exercises[] = {
+    EXERCISE(transposed), EXERCISE(utf8_encode), EXERCISE(pretoken_encode),
+    EXERCISE(embedding_forward), EXERCISE(linear_forward), EXERCISE(layernorm_forward),
+    EXERCISE(dropout), EXERCISE(attention_forward), EXERCISE(softmax_loss),
+    EXERCISE(bias_backward), EXERCISE(gelu_backward), EXERCISE(linear_backward),
+    EXERCISE(embedding_backward), EXERCISE(layernorm_backward), EXERCISE(attention_backward),
+    EXERCISE(adamw), EXERCISE(schedule), EXERCISE(sample), EXERCISE(bootstrap),
+    EXERCISE(label_ece)};
+enum { EXERCISES = sizeof exercises / sizeof *exercises };
+
+/* ---- the words of an exercise, its source, and the variants of it ---- */
+
+/* The n-th line of data/exercises.txt, from 0, that begins with this key in the section of an
+ * exercise, without the key, in new memory; NULL if there is none. */
+char *exercise_line(const char *name, const char *key, int n)
+{
+    static char *text;
+    static size_t size;
+    size_t length = strlen(key);
+    int inside = 0;
+    if (!text) text = read_file("data/exercises.txt", &size);
+    for (Lines l = {.at = text, .end = text + size}; next_line(&l);) {
+        if (!strncmp(l.text, "exercise ", 9))
+            inside = l.size == 9 + strlen(name) && !memcmp(l.text + 9, name, strlen(name));
+        if (!inside || strncmp(l.text, key, length) || !strchr(" \n", l.text[length]) || n--)
+            continue;
+        length += l.size > length;
+        return format("%.*s", (int)(l.size - length), l.text + length);
+    }
+    return NULL;
+}
+
+/* All lines of this key, each with a newline, behind a comment's star if `comment`; "" if none. */
+char *exercise_lines(const char *name, const char *key, int comment)
+{
+    Text t = {0};
+    text_add(&t, "", 0);
+    for (char *line; (line = exercise_line(name, key, comment >> 1)); comment += 2)
+        text_print(&t, "%s%s%s\n", comment & 1 ? " *" : "", comment & 1 && *line ? " " : "", line);
+    return t.bytes;
+}
+
+const Exercise *exercise_find(const char *name)
+{
+    for (int i = 0; i < EXERCISES; i++)
+        if (!strcmp(exercises[i].name, name)) return &exercises[i];
+    die_usage("there is no exercise '%s'; make exercises lists them", name);
+}
+
+/* The text of a program, or NULL after the last one. */
+const char *source_text(int i)
+{
+    static const char *const files[] = {"tokenizer.c", "train_gpt.c", "prepare.c", "test_gpt.c"};
+    static char *texts[4];
+    size_t size;
+    if (i < 4 && !texts[i]) texts[i] = read_file(files[i], &size);
+    return i < 4 ? texts[i] : NULL;
+}
+
+/* A function in the source: its comment, if there is one directly above, its head, and its body,
+ * from { to the byte before `end`. Functions begin and end in column 0. */
+typedef struct { const char *comment, *head, *body, *end; } Source;
+Source source_of(const char *name)
+{
+    const char *text;
+    for (int i = 0; (text = source_text(i)); i++)
+        for (const char *at = text; (at = strstr(at, name)); at++) {
+            const char *head = at, *body = strchr(at, '{'), *comment;
+            while (head > text && head[-1] != '\n') head--;
+            if (head == at || !isalpha((unsigned char)*head) || !strchr(" *", at[-1]) ||
+                at[strlen(name)] != '(' || !body || strchr(at, ';') < body)
+                continue;                                     /* not where it is defined */
+            comment = head;
+            if (!strncmp(head - 3, "*/\n", 3))
+                for (comment -= 3; strncmp(comment, "/*", 2);) comment--;
+            return (Source){comment, head, body, body[-1] == '\n' ? strstr(body, "\n}\n") + 3 :
+                                                                    strchr(body, '\n') + 1};
+        }
+    die("the function %s is in none of the four programs", name);
+}
+
+/* Append the definitions of the structures that `types` names, for reference. */
+void types_add(Text *t, char *types)
+{
+    const char *text, *begin, *end;
+    for (char *type; (type = strsep(&types, " "));)
+        for (int i = 0; (text = source_text(i)); i++) {
+            char *last = format("} %s;\n", type);
+            if (!(end = strstr(text, last))) continue;
+            for (begin = end; strncmp(begin, "\ntypedef ", 9);) begin--;
+            text_add(t, begin + 1, (size_t)(end - begin - 1) + strlen(last));
+        }
+}
+
+/* The functions that the solution consists of, with spaces between: `parts`, or only its own. */
+char *exercise_parts(const char *name)
+{
+    char *parts = exercise_line(name, "parts", 0);
+    return parts ? parts : format("%s", name);
+}
+
+/* The solution; with the n-th mistake, unless n is -1. NULL if there is no such mistake. */
+char *exercise_solution(const char *name, int n)
+{
+    Text t = {0};
+    char *rest = exercise_parts(name), *bug = n < 0 ? NULL : exercise_line(name, "bug", n), *part;
+    if (n >= 0 && !bug) return NULL;
+    while ((part = strsep(&rest, " "))) {
+        Source s = source_of(part);
+        text_add(&t, s.head, (size_t)(s.end - s.head));
+    }
+    for (char *from = bug, *next, *to; from; from = next) {   /* FROM => TO ;; FROM => TO */
+        Text changed = {0};
+        if ((next = strstr(from, " ;; "))) *next = 0, next += 4;
+        if (!(to = strstr(from, " =>"))) die("%s, bug %d: ' =>' is missing", name, n);
+        *to = 0, to += to[3] ? 4 : 3;
+        char *at = t.bytes, *found = strstr(at, from);
+        if (!found) die("%s, bug %d: '%s' is not in the source", name, n, from);
+        for (; found; at = found + strlen(from), found = strstr(at, from))
+            text_print(&changed, "%.*s%s", (int)(found - at), at, to);
+        text_print(&changed, "%s", at);
+        t = changed;
+    }
+    return t.bytes;
+}
+
+/* The file that the learner begins with: the contract, the structures, and the head with an empty
+ * body; or, in an exam, the solution with mistake number `bug`, if this is not -1. */
+char *exercise_file(const char *name, const char *as, int bug)
+{
+    Text t = {0};
+    Source s = source_of(name);
+    char *contract = exercise_lines(name, "contract", 1), *types = exercise_line(name, "types", 0);
+    text_print(&t, "/* exercises/%s.c, %s minutes. %s, then\n *     make grade-%s\n", as,
+               exercise_line(name, "minutes", 0), bug < 0 ? "Write the body of the function" :
+               "The function has one mistake. Find and mend it", as);
+    if (bug < 0) text_print(&t, " *     make hint-%s           (LEVEL=2, LEVEL=3: more)\n", name);
+    text_print(&t, *contract ? " *\n%s */\n" : " */\n", contract);
+    if (!*contract) text_print(&t, "\n%.*s", (int)(s.head - s.comment), s.comment);
+    if (types) text_print(&t, "#if 0                                   /* for reference */\n");
+    if (types) types_add(&t, types), text_print(&t, "#endif\n");
+    if (bug >= 0) { text_take(&t, exercise_solution(name, bug)); return t.bytes; }
+    while (isspace((unsigned char)s.body[-1])) s.body--;
+    text_print(&t, "%.*s\n{\n", (int)(s.body - s.head), s.head);
+    if (strncmp(s.head, "void ", 5))
+        text_print(&t, "    return (%.*s){0};\n", (int)(strstr(s.head, name) - 1 - s.head), s.head);
+    text_print(&t, "}\n");
+    return t.bytes;
+}
+
+/* Write the functions in `text` under other names, and add a row to those of `variants`. */
+void variant_write(Writer *w, Text *rows, const char *name, const char *kind, const char *text)
+{
+    char *parts = exercise_parts(name), *rest = format("%s", parts), *part;
+    while ((part = strsep(&rest, " ")))
+        writer_print(w, "#define %s(...) %s_%s_%s(__VA_ARGS__)\n", part, name, kind, part);
+    writer_print(w, "%s\n", text);
+    while ((part = strsep(&parts, " "))) writer_print(w, "#undef %s\n", part);
+    text_print(rows, "{\"%s\", \"%s\", (Function *)%s_%s_%s},\n", name, kind, name, kind, name);
+}
+
+/* Write the variants of one exercise, or of all if it is NULL: "attempt", the text of a file; or,
+ * to test the exercise itself, "blank" and "source"; and the mistakes "0", "1", ... */
+void variants_write(const char *path, const char *only, const char *file)
+{
+    Writer *w = writer_open(path);
+    Text rows = {0};
+    size_t size;
+    char *text = file ? read_file(file, &size) : NULL, kind[20];
+    if (text && !strstr(text, only)) die("%s: the function %s is not in it", file, only);
+    if (text)
+        variant_write(w, &rows, only, "attempt", format("#line 1 \"%s\"\n%s\n#line 1 \"the end of "
+                                                        "%s\"", file, text, file));
+    writer_print(w, "#pragma GCC system_header\n");           /* no warnings from here on */
+    for (const Exercise *e = exercises; e < exercises + EXERCISES; e++) {
+        if (only && strcmp(only, e->name)) continue;
+        if (!text) variant_write(w, &rows, e->name, "blank", exercise_file(e->name, "", -1));
+        for (int n = text ? 0 : -1; (text = exercise_solution(e->name, n)); n++) {
+            snprintf(kind, sizeof kind, "%d", n);
+            variant_write(w, &rows, e->name, n < 0 ? "source" : kind, text);
+        }
+    }
+    writer_print(w, "static const Variant variants[] = {\n%s{NULL, NULL, NULL}};\n", rows.bytes);
+    writer_close(w);
+}
+
+Function *variant_find(const char *name, const char *kind)
+{
+    for (const Variant *v = variants; v->exercise; v++)
+        if (!strcmp(v->exercise, name) && !strcmp(v->kind, kind)) return v->f;
+    return NULL;
+}
+
+/* ---- grading ---- */
+
+/* Make call number k of an exercise: 0 by hand, then SHAPES of each level. */
+void call_make(Call *c, const Exercise *e, Function *f, int k, uint64_t seed)
+{
+    char *hand = exercise_line(e->name, "hand", 0);
+    *c = (Call){.f = f, .level = k ? (k - 1) / SHAPES + 1 : 1, .key = random_key(seed, k),
+                .hand = k || !hand ? NULL : format(" %s ", hand)};
+    e->call(c);
+}
+
+/* Add the numbers of all arrays to an answer, and whether the bytes around each have changed. */
+void answer_add(Answer *answer, Call *c)
+{
+    for (Array *a = c->array; a < c->array + c->count; a++) {
+        int outside = 0;
+        for (int i = 0; i < MARGIN; i++)
+            outside |= a->p[-1 - i] != 0x5A || a->p[(size_t)a->count * a->bytes + i] != 0x5A;
+        a->at = answer->count;
+        if (answer->count + a->count >= ANSWER) die("%s is too large", a->name);
+        for (int i = 0; i < a->count; i++) answer->x[answer->count++] = number(a, a->p, i);
+        answer->x[answer->count++] = outside;
+    }
+    answer->calls++;
+}
+
+/* All that is known of an attempt. */
+typedef struct {
+    const Exercise *e;
+    uint64_t seed;
+    FILE *out;                           /* where the report goes */
+    int calls, levels, status;           /* status: of the process that has run last */
+    pid_t child;                         /* this process */
+    Call call[CALLS];                    /* of the source's function */
+    Answer *expected, *found, *bug[BUGS];
+    int checks, right;                   /* properties that were checked; that hold */
+    int bad_level;                       /* the lowest level with an error, or levels + 1 */
+    const char *mistake;                 /* the first one that was named, or NULL */
+} Grade;
+
+/* What a function answers to all calls, in a process of its own: it may crash, and is stopped after
+ * ten seconds. Then later answers are missing, and g->status tells why. */
+Answer *answer_of(Grade *g, Function *f)
+{
+    Answer *a = mmap(NULL, sizeof *a, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (a == MAP_FAILED) die("out of memory: %zu bytes are needed", sizeof *a);
+    fflush(stdout);
+    if ((g->child = fork()) == 0) {
+        Call c;
+        dup2(2, 1);                      /* what the function prints is not part of the report */
+        alarm(10);
+        for (int k = 0; k < g->calls; k++) {
+            call_make(&c, g->e, f, k, g->seed);
+            answer_add(a, &c);
+        }
+        fflush(stdout);
+        _exit(0);
+    }
+    if (g->child < 0 || waitpid(g->child, &g->status, 0) < 0)
+        die("no new process: %s", strerror(errno));
+    return a;
+}
+
+/* The first number of an array that differs, or -1. Sums in another order may differ by rounding,
+ * which is measured against the largest number. */
+int first_difference(const Array *a, const double *x, const double *expected)
+{
+    double scale = 0;
+    for (int i = 0; i < a->count; i++)
+        if (isfinite(expected[i])) scale = fmax(scale, fabs(expected[i]));
+    for (int i = 0; i < a->count; i++)
+        if (x[i] != expected[i] && !(isnan(x[i]) && isnan(expected[i])) &&
+            !(fabs(x[i] - expected[i]) <= 1e-9 * scale))
+            return i;
+    return -1;
+}
+
+/* A property of call k has been checked: does it hold? Returns whether. */
+int property(Grade *g, int holds, int k)
+{
+    g->checks++, g->right += holds;
+    if (!holds) g->bad_level = min_int(g->bad_level, g->call[k].level);
+    return holds;
+}
+
+/* Are the numbers found in the outputs of this name (NULL: in all outputs) of the first calls those
+ * of `other`; or, without it, these multiples of what was there before and of what is expected? */
+int is_like(const Grade *g, int calls, const char *name, const Answer *other, double before,
+            double expected)
+{
+    double *x = allocate(ANSWER, sizeof *x);
+    int alike = 1;
+    for (int k = 0; k < min_int(calls, other ? other->calls : calls); k++)
+        for (const Array *a = g->call[k].array; a < g->call[k].array + g->call[k].count; a++) {
+            if (!strchr("waur", a->kind) || (name && strcmp(name, a->name))) continue;
+            for (int i = 0; i < a->count; i++)
+                x[i] = other ? other->x[a->at + i] : before * number(a, a->before, i) +
+                                                     expected * g->expected->x[a->at + i];
+            alike &= first_difference(a, g->found->x + a->at, x) < 0;
+        }
+    free(x);
+    return alike;
+}
+
+/* Name the mistake, if it is known: one that explains all outputs, or else one that explains this
+ * array, in all calls up to the level at which it is wrong. */
+void grade_mistake(Grade *g, const Array *a, int level)
+{
+    const char *said = NULL, *name = a->name, *form = NULL;
+    int calls = min_int(g->found->calls, 1 + SHAPES * level);
+    for (int n = 0; n < 2 * BUGS && !said; n++)
+        if (g->bug[n % BUGS] && is_like(g, calls, n < BUGS ? NULL : name, g->bug[n % BUGS], 0, 0))
+            said = exercise_line(g->e->name, "say", n % BUGS);
+    if (a->kind != 'r' && is_like(g, calls, name, NULL, 1, 0)) form = "leaves %s as it was";
+    else if (a->kind == 'a' && is_like(g, calls, name, NULL, -1, 1))
+        form = "overwrites %s; it must add to it";
+    else if (a->kind == 'w' && is_like(g, calls, name, NULL, 1, 1))
+        form = "adds to %s; it must overwrite it";
+    if (!said && form) {
+        char *did = format(form, name);
+        said = format("Your function %s.", did);
+    }
+    if (said) fprintf(g->out, "      %s\n", said);
+    if (said && !g->mistake) g->mistake = said;
+}
+
+/* Print up to 12 numbers of an array: x(count), or, if it is NULL, those before the call. */
+void grade_numbers(const Grade *g, const Array *a, const double *x)
+{
+    for (int i = 0; i < a->count && i < 12; i++)
+        fprintf(g->out, " %.4g", x ? x[i] : number(a, a->before, i));
+    fprintf(g->out, a->count > 12 ? " ..." : "");
+}
+
+/* Compare output number i in all calls; show the first wrong number, and the example by hand. */
+void grade_output(Grade *g, int i)
+{
+    int wrong = -1, k = 0;
+    const Array *a = NULL, *in_hand = &g->call[0].array[i];
+    for (; k < g->found->calls && wrong < 0; k++)
+        for (int j = 0; j < g->call[k].count && wrong < 0; j++) {
+            if (strcmp(g->call[k].array[j].name, in_hand->name)) continue;
+            a = &g->call[k].array[j];
+            wrong = first_difference(a, g->found->x + a->at, g->expected->x + a->at);
+        }
+    if (property(g, wrong < 0, --k)) { fprintf(g->out, "ok    %s\n", in_hand->name); return; }
+    fprintf(g->out, "FAIL  %s at", a->name);
+    if (a->columns < a->count) fprintf(g->out, " [%d,%d]", wrong / a->columns, wrong % a->columns);
+    else fprintf(g->out, " [%d]", wrong);
+    fprintf(g->out, ": expected %.10g, got %.10g", g->expected->x[a->at + wrong],
+            g->found->x[a->at + wrong]);
+    fprintf(g->out, *g->call[k].sizes ? "   (%s)\n" : "\n", g->call[k].sizes);
+    if (k == 0 && g->call[0].hand) {
+        fprintf(g->out, "      by hand, %s", g->call[0].sizes);
+        for (const Array *b = g->call[0].array; b < g->call[0].array + g->call[0].count; b++)
+            if (strchr("iu", b->kind)) fprintf(g->out, ", %s", b->name), grade_numbers(g, b, NULL);
+        fprintf(g->out, "\n      expected:"), grade_numbers(g, a, g->expected->x + a->at);
+        fprintf(g->out, "\n      got:     "), grade_numbers(g, a, g->found->x + a->at);
+        fprintf(g->out, "\n");
+    }
+    grade_mistake(g, a, g->call[k].level);
+}
+
+/* Inputs must stay as they are, and so must the memory around all arrays. */
+void grade_memory(Grade *g)
+{
+    for (int k = 0; k < g->found->calls; k++)
+        for (const Array *a = g->call[k].array; a < g->call[k].array + g->call[k].count; a++) {
+            const double *x = g->found->x + a->at;
+            int outside = x[a->count] != 0, changed = 0;
+            for (int i = 0; a->kind == 'i' && i < a->count; i++)
+                changed |= x[i] != number(a, a->before, i);
+            if (!outside && !changed) continue;
+            g->mistake = format(outside ? "Your function writes outside of %s." :
+                                "Your function changes its input %s.", a->name);
+            fprintf(g->out, "FAIL  %s   (%s)\n", g->mistake, g->call[k].sizes);
+            property(g, 0, k);
+            return;
+        }
+}
+
+/* The attempt has not answered all calls: say which one stopped it, and why. Its file is looked for
+ * in the report of the sanitizer. */
+#define ASAN_LOG "exercises/build/asan"
+void grade_stop(Grade *g, const char *file)
+{
+    char *path = format(ASAN_LOG ".%ld", (long)g->child);
+    size_t size;
+    if (access(path, R_OK) == 0) {
+        char *report = read_file(path, &size), *what = strstr(report, "Sanitizer: ");
+        char *where = strstr(report, file);
+        g->mistake = format("Memory error: %.*s, %.*s.", what ? (int)strcspn(what + 11, " \n") : 0,
+                            what ? what + 11 : "", where ? (int)strcspn(where, " \n") : 0, where);
+        unlink(path);
+    } else if (!WIFSIGNALED(g->status)) g->mistake = "Your function has ended the program.";
+    else if (WTERMSIG(g->status) != SIGALRM)
+        g->mistake = format("Your function was stopped: %s. An index or a pointer is wrong.",
+                            strsignal(WTERMSIG(g->status)));
+    else g->mistake = "Your function has not returned after 10 seconds. Does a loop never end?";
+    fprintf(g->out, "FAIL  %s   (%s)\n", g->mistake, g->call[g->found->calls].sizes);
+    property(g, 0, g->found->calls);
+}
+
+/* Prepare to grade attempts at e with the inputs of a seed: the answers of the source's function
+ * and of its mistakes. Reports go to `out`. */
+void grade_begin(Grade *g, const Exercise *e, uint64_t seed, FILE *out)
+{
+    char kind[20];
+    int n = 0;
+    *g = (Grade){.e = e, .seed = seed, .out = out, .expected = allocate(1, sizeof *g->expected)};
+    while (exercise_line(e->name, "star", g->levels)) g->levels++;
+    g->calls = 1 + SHAPES * g->levels;
+    for (int k = 0; k < g->calls; k++) {
+        call_make(&g->call[k], e, e->source, k, seed);
+        answer_add(g->expected, &g->call[k]);
+    }
+    for (Function *bug; sprintf(kind, "%d", n), (bug = variant_find(e->name, kind)); n++)
+        g->bug[n] = answer_of(g, bug);
+}
+
+/* Grade the function f, whose file is named so. */
+void grade(Grade *g, Function *f, const char *file)
+{
+    g->checks = g->right = 0, g->bad_level = g->levels + 1, g->mistake = NULL;
+    if (g->found) munmap(g->found, sizeof *g->found);
+    g->found = answer_of(g, f);
+    if (g->found->calls < g->calls) grade_stop(g, file);
+    for (int i = 0; i < g->call[0].count && g->found->calls; i++)
+        if (strchr("waur", g->call[0].array[i].kind)) grade_output(g, i);
+    grade_memory(g);
+}
+
+/* ---- commands, which make calls ---- */
+
+int exercise_list(char **word)
+{
+    double minutes = 0;
+    (void)word;
+    for (const Exercise *e = exercises; e < exercises + EXERCISES; e++) {
+        printf("%-20s session %2s, %s minutes: %s\n", e->name, exercise_line(e->name, "session", 0),
+               exercise_line(e->name, "minutes", 0), exercise_line(e->name, "about", 0));
+        minutes += atof(exercise_line(e->name, "minutes", 0));
+    }
+    printf("%d exercises, %.1f hours. Begin with make exercise-NAME\n", EXERCISES, minutes / 60);
+    return 0;
+}
+
+/* The exercise of this name. exam-N is an exercise that N chooses, with one mistake of *bug. */
+const Exercise *exercise_of(const char *name, int *bug)
+{
+    int n = atoi(name + 5), bugs = 0;
+    *bug = -1;
+    if (strncmp(name, "exam-", 5)) return exercise_find(name);
+    const Exercise *e = &exercises[below(EXERCISES, 77, n)];
+    while (exercise_line(e->name, "bug", bugs)) bugs++;
+    *bug = below(bugs, 78, n);
+    return e;
+}
+
+/* NAME: write the file with which the exercise begins. An existing one stays. */
+int exercise_begin(char **word)
+{
+    int bug;
+    const Exercise *e = exercise_of(word[0], &bug);
+    char *path = format("exercises/%s.c", word[0]);
+    if (access(path, F_OK) == 0) die("%s is there already; remove it to begin again", path);
+    make_folder("exercises");
+    Writer *w = writer_open(path);
+    writer_take(w, exercise_file(e->name, word[0], bug));
+    writer_close(w);
+    printf("%s is written. Edit it, then make grade-%s\n", path, word[0]);
+    return 0;
+}
+
+/* NAME LEVEL */
+int exercise_hint(char **word)
+{
+    char *key = format("hint%s", word[1]), *text;
+    text = exercise_lines(exercise_find(word[0])->name, key, 0);
+    if (!*text) die_usage("LEVEL: expected 1, 2 or 3, found %s", word[1]);
+    printf("%s", text);
+    return 0;
+}
+
+/* A row of the table of marks. */
+void marks_row(const char *student, const char *name, int stars, const Grade *g, const char *said)
+{
+    printf("%s,%s,%d,%d,%d,%d,\"%s\"\n", student, name, stars, g->levels, g->right, g->checks,
+           said);
+}
+
+/* NAME FILE SEED [STUDENT]: compile the grading program of an attempt in a file, and let it judge.
+ * GRADE_CC is the compiler with its options. */
+int exercise_grade(char **word)
+{
+    const char *compiler = getenv("GRADE_CC");
+    char *name = word[0], *file = word[1], *program = format("exercises/build/%s", name);
+    char *source = format("%s.c", program);
+    int bug;
+    if (access(file, R_OK) != 0) die("%s is not there: begin with make exercise-%s", file, name);
+    make_folder("exercises/build");
+    variants_write(source, exercise_of(name, &bug)->name, file);
+    char *line = format("%s -DVARIANTS='\"%s\"' -o %s test_gpt.c -lm", compiler ? compiler :
+                        "cc -O0 -w -DDOUBLE", source, program);
+    if (system(line) == 0) {
+        setenv("ASAN_OPTIONS", "detect_leaks=0:log_path=" ASAN_LOG, 1);
+        execl(program, program, "exercise", "judge", name, file, word[2], word[3], NULL);
+        die("%s: %s", program, strerror(errno));
+    }
+    if (word[3]) marks_row(word[3], name, 0, &(Grade){0}, "The file does not compile.");
+    else printf("%s does not compile; see the messages above.\n", file);
+    return 1;
+}
+
+/* The same, in the grading program. With a student, print a row of the table of marks instead. In
+ * the program with all variants, FILE is the kind of one. */
+int exercise_judge(char **word)
+{
+    static Grade g;
+    int bug;
+    const Exercise *e = exercise_of(word[0], &bug);
+    grade_begin(&g, e, strtoull(word[2], NULL, 10), word[3] ? fopen("/dev/null", "w") : stdout);
+    Function *attempt = variant_find(e->name, "attempt");
+    grade(&g, attempt ? attempt : variant_find(e->name, word[1]), word[1]);
+    int stars = g.bad_level - 1;
+    if (word[3]) marks_row(word[3], word[0], stars, &g, g.mistake ? g.mistake : "");
+    else printf("%d of %d stars\n", stars, g.levels);
+    if (!word[3] && stars < g.levels)
+        printf("The next star is for: %s.\nHelp: make hint-%s, with LEVEL=2 or 3 for more\n",
+               exercise_line(e->name, "star", stars), e->name);
+    return stars < g.levels;
+}
+
+/* SEED, in a program with all variants: does the blank fail, has the source all stars, and is the
+ * sentence of each mistake found? */
+int exercise_check(char **word)
+{
+    static Grade g;
+    int count = 0, bad = 0;
+    FILE *out = fopen("/dev/null", "w");
+    for (const Variant *v = variants; v->exercise; v++, count++) {
+        const Exercise *e = exercise_find(v->exercise);
+        if (g.e != e) grade_begin(&g, e, strtoull(word[0], NULL, 10), out);
+        grade(&g, v->f, "");
+        char *said = exercise_line(e->name, "say", atoi(v->kind));
+        int good = g.bad_level <= g.levels && said && g.mistake && !strcmp(said, g.mistake);
+        if (!strcmp(v->kind, "source")) good = g.bad_level > g.levels && g.right == g.checks;
+        if (!strcmp(v->kind, "blank")) good = g.bad_level == 1;
+        if (!good) printf("%s, %s: %s\n", e->name, v->kind, g.mistake ? g.mistake : "nothing said");
+        bad += !good;
+    }
+    printf("%d variants of %d exercises, %d wrong\n", count, EXERCISES, bad);
+    return bad > 0;
+}
+
+int run_exercise(int count, char **word)
+{
+    static const struct { const char *name; int least, most, (*run)(char **word); } all[] = {
+        {"list", 1, 1, exercise_list}, {"begin", 2, 2, exercise_begin},
+        {"hint", 3, 3, exercise_hint}, {"grade", 4, 5, exercise_grade},
+        {"judge", 4, 5, exercise_judge}, {"check", 2, 2, exercise_check}};
+    if (REAL_BYTES != 8) die_usage("exercises are graded in double: make grader");
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (!strcmp(word[0], all[i].name) && count >= all[i].least && count <= all[i].most)
+            return finish_output(all[i].run(word + 1));
+    die_usage("exercise list, begin NAME, hint NAME LEVEL or grade NAME FILE SEED [STUDENT]");
+}
+
+/* The blank, the source and all mistakes of all exercises, in one program; what a learner reads; a
+ * row of marks; and an exam, which its solution passes. */
+void all_variants(void *path) { variants_write(path, NULL, NULL); }
+void test_exercises(void)
+{
+    const char *error = error_of(all_variants, (void *)scratch("variants.c"));
+    if (*error) { expect(0, "%s", error); return; }
+    char *text = shell("there=$PWD; cd $here && ${CC:-cc} -O0 -w -DDOUBLE -DVARIANTS=\\\""
+                       "$there/variants.c\\\" -o $there/check test_gpt.c -lm 2>&1 && "
+                       "$there/check exercise check 1 2>&1");
+    expect(strstr(text, "exercises, 0 wrong\n") != NULL, "%.300s", text);
+    outcome("%.*s", (int)strcspn(text, "\n"), text);
+    free(text);
+    text = shell("there=$PWD; cd $here; judge() { $there/check exercise judge \"$@\"; }; "
+                 "judge layernorm_backward 0 1; judge embedding_backward 0 1 Ann; "
+                 "judge linear_forward source 1; judge exam-3 source 3");
+    const char *const parts[] = {
+        "FAIL  dx at [0]: expected 0.353553096, got 0.5892547671   (N=1 C=3)\n      by hand, N=1 "
+        "C=3, x 0 0 3, w 1 1 1, dy 1 0 0, stats 1 0.7071\n      expected: 0.3536 -0.3536",
+        "Your numbers are exactly those of the formula without the term - mean(g).\nok    dw\n0 of",
+        "\nAnn,embedding_backward,0,1,1,2,\"If a token occurs more than once, only its last "
+        "gradient is kept. They must add up.\"\nok    y\n2 of 2 stars\n",
+        "ok    length\nok    to\n1 of 1 stars\n"};
+    for (int i = 0; i < 4; i++) expect(strstr(text, parts[i]) != NULL, "part %d: %.200s", i, text);
+    free(text);
+    text = exercise_file("adamw", "adamw", -1);
+    expect(strstr(text, "\n *     make grade-adamw\n") && strstr(text, "double lr, beta1") &&
+           strstr(text, "v += (1 - beta2)") && strstr(text, "int step)\n{\n}\n"), "%s", text);
+    free(text);
+}
+
+/* ================================================================================================
+ * 12. The table
  */
 
 enum { IN_FLOAT = 4, IN_DOUBLE = 8, IN_BOTH = 12 };           /* sizes of the real that it is for */
@@ -4634,6 +5624,7 @@ static const Test tests[] = {
     {"explain: the model's numbers", IN_BOTH, test_explain, NULL, NULL},
     {"explain: the page, a step", IN_FLOAT, test_explain_page, NULL, NULL},
     {"bad input: explain", IN_FLOAT, NULL, test_bad_judging, bad_explain},
+    {"exercises: every mistake is named", IN_FLOAT, test_exercises, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;
@@ -4683,6 +5674,7 @@ Counts run_double(const char *wanted)
 int main(int argc, char **argv)
 {
     const char *wanted = argc > 1 ? argv[1] : "";
+    if (argc > 2 && !strcmp(wanted, "exercise")) return run_exercise(argc - 2, argv + 2);
     char *slash = strrchr(argv[0], '/');
     if (slash) slash[1] = 0;                                  /* go where programs and data are */
     if (slash && chdir(argv[0]) != 0) die("%s: %s", argv[0], strerror(errno));
