@@ -6,7 +6,8 @@
  * Chapters   1 text   2 vocabularies   3 safetensors   4 import   5 export   6 download
  *            7 evaluation: statistics, tables, `train_gpt eval`, `compare`, `classify`
  *            8 examples: what to learn from, read, checked, cleaned, split, counted
- *            9 report: a page from a run's records   10 search   11 command line
+ *            9 report: a page from a run's records   10 explain: a page from one forward pass
+ *            11 search   12 command line
  *
  * It includes train_gpt.c, whose table of parameters also has their names in Hugging Face's files.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
@@ -327,9 +328,9 @@ void merges_check(const Tokenizer *t, const char *text, size_t size, const char 
         do l.text = "", l.size = 0;
         while (next_line(&l) && (l.size == 0 || (l.number == 1 && *l.text == '#')));
         if (l.size != strlen(expected) || memcmp(l.text, expected, l.size))
-            die("%s: merges, line %d: the ids of the tokens imply the merge '%s' here, found '%.*s'; "
-                "only vocabularies of GPT-2's kind can be imported", path, l.number, expected,
-                (int)(l.size < 40 ? l.size : 40), l.text);
+            die("%s: merges, line %d: the ids of the tokens imply the merge '%s' here, found "
+                "'%.*s'; only vocabularies of GPT-2's kind can be imported", path, l.number,
+                expected, (int)(l.size < 40 ? l.size : 40), l.text);
     }
 }
 
@@ -405,7 +406,7 @@ Text merges_text(const Json *merges, const char *path)
     return text;
 }
 
-/* Read a vocabulary from a tokenizer.json, which can also describe other kinds: these are refused. */
+/* Read a vocabulary from a tokenizer.json. It can describe other kinds, too: these are refused. */
 Tokenizer *tokenizer_json_read(const char *path)
 {
     static const Must must[] = {
@@ -420,8 +421,8 @@ Tokenizer *tokenizer_json_read(const char *path)
         {"model", "end_of_word_suffix", '"', 0, "", NULL}, {0}};
     Json *json = json_file(path), *model = json_get(json, "model");
     const Json *words = json_get(model, "vocab"), *merges = json_get(model, "merges");
-    json_must(json, must, path, "only byte-level BPE as in GPT-2 is read; to import a model without "
-              "its tokenizer, name its model.safetensors instead of the folder");
+    json_must(json, must, path, "only byte-level BPE as in GPT-2 is read; to import a model "
+              "without its tokenizer, name its model.safetensors instead of the folder");
     if (!json_get(json_get(json, "pre_tokenizer"), "type"))
         die("%s: pre_tokenizer.type: expected ByteLevel, found none", path);
     if (!words || words->type != '{' || !merges || merges->type != '[')
@@ -754,7 +755,7 @@ void config_read(Config *c, const char *path)
         {NULL, "vocab_size",                     '0', c->V,     "as in wte.weight", NULL},
         {NULL, "n_positions",                    '0', c->T,     "as in wpe.weight", NULL},
         {NULL, "n_embd",                         '0', c->C,     "as in wte.weight", NULL},
-        {NULL, "n_layer",                        '0', c->L,     "as many as the weights have", NULL},
+        {NULL, "n_layer",                        '0', c->L,     "as in the weights", NULL},
         {NULL, "n_inner",                        '0', 4.0*c->C, "four times n_embd", NULL},
         {NULL, "scale_attn_weights",             't', 0,        "true", NULL},
         {NULL, "scale_attn_by_inverse_layer_idx",'f', 0,        "false", NULL},
@@ -808,7 +809,7 @@ Model *safetensors_read(const char *path)
     return m;
 }
 
-/* Die if the file at path, or one in that folder, is a model in a format that Python alone reads. */
+/* Die if the file at path, or one in that folder, is a model in a format that only Python reads. */
 void foreign_refuse(const char *path)
 {
     static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", ".pt",
@@ -891,8 +892,8 @@ int command_import(int words, char **word)
                prep.bf16 ? "bf16" : "fp32");
         if (t && t->count != c.V)
             printf("%d tokens, vocabulary %d: %s\n", t->count, c.V,
-                   t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, but "
-                   "never generated" : "these cannot be used together");
+                   t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, "
+                   "but never generated" : "these cannot be used together");
         model_free(m);
     }
     writers_commit();
@@ -1078,9 +1079,9 @@ int peft_import(const char *folder, const char *path)
 /* ---- GGUF: one file for llama.cpp and programs that are built on it [GGUF] ----
  *
  * A header with the counts of what follows; keys with values, among them the vocabulary; for each
- * tensor its name, shape, type and place; from there on the data. Both the data as a whole and each
- * tensor begin at a multiple of ALIGNMENT. A shape names the columns first, so matrices stay as they
- * are. The head is wte, which a file need not repeat.
+ * tensor its name, shape, type and place; then the data. Both the data as a whole and each tensor
+ * begin at a multiple of ALIGNMENT. A shape names the columns first, so matrices stay as they are.
+ * The head is wte, which the file need not repeat.
  */
 
 enum { ALIGNMENT = 32, Q8_0 = READABLE, Q8_BLOCK = 32 };
@@ -1135,8 +1136,9 @@ Q8Block q8_from(const real *x)
     return b;
 }
 
-/* The tensors of m as the file has them: names, types, places in the data. Of wte, the rows that have
- * a token; matrices in `type`, but F16 where rows cannot be divided into blocks; all else in F32. */
+/* The tensors of m as the file has them: names, types, places in the data. Of wte, the rows of the
+ * first `tokens` ids; matrices in `type`, but in F16 if their rows cannot be divided into blocks;
+ * all else in F32. */
 Weights gguf_tensors(const Model *m, int tokens, int type)
 {
     Config c = m->c;
@@ -1144,9 +1146,10 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
     Weights w = weights_expected(c, F32);
     size_t at = 0;
     for (Stored *s = w.entry; s < w.entry + w.count; s++) {
-        int matrix = s->tensor == 0 || s->rows > 1;
-        s->type = !matrix ? F32 : m->tensors[s->tensor].columns % gguf_types[type].block ? F16 : type;
-        s->from = at, s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
+        int matrix = s->tensor == 0 || s->rows > 1, columns = m->tensors[s->tensor].columns;
+        s->type = !matrix ? F32 : columns % gguf_types[type].block ? F16 : type;
+        s->from = at;
+        s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
         at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         free(s->name);
         s->name = format(gguf_names[s->tensor], s->layer);
@@ -1175,7 +1178,7 @@ void gguf_text(Text *t, const char *text, size_t size)
     text_add(t, text, size);
 }
 
-/* Append a key and its value to the head; of a list (count >= 0), the values of all its elements. */
+/* Append a key and its value to the head; of a list (count >= 0), the values of its elements. */
 void gguf_key(Text *head, const char *name, uint32_t type, int64_t count, const Text value)
 {
     gguf_text(head, name, strlen(name));
@@ -1296,6 +1299,7 @@ int command_export(int words, char **word)
     const char *name = prep.type ? prep.type : prep.bf16 ? "bf16" : "f32";
     if (words != 1) die_usage("export: expected one model file");
     if (!prep.out) die_usage("export: expected --out, the folder or .gguf file to write");
+    if (prep.peft && prep.type) die_usage("--type does not belong to --peft");
     if (prep.peft) return peft_export(word[0]);
     int gguf = ends_with(prep.out, ".gguf"), type = 0;
     while (type < 4 && strcmp(gguf_types[type].name, name)) type++;
@@ -3981,7 +3985,7 @@ void page_table(Text *p, const Json *table)
     int heat = kind && !strcmp(kind, "heat"), bars = kind && !strcmp(kind, "bars");
     double most = 1e-300, sum;
     text_print(p, "<section>\n");
-    if (title) html(p, "h3", "%s", title);
+    if (title && *title) html(p, "h3", "%s", title);
     text_print(p, "<div class='scroll'><table%s>\n<thead><tr>", heat ? " class='heat'" : "");
     for (const Json *c = columns ? columns->child : NULL; c; c = c->next) {
         int number = below && c != columns->child && !isnan(cell_number(below));
@@ -4105,6 +4109,15 @@ void page_headline(Text *p, const Log *log, const char *data, const char *folder
                timed < 0 ? NAN : log->row[timed][SPEED], duration(last[SECONDS]));
 }
 
+/* Begin a page: its title, and the style of its own besides report_style. */
+void page_begin(Text *page, const char *title, const char *style)
+{
+    text_print(page, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
+               "<meta name='viewport' content='width=device-width,initial-scale=1'>\n");
+    html(page, "title", "%s", title);
+    text_print(page, "<style>\n%s%s</style>\n", report_style, style);
+}
+
 int command_report(int words, char **word)
 {
     Text page = {0};
@@ -4115,10 +4128,8 @@ int command_report(int words, char **word)
     const char *data = setting(run, "data");
     char *about_data = format("%s_report.jsonl", data ? data : "");
     Log log = log_read(folder);
-    text_print(&page, "<!doctype html>\n<html lang='en'>\n<meta charset='utf-8'>\n"
-               "<meta name='viewport' content='width=device-width,initial-scale=1'>\n");
-    html(&page, "title", "%s", folder);
-    text_print(&page, "<style>\n%s</style>\n<main>\n", report_style);
+    page_begin(&page, folder, "");
+    text_print(&page, "<main>\n");
     page_headline(&page, &log, data, folder);
     if (log.rows > 1) page_curves(&page, &log);
     page_samples(&page, folder);
@@ -4137,7 +4148,621 @@ int command_report(int words, char **word)
 }
 
 /* ================================================================================================
- * 10. Search
+ * 10. Explain
+ *
+ * One forward pass opened up: the numbers that lead from a text to its next token, each with its
+ * formula and the function that computes it, as one page for a class to look at. train_gpt.c is not
+ * changed for it: in training a model keeps its activations, and they are read here after
+ * model_forward. What is not kept is computed again: attention's probabilities, row by row.
+ * Rejected: hooks in the layers, which would then know of this page.
+ *
+ * The page is complete without scripts. With them, a click chooses another query or head; their
+ * data are numbers alone. All text is in the HTML, escaped.
+ */
+
+typedef struct {
+    Model *m;                            /* ready for training on one row of n tokens */
+    const char *name;
+    const Tokenizer *t;
+    const int *tokens;                   /* (n), <|endoftext|> first */
+    int n, answer, head;                 /* the token whose probability is told; the head shown */
+    real *logits, *p;                    /* (V), of the token that comes next */
+    real *without;                       /* (L, NH): p[answer] with that head off */
+} Opened;
+
+/* p_i = e^(x_i - max) / sum_j e^(x_j - max), for p(n) and x(n). */
+void softmax_row(real *p, const real *x, int n)
+{
+    real max = -INFINITY;
+    double sum = 0;
+    for (int i = 0; i < n; i++) max = x[i] > max ? x[i] : max;
+    for (int i = 0; i < n; i++) sum += p[i] = exp_real(x[i] - max);
+    for (int i = 0; i < n; i++) p[i] /= (real)sum;
+}
+
+/* p(V) and logits(V) of the next token if x(C) were the residual stream after the last block: the
+ * last layernorm, the head and softmax. */
+void next_token(real *p, real *logits, const Model *m, const real *x)
+{
+    int C = m->c.C, V = m->c.V;
+    real stats[2], *y = allocate_reals(C);
+    layernorm_forward(y, stats, x, m->w.lnf_w, m->w.lnf_b, 1, C);
+    matmul(assign(logits, V), view(y, C), transposed(m->w.wte, C), 1, V, C);
+    softmax_row(p, logits, V);
+    free_reals(y);
+}
+
+/* The residual stream (C) of the last token after l blocks; after 0 it is the embedding. */
+const real *stream_after(const Model *m, int l)
+{
+    const real *res = l < m->c.L ? activations_layer(m, l).res : m->a.final_res;
+    return res + (size_t)(m->T - 1) * m->c.C;
+}
+
+/* Of query t in head i = l NH + h: scores s(t+1), s_j = q.k_j / sqrt(HS); p(t+1) = softmax(s). */
+void attention_row(real *s, real *p, const Model *m, int i, int t)
+{
+    int C = m->c.C, HS = C / m->c.NH;
+    const real *q = activations_layer(m, i / m->c.NH).qkv + i % m->c.NH * HS, *k = q + C;
+    for (int j = 0; j <= t; j++)
+        s[j] = dot(q + (size_t)t * 3 * C, k + (size_t)j * 3 * C, HS) / (real)sqrt(HS);
+    softmax_row(p, s, t + 1);
+}
+
+/* Set o->without: for each head a forward pass with the HS columns of attproj_w(C, C) that read its
+ * output set to 0. Weights and activations are as before afterwards. */
+void heads_switch_off(Opened *o)
+{
+    Model *m = o->m;
+    int C = m->c.C, NH = m->c.NH, HS = C / NH;
+    real *kept = allocate_reals((size_t)C * HS), *p = allocate_reals(2 * m->c.V);
+    o->without = allocate_reals((size_t)m->c.L * NH);
+    for (int i = 0; i < m->c.L * NH; i++) {
+        real *w = params_layer(m->tensors, m->w, i / NH).attproj_w + i % NH * HS;
+        for (int c = 0; c < C; c++) {
+            memcpy(kept + (size_t)c * HS, w + (size_t)c * C, HS * sizeof(real));
+            memset(w + (size_t)c * C, 0, HS * sizeof(real));
+        }
+        model_forward(m, o->tokens, NULL, 1, 0, o->n, (Dropout){0});
+        next_token(p, p + m->c.V, m, stream_after(m, m->c.L));
+        o->without[i] = p[o->answer];
+        for (int c = 0; c < C; c++)
+            memcpy(w + (size_t)c * C, kept + (size_t)c * HS, HS * sizeof(real));
+    }
+    model_forward(m, o->tokens, NULL, 1, 0, o->n, (Dropout){0});
+    free_reals(kept), free_reals(p);
+}
+
+/* Run the model: then m->a has the activations, and m->loss[t] is the loss of token t + 1. */
+void opened_forward(Opened *o)
+{
+    Model *m = o->m;
+    Batch b = batch_new(1, o->n);
+    for (int t = 0; t < o->n; t++) {
+        b.tokens[t] = o->tokens[t], b.loss_weight[t] = t + 1 < o->n;
+        b.targets[t] = o->tokens[min_int(t + 1, o->n - 1)];
+    }
+    model_prepare(m, TRAINING, 1, o->n, 0);
+    o->p = allocate_reals(m->c.V), o->logits = allocate_reals(m->c.V);
+    model_loss(m, &b, (Dropout){0}, 0, 0);
+    next_token(o->p, o->logits, m, stream_after(m, m->c.L));
+    batch_free(&b);
+}
+
+/* The places of the `most` largest of x(n) into best, the largest first; returns how many. */
+int largest_few(int *best, int most, const real *x, int n)
+{
+    int count = min_int(most, n);
+    real *left = memcpy(allocate(n, sizeof *left), x, n * sizeof *left);
+    for (int i = 0; i < count; i++) {
+        best[i] = 0;
+        for (int j = 1; j < n; j++) best[i] = left[j] > left[best[i]] ? j : best[i];
+        left[best[i]] = -INFINITY;
+    }
+    free(left);
+    return count;
+}
+
+/* The length of x(n) - y(n); y NULL: of x. */
+double length_of(const real *x, const real *y, int n)
+{
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += pow((double)x[i] - (y ? (double)y[i] : 0), 2);
+    return sqrt(sum);
+}
+
+/* ---- the page ---- */
+
+const char explain_style[] =
+    "body{max-width:76rem}h1,code{overflow-wrap:anywhere}figure{min-width:0}"
+    "button{font:inherit;color:inherit;border:0;padding:0;cursor:pointer;text-align:left;"
+    "background:none}code,.chip b,.key{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"
+    "monospace}code{font-size:.95em}.formula{border-left:3px solid var(--rule);padding-left:.9rem}"
+    ".formula span{margin-left:1.2rem}\n"
+    ".chips{display:flex;flex-wrap:wrap;gap:.35rem;margin:1rem 0 .6rem}.chip,.key{padding:.2rem "
+    ".55rem;border-radius:4px;line-height:1.35;border:1px solid var(--rule);overflow-wrap:anywhere}"
+    ".chip{background:rgb(var(--red)/calc(var(--a)*.6))}.chip small{display:block}.chip b{color:"
+    "var(--ink);font-weight:400;font-size:1.15rem}"
+    ".key{background:rgb(var(--blue)/calc(var(--a)*.6))}"
+    "[aria-pressed=true]{outline:2px solid rgb(var(--red));outline-offset:1px}\n"
+    ".strip{width:100%;height:4.5rem;background:var(--raised)}"
+    ".strip path{fill:rgb(var(--blue));vector-effect:none}"
+    ".look{display:flex;flex-wrap:wrap;gap:1.5rem 3rem}.look>div{flex:1 1 20rem;min-width:0}"
+    ".maps{display:grid;grid-template-columns:repeat(var(--heads),minmax(3.2rem,8rem));gap:.45rem;"
+    "overflow-x:auto;padding:3px;align-content:start;color:var(--soft);font-size:.72rem}"
+    ".map span{display:block;position:relative;background:var(--raised);aspect-ratio:1}"
+    ".map svg{position:absolute;width:100%;height:100%}"
+    ".map path{stroke:rgb(var(--blue));vector-effect:none}"
+    ".map span::after{content:'';position:absolute;width:100%;top:calc(100%*var(--t)/var(--n));"
+    "height:calc(100%/var(--n));outline:1px solid rgb(var(--red)/.7)}\n"
+    "figure td,figure th{white-space:nowrap}tbody th{min-width:0}.heat button{width:100%;"
+    "text-align:center}@media(max-width:40rem){.strip{height:3.5rem}.maps{gap:.3rem}th,td{"
+    "padding-right:.7rem}.bar{width:5rem;min-width:3rem}}\n";
+
+/* A click chooses the query t or the head h; what depends on them is written anew, as page_seen
+ * wrote it. D.m[k][h] has, in the units of page_data, s and p of each query, row after row, and of
+ * each token the lengths v of its value and o of the output. */
+const char explain_script[] =
+    "const D=JSON.parse(document.getElementById('data').textContent),"
+    "Q=(s,e=document)=>[...e.querySelectorAll(s)];let t=D.n-1,h=D.h;\n"
+    "function draw(){const b=t*(t+1)/2;Q('main')[0].style.setProperty('--t',t);\n"
+    "for(const[n,x]of[['t',t],['h',h]])Q(`[data-${n}]`).forEach(e=>"
+    "e.setAttribute('aria-pressed',e.dataset[n]==x));\n"
+    "Q('.seen').forEach((f,k)=>{const m=D.m[k][h],key=Q('.key',f).map(e=>e.textContent),"
+    "p=j=>m.p[b+j]/1e5,set=(s,x)=>f.querySelector(s).textContent=x,"
+    "top=[...Array(t+1).keys()].sort((x,y)=>p(y)-p(x)).slice(0,10);\n"
+    "Q('.key',f).forEach((e,j)=>e.style.setProperty('--a',j>t?0:Math.sqrt(p(j))));\n"
+    "set('h3',`Block ${1+Math.floor(h/D.heads)}, head ${1+h%D.heads}, query ${t} ${key[t]}`);"
+    "set('.soft',`Keys that are not shown: ${t+1-top.length}; |out| = ${(m.o[t]/1e3).toFixed(2)}`);"
+    "set('tbody','');\n"
+    "for(const j of top){const r=f.querySelector('tbody').insertRow();"
+    "r.innerHTML=`<th></th><td class=bar><i style='width:${100*p(j)/p(top[0])}%'></i>"
+    "<td class=n>${(100*p(j)).toFixed(1)}%<td class=n>${(m.s[b+j]/100).toFixed(2)}"
+    "<td class=n>${(m.v[j]/1e3).toFixed(2)}<td class=n>${(p(j)*m.v[j]/1e3).toFixed(2)}`;"
+    "r.cells[0].textContent=`${j} ${key[j]}`}})}\n"
+    "onclick=e=>{const d=(e.target.closest('[data-t],[data-h]')||{}).dataset;if(!d)return;"
+    "t=+(d.t??t);h=+(d.h??h);draw()};draw()\n";
+
+/* The text of a token, in which spaces and line ends are made visible. In new memory. */
+char *token_text(const Opened *o, int id)
+{
+    int size;
+    const char *bytes = tokenizer_bytes(o->t, id, &size);
+    Text text = {0};
+    text_add(&text, "", 0);
+    for (int i = 0; i < size; i++)
+        if (bytes[i] == ' ') text_print(&text, "\u2423");
+        else if (bytes[i] == '\n') text_print(&text, "\u21B5");
+        else text_add(&text, bytes + i, 1);
+    return text.bytes;
+}
+
+/* Add a table as the report shows it, and free its cells. */
+void page_cells(Text *p, Table *t)
+{
+    char *bytes, error[200];
+    size_t size;
+    Writer w = {.file = open_memstream(&bytes, &size)};
+    if (!w.file) die("out of memory");
+    table_record(t, &w);
+    fclose(w.file);
+    Json *json = json_parse(bytes, size, error, sizeof error);
+    assert(json);
+    page_table(p, json);
+    json_free(json), free(bytes);
+    for (int i = 0; i < t->count; i++) free(t->cells[i]);
+    free(t->cells);
+}
+
+void page_chips(Text *p, const Opened *o)
+{
+    double guess = log(o->m->c.V), sum = 0, loss = 0;
+    text_print(p, "<div class='chips'>\n");
+    for (int t = 0; t < o->n; sum += loss, t++) {
+        loss = t ? o->m->loss[t - 1] : 0;
+        text_print(p, "<button class='chip' data-t='%d' style='--a:%.3f'>", t,
+                   fmin(1, loss / guess));
+        html(p, "b", "%s", token_text(o, o->tokens[t]));
+        text_print(p, "<small class='soft'>%d</small>", o->tokens[t]);
+        text_print(p, t ? "<small>%.2f</small></button>\n" : "<small>\u2013</small></button>\n",
+                   loss);
+    }
+    text_print(p, "</div><p class='soft'>Mean loss %.3f, perplexity %.2f. A guess among all %d "
+               "tokens has loss %.2f.</p>\n", sum / (o->n - 1), exp(sum / (o->n - 1)), o->m->c.V,
+               guess);
+}
+
+void page_embedding(Text *p, const Opened *o)
+{
+    int C = o->m->c.C, t = o->n - 1, id = o->tokens[t];
+    const struct { char *name; const real *x; } rows[] = {
+        {format("wte[%d]", id), o->m->w.wte + (size_t)id * C},
+        {format("wpe[%d]", t), o->m->w.wpe + (size_t)t * C},
+        {format("x"), stream_after(o->m, 0)}};
+    double most = 1e-9;
+    for (int i = 0; i < 3 * C; i++) most = fmax(most, fabs((double)rows[i / C].x[i % C]));
+    for (int i = 0; i < 3; i++) {
+        const real *x = rows[i].x;
+        text_print(p, "<p class='soft'><code>%s</code> = ", rows[i].name);
+        for (int c = 0; c < min_int(C, 4); c++) text_print(p, "%.3f, ", (double)x[c]);
+        text_print(p, "...; length %.2f</p>\n<svg class='strip' viewBox='0 -50 %d 100' "
+                   "preserveAspectRatio='none' aria-hidden='true'><path d='",
+                   length_of(x, NULL, C), C);
+        for (int c = 0; c < C; c++) text_print(p, "M%d 0v%.0fh.8V0", c, -48 * x[c] / most);
+        text_print(p, "'/></svg>\n");
+        free(rows[i].name);
+    }
+}
+
+/* The map of head i: row t has the probabilities of query t. Cells of one of ten shades are a path
+ * of lines, in which cells side by side are one line. */
+void page_map(Text *p, const Opened *o, int i)
+{
+    int n = o->n, NH = o->m->c.NH, drawn = 0;
+    real *s = allocate_reals(2 * n);
+    char *shade = allocate((size_t)n * n, 1);
+    for (int t = 0; t < n; t++) {
+        attention_row(s, s + n, o->m, i, t);
+        for (int j = 0; j <= t; j++) shade[t * n + j] = (char)(10 * sqrt(s[n + j]) + 0.5);
+    }
+    text_print(p, "<button class='map' data-h='%d' aria-label='block %d, head %d'>%d\u00b7%d<span>"
+               "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, i / NH + 1,
+               i % NH + 1, i / NH + 1, i % NH + 1, n, n);
+    for (int k = 1, run; k <= 10; k++, drawn = 0) {
+        for (int c = 0; c < n * n; c += run) {
+            for (run = 1; c % n + run < n && shade[c + run] == shade[c];) run++;
+            if (shade[c] != k) continue;
+            if (!drawn++) text_print(p, "<path opacity='%.1f' d='", k / 10.0);
+            text_print(p, "M%d %dh%d", c % n, c / n, run);
+        }
+        if (drawn) text_print(p, "'/>");
+    }
+    text_print(p, "</svg></span></button>\n");
+    free_reals(s), free(shade);
+}
+
+/* What the last query sees in the head that is shown: all tokens, as dark as the root of their
+ * probability; the ten most likely as a table. */
+void page_seen(Text *p, const Opened *o)
+{
+    enum { FEW = 10 };
+    int C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, n = o->n, h = o->head % NH, best[FEW];
+    Activations a = activations_layer(o->m, o->head / NH);
+    Table t = {.kind = "bars"};
+    real *s = allocate_reals(2 * n), *prob = s + n;
+    attention_row(s, prob, o->m, o->head, n - 1);
+    text_print(p, "<div class='seen'><div class='chips'>\n");
+    for (int j = 0; j < n; j++) {
+        char tag[80];
+        snprintf(tag, sizeof tag, "button class='key' data-t='%d' style='--a:%.3f'", j,
+                 sqrt(prob[j]));
+        html(p, tag, "%s", token_text(o, o->tokens[j]));
+    }
+    text_print(p, "</div>\n");
+    int rows = largest_few(best, FEW, prob, n);
+    t.title = format("Block %d, head %d, query %d %s", o->head / NH + 1, h + 1, n - 1,
+                     token_text(o, o->tokens[n - 1]));
+    t.note = format("Keys that are not shown: %d; |out| = %.2f", n - rows,
+                    length_of(a.att + (size_t)(n - 1) * C + h * HS, NULL, HS));
+    table_row(&t, "key j\tp_j\tq\u00b7k_j/\u221aHS\t|v_j|\tp_j |v_j|");
+    for (int r = 0; r < rows; r++) {
+        int j = best[r];
+        double v = length_of(a.qkv + (size_t)j * 3 * C + 2 * C + h * HS, NULL, HS);
+        table_row(&t, "%d %s\t%.1f%%\t%.2f\t%.2f\t%.2f", j, token_text(o, o->tokens[j]),
+                  100.0 * prob[j], (double)s[j], v, prob[j] * v);
+    }
+    page_cells(p, &t);
+    text_print(p, "</div>\n");
+    free_reals(s);
+}
+
+void page_attention(Text *p, const Opened *o)
+{
+    text_print(p, "<div class='look'><div class='maps' style='--heads:%d'>\n", o->m->c.NH);
+    for (int i = 0; i < o->m->c.L * o->m->c.NH; i++) page_map(p, o, i);
+    text_print(p, "</div>\n");
+    page_seen(p, o);
+    text_print(p, "</div>\n");
+}
+
+void page_norms(Text *p, const Opened *o)
+{
+    int C = o->m->c.C;
+    Table t = {.title = "", .kind = "heat"};
+    table_row(&t, "block\t|res|\tattention adds\t|res2|\tMLP adds\t|res'|");
+    for (int l = 0; l < o->m->c.L; l++) {
+        const real *x = stream_after(o->m, l), *y = stream_after(o->m, l + 1);
+        const real *mid = activations_layer(o->m, l).res2 + (size_t)(o->n - 1) * C;
+        table_row(&t, "%d\t%.2f\t%.2f\t%.2f\t%.2f\t%.2f", l + 1, length_of(x, NULL, C),
+                  length_of(mid, x, C), length_of(mid, NULL, C), length_of(y, mid, C),
+                  length_of(y, NULL, C));
+    }
+    page_cells(p, &t);
+}
+
+void page_lens(Text *p, const Opened *o)
+{
+    int V = o->m->c.V, top;
+    real *prob = allocate_reals(2 * V);
+    Table t = {.title = "", .kind = "bars"};
+    table_row(&t, "after\tp(%s)\ttop token\tits p", token_text(o, o->answer));
+    for (int l = 0; l <= o->m->c.L; l++) {
+        next_token(prob, prob + V, o->m, stream_after(o->m, l));
+        largest_few(&top, 1, prob, V);
+        table_row(&t, "%s\t%.1f%%\t%s\t%.1f%%", l ? format("block %d", l) : "embedding",
+                  100.0 * prob[o->answer], token_text(o, top), 100.0 * prob[top]);
+    }
+    page_cells(p, &t);
+    free_reals(prob);
+}
+
+void page_top(Text *p, const Opened *o)
+{
+    enum { TOP = 10 };
+    int best[TOP], rows = largest_few(best, TOP, o->p, o->m->c.V);
+    Table t = {.title = "", .kind = "bars"};
+    table_row(&t, "token\tp\tlogit");
+    for (int r = 0; r < rows; r++)
+        table_row(&t, "%s\t%.1f%%\t%.2f", token_text(o, best[r]), 100.0 * o->p[best[r]],
+                  (double)o->logits[best[r]]);
+    page_cells(p, &t);
+}
+
+void page_heads(Text *p, const Opened *o)
+{
+    int NH = o->m->c.NH;
+    double all = o->p[o->answer];
+    html(p, "p", "With all heads p(%s) is %.1f%%. Without one of them it is:",
+         token_text(o, o->answer), 100 * all);
+    text_print(p, "<div class='scroll'><table class='heat'><tbody>");
+    for (int i = 0; i < o->m->c.L * NH; i++) {
+        double now = o->without[i], change = (now - all) / fmax(fmax(now, all), 1e-30);
+        if (i % NH == 0) text_print(p, "<tr><th>block %d</th>", i / NH + 1);
+        text_print(p, "<td style='background:rgb(var(--%s)/%.3f)'><button data-h='%d'><small "
+                   "class='soft'>head %d</small><br>%.1f%%</button></td>",
+                   change < 0 ? "red" : "blue", 0.75 * fabs(change), i, i % NH + 1, 100 * now);
+        if ((i + 1) % NH == 0) text_print(p, "</tr>\n");
+    }
+    text_print(p, "</tbody></table></div>\n");
+}
+
+/* The numbers of explain_script, in units of 1/100 for s, 1/100,000 for p, 1/1,000 for v and o. */
+void page_data(Text *p, const Opened *o, int count)
+{
+    int n = o->n, C = o->m->c.C, NH = o->m->c.NH, HS = C / NH;
+    real *s = allocate_reals(2 * n);
+    text_print(p, "<script type='application/json' id='data'>{\"n\":%d,\"heads\":%d,\"h\":%d,"
+               "\"m\":[", n, NH, o->head);
+    for (int k = 0; k < count; k++)
+        for (int i = 0; i < o->m->c.L * NH; i++) {
+            Activations a = activations_layer(o[k].m, i / NH);
+            Text list[4] = {{0}};
+            for (int t = 0; t < n; t++) {
+                const real *v = a.qkv + (size_t)t * 3 * C + 2 * C, *out = a.att + (size_t)t * C;
+                const char *comma = t ? "," : "";
+                attention_row(s, s + n, o[k].m, i, t);
+                for (int j = 0; j <= t; j++) {
+                    text_print(&list[0], "%s%.0f", comma, 100.0 * s[j]);
+                    text_print(&list[1], "%s%.0f", comma, 1e5 * s[n + j]);
+                }
+                text_print(&list[2], "%s%.0f", comma, 1e3 * length_of(v + i % NH * HS, NULL, HS));
+                text_print(&list[3], "%s%.0f", comma, 1e3 * length_of(out + i % NH * HS, NULL, HS));
+            }
+            text_print(p, "%s{\"s\":[%s],\"p\":[%s],\"v\":[%s],\"o\":[%s]}",
+                       i ? "," : k ? "],[" : "[", list[0].bytes, list[1].bytes, list[2].bytes,
+                       list[3].bytes);
+            for (int f = 0; f < 4; f++) free(list[f].bytes);
+        }
+    text_print(p, "]]}</script>\n<script>\n%s</script>\n", explain_script);
+    free_reals(s);
+}
+
+static const struct {
+    const char *heading, *about, *formula, *function;
+    void (*draw)(Text *, const Opened *);
+} explain_steps[] = {
+    {"Tokens and their losses", "The text as the model reads it: tokens, each with its id and its "
+     "loss in nats; \u2423 is a space. The redder a token, the less the model expected it. A click "
+     "makes a token the query of step 3.",
+     "loss = -log p(token | all tokens before it)", "softmax_loss()", page_chips},
+    {"The embedding of the last token", "A row of the table of tokens plus a row of the table of "
+     "positions is the vector that enters the first block. Each bar is one of its channels.",
+     "x = wte[token] + wpe[position]", "embedding_forward()", page_embedding},
+    {"Attention", "A map for each head, named block\u00b7head: a row is a query, a column a key; "
+     "the shade is the root of the probability, so that small ones can be seen. A click on a map "
+     "chooses the head, a click on a token the query. Without a click: the last token, in the head "
+     "without which the answer loses most (step 7).",
+     "s_j = q\u00b7k_j / \u221aHS,  p = softmax(s),  out = \u2211_j p_j v_j",
+     "attention_forward()", page_attention},
+    {"The residual stream of the last token", "Each block adds to the stream twice. Lengths of "
+     "vectors: the stream before the block, what attention adds, the sum, what the MLP adds, and "
+     "the stream after the block.",
+     "res2 = res + attproj(attention(qkv(ln1(res)))),  res' = res2 + fcproj(gelu(fc(ln2(res2))))",
+     "block_forward()", page_norms},
+    {"The logit lens", "What the model would answer if it ended after a block: the last layernorm "
+     "and the head, applied to the residual stream of the last token. The last row is the model's "
+     "own output.", "p = softmax(lnf(res) wte\u1d40)", "next_token()", page_lens},
+    {"The next token", "The ten most likely tokens. A logit is the product of the last "
+     "layernorm's output with the token's row of wte; softmax turns all logits into probabilities.",
+     "logit_v = lnf(res)\u00b7wte[v],  p_v = e^logit_v / \u2211_u e^logit_u", "next_token()",
+     page_top},
+    {"Switch a head off", "The probability of the answer when the output of one head is 0 and all "
+     "else stays: a forward pass for each head. Red: the answer loses without this head; blue: it "
+     "gains.", "attproj_w[:, h\u00b7HS to (h+1)\u00b7HS - 1] = 0", "heads_switch_off()",
+     page_heads}};
+
+/* Write the page: each step of all `count` models, side by side. */
+void page_explain(Text *p, const char *text, const Opened *o, int count)
+{
+    Config c = o->m->c;
+    text_print(p, "<main style='--n:%d;--t:%d'>\n<p class='soft'>What comes next?</p>\n<h1>", o->n,
+               o->n - 1);
+    html_text(p, text, strlen(text));
+    char *answer = token_text(o, o->answer);
+    int space = !strncmp(answer, "\u2423", 3);             /* as the text would go on */
+    html(p, "b", "%s%s", space ? " " : "", answer + 3 * space);
+    text_print(p, "</h1>\n");
+    for (int k = 0; k < count; k++)
+        html(p, "p class='lead'", "%.1f%% in %s", 100.0 * o[k].p[o->answer], o[k].name);
+    html(p, "p class='soft'", "%s%d blocks of %d heads, %d channels, %d tokens in the vocabulary. "
+         "Blocks and heads are counted from 1, positions from 0.", count == 1 ? ""
+         : "The answer is the most likely token of the last model. ", c.L, c.NH, c.C, c.V);
+    for (size_t i = 0; i < sizeof explain_steps / sizeof *explain_steps; i++) {
+        text_print(p, "<h2 id='step%zu'>%zu. %s</h2>\n", i + 1, i + 1, explain_steps[i].heading);
+        html(p, "p", "%s", explain_steps[i].about);
+        text_print(p, "<p class='formula'>");
+        html(p, "code", "%s", explain_steps[i].formula);
+        text_print(p, "<span class='soft'>%s</span></p>\n<div%s>\n", explain_steps[i].function,
+                   count > 1 ? " class='pair'" : "");
+        for (int k = 0; k < count; k++) {
+            text_print(p, "<figure>\n");
+            if (count > 1) html(p, "h3", "%s", o[k].name);
+            explain_steps[i].draw(p, &o[k]);
+            text_print(p, "</figure>\n");
+        }
+        text_print(p, "</div>\n");
+    }
+    page_data(p, o, count);
+    text_print(p, "</main>\n</html>\n");
+}
+
+/* ---- the numbers of one step in the terminal, for those who follow with a pencil ---- */
+
+/* What a kind of layer reads and writes, in the order of its vectors in step_print. Of a linear
+ * layer's weight only the row w[0] is shown, which makes y_0. */
+enum { VECTORS = 5, NUMBERS = 6 };
+typedef const char *const Names[VECTORS];
+Names embedding_names = {"wte[token]", "wpe[position]",
+                         "embedding_forward(): x = wte[token] + wpe[position]"};
+Names norm_names = {"x", "mean, r = 1/sqrt(variance + 1e-5)", "w", "b",
+                    "layernorm_forward(): y = (x - mean) r w + b"};
+Names linear_names = {"x", "w[0]", "b", "linear_forward(): y_o = sum_c x_c w_oc + b_o"};
+Names attention_names = {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s)",
+                         "attention_forward(): out = sum_j p_j v_j"};
+Names gelu_names = {"x", "gelu_forward(): y = x/2 (1 + tanh u)"};
+Names residual_names = {"a", "b", "residual_forward(): y = a + b"};
+Names head_names = {"x", "matmul(): logits = x wte^T", "p = softmax(logits)"};
+
+/* Print the first numbers of each vector of a step of block l, for the last token; returns 0 if
+ * there is no such step. What the model has not kept is computed again. */
+int step_print(const Opened *o, const char *step, int l)
+{
+    const Model *m = o->m;
+    int C = m->c.C, HS = C / m->c.NH, V = m->c.V, n = o->n, t = n - 1, i = 0;
+    Params w = params_layer(m->tensors, m->w, l);
+    Activations a = activations_layer(m, l);
+    const real *in = stream_after(m, l), *mid = a.res2 + t * C, *end = stream_after(m, m->c.L);
+    const real *qkv = a.qkv + t * 3 * C, *att = a.att + t * C, *fc = a.fc + t * 4 * C;
+    real *ln1 = allocate_reals(9 * C + 2 * n + 6), *ln2 = ln1 + C, *lnf = ln2 + C;
+    real *attproj = lnf + C, *mlp = attproj + C, *gelu = mlp + C, *s = gelu + 4 * C, *p = s + n;
+    real *s1 = p + n, *s2 = s1 + 2, *sf = s2 + 2;
+    layernorm_forward(ln1, s1, in, w.ln1_w, w.ln1_b, 1, C);
+    attention_row(s, p, m, l * m->c.NH, t);
+    linear_forward(attproj, C, att, w.attproj_w, w.attproj_b, 1, C, C);
+    layernorm_forward(ln2, s2, mid, w.ln2_w, w.ln2_b, 1, C);
+    gelu_forward(gelu, fc, 4 * C);
+    linear_forward(mlp, C, gelu, w.fcproj_w, w.fcproj_b, 1, 4 * C, C);
+    layernorm_forward(lnf, sf, end, w.lnf_w, w.lnf_b, 1, C);
+    const struct { const char *step; Names *names; const real *x[VECTORS]; int n[VECTORS]; }
+    steps[] = {
+        {"embedding", &embedding_names,
+         {w.wte + (size_t)o->tokens[t] * C, w.wpe + t * C, stream_after(m, 0)}, {C, C, C}},
+        {"ln1", &norm_names, {in, s1, w.ln1_w, w.ln1_b, ln1}, {C, 2, C, C, C}},
+        {"qkv", &linear_names, {ln1, w.qkv_w, w.qkv_b, qkv}, {C, C, 3 * C, 3 * C}},
+        {"attention", &attention_names, {qkv, s, p, att}, {HS, n, n, HS}},
+        {"attproj", &linear_names, {att, w.attproj_w, w.attproj_b, attproj}, {C, C, C, C}},
+        {"res2", &residual_names, {in, attproj, mid}, {C, C, C}},
+        {"ln2", &norm_names, {mid, s2, w.ln2_w, w.ln2_b, ln2}, {C, 2, C, C, C}},
+        {"fc", &linear_names, {ln2, w.fc_w, w.fc_b, fc}, {C, C, 4 * C, 4 * C}},
+        {"gelu", &gelu_names, {fc, gelu}, {4 * C, 4 * C}},
+        {"fcproj", &linear_names, {gelu, w.fcproj_w, w.fcproj_b, mlp}, {4 * C, 4 * C, C, C}},
+        {"res", &residual_names, {mid, mlp, stream_after(m, l + 1)}, {C, C, C}},
+        {"lnf", &norm_names, {end, sf, w.lnf_w, w.lnf_b, lnf}, {C, 2, C, C, C}},
+        {"head", &head_names, {lnf, o->logits, o->p}, {C, V, V}}, {0}};
+    while (steps[i].step && strcmp(steps[i].step, step)) i++;
+    for (int k = 0; k < VECTORS && steps[i].n[k]; k++) {
+        printf("  %-52s", (*steps[i].names)[k]);
+        for (int c = 0; c < min_int(NUMBERS, steps[i].n[k]); c++)
+            printf(" %9.4f", (double)steps[i].x[k][c]);
+        printf(steps[i].n[k] > NUMBERS ? " ... %d\n" : "\n", steps[i].n[k]);
+    }
+    free_reals(ln1);
+    return steps[i].step != NULL;
+}
+
+/* ---- the command ---- */
+
+/* Load --model and --tuned, or --model without and with --adapter, and run each on the text.
+ * Returns the number of models. */
+int opened_load(Opened o[2], const char *text)
+{
+    int n, fallback = !opt.model;
+    if (fallback) opt.model = "data/mini.bin";
+    if (fallback && !strcmp(opt.tokenizer, "data/gpt2_tokenizer.bin"))
+        opt.tokenizer = "data/mini_tokenizer.bin";
+    if (fallback) printf("without --model: %s and %s\n", opt.model, opt.tokenizer);
+    if (opt.adapter && !opt.tuned) opt.tuned = opt.model;
+    Evaluation e = models_load();
+    const int *tokens = prompt_tokens(e.t, text, strlen(text), &n);
+    if (n > e.T)
+        die("the text has %d tokens; the model's context is %d, of which <|endoftext|> takes one: "
+            "give a shorter text", n - 1, e.T);
+    for (int k = 0; k < e.count; k++) {
+        o[k] = (Opened){.m = e.model[k], .name = e.name[k], .t = e.t, .tokens = tokens, .n = n};
+        if (memcmp(&o[k].m->c, &o[0].m->c, sizeof(Config)))
+            die("%s and %s have different shapes: expected one model before and after tuning",
+                o[0].name, o[k].name);
+        opened_forward(&o[k]);
+    }
+    return e.count;
+}
+
+/* Choose the answer, the most likely token of the last model, and the head to show, without which
+ * that answer is least likely there. */
+void opened_choose(Opened *o, int count)
+{
+    Opened *last = &o[count - 1];
+    largest_few(&last->answer, 1, last->p, last->m->c.V);
+    heads_switch_off(last);
+    for (int i = 1; i < last->m->c.L * last->m->c.NH; i++)
+        if (last->without[i] < last->without[last->head]) last->head = i;
+    if (count == 1) return;
+    o->answer = last->answer, o->head = last->head;
+    heads_switch_off(o);
+}
+
+int command_explain(int words, char **word)
+{
+    Opened o[2];
+    Text page = {0};
+    char step[16], more;
+    int block = 1;
+    if (words != 1 || !*word[0])
+        die_usage("explain: expected one text in quotes, found %s",
+                  !words ? "none" : words > 1 ? "several words" : "an empty one");
+    int count = opened_load(o, word[0]), L = o->m->c.L, file = ends_with(opt.out, ".html");
+    if (opt.layer) {
+        int fields = sscanf(opt.layer, "%15[a-z0-9].%d%c", step, &block, &more);
+        if (fields < 1 || fields > 2 || block < 1 || block > L ||
+            !step_print(&o[count - 1], step, block - 1))
+            die_usage("--layer: expected embedding, ln1, qkv, attention, attproj, res2, ln2, fc, "
+                      "gelu, fcproj, res, lnf or head, and after it perhaps the block, .1 to .%d; "
+                      "found '%s'", L, opt.layer);
+        return 0;
+    }
+    opened_choose(o, count);
+    page_begin(&page, word[0], explain_style);
+    page_explain(&page, word[0], o, count);
+    if (!file) make_folder(opt.out);
+    Writer *w = file ? writer_open(opt.out) : writer_in(opt.out, "explain.html");
+    printf("%s is written, %.0f KB\n", w->path, page.size / 1e3);
+    writer_put(w, page.bytes, page.size);
+    writer_close(w);
+    return 0;
+}
+
+/* ================================================================================================
+ * 11. Search
  *
  * An option with several values, A,B,C, makes a run for every combination: a grid search. Each run
  * has a folder, named for the chosen values. What is finished is not run again, so a search can be
@@ -4270,7 +4895,7 @@ int command_search(int count, char **words)
 }
 
 /* ================================================================================================
- * 11. Command line
+ * 12. Command line
  */
 
 /* Commands by letter: t text, i import, e export, g gpt2, x examples, r report. */
@@ -4280,7 +4905,7 @@ const Option prepare_options[] = {
     {"val", 'f', &prep.val, "0.1", 0, 1, "tx", "share for validation"},
     {"seed", 'i', &prep.seed, "1", 0, INT32_MAX, "tx", "of everything random"},
     {"bf16", '!', &prep.bf16, NULL, 0, 0, "ieg", "2 bytes a number, not 4"},
-    {"type", 's', &prep.type, NULL, 0, 0, "e", "numbers of a GGUF file: f32, f16, bf16 or q8_0 (f32)"},
+    {"type", 's', &prep.type, NULL, 0, 0, "e", "of matrices: f32, f16, bf16, q8_0 (f32)"},
     {"url", 's', &prep.url, "https://huggingface.co/openai-community", 0, 0, "g",
      "where gpt2/resolve/main/model.safetensors is found"},
     {"test", 's', &prep.test, NULL, 0, 0, "x", "file whose rows are the test set, NAME_test.bin"},
@@ -4337,6 +4962,8 @@ const Command prepare_commands[] = {
      "./prepare compare --model M --tuned T --data D     prompting against fine-tuning"},
     {"classify", 'k', options, command_classify,
      "./prepare classify --model M --labels A,B     a line in, a label out"},
+    {"explain", 'n', options, command_explain,
+     "./prepare explain \"TEXT\" --model M           a page: one forward pass opened up"},
     {"search", 0, NULL, command_search,
      "./prepare search --lr A,B ...                 train with every combination"},
     {0}

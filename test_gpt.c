@@ -4021,8 +4021,9 @@ void test_gguf(void)
     outcome("52 tensors in 4 types");
 }
 
-/* A folder jf with the model m and the vocabulary t in a tokenizer.json, and copies of m: spare with
- * three more ids, whose logits are often the largest; wide with 1024 more; large with a number beyond F16. */
+/* A folder jf with the model m and the vocabulary t in a tokenizer.json. Copies of m: spare with
+ * three more ids, whose logits are often the largest, and large with a number beyond F16. A model
+ * wide with 1024 more ids. Data mine of another vocabulary. */
 void world_files(void)
 {
     static int done;
@@ -4039,22 +4040,23 @@ void world_files(void)
     model_write(wide, scratch("wide"), 0);
     model_free(m), model_free(wide);
     write_tokens("mine_train.bin", (uint16_t[]){1, 2, 299, 3, 299}, "\0\1\1\1\1", 5);
-    free(shell("cp -r hf jf; cd jf; { printf '{\"added_tokens\":[{\"id\":299,\"content\":\"<|endoftext|>"
-               "\"},{\"id\":300,\"content\":\"[PAD]\"}],\"normalizer\":null,\"pre_tokenizer\":{\"type\":"
-               "\"ByteLevel\",\"add_prefix_space\":false},\"model\":{\"type\":\"BPE\",\"vocab\":'; "
-               "cat vocab.json; printf ',\"merges\":['; sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' "
-               "merges.txt; echo ']}}'; } >tokenizer.json; rm vocab.json merges.txt; "
+    free(shell("cp -r hf jf; cd jf; { printf '{\"added_tokens\":[{\"id\":299,\"content\":"
+               "\"<|endoftext|>\"},{\"id\":300,\"content\":\"[PAD]\"}],\"normalizer\":null,"
+               "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
+               "\"model\":{\"type\":\"BPE\",\"vocab\":'; cat vocab.json; printf ',\"merges\":['; "
+               "sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' merges.txt; echo ']}}'; } "
+               ">tokenizer.json; rm vocab.json merges.txt; "
                "sed 's/gelu_new/gelu_pytorch_tanh/' config.json >c; mv c config.json; "
                "mkdir py; cp config.json py; touch py/pytorch_model.bin ../m.pt"));
 }
 
-/* tokenizer.json is read like vocab.json and merges.txt, alone and in a folder, with merges as pairs
- * or texts and an end of text that was only added; what it can say else is refused by name. */
+/* tokenizer.json is read like the other two files, alone and in a folder, with merges as pairs or
+ * texts, and with an end of text that was only added; what else it can say is refused by name. */
 void test_tokenizer_json(void)
 {
     static const char *const others[][2] = {
         {"s/BPE/Unigram/", "model.type: expected BPE, found Unigram"},
-        {"s/\"ByteLevel\"/\"Metaspace\"/", "pre_tokenizer.type: expected ByteLevel, found Metaspace"},
+        {"s/\"ByteLevel\"/\"Metaspace\"/", "type: expected ByteLevel, found Metaspace"},
         {"s/_space\":false/_space\":true/", "add_prefix_space: expected false, found true"},
         {"s/\"normalizer\":null/\"normalizer\":{\"type\":\"NFC\"}/", "expected none, found NFC"},
         {"s/\"type\":\"BPE\"/\"byte_fallback\":true/", "model.byte_fallback: expected false"},
@@ -4089,8 +4091,8 @@ void test_spare_ids(void)
         "train_gpt generate --tokens 30 --samples 4 --seed 2 --tokenizer t --model a",
         "train_gpt generate --tokens 30 --temperature 0 --tokenizer t --model a",
         "train_gpt eval --tokenizer t --model a --data v",
-        "train_gpt train --tokenizer t --model a --data v --batch 1 --steps 2 --out sp >sp.txt; "
-        "cut -d, -f1-6 sp/log.csv"};
+        "train_gpt train --tokenizer t --model a --data v --batch 1 --steps 9 --lr 1e-2 "
+        "--warmup 0 --out sp >sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt"};
     world_files();
     for (int i = 0; i < 4; i++) {
         char *line = format("for f in m spare; do cp $f a; { %s; } 2>$f.e >$f.txt; done; cat *.e; "
@@ -4122,7 +4124,7 @@ static const Bad bad_world[] = {
     {"prepare export m --tokenizer t --out a.gguf --type f16 --bf16", 2, "'f16' and --bf16"},
     {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
     {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
-    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "is 70000, too large for f16"},
+    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for f16"},
     {0}};
 
 
@@ -4162,10 +4164,10 @@ static const struct { const char *name, *columns, *head, *row, *between, *tail, 
      "\"response\":\"%2$s\",\"category\":\"x\"}", "\n", "",
      "System: Sort.\nUser: %1$s\nAssistant:[ %2$s]",
      "system = \"system_prompt\", prompt = \"question\", answer = \"response\"", 0},
-    {"numbers.json", 0, "", "{\"text\":\"%1$s\",\"label\":%4$d}", "\n", "", "%1$s[ %4$d]",
-     "JSON, a row in each line): text = \"text\"", 0},
-    {"booleans", 0, "[", "{\"premise\":\"%1$s\",\"hypothesis\":\"No. %3$d\",\"label\":true}", ",",
-     "]", "%1$s\nNo. %3$d[ true]", "a JSON array): prompt = \"premise\"", 0},
+    {"setfit.json", 0, "", "{\"text\":\"%1$s\",\"label\":%4$d,\"label_text\":\"%2$s\"}", "\n", "",
+     "%1$s[ %2$s]", "JSON, a row in each line): text = \"text\", label = \"label_text\"", 0},
+    {"booleans", 0, "[", "{\"premise\":\"%1$s\",\"hypothesis\":%3$d,\"label\":true}", ",", "]",
+     "%1$s\n%3$d[ true]", "a JSON array): prompt = \"premise\"", 0},
     {"renamed.jsonl", "ask=prompt,say=completion", "", "{\"ask\":\"%1$s \",\"say\":\"%2$s\"}", "\n",
      "", "%1$s [%2$s]", "prompt = \"ask\", completion = \"say\"", 0}};
 
@@ -4201,14 +4203,18 @@ Text utf16_from_utf8(Text from, int big)
     }
 }
 
+void read_published(void *path) { read_examples(&(Examples){0}, path); }
 void test_published(void)
 {
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         Text file = shape_text(s, 0), expected = shape_text(s, 1), found = {0};
         prep.columns = shapes[s].columns;
         if (shapes[s].wide) file = utf16_from_utf8(file, shapes[s].wide == 2);
+        write_file(shapes[s].name, file.bytes, file.size, "", 0);
+        const char *error = error_of(read_published, (void *)scratch(shapes[s].name));
+        expect(!*error, "%s", error);
+        if (*error) continue;
         Examples x = examples_of(shapes[s].name, file.bytes, file.size);
-        prep.columns = NULL;
         for (const Example *e = x.row; e < x.row + x.count; e++, text_add(&found, "\n", 1))
             for (size_t i = 0, was = 0, is; i <= e->tokens.size; i++, was = is) {
                 is = i < e->tokens.size && e->tokens.loss_mask[i];
@@ -4223,11 +4229,13 @@ void test_published(void)
                shapes[s].name, x.files.bytes);
         examples_free(&x), free(file.bytes), free(expected.bytes), free(found.bytes);
     }
+    prep.columns = NULL;
 }
 
 /* What is refused, with the option or the change that helps. */
 static const struct { const char *name, *columns, *text, *message; } refusals[] = {
-    {"v.csv", 0, "v1,v2\na,b\nc,b\n", "\"v1\", \"v2\"; if these are names, --columns NAME=text,"},
+    {"v.csv", 0, "v1,v2\na,b\nc,b\nd,b\ne,c\nf,c\ng,c\n",
+     "\"v1\", \"v2\"; if these are names, --columns NAME=text,"},
     {"p.tsv", 0, "b\thello\nc\tyou\n", "if they are a row, --columns label,text tells what its 2"},
     {"n.tsv", 0, "index\tsentence\n0\thello\n1\tyou\n", "in \"index\", \"sentence\""},
     {"few.csv", "label,text", "a,b,c\nd,e,f\n", "tells what its 3 columns are"},
@@ -4239,14 +4247,13 @@ static const struct { const char *name, *columns, *text, *message; } refusals[] 
     {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "found something behind it"},
     {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found the end"}};
 
-void read_refused(void *path) { read_examples(&(Examples){0}, path); }
 void test_refused(void)
 {
     for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
         size_t size = strlen(refusals[i].text) + 2 * (i == 4);
         write_file(refusals[i].name, refusals[i].text, size, "", 0);
         prep.columns = refusals[i].columns;
-        const char *said = error_of(read_refused, (void *)scratch(refusals[i].name));
+        const char *said = error_of(read_published, (void *)scratch(refusals[i].name));
         prep.columns = NULL;
         expect(strstr(said, refusals[i].message) && strstr(said, i == 5 ? "" : refusals[i].name),
                "%s: %s", refusals[i].name, said);
@@ -4261,6 +4268,7 @@ void test_test_file(void)
                                 "c c,a\nd d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n";
     static const char test[] = "label,text\na,zero one two three four five six seven eight\nb,b b\n"
                                "a,new\nz,k k\nb,\n";
+    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
     write_file("train.csv", train, sizeof train - 1, "", 0);
     write_file("test.csv", test, sizeof test - 1, "", 0);
     for (int drop = 1; drop >= 0; drop--) {
@@ -4295,6 +4303,102 @@ void test_test_file(void)
     expect(!strcmp(after, "tested_train.bin\n"), "left: %s", after);
     free(after);
 }
+
+/* ---- EXPLAIN ---- */
+
+/* The page's numbers are the model's: the next token is that of generation; attention_row gives
+ * what attention_forward writes; a head is off as if its values were 0; nothing stays changed. */
+void test_explain(void)
+{
+    double limit = by_precision(1e-12, 2e-5);
+    int C = small.C, NH = small.NH, HS = C / NH, V = small.V, n = 17;
+    Model *m = random_model(small, TRAINING, 1, 0), *other = random_model(small, INFERENCE, 1, 0);
+    Batch b = random_batch(1, n, V, 5);
+    Opened o = {.m = m, .tokens = b.tokens, .n = n, .answer = 3};
+    real *s = allocate_reals(2 * n + C + 2 * V), *p = s + n, *out = p + n, *next = out + C;
+    real *weights = copy(m->w.wte, m->count);
+    opened_forward(&o);
+    for (int t = n - 1; t >= n - 2; t--) {
+        model_forward(other, b.tokens, NULL, 1, 0, t + 1, no_dropout);
+        next_token(next, next + V, other, other->a.final_res + t * C);
+        if (t == n - 1) bound("p", difference(o.p, next, V), limit);
+    }
+    bound("loss", fabs(m->loss[n - 2] + log(next[b.tokens[n - 1]])), limit);
+    matmul_plain(assign(next, V), view(other->a.ln + (n - 2) * C, C), transposed(m->w.wte, C), 1,
+                 V, C);
+    bound("logits", difference(next + V, next, V), limit);
+    heads_switch_off(&o);
+    expect(!memcmp(weights, m->w.wte, m->count * sizeof(real)), "switching off changes weights");
+    for (int i = 0; i < small.L * NH; i++) {
+        Activations a = activations_layer(m, i / NH);
+        Params w = params_layer(other->tensors, other->w, i / NH);
+        for (int t = 0; t < n; t++) {
+            double sum = 0;
+            attention_row(s, p, m, i, t);
+            for (int j = 0; j <= t; j++) sum += p[j];
+            bound("sum of p", fabs(sum - 1), limit);
+            matmul_plain(assign(out, HS), view(p, n), view(a.qkv + 2 * C + i % NH * HS, 3 * C), 1,
+                         HS, t + 1);
+            bound("out", difference(out, a.att + t * C + i % NH * HS, HS), limit);
+        }
+        memset(w.qkv_w + (2 * C + i % NH * HS) * C, 0, HS * C * sizeof(real));
+        memset(w.qkv_b + 2 * C + i % NH * HS, 0, HS * sizeof(real));
+        model_forward(other, b.tokens, NULL, 1, 0, n, no_dropout);
+        next_token(next, next + V, other, other->a.final_res + (n - 1) * C);
+        bound("a head off", fabs((double)o.without[i] - next[3]), limit);
+        memcpy(other->w.wte, weights, m->count * sizeof(real));
+    }
+    batch_free(&b), model_free(m), model_free(other), free_reals(s), free(weights);
+}
+
+/* The page tells the answer and its probability, those of both models with --compare, and shows a
+ * hostile text as text. In the terminal, the numbers of a step agree. */
+void test_explain_page(void)
+{
+    static const char evil[] = "<script>\"'&", shown_as[] = "&#60;script&#62;&#34;&#39;&#38;";
+    char *page, *at, *part[3];
+    judged_folder();
+    Model *m = model_read(scratch("m"));
+    Tokenizer *t = tokenizer_read(scratch("t"));
+    Opened o = {.m = m, .t = t, .tokens = prompt_tokens(t, evil, strlen(evil), &o.n)};
+    size_t size;
+    int scripts = 0, texts = 0;
+    opened_forward(&o), opened_choose(&o, 1);
+    expect_run("train_gpt explain '<script>\"'\\''&' --model m2 --tokenizer t --compare m --out "
+               "new.html", "new.html is written", "status 0", NULL);
+    at = page = read_file(scratch("new.html"), &size);
+    for (; *at; at++) scripts += !strncmp(at, "<script", 7), texts += !strncmp(at, shown_as, 31);
+    expect(scripts == 2 && texts == 2, "%d scripts, the text %d times", scripts, texts);
+    part[0] = format("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]);
+    part[1] = format("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
+                     100.0 * o.without[o.head]);
+    part[2] = format("<small>%.2f</small>", m->loss[o.n - 2]);
+    for (int i = 0; i < 3; i++) expect(strstr(page, part[i]) != NULL, "no %s", part[i]);
+    const char *steps[] = {"res2", "embedding", "res"};
+    for (int i = 0; i < 3; i++) {
+        char *line = format("\"$here\"/prepare explain hm --model m --tokenizer t --layer %s",
+                            steps[i]), *said = shell(line);
+        double x[3] = {NAN, NAN, NAN};
+        sscanf(said, "%*54c%lf%*[^\n]\n%*54c%lf%*[^\n]\n%*54c%lf", x, x + 1, x + 2);
+        bound(steps[i], fabs(x[0] + x[1] - x[2]), 2e-4);
+        free(line), free(said);
+    }
+    for (int i = 0; i < 3; i++) free(part[i]);
+    free(page), model_free(m), tokenizer_free(t);
+}
+
+static const Bad bad_explain[] = {
+    {"train_gpt explain --model m --tokenizer t", 2, "expected one text in quotes, found none"},
+    {"train_gpt explain --model m --tokenizer t ''", 2, "found an empty one"},
+    {"train_gpt explain --model m --tokenizer t a b", 2, "found several words"},
+    {"train_gpt explain --model m --tokenizer t 'a text of 16 tokens or more, too long'", 1,
+     "context is 16, of which"},
+    {"train_gpt explain --model m --tokenizer t --compare m290 a", 1, "m290: has 290 tokens"},
+    {"train_gpt explain --model m --tokenizer t --layer ln3 a", 2, "found 'ln3'"},
+    {"train_gpt explain --model m --tokenizer t --layer ln1.9 a", 2, "found 'ln1.9'"},
+    {"train_gpt explain --model m --tokenizer t --out no/page.html a", 1, "cannot be written"},
+    {"train_gpt explain a", 1, "data/mini.bin: cannot be opened"},
+    {0}};
 
 /* ================================================================================================
  * 11. The table
@@ -4460,7 +4564,10 @@ static const Test tests[] = {
     {"bad input: world", IN_FLOAT, NULL, test_bad_world, bad_world},
     {"examples: files as they are published", IN_FLOAT, test_published, NULL, NULL},
     {"examples: files that are refused", IN_FLOAT, test_refused, NULL, NULL},
-    {"examples: a test file", IN_FLOAT, test_test_file, NULL, NULL},
+    {"examples: the test set", IN_FLOAT, test_test_file, NULL, NULL},
+    {"explain: the model's numbers", IN_BOTH, test_explain, NULL, NULL},
+    {"explain: the page, a step", IN_FLOAT, test_explain_page, NULL, NULL},
+    {"bad input: explain", IN_FLOAT, NULL, test_bad_judging, bad_explain},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -1187,7 +1187,7 @@ void batch_free(Batch *b) { free(b->tokens), free_reals(b->loss_weight); }
 
 struct Model {
     Config c;
-    int stored_V;                        /* V in the file; tokenizer_fit may have made c.V smaller */
+    int stored_V;                        /* V in the file; tokenizer_fit may lower c.V */
     Adapter adapter;                     /* rank 0: none */
     Tensor tensors[ALL_TENSORS];
     size_t count, adapter_count;         /* of all parameters; of those of adapters */
@@ -2696,23 +2696,25 @@ struct {
     int tokens, samples, top_k, jsonl;
     double temperature, top_p;
     const char *shots, *pairs, *labels, *questions, *group;   /* judging, in prepare.c */
+    const char *layer;
     int test, errors;
     int seed, threads, quick;
     const char *program, *command;                            /* argv[0]; the whole command line */
 } opt;
 
-/* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify. */
+/* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify,
+ * n explain. */
 #define NO_LIMIT 1e12
 const Option options[] = {
     /* name     kind value        initial min max  commands  help */
-    {"model", 's', &opt.model, NULL, 0, 0, "tgcepk",
+    {"model", 's', &opt.model, NULL, 0, 0, "tgcepkn",
      "model file; train without one makes a new model"},
-    {"adapter", 's', &opt.adapter, NULL, 0, 0, "gcepk",
+    {"adapter", 's', &opt.adapter, NULL, 0, 0, "gcepkn",
      "adapters, as --lora makes them, for --model"},
     {"data", 's', &opt.data, NULL, 0, 0, "tep",
      "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
-    {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepk", "vocabulary"},
-    {"out", 's', &opt.out, "out", 0, 0, "tep", "folder for results"},
+    {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepkn", "vocabulary"},
+    {"out", 's', &opt.out, "out", 0, 0, "tepn", "folder for results"},
     {"layers", 'i', &opt.layers, "6", 1, 1000, "t", "blocks of a new model"},
     {"heads", 'i', &opt.heads, "6", 1, 1000, "t", "heads of a new model"},
     {"channels", 'i', &opt.channels, "192", 1, 65536, "t", "channels of a new model"},
@@ -2752,7 +2754,9 @@ const Option options[] = {
     {"save-every", 'i', &opt.save_every, "200", 0, 1e9, "t", "steps between saved states"},
     {"resume", '!', &opt.resume, NULL, 0, 0, "t", "go on from the saved state"},
     {"bf16", '!', &opt.bf16, NULL, 0, 0, "t", "write models in bf16"},
-    {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
+    {"tuned", 's', &opt.tuned, NULL, 0, 0, "epn", "the model after tuning"},
+    {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the same as --tuned"},
+    {"layer", 's', &opt.layer, NULL, 0, 0, "n", "print a step, ln1 or, in block 2, ln1.2"},
     {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
     {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
     {"questions", 's', &opt.questions, NULL, 0, 0, "ep",
@@ -2771,7 +2775,7 @@ const Option options[] = {
     {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
     {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a line of JSON in, a line of JSON out"},
     {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
-    {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbk", "0: as many as the machine has"},
+    {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbkn", "0: as many as the machine has"},
     {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
     {0}};
 
@@ -3416,6 +3420,7 @@ void print_results(const Run *r)
         show_samples(r, r->m, "after");
     } else if (helped && opt.show) {
         Model *m = model_read(best);
+        m->c.V = r->m->c.V;                                   /* see tokenizer_fit */
         show_samples(r, m, "after");
         model_free(m);
     }
@@ -3891,13 +3896,14 @@ int run_bench(void)
 static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
     {"train", 't', run_train}, {"generate", 'g', run_generate}, {"chat", 'c', run_chat},
     {"bench", 'b', run_bench}, {"eval", 'e', run_eval},
-    {"compare", 0, NULL}, {"classify", 0, NULL}, {NULL, 0, NULL}};      /* letter 0: of prepare */
+    {"compare", 0, NULL}, {"classify", 0, NULL}, {"explain", 0, NULL},
+    {NULL, 0, NULL}};                                         /* letter 0: of prepare */
 
 /* Run the command of a command line, `train` if it names none; returns the exit status. */
 int run_command(int argc, char **argv)
 {
     static const char usage[] =
-        "./train_gpt [train|generate|chat|eval|compare|classify|bench] --option value ...";
+        "./train_gpt [train|generate|chat|eval|compare|classify|explain|bench] --option value ...";
     int named = argc > 1 && argv[1][0] != '-', c = 0, count = argc - 1 - named;
     char **words = argv + 1 + named, *judge = sibling("prepare");
     while (named && commands[c].name && strcmp(argv[1], commands[c].name)) c++;

@@ -160,6 +160,20 @@ exit $?
 # prepare.c f near s/similarity < 0.8) return/similarity < 0.95) return/
 # prepare.c f leakage s/if (size\[group_of(x, kept\[order\[k\]\])\] > 1).*//
 # prepare.c f leakage s/if (e.dropped || e.set ||/if (e.dropped ||/
+# prepare.c f published s/rank < best\[p\]/rank > best[p]/
+# prepare.c f published s/2 \* values\[i\].count <= rows/8 * values[i].count <= rows/
+# prepare.c f published s/== count \&\& count > 1 \&\& !c.error/== count/
+# prepare.c f published s/s\[i + high\] \* 256u + s\[i + !high\]/s[i + !high] * 256u + s[i + high]/
+# prepare.c f published s/c = 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00), i += 2/i += 2/
+# prepare.c f published s/if (!as_is) trim(\&text, \&size);/trim(\&text, \&size);/
+# prepare.c f finding s/given ? (int)weight->number : target/target/
+# prepare.c f refused s/->value > 1)/->value > 0)/
+# prepare.c f refused s/l.at == l.end || !is_blank/0 \&\& !is_blank/
+# prepare.c f refused s/if (listed != columns || /if (/
+# prepare.c p set s/if (!some\[s\]) unlink/if (0) unlink/
+# prepare.c p set s/e->set > first->set ? LEAKED/0 ? LEAKED/
+# prepare.c p set s/kind == 2 ? LEAKED_NEAR/0 ? LEAKED_NEAR/
+# prepare.c p set s/dropped || x->row\[i\].set == TEST) continue/dropped) continue/
 # prepare.c f contradictions s/if (other\[first\]) finding_add/if (0) finding_add/
 # prepare.c p safetensors s/if (x\[i\] != m->w.wte\[i\])/if (0)/
 # tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
@@ -201,3 +215,9 @@ exit $?
 # train_gpt.c p adapters s/a.on < 1 || a.on >> ADAPTED/a.on < 1/
 # train_gpt.c p resumed s/\*piece = (Piece){(char \*)m->moments\[k\]/*piece = (Piece){(char *)m->moments[0]/
 # prepare.c p PEFT s/a.on |= (weights_find(&w, first) != NULL) << i;/a.on |= 1 << i \& 7;/
+# prepare.c f explain: s/ \/ (real)sqrt(HS);$/ \/ HS;/
+# prepare.c f explain: s/        memset(w + (size_t)c \* C, 0/memset(w, 0/
+# prepare.c f explain: s/layernorm_forward(y, stats, x, m->w.lnf_w, m->w.lnf_b, 1, C)/memcpy(y, x, C * sizeof *y)/
+# prepare.c f explain: s/m->w, i \/ NH).attproj_w + i % NH \* HS/m->w, i \/ NH).attproj_w/
+# prepare.c p explain: s/o->without\[i\], change/o->p[o->answer], change/
+# prepare.c p explain: s/    html_text(p, text, strlen(text));/text_print(p, "%s", text);/
