@@ -553,10 +553,14 @@ typedef struct {
     real *scratch;                       /* head_scratch_size numbers */
     double smoothing;
     int N, C, V, ld;                     /* rows of logits are ld >= V apart */
+    int chunk;                           /* so many rows of logits exist at a time, up to CHUNK */
 } Head;
 
 enum { CHUNK = 512 };
-size_t head_scratch_size(int N, int C, int ld) { return min_int(N, CHUNK) * ((size_t)ld + 2 * C); }
+size_t head_scratch_size(int N, int C, int ld, int chunk)
+{
+    return min_int(N, chunk) * ((size_t)ld + 2 * C);
+}
 
 /* Row r of logits(rows, V) belongs to row n[r] of h. Let x be such a row, p = softmax(x), y its
  * target, e the smoothing and q_v = (1-e) [v == y] + e/V the target distribution. Writes argmax and
@@ -592,13 +596,13 @@ void softmax_loss(real *logits, const int *n, int rows, const Head *h)
 /* In backward dx = dlogits wte and dwte += dlogits^T x, as in linear_backward. */
 void head_loss(const Head *h)
 {
-    int C = h->C, V = h->V, most = min_int(h->N, CHUNK), n[CHUNK];
+    int C = h->C, V = h->V, most = min_int(h->N, h->chunk), n[CHUNK];
     real *logits = h->scratch, *xs = logits + (size_t)most * h->ld, *dxs = xs + (size_t)most * C;
     memset(h->loss, 0, h->N * sizeof *h->loss);
     memset(h->argmax, 0, h->N * sizeof *h->argmax);
     if (h->dx) memset(h->dx, 0, (size_t)h->N * C * sizeof(real));
     for (int next = 0, rows;;) {
-        for (rows = 0; next < h->N && rows < CHUNK; next++)
+        for (rows = 0; next < h->N && rows < h->chunk; next++)
             if (h->weights[next] != 0) {
                 memcpy(xs + (size_t)rows * C, h->x + (size_t)next * C, C * sizeof(real));
                 n[rows++] = next;
@@ -1293,6 +1297,9 @@ size_t activations_describe(const Model *m, Mode mode, int B, int T,
     return sum;
 }
 
+/* Rows of logits at a time: fewer where memory is scarce, and no sum of dwte depends on it. */
+int head_chunk(const Model *m) { return m->adapter.rank ? CHUNK / 4 : CHUNK; }
+
 void activations_free(Model *m)
 {
     free_reals(m->a.res), free_reals(m->dres), free_reals(m->dwide), free_reals(m->dproj);
@@ -1310,7 +1317,7 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
     m->mode = mode, m->B = B, m->T = T, m->frozen = frozen;
     m->a.res = allocate_reals(activations_describe(m, mode, B, T, sizes, m->strides));
     for (int i = 0; i < ACTIVATION_COUNT; i++) m->a.tensor[i + 1] = m->a.tensor[i] + sizes[i];
-    m->scratch = allocate_reals(head_scratch_size(N, C, m->c.Vp));
+    m->scratch = allocate_reals(head_scratch_size(N, C, m->c.Vp, head_chunk(m)));
     m->loss = allocate(N, sizeof *m->loss);
     m->argmax = allocate(N, sizeof *m->argmax);
     m->positions = allocate(N, sizeof *m->positions);
@@ -1464,7 +1471,8 @@ double model_head(Model *m, const Batch *b, double smoothing, int backward)
                       .targets = b->targets, .loss = m->loss, .argmax = m->argmax,
                       .dx = backward ? m->dproj : NULL,
                       .dwte = backward && !m->frozen ? m->g.wte : NULL, .scratch = m->scratch,
-                      .smoothing = smoothing, .N = N, .C = m->c.C, .V = m->c.V, .ld = m->c.Vp});
+                      .smoothing = smoothing, .N = N, .C = m->c.C, .V = m->c.V, .ld = m->c.Vp,
+                      .chunk = head_chunk(m)});
     for (int n = 0; n < N; n++) sum += (double)b->loss_weight[n] * m->loss[n];
     return sum;
 }
@@ -2891,7 +2899,8 @@ Memory training_memory(const Model *m, int B, int T)
     for (int i = trained_first(m); i < trained_end(m); i++)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
     size_t acts = activations_describe(m, TRAINING, B, T, sizes, strides);
-    size_t work = rows * 6 * m->c.C + head_scratch_size(B * T, m->c.C, m->c.Vp);
+    size_t head = head_scratch_size(B * T, m->c.C, m->c.Vp, head_chunk(m));
+    size_t work = rows * 6 * m->c.C + head;
     double n = sizeof(real), moments = 2.0 * trained * (m->bf16_moments ? 2 : n);
     Memory need = {(m->count + m->adapter_count) * n, trained * n, moments, acts * n, work * n, 0};
     need.all = need.weights + need.gradients + moments + need.activations + need.buffers;

@@ -195,6 +195,26 @@ exit $?
 # train_gpt.c p world s/    m->c.V = t->count;//
 # train_gpt.c p world s/m->stored_V, c.L/c.V, c.L/
 # train_gpt.c p world s/tokens->examples \&\& tokens->ids\[0\] != end_of_text/0/
+# train_gpt.c d adapters /^void lora_backward/,/^}/s/    dropout(l.dropped.*//
+# train_gpt.c d adapters s/matmul(accumulate(l.dB, l.rank)/matmul(assign(l.dB, l.rank)/
+# train_gpt.c d adapters s/matmul(accumulate(l.dA, C)/matmul(assign(l.dA, C)/
+# train_gpt.c d adapters /^void lora_backward/,/^}/s/x = lora_h(x, l, N, C);/lora_h(x, l, N, C);/
+# train_gpt.c d adapters /^void lora_backward/,/^}/s/l.h\[i\] \*= l.scale/l.h[i] *= 1/
+# train_gpt.c d adapters s/    residual_forward(dx, dx, l.dropped.*//
+# train_gpt.c d adapters s/lora_backward(dproj, dqkv, a.ln.*//
+# train_gpt.c d adapters s/lora_backward(datt, dproj, a.att.*//
+# train_gpt.c d adapters s/lora_backward(dproj, dwide, a.ln.*//
+# train_gpt.c d adapters s/lora_backward(dwide, dproj, a.gelu.*//
+# train_gpt.c d adapters s/view(w.tensor\[i + 1\], A->rows), view/view(m->w.tensor[i + 1], A->rows), view/
+# train_gpt.c d cache s/size_t)row_stride \* 3 \* C, a.ln,$/size_t)3 * C, a.ln,/
+# train_gpt.c d recompute s/if (m->recompute \&\& l + 1 < m->c.L).*//
+# train_gpt.c f moments s/(u.i + (random \& 0xffff)) >> 16/(u.i + 0x7fff) >> 16/
+# train_gpt.c f moments s/b.v\[j\] = bf16_stochastic(v\[j\], random >> 16)/b.v[j] = bf16_from((float)m[j])/
+# train_gpt.c f moments s/random_bits(b.key, (uint32_t)(i + j))/random_bits(b.key, (uint32_t)(i + j * threads()))/
+# train_gpt.c p adapters s/if (a.base != .*/if (0)/
+# train_gpt.c p adapters s/a.on < 1 || a.on >> ADAPTED/a.on < 1/
+# train_gpt.c p resumed s/\*piece = (Piece){(char \*)m->moments\[k\]/*piece = (Piece){(char *)m->moments[0]/
+# prepare.c p PEFT s/a.on |= (weights_find(&w, first) != NULL) << i;/a.on |= 1 << i \& 7;/
 # prepare.c f explain: s/ \/ (real)sqrt(HS);$/ \/ HS;/
 # prepare.c f explain: s/        memset(w + (size_t)c \* C, 0/memset(w, 0/
 # prepare.c f explain: s/layernorm_forward(y, stats, x, m->w.lnf_w, m->w.lnf_b, 1, C)/memcpy(y, x, C * sizeof *y)/
