@@ -4360,7 +4360,7 @@ int main(int argc, char **argv)
     opt.program = argv[0];
     int words = argc - 2;
     if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
-    if (opt.threads) use_threads(opt.threads);
+    options_apply();
     return finish_output(c->run(words, argv + 2));
 }
 
