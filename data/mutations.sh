@@ -181,3 +181,5 @@ exit $?
 # train_gpt.c p world s/    m->c.V = t->count;//
 # train_gpt.c p world s/m->stored_V, c.L/c.V, c.L/
 # train_gpt.c p world s/tokens->examples \&\& tokens->ids\[0\] != end_of_text/0/
+# test_gpt.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
+# test_gpt.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
