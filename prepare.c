@@ -4783,7 +4783,8 @@ Names attention_names = {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s
 Names gelu_names = {"x, u = 0.79788 (x + 0.044715 x^3)",
                     "gelu_forward(): y = x/2 (1 + tanh u)"};
 Names residual_names = {"a", "b", "residual_forward(): y = a + b"};
-Names head_names = {"x", "matmul(): logits = x wte^T, the largest", "p = softmax(logits), of these"};
+Names head_names = {"x", "matmul(): the largest of logits = x wte^T",
+                    "p = softmax(logits), of these"};
 
 /* Print the first numbers of each vector of a step of block l, for the last token; returns 0 if
  * there is no such step. What the model has not kept is computed again. */
