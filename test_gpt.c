@@ -3846,6 +3846,13 @@ void test_run_lora(void)
         free(copied);
     }
     free(file);
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        setenv("KIND", bf16 ? "bf16" : "fp32", 1);
+        expect_run("prepare eval --model m --adapter r9/best.bin --tokenizer t --questions "
+                   "rows.jsonl --out new --precision $KIND", "m + r9/best.bin", "status 0", NULL);
+        expect_run(TINY "v --out r10 --steps 2 --lora 2 --show 1 --precision $KIND", "status 0",
+                   NULL);
+    }
     expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
     expect_run(TINY "v --lora 2 --lora-on fc,proj", "expected some of qkv", "status 2", NULL);
     expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
@@ -3951,7 +3958,7 @@ void test_memory(void)
     expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
     expect_run("timeout 20 train_gpt --model $here/data/mini.bin --tokenizer "
                "$here/data/mini_tokenizer.bin --data $here/data/shop --batch 65536 --out new",
-               "training needs 8", "--batch or --context, --recompute (", "--lora 8 --recompute (",
+               "training needs 8", "--batch or --context, --recompute (", "--lora 8 --recompute --precision bf16 (",
                "status 1", NULL);
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }

@@ -2878,6 +2878,7 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
     {
         Model mine = {.c = c, .count = m->count, .w = m->w, .adapter = m->adapter};
         memcpy(mine.tensors, m->tensors, sizeof mine.tensors);
+        memcpy(mine.half, m->half, sizeof mine.half);
         use_threads(1);                               /* for what this thread starts */
 #pragma omp for schedule(dynamic)
         for (int i = 0; i < n; i++) query_answer(&mine, t, &q[i]);
@@ -3171,9 +3172,9 @@ double step_seconds(const Model *m, int B, int T, int batches, double peak)
 }
 
 /* Options with which training takes less memory than without. */
-static const struct { const char *options; int recompute, bf16_moments, lora; } savings[] = {
-    {"--recompute", 1, 0, 0}, {"--recompute --moments bf16", 1, 1, 0}, {"--lora 8", 0, 0, 8},
-    {"--lora 8 --recompute", 1, 0, 8}};
+static const struct { const char *options; int recompute, bf16_moments, lora, bf16; } savings[] = {
+    {"--recompute", 1, 0, 0, 0}, {"--recompute --moments bf16", 1, 1, 0, 0},
+    {"--lora 8", 0, 0, 8, 0}, {"--lora 8 --recompute --precision bf16", 1, 0, 8, 1}};
 enum { SAVINGS = sizeof savings / sizeof *savings };
 
 /* A copy of m, for step_seconds and training_memory only, with savings[i] besides its own. */
@@ -3185,6 +3186,8 @@ Model model_saving(const Model *m, int i)
         copy.adapter = (Adapter){.rank = savings[i].lora, .on = 1 << QKV};
         copy.adapter_count = adapters_describe(m->c, copy.adapter, copy.tensors + TENSORS);
     }
+    for (int j = 0; j < TENSORS && savings[i].bf16; j++)
+        if (copy.tensors[j].rows > 1) copy.half[j] = (bfloat16 *)&copy;         /* not NULL */
     return copy;
 }
 
