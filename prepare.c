@@ -4799,10 +4799,10 @@ int step_print(const Opened *o, const char *step, int l)
     real *s1 = p + n, *s2 = s1 + 2, *sf = s2 + 2;
     layernorm_forward(ln1, s1, in, w.ln1_w, w.ln1_b, 1, C);
     attention_row(s, p, m, l * m->c.NH, t);
-    linear_forward(attproj, C, att, w.attproj_w, w.attproj_b, 1, C, C);
+    linear_forward(attproj, C, att, view(w.attproj_w, C), w.attproj_b, 1, C, C);
     layernorm_forward(ln2, s2, mid, w.ln2_w, w.ln2_b, 1, C);
     gelu_forward(gelu, fc, 4 * C);
-    linear_forward(mlp, C, gelu, w.fcproj_w, w.fcproj_b, 1, 4 * C, C);
+    linear_forward(mlp, C, gelu, view(w.fcproj_w, 4 * C), w.fcproj_b, 1, 4 * C, C);
     layernorm_forward(lnf, sf, end, w.lnf_w, w.lnf_b, 1, C);
     const struct { const char *step; Names *names; const real *x[VECTORS]; int n[VECTORS]; }
     steps[] = {
@@ -5128,7 +5128,7 @@ int main(int argc, char **argv)
     opt.program = argv[0];
     int words = argc - 2;
     if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
-    if (opt.threads) use_threads(opt.threads);
+    options_apply();
     return finish_output(c->run(words, argv + 2));
 }
 

@@ -458,15 +458,15 @@ void test_layer(const void *row)
 void embedding_y(void)
 {
     for (int n = 0; n < 21; n++) position[n] = below(7, 1, n);
-    embedding_forward(y, token, position, x[0], x[1], 21, 70);
+    embedding_forward(y, token, position, view(x[0], 70), view(x[1], 70), 21, 70);
 }
 void embedding_dx(void) { embedding_backward(dx[0], dx[1], dy, token, position, 21, 70); }
 
 /* ---- linear, N 13, C 20, OC 70: x[0] x, x[1] w, x[2] b ---- */
-void linear_y(void) { linear_forward(y, 70, x[0], x[1], x[2], 13, 20, 70); }
+void linear_y(void) { linear_forward(y, 70, x[0], view(x[1], 20), x[2], 13, 20, 70); }
 void linear_dx(void)
 {
-    linear_backward(dx[0], dx[1], dy, x[0], x[1], 13, 20, 70);
+    linear_backward(dx[0], dx[1], dy, x[0], view(x[1], 20), 13, 20, 70);
     bias_backward(dx[2], dy, 13, 70);
 }
 
@@ -502,7 +502,7 @@ void head(int backward)
     static real memory[CHUNK * (16 + 2 * 6)];
     static int argmax[1200];
     for (int n = 0; n < 1200; n += 3) dy[n] = 0;
-    head_loss(&(Head){x[0], x[1], dy, token, loss, argmax, backward ? dx[0] : NULL,
+    head_loss(&(Head){x[0], view(x[1], 6), dy, token, loss, argmax, backward ? dx[0] : NULL,
                       backward ? dx[1] : NULL, memory, 0.1, 1200, 6, 11, 16});
     for (int n = 0; n < 1200; n++) y[n] = (real)loss[n];
 }
@@ -706,16 +706,19 @@ uint64_t training_sum(void)
     return sum;
 }
 
-/* Results are the same bits on any number of threads. */
+/* Results are the same bits on any number of threads, in fp32 and in bf16. */
 void test_threads(void)
 {
-    uint64_t training = 0;
-    for (int count = 1; count <= 4; count++) {
-        use_threads(count);
+    uint64_t training[2];
+    for (int i = 0; i < 8; i++) {
+        bf16_products = i % 2;
+        use_threads(1 + i / 2);
         uint64_t sum = training_sum();
-        if (count == 1) training = sum;
-        expect(sum == training, "training differs on %d threads", count);
+        if (i < 2) training[i] = sum;
+        expect(sum == training[i % 2], "training differs on %d threads", threads());
     }
+    expect(training[0] != training[1], "bf16 has the bits of fp32");
+    bf16_products = 0;
     outcome("on 1 to 4: 3 steps of training");
     if (threads() != 4) skip("there is no OpenMP");
     use_threads(1);
@@ -4463,6 +4466,133 @@ static const Bad bad_explain[] = {
     {"train_gpt explain --model m --tokenizer t --out no/page.html a", 1, "cannot be written"},
     {"train_gpt explain a", 1, "data/mini.bin: cannot be opened"},
     {0}};
+/* ---- bf16 ---- */
+
+/* The error of a product in bf16, against matmul_plain in fp32 on numbers that were rounded before.
+ * Bits 0 and 1 of `kind` transpose an operand, bits 2 and 3 store it in bf16. matmul_plain in bf16
+ * must give the same bits as in fp32, and matmul the same bits on 1 to 4 threads. */
+double bf16_error(int M, int N, int K, int kind)
+{
+    size_t size[2] = {(size_t)M * K, (size_t)K * N}, lines[2] = {M, K}, columns[2] = {K, N};
+    real *numbers[2], *rounded[2], *c = allocate_reals((size_t)6 * M * N);
+    bfloat16 *half[2];
+    View in[2], exact[2];
+    for (int i = 0; i < 2; i++) {
+        int turned = kind >> i & 1;
+        size_t ld = turned ? lines[i] : columns[i];
+        fill(numbers[i] = allocate_reals(size[i]), size[i], 1, 1 + i);
+        rounded[i] = allocate_reals(size[i]), half[i] = allocate(size[i], sizeof(bfloat16));
+        for (size_t j = 0; j < size[i]; j++) {
+            half[i][j] = bf16_from((float)numbers[i][j]), rounded[i][j] = bf16_to(half[i][j]);
+        }
+        in[i] = kind >> (2 + i) & 1 ? view_bf16(half[i], ld) : view(numbers[i], ld);
+        exact[i] = view(rounded[i], ld);
+        if (turned) in[i] = flipped(in[i]), exact[i] = flipped(exact[i]);
+    }
+    matmul_plain(assign(c, N), exact[0], exact[1], M, N, K);
+    bf16_products = kind < 4 || kind & 16;
+    for (int way = 1; way < 6; way++) {
+        real *to = c + (size_t)way * M * N;
+        use_threads(way < 5 ? way : 1);
+        if (way == 5) matmul_plain(assign(to, N), in[0], in[1], M, N, K);
+        else matmul(assign(to, N), in[0], in[1], M, N, K);
+        expect(way == 1 || way == 5 || !memcmp(to, to - (size_t)M * N, (size_t)M * N * sizeof *to),
+               "%d x %d x %d, kind %d: other bits on %d threads", M, N, K, kind, way);
+    }
+    expect(!memcmp(c, c + (size_t)5 * M * N, (size_t)M * N * sizeof *c),
+           "%d x %d x %d, kind %d: the plain product rounds otherwise", M, N, K, kind);
+    double error = difference(c, c + (size_t)M * N, (size_t)M * N);
+    bf16_products = 0, use_threads(1);
+    for (int i = 0; i < 2; i++) free_reals(numbers[i]), free_reals(rounded[i]), free(half[i]);
+    free_reals(c);
+    return error;
+}
+
+void test_bf16_matmul(void)
+{
+    double limit = by_precision(4e-15, 3e-6);
+    for (int i = 0; i < 320; i++) {
+        int M = i % 3 ? 1 + below(70, 1, i) : 1 + i / 3 % 4, N = 1 + below(70, 2, i);
+        int K = 1 + below(70, 3, i), kind = i % 32;
+        char what[80];
+        snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, kind);
+        bound(what, bf16_error(M, N, K, kind), limit);
+    }
+    for (int kind = 0; kind < 16; kind++) {                   /* beyond one block, each way */
+        bound("K > KC", bf16_error(19, 50, 2 * KC + 37, kind), limit);
+        bound("M > MC", bf16_error(MC + 5, 7, 5, kind), limit);
+        bound("N > NC", bf16_error(9, NC + 7, 5, kind), limit);
+        bound("few rows", bf16_error(2, NC + 7, 171, kind), limit);
+    }
+}
+
+/* A model whose matrices are kept in bf16: the bits of one whose matrices were rounded before, in a
+ * batch and token by token, and losses near those in fp32; from a file of either kind. */
+void test_bf16_weights(void)
+{
+    Config c = {.T = 70, .V = 90, .L = 2, .NH = 3, .C = 48, .Vp = 96};
+    Batch b = random_batch(2, c.T, c.V, 2);
+    Model *m[3] = {random_model(c, INFERENCE, 2, 0)};
+    double loss[3], exact = model_loss(m[0], &b, (Dropout){0}, 0, 0);
+    uint64_t sum[3] = {0};
+    model_write(m[0], scratch("b3"), 0);
+    uint64_t fingerprint = model_fingerprint(m[0]);
+    for (int i = 0; i < TENSORS; i++) {
+        size_t size = m[0]->tensors[i].rows > 1 ? tensor_size(m[0], &m[0]->tensors[i]) : 0;
+        real *w = m[0]->w.tensor[i];
+        for (size_t j = 0; j < size; j++) w[j] = bf16_rounded((float)w[j]);
+    }
+    model_write(m[0], scratch("b5"), 1);
+    m[1] = model_read_as(scratch("b3"), 1), m[2] = model_read_as(scratch("b5"), 1);
+    expect(!memcmp(m[1]->half[0], m[2]->half[0], (m[1]->half[TENSORS - 4] - m[1]->half[0]) * 2),
+           "the two files give different matrices");
+    expect(model_fingerprint(m[1]) == fingerprint, "the fingerprint is another one");
+    for (int i = 0; i < TENSORS; i++)                         /* version 5 rounds vectors as well */
+        if (!m[2]->half[i])
+            memcpy(m[2]->w.tensor[i], m[1]->w.tensor[i],
+                   tensor_size(m[1], &m[1]->tensors[i]) * sizeof(real));
+    for (int i = 0; i < 3; i++) {
+        bf16_products = 1;
+        model_prepare(m[i], INFERENCE, 2, c.T, 0);
+        loss[i] = model_loss(m[i], &b, (Dropout){0}, 0, 0);
+        sum[i] = checksum(0, m[i]->loss, 2 * c.T * sizeof(double));
+        for (int t = 0; t < 20; t++) {
+            model_forward(m[i], &b.tokens[t], NULL, 1, t, 1, (Dropout){0});
+            sum[i] = checksum(sum[i], m[i]->a.ln, c.C * sizeof(real));
+        }
+        bf16_products = 0;
+    }
+    expect(sum[0] == sum[1] && sum[1] == sum[2], "the bits of rounded matrices are others");
+    bound("loss", fabs(loss[1] / exact - 1), 5e-3);
+    expect(loss[1] != exact, "nothing was rounded");
+    for (int i = 0; i < 3; i++) model_free(m[i]);
+    batch_free(&b);
+}
+
+/* Runs in bf16 end near those in fp32, and the commands that judge, answer and adapt take it. */
+void test_bf16_run(void)
+{
+    double best[4], said = 0;
+    for (int i = 0; i < 4; i++) {
+        char *line = format(TINY "v --out r10 --steps 12 --lr 3e-3 --eval-every 4 --show 1%s%s",
+                            i & 1 ? " --precision bf16" : "", i & 2 ? " --lora 2" : "");
+        expect_run(line, i & 1 ? "in bf16" : "in fp32", "status 0", NULL);
+        sscanf(run_line("sed -n 's/^best_loss = //p' r10/run.txt"), "%lf", &best[i]);
+        free(line);
+    }
+    for (int i = 0; i < 4; i += 2) {
+        bound("loss", fabs(best[i + 1] / best[i] - 1), 5e-3);
+        expect(best[i + 1] != best[i], "bf16 is fp32");
+    }
+    sscanf(run_line("prepare eval --model m --adapter r10/best.bin --tokenizer t --data v "
+                    "--context 16 --out new --precision bf16 2>&- | sed -n 's/.*nats a token//p'"),
+           "%lf", &said);
+    bound("judged", fabs(said - best[3]), 1e-4);
+    expect_run("train_gpt generate --model m --tokenizer t --prompt a --tokens 3 --precision bf16",
+               "tok/s", "status 0", NULL);
+    expect_run("train_gpt generate --model m --tokenizer t --precision fp16",
+               "expected fp32 or bf16", "status 2", NULL);
+}
 
 /* ================================================================================================
  * 11. Exercises
@@ -4623,7 +4753,7 @@ void call_linear_forward(Call *c)
     int ldy = OC + (c->level > 1 ? size_of(c, "ldy - OC", 1, 5) : 0);
     real *x = REALS("x", 'i', N, C), *w = REALS("w", 'i', OC, C);
     real *b = REALS("b", 'i', 1, OC), *y = REALS("y", 'w', N, ldy);
-    f(y, ldy, x, w, b, N, C, OC);
+    f(y, ldy, x, view(w, C), b, N, C, OC);
 }
 
 void call_linear_backward(Call *c)
@@ -4632,7 +4762,7 @@ void call_linear_backward(Call *c)
     int N = size_of(c, "N", 1, 7), C = size_of(c, "C", 1, 9), OC = size_of(c, "OC", 2, 20);
     real *x = REALS("x", 'i', N, C), *w = REALS("w", 'i', OC, C);
     real *dy = REALS("dy", 'i', N, OC), *dx = REALS("dx", 'w', N, C);
-    f(dx, REALS("dw", 'a', OC, C), dy, x, w, N, C, OC);
+    f(dx, REALS("dw", 'a', OC, C), dy, x, view(w, C), N, C, OC);
 }
 
 void call_bias_backward(Call *c)
@@ -4650,7 +4780,7 @@ void call_embedding_forward(Call *c)
     int N = size_of(c, "N", 2, 9), C = size_of(c, "C", 1, 70), V = size_of(c, "V", 2, 5);
     int *tokens = INTS("tokens", 'i', N, V), *positions = INTS("positions", 'i', N, N);
     real *wte = REALS("wte", 'i', V, C), *wpe = REALS("wpe", 'i', N, C);
-    f(REALS("x", 'w', N, C), tokens, positions, wte, wpe, N, C);
+    f(REALS("x", 'w', N, C), tokens, positions, view(wte, C), view(wpe, C), N, C);
 }
 
 void call_embedding_backward(Call *c)
@@ -5625,6 +5755,9 @@ static const Test tests[] = {
     {"explain: the page, a step", IN_FLOAT, test_explain_page, NULL, NULL},
     {"bad input: explain", IN_FLOAT, NULL, test_bad_judging, bad_explain},
     {"exercises: every mistake is named", IN_FLOAT, test_exercises, NULL, NULL},
+    {"bf16: the product", IN_BOTH, test_bf16_matmul, NULL, NULL},
+    {"bf16: weights", IN_FLOAT, test_bf16_weights, NULL, NULL},
+    {"bf16: runs", IN_FLOAT, test_bf16_run, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

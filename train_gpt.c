@@ -118,10 +118,14 @@ static inline int max_int(int a, int b) { return a > b ? a : b; }
 
 /* ---- the product of two matrices ----
  * A View reads a matrix: X(i, j) = p[i*rs + j*cs]. One of the two strides is 1; exchanging them
- * transposes the matrix without moving a number. */
-typedef struct { const real *p; size_t rs, cs; } View;
-View view(const real *p, size_t columns) { return (View){p, columns, 1}; }
-View transposed(const real *p, size_t columns) { return (View){p, 1, columns}; }
+ * transposes the matrix without moving a number. If h is not NULL, the numbers are at h instead of
+ * p, in bf16: 16 bits each, see chapter 3. */
+typedef uint16_t bfloat16;
+typedef struct { const real *p; size_t rs, cs; const bfloat16 *h; } View;
+View view(const real *p, size_t columns) { return (View){p, columns, 1, NULL}; }
+View view_bf16(const bfloat16 *h, size_t columns) { return (View){NULL, columns, 1, h}; }
+View flipped(View x) { return (View){x.p, x.cs, x.rs, x.h}; }                 /* the transpose */
+View transposed(const real *p, size_t columns) { return flipped(view(p, columns)); }
 
 /* Where a product goes, c(i, j) = p[i*rs + j], and what it is added to, start[i*start_rs + j], or 0
  * if start is NULL. rs is at least the number of columns; what lies between rows is not touched. */
@@ -135,14 +139,19 @@ static inline real start_at(Output c, int i, int j)
     return c.start ? c.start[i * c.start_rs + j] : 0;
 }
 
+int is_bf16(View a, View b);
+static inline real element(View x, int i, int j, int bf16);
+
 /* c(M, N) = start + a(M, K) b(K, N). Training spends nearly all its time in this sum. Chapter 3
- * computes it much faster; compiled with -DPLAIN, the program uses this function everywhere. */
+ * computes it much faster; compiled with -DPLAIN, the program uses this function everywhere. A
+ * product is computed in fp32 or in bf16; element() gives X(i, j), in bf16 rounded to it. */
 void matmul_plain(Output c, View a, View b, int M, int N, int K)
 {
+    int bf16 = is_bf16(a, b);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             real sum = start_at(c, i, j);
-            for (int k = 0; k < K; k++) sum += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j * b.cs];
+            for (int k = 0; k < K; k++) sum += element(a, i, k, bf16) * element(b, k, j, bf16);
             c.p[i * c.rs + j] = sum;
         }
 }
@@ -157,20 +166,20 @@ void free_reals(real *p);
 static inline real exp_real(real x);
 static inline uint32_t random_bits(uint64_t key, uint32_t i);
 
-/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC); rows of y are ldy >= OC numbers apart ---- */
-void linear_forward(real *y, size_t ldy, const real *x, const real *w, const real *b, int N, int C,
-                    int OC)
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC); rows of y are ldy >= OC numbers apart, and w is
+ * a View, in fp32 w.p[o*C + c]. ---- */
+void linear_forward(real *y, size_t ldy, const real *x, View w, const real *b, int N, int C, int OC)
 {
-    matmul(with_bias(y, ldy, b), view(x, C), transposed(w, C), N, OC, C);
+    matmul(with_bias(y, ldy, b), view(x, C), flipped(w), N, OC, C);
 }
 
 /* y_no = sum_c x_nc w_oc + b_o has the derivatives w_oc by x_nc, and x_nc by w_oc. So
  *     dx_nc = sum_o dy_no w_oc,    dx(N, C) = dy w,         which is written;
  *     dw_oc += sum_n dy_no x_nc,   dw(OC, C) += dy^T x,     which is added to if not NULL. */
-void linear_backward(real *dx, real *dw, const real *dy, const real *x, const real *w, int N, int C,
+void linear_backward(real *dx, real *dw, const real *dy, const real *x, View w, int N, int C,
                      int OC)
 {
-    matmul(assign(dx, C), view(dy, OC), view(w, C), N, C, OC);
+    matmul(assign(dx, C), view(dy, OC), w, N, C, OC);
     if (dw) matmul(accumulate(dw, C), transposed(dy, OC), view(x, C), OC, C, N);
 }
 
@@ -186,16 +195,16 @@ void bias_backward(real *db, const real *dy, int N, int C)
             for (int c = c0; c < min_int(C, c0 + STRIPE); c++) db[c] += dy[(size_t)n * C + c];
 }
 
-/* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C).
- * tokens and positions are (N). ---- */
-void embedding_forward(real *x, const int *tokens, const int *positions, const real *wte,
-                       const real *wpe, int N, int C)
+/* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C),
+ * which are Views, in fp32 wte.p[token*C + c]. tokens and positions are (N). ---- */
+void embedding_forward(real *x, const int *tokens, const int *positions, View wte, View wpe, int N,
+                       int C)
 {
 #pragma omp parallel for
-    for (int n = 0; n < N; n++) {
-        const real *token = wte + (size_t)tokens[n] * C, *position = wpe + (size_t)positions[n] * C;
-        for (int c = 0; c < C; c++) x[(size_t)n * C + c] = token[c] + position[c];
-    }
+    for (int n = 0; n < N; n++)
+        for (int c = 0; c < C; c++)
+            x[(size_t)n * C + c] =
+                element(wte, tokens[n], c, 0) + element(wpe, positions[n], c, 0);
 }
 
 /* dwte[token] += dx and dwpe[position] += dx. Several n may add to the same row, so threads share
@@ -545,7 +554,9 @@ void attention_backward(real *dqkv, const real *dout, const real *out, const rea
  * unless dx is NULL, backward. Rows of weight 0 are left out; the others are gathered in chunks, so
  * that the logits of all rows never exist at once. ---- */
 typedef struct {
-    const real *x, *wte, *weights;       /* (N, C), (V, C), (N) */
+    const real *x;                       /* (N, C) */
+    View wte;                            /* (V, C) */
+    const real *weights;                 /* (N) */
     const int *targets;                  /* (N) */
     double *loss;                        /* (N), written: not yet weighted; 0 where the weight is */
     int *argmax;                         /* (N), written: the most likely token */
@@ -604,10 +615,10 @@ void head_loss(const Head *h)
                 n[rows++] = next;
             }
         if (rows == 0) return;
-        matmul(assign(logits, h->ld), view(xs, C), transposed(h->wte, C), rows, V, C);
+        matmul(assign(logits, h->ld), view(xs, C), flipped(h->wte), rows, V, C);
         softmax_loss(logits, n, rows, h);
         if (!h->dx) continue;
-        matmul(assign(dxs, C), view(logits, h->ld), view(h->wte, C), rows, C, V);
+        matmul(assign(dxs, C), view(logits, h->ld), h->wte, rows, C, V);
         if (h->dwte)
             matmul(accumulate(h->dwte, C), transposed(logits, h->ld), view(xs, C), V, C, rows);
         for (int r = 0; r < rows; r++)
@@ -655,7 +666,8 @@ typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES
 /* The same matrices, from element (i, j) on. */
 static inline View view_from(View x, int i, int j)
 {
-    return (View){x.p + i * x.rs + j * x.cs, x.rs, x.cs};
+    size_t at = i * x.rs + j * x.cs;
+    return (View){x.h ? NULL : x.p + at, x.rs, x.cs, x.h ? x.h + at : NULL};
 }
 static inline Output output_from(Output c, int i, int j)
 {
@@ -727,17 +739,140 @@ void pack_a(real *to, View a, int rows, int depth)
 void pack_b(real *to, View b, int columns, int depth)
 {
     int width = (columns + VL - 1) / VL * VL;
-    View x = {b.p, b.cs, b.rs};
+    View x = flipped(b);
     if (columns < width || (x.rs > 1 && x.cs > 1)) pack_edge(to, x, columns, width, depth);
     else if (x.rs == 1) pack_lines(to, x, width, depth);
     else pack_squares(to, x, width, depth);
 }
 
-/* ---- the microkernel: c(MR, vectors*VL) = start + a(MR, depth) b(depth, vectors*VL), where b is a
- * panel. All sums are held in registers: `vectors` is a constant wherever this is called, so that
- * all loops but the one over k are unrolled. ---- */
+/* ---- bf16 ----
+ *
+ * A bf16 number is the upper half of a float: sign, 8 bits of exponent, 7 of fraction. It has the
+ * range of a float, but only 2 to 3 decimal digits. Products bear that: each operand is wrong by at
+ * most one part in 256, upwards or downwards, and in a sum over many k most of these errors cancel.
+ * Sums do not: in bf16, 256 + 1 is 256. So a product in bf16 rounds its operands when they are
+ * packed and adds in float. All else stays float. PyTorch's autocast does the same.
+ *
+ * Rounding to nearest, ties to even: add just under half of the last place kept (0x7fff), plus 1 if
+ * its last bit is odd, and cut off the lower half. A NaN must keep a bit of its fraction, or it
+ * would be infinity. */
+static inline bfloat16 bf16_from(float x)
+{
+    union { float f; uint32_t i; } u = {x};
+    return x != x ? (u.i >> 16) | 0x40 : (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
+}
+static inline float bf16_to(bfloat16 x)                       /* exact */
+{
+    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
+    return u.f;
+}
+static inline float bf16_rounded(float x) { return bf16_to(bf16_from(x)); }
+
+/* Are products computed in bf16? One that reads a matrix in bf16 always is. */
+int bf16_products;
+int is_bf16(View a, View b) { return bf16_products || a.h || b.h; }
+
+static inline real element(View x, int i, int j, int bf16)
+{
+    size_t at = i * x.rs + j * x.cs;
+    return x.h ? bf16_to(x.h[at]) : bf16 ? bf16_rounded((float)x.p[at]) : x.p[at];
+}
+
+/* Some processors have an instruction on words, which are pairs of bf16 numbers of neighbouring k,
+ * in the place of one float: it adds both products, sum += a_0 b_0 + a_1 b_1. C has no operator for
+ * it. Elsewhere a word is one rounded number, and the kernel is that of floats: the same precision,
+ * but no gain. This includes Intel's processors with AVX-512 FP16, where the instruction takes four
+ * times as long as a multiply-add; -DBF16_DOT=0 or =1 chooses otherwise. A word is kept in a real,
+ * whose value means nothing if the word is a pair. */
+#if !defined BF16_DOT && !defined __AVX512FP16__
+#define BF16_DOT 1
+#endif
+#if BF16_DOT && defined __AVX512BF16__ && REAL_BYTES == 4
+#include <immintrin.h>
+enum { PAIR = 2 };                                            /* numbers in a word */
+static inline vector dot_add(vector sum, real a, vector b)
+{
+    return (vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_ps(a), (__m512bh)b);
+}
+#elif BF16_DOT && defined __ARM_FEATURE_BF16_VECTOR_ARITHMETIC && REAL_BYTES == 4
+#include <arm_neon.h>
+enum { PAIR = 2 };
+static inline vector dot_add(vector sum, real a, vector b)
+{
+    return (vector)vbfdotq_f32((float32x4_t)sum, (bfloat16x8_t)vdupq_n_f32(a), (bfloat16x8_t)b);
+}
+#else
+enum { PAIR = 1 };
+static inline vector dot_add(vector sum, real a, vector b) { return sum + a * b; }
+#endif
+
+static inline real word_of(float x, float next)
+{
+    union { uint32_t i; float f; } u = {bf16_from(x) | (uint32_t)bf16_from(next) << 16};
+    return PAIR == 2 ? u.f : bf16_rounded(x);
+}
+static inline int words_of(int depth) { return (depth + PAIR - 1) / PAIR; }
+
+/* n words of X: word j holds the number at from + j*step and, if `both`, that `next` behind it. */
 static inline __attribute__((always_inline))
-void microkernel(Output c, View a, const real *b, int depth, int vectors)
+void round_line(real *to, View x, size_t from, size_t step, size_t next, int n, int both)
+{
+    if (x.h)
+        for (size_t j = 0, at = from; j < (size_t)n; j++, at += step)
+            to[j] = word_of(bf16_to(x.h[at]), both ? bf16_to(x.h[at + next]) : 0);
+    else
+        for (size_t j = 0, at = from; j < (size_t)n; j++, at += step)
+            to[j] = word_of((float)x.p[at], both ? (float)x.p[at + next] : 0);
+}
+
+/* X(rows, depth) with x.cs == 1, rounded, to `width` rows of words; those beyond X are zeros. */
+void round_rows(real *to, View x, int rows, int width, int depth)
+{
+    int words = words_of(depth), whole = depth / PAIR;
+    for (int j = 0; j < rows; j++, to += words) {
+        round_line(to, x, j * x.rs, PAIR, 1, whole, PAIR == 2);
+        if (whole < words) round_line(to + whole, x, j * x.rs + depth - 1, 0, 0, 1, 0);
+    }
+    memset(to, 0, (size_t)(width - rows) * words * sizeof(real));
+}
+
+/* X(rows, depth) with x.rs == 1, rounded, into panels of `width` rows, whose words for one k are
+ * side by side. Rows beyond X are zeros. The order is that of pack_strips. */
+static inline __attribute__((always_inline))
+void round_strips(real *to, View x, int rows, int width, int depth)
+{
+    int words = words_of(depth);
+    for (int group = 0; group < rows; group += 8 * width)
+        for (int k = 0; k < words; k++)
+            for (int i = group; i < min_int(rows, group + 8 * width); i += width) {
+                real *line = to + (size_t)i * words + k * width;
+                size_t from = i + k * PAIR * x.cs;
+                int n = min_int(width, rows - i), both = (k + 1) * PAIR <= depth && PAIR == 2;
+                if (n == width && both) round_line(line, x, from, 1, x.cs, width, 1);
+                else round_line(line, x, from, 1, x.cs, n, both);
+                for (; n < width; n++) line[n] = 0;
+            }
+}
+
+/* As pack_a and pack_b. Contiguous rows of A stay rows. scratch: as long as a panel of B. */
+void round_a(real *to, View a, int rows, int depth)
+{
+    if (a.cs == 1) round_rows(to, a, rows, (rows + MR - 1) / MR * MR, depth);
+    else round_strips(to, a, rows, MR, depth);
+}
+void round_b(real *to, real *scratch, View b, int columns, int depth)
+{
+    int width = (columns + VL - 1) / VL * VL, words = words_of(depth);
+    if (b.rs > 1) { round_strips(to, flipped(b), columns, width, depth); return; }
+    round_rows(scratch, flipped(b), columns, width, depth);
+    pack_squares(to, view(scratch, words), width, words);
+}
+
+/* ---- the microkernel: c(MR, vectors*VL) = start + a(MR, depth) b(depth, vectors*VL), where b is a
+ * panel; with `pairs`, a and b are words. All sums are held in registers: `vectors` and `pairs` are
+ * constants wherever this is called, so that all loops but the one over k are unrolled. ---- */
+static inline __attribute__((always_inline))
+void microkernel(Output c, View a, const real *b, int depth, int vectors, int pairs)
 {
     vector sum[MR][NV] = {{{0}}};
     UNROLL for (int i = 0; i < MR; i++)
@@ -746,8 +881,11 @@ void microkernel(Output c, View a, const real *b, int depth, int vectors)
     for (int k = 0; k < depth; k++) {
         vector bk[NV];
         UNROLL for (int j = 0; j < vectors; j++) bk[j] = *(vector *)&b[(k * vectors + j) * VL];
-        UNROLL for (int i = 0; i < MR; i++)
-            UNROLL for (int j = 0; j < vectors; j++) sum[i][j] += a.p[i * a.rs + k * a.cs] * bk[j];
+        UNROLL for (int i = 0; i < MR; i++) {
+            real ai = a.p[i * a.rs + k * a.cs];
+            UNROLL for (int j = 0; j < vectors; j++)
+                sum[i][j] = pairs ? dot_add(sum[i][j], ai, bk[j]) : sum[i][j] + ai * bk[j];
+        }
     }
     UNROLL for (int i = 0; i < MR; i++)
         UNROLL for (int j = 0; j < vectors; j++) {
@@ -757,15 +895,20 @@ void microkernel(Output c, View a, const real *b, int depth, int vectors)
 }
 
 /* One tile, c(rows, columns) = start + a(rows, depth) b(depth, columns), where a has MR rows (zeros
- * beyond `rows`) and b is a panel. If it is smaller than the microkernel's, it is cut from one. */
-void tile(Output c, View a, const real *b, int rows, int columns, int depth)
+ * beyond `rows`) and b is a panel. If it is smaller than the microkernel's, it is cut from one. In
+ * bf16 both consist of words. */
+void tile(Output c, View a, const real *b, int rows, int columns, int depth, int bf16)
 {
     real edge_tile[MR * NR] __attribute__((aligned(64)));
     int vectors = (columns + VL - 1) / VL, whole = rows == MR && columns == vectors * VL;
     Output to = whole ? c : assign(edge_tile, NR);
-    if (vectors == NV) microkernel(to, a, b, depth, NV);
-    else if (vectors == 2) microkernel(to, a, b, depth, 2);
-    else microkernel(to, a, b, depth, 1);
+    if (bf16 && PAIR == 2) {
+        if (vectors == NV) microkernel(to, a, b, depth, NV, 1);
+        else if (vectors == 2) microkernel(to, a, b, depth, 2, 1);
+        else microkernel(to, a, b, depth, 1, 1);
+    } else if (vectors == NV) microkernel(to, a, b, depth, NV, 0);
+    else if (vectors == 2) microkernel(to, a, b, depth, 2, 0);
+    else microkernel(to, a, b, depth, 1, 0);
     for (int i = 0; !whole && i < rows; i++)
         for (int j = 0; j < columns; j++)
             c.p[i * c.rs + j] = edge_tile[i * NR + j] + start_at(c, i, j);
@@ -775,20 +918,28 @@ void tile(Output c, View a, const real *b, int rows, int columns, int depth)
  * memory for packed panels; nothing in here calls matmul again, so no two products share it. */
 void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
 {
-    static _Thread_local real *a_pack, *b_pack;
-    int in_place = a.cs == 1 || (a.rs == 1 && a.cs <= IN_PLACE) ? rows / MR * MR : 0;
-    if (!a_pack) a_pack = allocate_reals(MC * KC), b_pack = allocate_reals(KC * NR);
-    for (int p = 0; p < depth; p += KC) {
-        int kc = min_int(KC, depth - p);
-        View ap = view_from(a, 0, p);
-        pack_a(a_pack, view_from(ap, in_place, 0), rows - in_place, kc);
+    static _Thread_local real *a_pack, *b_pack, *scratch;
+    int bf16 = is_bf16(a, b), most = bf16 ? KC * PAIR : KC, in_place = 0;
+    if (!bf16 && (a.cs == 1 || (a.rs == 1 && a.cs <= IN_PLACE))) in_place = rows / MR * MR;
+    if (!a_pack) {
+        a_pack = allocate_reals(MC * KC), b_pack = allocate_reals(KC * NR);
+        scratch = allocate_reals(KC * NR);
+    }
+    for (int p = 0; p < depth; p += most) {
+        int count = min_int(most, depth - p), kc = bf16 ? words_of(count) : count;
+        View ap = view_from(a, 0, p), panels = {a_pack, 1, MR, NULL};
+        if (bf16) round_a(a_pack, ap, rows, count);
+        else pack_a(a_pack, view_from(ap, in_place, 0), rows - in_place, kc);
+        if (bf16 && a.cs == 1) panels.rs = kc, panels.cs = 1;
         for (int j = 0; j < columns; j += NR) {
             int width = min_int(NR, columns - j);
-            pack_b(b_pack, view_from(b, p, j), width, kc);
+            if (bf16) round_b(b_pack, scratch, view_from(b, p, j), width, count);
+            else pack_b(b_pack, view_from(b, p, j), width, kc);
             for (int i = 0; i < rows; i += MR) {
-                View packed = {a_pack + (size_t)(i - in_place) * kc, 1, MR};
-                tile(output_from(c, i, j), i < in_place ? view_from(ap, i, 0) : packed, b_pack,
-                     min_int(MR, rows - i), width, kc);
+                View panel = panels;
+                panel.p += (size_t)(i - in_place) * kc;
+                tile(output_from(c, i, j), i < in_place ? view_from(ap, i, 0) : panel, b_pack,
+                     min_int(MR, rows - i), width, kc, bf16);
             }
         }
         c.start = c.p, c.start_rs = c.rs;                     /* the next p adds to c */
@@ -799,30 +950,63 @@ void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
  * than it saves. One token's step of generation consists of such products, and is as fast as the
  * weights can be read. ---- */
 
+/* VL numbers from x[at] on: as they are, rounded to bf16, or stored in bf16. */
+enum { AS_REAL, AS_ROUNDED, AS_BF16 };
+typedef float floats __attribute__((vector_size(VL * 4)));
+typedef uint32_t bits __attribute__((vector_size(VL * 4)));
+typedef bfloat16 loose_halves __attribute__((vector_size(VL * 2), aligned(2), may_alias));
+static inline vector load(const void *x, int at, int kind)
+{
+    if (kind == AS_BF16) {
+        bits u = __builtin_convertvector(*(loose_halves *)((bfloat16 *)x + at), bits) << 16;
+        return __builtin_convertvector((floats)u, vector);
+    }
+    vector whole = *(loose_vector *)((real *)x + at);
+    if (kind == AS_REAL) return whole;
+    floats f = __builtin_convertvector(whole, floats);        /* as bf16_from, without a branch */
+    bits u = (bits)f, is_nan = (bits)(f != f), even = u + 0x7fff + (u >> 16 & 1);
+    u = ((even & ~is_nan) | ((u | 0x400000) & is_nan)) & 0xffff0000;
+    return __builtin_convertvector((floats)u, vector);
+}
+static inline real load_one(const void *x, int at, int kind)
+{
+    if (kind == AS_BF16) return bf16_to(((bfloat16 *)x)[at]);
+    return kind == AS_REAL ? ((real *)x)[at] : bf16_rounded((float)((real *)x)[at]);
+}
+
 /* The sum of a_i b_i over n. A row of weights is too short for the processor to notice in time that
  * another one follows; hence the prefetch. */
-real dot(const real *a, const real *b, int n)
+static inline __attribute__((always_inline))
+real dot_of(const real *a, const void *b, int n, int a_kind, int b_kind)
 {
-    enum { NEXT = 1024 };
+    enum { NEXT = 4096 };                                     /* bytes */
+    int size = b_kind == AS_BF16 ? sizeof(bfloat16) : sizeof(real), k = 0;
     vector sum[4] = {{0}};
     real rest = 0;
-    int k = 0;
     for (; k + 4 * VL <= n; k += 4 * VL)
         UNROLL for (int j = 0; j < 4; j++) {
-            __builtin_prefetch(&b[k + j * VL + NEXT]);
-            sum[j] += *(loose_vector *)&a[k + j * VL] * *(loose_vector *)&b[k + j * VL];
+            int at = k + j * VL;
+            __builtin_prefetch((const char *)b + at * size + NEXT);
+            sum[j] += load(a, at, a_kind) * load(b, at, b_kind);
         }
-    for (; k < n; k++) rest += a[k] * b[k];
+    for (; k < n; k++) rest += load_one(a, k, a_kind) * load_one(b, k, b_kind);
     sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
     for (int half = VL / 2; half > 0; half /= 2)
         for (int j = 0; j < half; j++) sum[0][j] += sum[0][j + half];
     return rest + sum[0][0];
 }
+real dot(const real *a, const real *b, int n) { return dot_of(a, b, n, AS_REAL, AS_REAL); }
+
+/* The same in bf16, where b is contiguous. */
+real dot_bf16(const real *a, View b, int n)
+{
+    return b.h ? dot_of(a, b.h, n, AS_ROUNDED, AS_BF16) : dot_of(a, b.p, n, AS_ROUNDED, AS_ROUNDED);
+}
 
 /* Are there fewer rows than half a tile's, or fewer columns, and contiguous operands? */
 int is_thin(View a, View b, int rows, int columns)
 {
-    int dots = a.cs == 1 && b.rs == 1;
+    int dots = a.cs == 1 && b.rs == 1 && !a.h;
     return (rows < MR / 2 && (dots || b.cs == 1)) || (columns < MR / 2 && dots);
 }
 
@@ -830,15 +1014,23 @@ int is_thin(View a, View b, int rows, int columns)
  * sum of rows of b. */
 void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
 {
-    int dots = a.cs == 1 && b.rs == 1;
+    int dots = a.cs == 1 && b.rs == 1 && !a.h, bf16 = is_bf16(a, b);
     for (int j = 0; dots && j < columns; j++)
-        for (int i = 0; i < rows; i++)
-            c.p[i * c.rs + j] = start_at(c, i, j) + dot(a.p + i * a.rs, b.p + j * b.cs, depth);
+        for (int i = 0; i < rows; i++) {
+            const real *ai = a.p + i * a.rs;
+            c.p[i * c.rs + j] = start_at(c, i, j) +
+                                (bf16 ? dot_bf16(ai, view_from(b, 0, j), depth)
+                                      : dot(ai, b.p + j * b.cs, depth));
+        }
     for (int i = 0; !dots && i < rows; i++) {
         real *ci = c.p + i * c.rs;
         for (int j = 0; j < columns; j++) ci[j] = start_at(c, i, j);
-        for (int k = 0; k < depth; k++)
-            for (int j = 0; j < columns; j++) ci[j] += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j];
+        for (int k = 0; k < depth; k++) {
+            real aik = element(a, i, k, bf16);
+            View bk = view_from(b, k, 0);
+            if (bf16) for (int j = 0; j < columns; j++) ci[j] += aik * element(bk, 0, j, 1);
+            else for (int j = 0; j < columns; j++) ci[j] += aik * bk.p[j];
+        }
     }
 }
 
@@ -964,21 +1156,6 @@ static inline float exp_float(float x)
 static inline real exp_real(real x)
 {
     return REAL_BYTES == 4 ? (real)exp_float((float)x) : (real)exp(x);
-}
-
-/* bf16 is the upper half of a float: sign, 8 bits of exponent, 7 of fraction. Rounding to nearest,
- * ties to even: add just under half of the last place kept (0x7fff), plus 1 if its last bit is odd,
- * and cut off the lower half. A NaN must keep a bit of its fraction, or it would be infinity. */
-static inline uint16_t bf16_from(float x)
-{
-    union { float f; uint32_t i; } u = {x};
-    if (x != x) return (u.i >> 16) | 0x40;
-    return (u.i + 0x7fff + ((u.i >> 16) & 1)) >> 16;
-}
-static inline float bf16_to(uint16_t x)                       /* exact */
-{
-    union { uint32_t i; float f; } u = {(uint32_t)x << 16};
-    return u.f;
 }
 
 /* ================================================================================================
@@ -1187,6 +1364,7 @@ struct Model {
     Adapter adapter;                     /* rank 0: none */
     Tensor tensors[ALL_TENSORS];
     size_t count, adapter_count;         /* of all parameters; of those of adapters */
+    bfloat16 *half[TENSORS];             /* where a matrix is, for which m->w then has NULL */
     Params w, g;                         /* weights, gradients */
     void *moments[2];                    /* of AdamW, m and v, in the layout of the gradients */
     int bf16_moments;                    /* are they bf16? else they are reals */
@@ -1202,15 +1380,40 @@ struct Model {
     int *argmax, *positions;             /* (N), the most likely next token; the row of wpe */
 };
 
-/* A model of this shape, all weights zero. */
-Model *model_new(Config c)
+/* The matrix `field` of layer l (or of none), given as &m->w.qkv_w; in fp32, or in bf16 where it is
+ * only read. */
+View weight(const Model *m, real *const *field, int l)
+{
+    int i = (int)(field - m->w.tensor);
+    size_t columns = m->tensors[i].columns, at = m->tensors[i].layered ? l * m->tensors[i].size : 0;
+    return m->half[i] ? view_bf16(m->half[i] + at, columns) : view(*field + at, columns);
+}
+
+/* Elements of tensor t in all layers. */
+size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layered ? m->c.L : 1); }
+
+/* A model of this shape, all weights zero. With `bf16` it can only be read: its arena holds the
+ * matrices in bf16, then the vectors. */
+Model *model_new_as(Config c, int bf16)
 {
     Model *m = allocate(1, sizeof *m);
+    size_t halves = 0;
     m->c = c, m->stored_V = c.V;
     m->count = tensors_describe(c, m->tensors);
-    m->w = params_at(m->tensors, allocate_reals(m->count), m->count);
+    for (int i = 0; i < TENSORS; i++)
+        if (bf16 && m->tensors[i].rows > 1) halves += tensor_size(m, &m->tensors[i]);
+    real *w = allocate_reals((halves + 1) / 2 + m->count - halves);
+    bfloat16 *h = (bfloat16 *)w;
+    w += (halves + 1) / 2;
+    for (int i = 0; i < TENSORS; i++) {
+        size_t size = tensor_size(m, &m->tensors[i]);
+        if (bf16 && m->tensors[i].rows > 1) m->half[i] = h, h += size;
+        else m->w.tensor[i] = w, w += size;
+    }
+    m->w.end = w;
     return m;
 }
+Model *model_new(Config c) { return model_new_as(c, 0); }
 
 /* Set the first values, see PARAMETERS; rows of wte that only pad it stay zero. */
 void model_initialize(Model *m, uint64_t seed)
@@ -1223,9 +1426,12 @@ void model_initialize(Model *m, uint64_t seed)
         int random = t->first_value != ONES && t->first_value != ZEROS;
         uint64_t key = random_key(seed, i);
 #pragma omp parallel for
-        for (size_t j = 0; j < count; j++)
-            w[j] = random ? (real)(scale * random_normal(random_key(key, j >> 24), j & 0xffffff))
-                          : constant;
+        for (size_t j = 0; j < count; j++) {
+            real x = constant;
+            if (random) x = (real)(scale * random_normal(random_key(key, j >> 24), j & 0xffffff));
+            if (m->half[i]) m->half[i][j] = bf16_from((float)x);
+            else w[j] = x;
+        }
     }
 }
 
@@ -1235,8 +1441,11 @@ void model_initialize(Model *m, uint64_t seed)
 uint64_t model_fingerprint(const Model *m)
 {
     uint64_t sum = 0;
-    for (size_t i = 0; i < m->count; i += m->count / (1 << 20) + 1)
-        sum = random_key(sum, bf16_from((float)m->w.wte[i]));
+    for (size_t i = 0, t = 0; i < m->count; i += m->count / (1 << 20) + 1) {
+        while (t + 1 < TENSORS && m->tensors[t + 1].offset <= i) t++;
+        size_t at = i - m->tensors[t].offset;
+        sum = random_key(sum, m->half[t] ? m->half[t][at] : bf16_from((float)m->w.tensor[t][at]));
+    }
     return sum;
 }
 
@@ -1330,6 +1539,7 @@ void model_free(Model *m)
 {
     free_reals(m->w.wte), free_reals(m->w.qkv_A), free_reals(m->g.wte), free_reals(m->g.qkv_A);
     free_reals(m->moments[0]), free_reals(m->moments[1]);
+    free_reals((real *)m->half[0]);
     activations_free(m);
     free(m);
 }
@@ -1373,22 +1583,22 @@ void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
     int N = at->B * at->T, C = m->c.C, row_stride = at->T == 1 ? at->rows : 1;
     size_t NC = (size_t)N * C;
     layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
-    linear_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln, w.qkv_w,
-                   w.qkv_b, N, C, 3 * C);
+    linear_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln,
+                   weight(m, &m->w.qkv_w, l), w.qkv_b, N, C, 3 * C);
     lora_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln,
                  lora_of(m, d, l, QKV), N, C, 3 * C);
     attention_forward(a.att, a.lse, at);
-    linear_forward(a.proj, C, a.att, w.attproj_w, w.attproj_b, N, C, C);
+    linear_forward(a.proj, C, a.att, weight(m, &m->w.attproj_w, l), w.attproj_b, N, C, C);
     lora_forward(a.proj, C, a.att, lora_of(m, d, l, ATTPROJ), N, C, C);
     dropout(a.proj, NC, d.residual, site_key(d, l, AT_ATTPROJ));
     residual_forward(a.res2, a.res, a.proj, NC);
 
     layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C);
-    linear_forward(a.fc, 4 * C, a.ln, w.fc_w, w.fc_b, N, C, 4 * C);
+    linear_forward(a.fc, 4 * C, a.ln, weight(m, &m->w.fc_w, l), w.fc_b, N, C, 4 * C);
     lora_forward(a.fc, 4 * C, a.ln, lora_of(m, d, l, FC), N, C, 4 * C);
     if (!out) return;
     gelu_forward(a.gelu, a.fc, 4 * NC);
-    linear_forward(a.proj, C, a.gelu, w.fcproj_w, w.fcproj_b, N, 4 * C, C);
+    linear_forward(a.proj, C, a.gelu, weight(m, &m->w.fcproj_w, l), w.fcproj_b, N, 4 * C, C);
     lora_forward(a.proj, C, a.gelu, lora_of(m, d, l, FCPROJ), N, 4 * C, C);
     dropout(a.proj, NC, d.residual, site_key(d, l, AT_FCPROJ));
     residual_forward(out, a.res2, a.proj, NC);
@@ -1407,12 +1617,12 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
     memcpy(dproj, dres, NC * sizeof(real));
     dropout(dproj, NC, d.residual, site_key(d, l, AT_FCPROJ));
     gelu_forward(a.gelu, a.fc, 4 * NC);                       /* computed again */
-    linear_backward(dwide, g.fcproj_w, dproj, a.gelu, w.fcproj_w, N, 4 * C, C);
+    linear_backward(dwide, g.fcproj_w, dproj, a.gelu, weight(m, &m->w.fcproj_w, l), N, 4 * C, C);
     lora_backward(dwide, dproj, a.gelu, lora_of(m, d, l, FCPROJ), N, 4 * C, C);
     bias_backward(g.fcproj_b, dproj, N, C);
     gelu_backward(dwide, dwide, a.fc, 4 * NC);
     layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C);
-    linear_backward(dproj, g.fc_w, dwide, a.ln, w.fc_w, N, C, 4 * C);
+    linear_backward(dproj, g.fc_w, dwide, a.ln, weight(m, &m->w.fc_w, l), N, C, 4 * C);
     lora_backward(dproj, dwide, a.ln, lora_of(m, d, l, FC), N, C, 4 * C);
     bias_backward(g.fc_b, dwide, N, 4 * C);
     layernorm_backward(dres, g.ln2_w, dproj, a.res2, a.ln2_stats, w.ln2_w, N, C);
@@ -1421,12 +1631,12 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
     real *datt = a.proj, *dqkv = dwide;                       /* a.proj is not needed any more */
     memcpy(dproj, dres, NC * sizeof(real));
     dropout(dproj, NC, d.residual, site_key(d, l, AT_ATTPROJ));
-    linear_backward(datt, g.attproj_w, dproj, a.att, w.attproj_w, N, C, C);
+    linear_backward(datt, g.attproj_w, dproj, a.att, weight(m, &m->w.attproj_w, l), N, C, C);
     lora_backward(datt, dproj, a.att, lora_of(m, d, l, ATTPROJ), N, C, C);
     bias_backward(g.attproj_b, dproj, N, C);
     attention_backward(dqkv, datt, a.att, a.lse, at);
     layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
-    linear_backward(dproj, g.qkv_w, dqkv, a.ln, w.qkv_w, N, C, 3 * C);
+    linear_backward(dproj, g.qkv_w, dqkv, a.ln, weight(m, &m->w.qkv_w, l), N, C, 3 * C);
     lora_backward(dproj, dqkv, a.ln, lora_of(m, d, l, QKV), N, C, 3 * C);
     bias_backward(g.qkv_b, dqkv, N, 3 * C);
     layernorm_backward(dres, g.ln1_w, dproj, a.res, a.ln1_stats, w.ln1_w, N, C);
@@ -1444,7 +1654,8 @@ void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int
     assert(past + T <= m->T && B <= m->B && (m->mode == INFERENCE || past == 0));
     assert(m->mode == TRAINING || T == m->T || B == 1 || T == 1);
     for (int n = 0; n < N; n++) m->positions[n] = past + n % T - (doc_start ? doc_start[n] : 0);
-    embedding_forward(res, tokens, m->positions, m->w.wte, m->w.wpe, N, C);
+    embedding_forward(res, tokens, m->positions, weight(m, &m->w.wte, 0),
+                      weight(m, &m->w.wpe, 0), N, C);
     dropout(res, (size_t)N * C, d.embedding, site_key(d, L, AT_EMBEDDING));
     for (int l = 0; l < L; l++) {
         Attention at = attention_of(m, doc_start, B, past, T, d, l);
@@ -1460,9 +1671,9 @@ double model_head(Model *m, const Batch *b, double smoothing, int backward)
 {
     int N = b->B * b->T;
     double sum = 0;
-    head_loss(&(Head){.x = m->a.ln, .wte = m->w.wte, .weights = b->loss_weight,
-                      .targets = b->targets, .loss = m->loss, .argmax = m->argmax,
-                      .dx = backward ? m->dproj : NULL,
+    head_loss(&(Head){.x = m->a.ln, .wte = weight(m, &m->w.wte, 0),
+                      .weights = b->loss_weight, .targets = b->targets, .loss = m->loss,
+                      .argmax = m->argmax, .dx = backward ? m->dproj : NULL,
                       .dwte = backward && !m->frozen ? m->g.wte : NULL, .scratch = m->scratch,
                       .smoothing = smoothing, .N = N, .C = m->c.C, .V = m->c.V, .ld = m->c.Vp});
     for (int n = 0; n < N; n++) sum += (double)b->loss_weight[n] * m->loss[n];
@@ -1506,9 +1717,6 @@ size_t trained_from(const Model *m, const Tensor *t)
     if (!m->frozen) return 0;
     return t->layered ? m->frozen * t->size : t->first_value == EMBEDDING ? t->size : 0;
 }
-
-/* Elements of tensor t in all layers. */
-size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layered ? m->c.L : 1); }
 
 /* Training changes the tensors trained_first to trained_end - 1: the model's, or its adapters'. */
 int trained_first(const Model *m) { return m->adapter.rank ? TENSORS : 0; }
@@ -1988,6 +2196,17 @@ void read_reals(Reader *r, real *x, size_t count, int bf16)
     }
 }
 
+/* The same into h(count). */
+void read_bf16(Reader *r, bfloat16 *h, size_t count, int bf16)
+{
+    real chunk[IO_CHUNK];
+    for (size_t i = 0, n; i < count; i += n) {
+        n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
+        read_reals(r, chunk, n, bf16);
+        for (size_t j = 0; j < n; j++) h[i + j] = bf16_from((float)chunk[j]);
+    }
+}
+
 /* Write x(count) as fp32 or bf16. */
 void write_reals(Writer *w, const real *x, size_t count, int bf16)
 {
@@ -2005,14 +2224,17 @@ void write_reals(Writer *w, const real *x, size_t count, int bf16)
 void params_check(const Model *m, const char *path)
 {
     for (int i = 0; i < (m->adapter.rank ? ALL_TENSORS : TENSORS); i++)
-        for (size_t j = 0; j < tensor_size(m, &m->tensors[i]); j++)
-            if (!isfinite(m->w.tensor[i][j]))
+        for (size_t j = 0, size = tensor_size(m, &m->tensors[i]); j < size; j++) {
+            real x = i < TENSORS && m->half[i] ? bf16_to(m->half[i][j]) : m->w.tensor[i][j];
+            if (!isfinite(x))
                 die("%s: number %zu of %s is %g: the file is damaged", path, j,
-                    m->tensors[i].field, (double)m->w.tensor[i][j]);
+                    m->tensors[i].field, (double)x);
+        }
 }
 
-/* Read a model file. Dies if its header, its size or a parameter cannot be right. */
-Model *model_read(const char *path)
+/* Read a model file; with `bf16`, matrices are kept in bf16. Dies if its header, its size or a
+ * parameter cannot be right. */
+Model *model_read_as(const char *path, int bf16)
 {
     Reader r = reader_open(path);
     int32_t h[HEADER] = {0};
@@ -2032,18 +2254,24 @@ Model *model_read(const char *path)
     if (r.size - r.at != bytes)
         die("%s: this shape needs %zu bytes of parameters, the file holds %zu: it is %s", path,
             bytes, r.size - r.at, r.size - r.at < bytes ? "truncated" : "too long");
-    Model *m = model_new(c);
-    read_reals(&r, m->w.wte, m->count, h[1] == 5);
+    Model *m = model_new_as(c, bf16);
+    for (int i = 0; i < TENSORS; i++) {
+        size_t size = tensor_size(m, &tensors[i]);
+        if (m->half[i]) read_bf16(&r, m->half[i], size, h[1] == 5);
+        else read_reals(&r, m->w.tensor[i], size, h[1] == 5);
+    }
     reader_close(&r);
     params_check(m, path);
     return m;
 }
+Model *model_read(const char *path) { return model_read_as(path, 0); }
 
 void model_write(const Model *m, const char *path, int bf16)
 {
     Config c = m->c;
     int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, m->stored_V, c.L, c.NH, c.C,
                               c.Vp};
+    assert(!m->half[0]);
     Writer *w = writer_open(path);
     writer_put(w, header, sizeof header);
     write_reals(w, m->w.wte, m->count, bf16);
@@ -2480,7 +2708,8 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     windows_read(m, &w);
     for (int step = 0; step < s->tokens && running; step++) {
         if (step) windows_extend(m, &w, next);
-        matmul(assign(logits, V), view(w.hidden, C), transposed(m->w.wte, C), S, V, C);
+        matmul(assign(logits, V), view(w.hidden, C), flipped(weight(m, &m->w.wte, 0)), S,
+               V, C);
         for (int b = 0; b < S; b++) {
             uint64_t key = random_key(random_key(s->key, b), step);
             next[b] = sample(logits + (size_t)b * V, V, s, key, list);
@@ -2691,6 +2920,7 @@ struct {
     const char *layer;
     int test, errors;
     int seed, threads, quick;
+    const char *precision;                                    /* of products: "fp32" or "bf16" */
     const char *program, *command;                            /* argv[0]; the whole command line */
 } opt;
 
@@ -2766,6 +2996,8 @@ const Option options[] = {
     {"top-p", 'f', &opt.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
     {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
     {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a line of JSON in, a line of JSON out"},
+    {"precision", 's', &opt.precision, "fp32", 0, 0, "tgcepbk",
+     "of products: fp32, or bf16 with sums in fp32"},
     {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
     {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbkn", "0: as many as the machine has"},
     {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
@@ -2795,12 +3027,27 @@ char *settings_text(char command)
     return all.bytes;
 }
 
-/* Read a model to be used and, unless it is NULL, add a file of adapters to it. */
+/* Let --threads and --precision take effect, which every command does first. */
+void options_apply(void)
+{
+    if (opt.threads) use_threads(opt.threads);
+    if (!opt.precision || !strcmp(opt.precision, "fp32")) return;
+    if (strcmp(opt.precision, "bf16"))
+        die_usage("--precision: expected fp32 or bf16, found '%s'", opt.precision);
+    bf16_products = 1;
+    if (PAIR == 1)
+        fprintf(stderr, "note: this processor has no fast instruction for bf16: numbers are "
+                        "rounded the same way, but products are no faster than in fp32\n");
+}
+
+/* Read a model to be used and, unless it is NULL, add a file of adapters to it. With --precision
+ * bf16 matrices are kept in bf16, and adapters beside them: a rounded sum would lose much of it. */
 Model *model_load(const char *path, const char *adapter)
 {
     if (!path) die_usage("--model is missing: a model file, made by ./prepare or by training");
-    Model *m = model_read(path);
-    if (adapter) adapter_read(m, adapter), model_merge(m);
+    Model *m = model_read_as(path, bf16_products);
+    if (adapter) adapter_read(m, adapter);
+    if (adapter && !bf16_products) model_merge(m);
     return m;
 }
 
@@ -2841,13 +3088,17 @@ __attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, vector 
 {
     vector sum[MR][NV];
     memcpy(sum, s, sizeof sum);
-    for (int k = 0; k < count; k++)
+    for (int k = 0; k < count && !bf16_products; k++)
         for (int i = 0; i < MR; i++)
             for (int j = 0; j < NV; j++) sum[i][j] = sum[i][j] * x + y;
+    for (int k = 0; k < count && bf16_products; k++)
+        for (int i = 0; i < MR; i++)
+            for (int j = 0; j < NV; j++) sum[i][j] = dot_add(sum[i][j], x[0], y);
     memcpy(s, sum, sizeof sum);
 }
 
-/* The most flop/s that all threads reach together: independent multiply-adds in registers. */
+/* The most flop/s that all threads reach together, in bf16 if products are: independent
+ * multiply-adds in registers. */
 double machine_peak(void)
 {
     double best = 0;
@@ -2862,7 +3113,8 @@ double machine_peak(void)
             volatile real keep = s[MR * NV - 1][0];
             (void)keep;
         }
-        best = fmax(best, 2.0 * MR * NV * VL * COUNT * threads() / (seconds() - start));
+        int each = 2 * MR * NV * VL * (bf16_products ? PAIR : 1);
+        best = fmax(best, (double)each * COUNT * threads() / (seconds() - start));
     }
     return best;
 }
@@ -2893,7 +3145,10 @@ Memory training_memory(const Model *m, int B, int T)
     size_t acts = activations_describe(m, TRAINING, B, T, sizes, strides);
     size_t work = rows * 6 * m->c.C + head_scratch_size(B * T, m->c.C, m->c.Vp);
     double n = sizeof(real), moments = 2.0 * trained * (m->bf16_moments ? 2 : n);
-    Memory need = {(m->count + m->adapter_count) * n, trained * n, moments, acts * n, work * n, 0};
+    double weights = m->adapter_count * n;
+    for (int i = 0; i < TENSORS; i++)
+        weights += tensor_size(m, &m->tensors[i]) * (m->half[i] ? sizeof(bfloat16) : n);
+    Memory need = {weights, trained * n, moments, acts * n, work * n, 0};
     need.all = need.weights + need.gradients + moments + need.activations + need.buffers;
     return need;
 }
@@ -3041,7 +3296,8 @@ Run *run_new(void)
 {
     Run *r = allocate(1, sizeof *r);
     make_folder(opt.out);
-    Model *m = r->m = opt.model ? model_read(opt.model) : model_from_options();
+    Model *m = r->m = opt.model ? model_read_as(opt.model, opt.lora && bf16_products)
+                                : model_from_options();
     r->tokenizer = tokenizer_load(m);
     r->T = opt.context ? opt.context : m->c.T;
     r->step_tokens = (double)opt.accumulate * opt.batch * r->T;
@@ -3104,8 +3360,8 @@ void print_plan(const Run *r)
            need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
     double time = step_seconds(m, opt.batch, r->T, opt.accumulate, r->peak);
-    printf("  machine: %d thread%s, %.0f GFLOP/s\n", threads(), threads() > 1 ? "s" : "",
-           r->peak / 1e9);
+    printf("  machine: %d thread%s, %.0f GFLOP/s in %s\n", threads(), threads() > 1 ? "s" : "",
+           r->peak / 1e9, opt.precision);
     printf("  %d steps of %d x %d x %d tokens, %.1f epochs of %d rows, about %s\n\n", r->steps,
            opt.accumulate, opt.batch, r->T,
            (double)r->steps * opt.accumulate * opt.batch / r->loader.rows, r->loader.rows,
@@ -3846,22 +4102,26 @@ void bench_generation(Config c)
     enum { TOKENS = 64 };
     double time[TOKENS], share[TOKENS];
     int token = 1;
-    Model *m = model_new(c);
-    real *logits = allocate_reals(c.Vp), *weights = m->w.wpe + (size_t)c.T * c.C;
+    Model *m = model_new_as(c, bf16_products);
+    size_t part = bf16_products ? sizeof(real) / sizeof(bfloat16) : 1;      /* numbers in a real */
+    size_t blocks = ((size_t)c.Vp + c.T) * c.C;               /* where their weights begin */
+    real *logits = allocate_reals(c.Vp), *weights = m->half[0] ? (real *)m->half[0] : m->w.wte;
     model_initialize(m, 1);
     model_prepare(m, INFERENCE, 1, c.T, 0);
     for (int i = 0; i < TOKENS; i++) {
         double start = seconds();
-        read_all(m->w.wte, (size_t)c.V * c.C), read_all(weights, m->w.end - weights);
+        read_all(weights, (size_t)c.V * c.C / part);
+        read_all(weights + blocks / part, (m->count - blocks) / part);
         double limit = seconds() - start;
         start = seconds();
         model_forward(m, &token, NULL, 1, i, 1, (Dropout){0});
-        matmul(assign(logits, c.V), view(m->a.ln, c.C), transposed(m->w.wte, c.C), 1, c.V, c.C);
+        matmul(assign(logits, c.V), view(m->a.ln, c.C), flipped(weight(m, &m->w.wte, 0)), 1, c.V,
+               c.C);
         time[i] = seconds() - start, share[i] = 100 * limit / time[i];
     }
     double each = median(time, TOKENS);
-    printf("\ngeneration, L 12, C 768: %.1f ms a token, %.1f tok/s, %.0f%% of what reading the "
-           "weights once allows\n", 1e3 * each, 1 / each, median(share, TOKENS));
+    printf("\ngeneration, L 12, C 768, %s: %.1f ms a token, %.1f tok/s, %.0f%% of what reading the "
+           "weights once allows\n", opt.precision, 1e3 * each, 1 / each, median(share, TOKENS));
     free_reals(logits), model_free(m);
 }
 
@@ -3869,8 +4129,8 @@ int run_bench(void)
 {
     static const int depths[] = {12, 6, 24}, lengths[] = {64, 256, 1024};
     Config c = {1024, 50257, 12, 12, 768, 50304};
-    printf("machine: %d threads, %d-byte vectors, %.0f GFLOP/s, reads %.1f GB/s\n", threads(),
-           VECTOR, machine_peak() / 1e9, machine_bandwidth() / 1e9);
+    printf("machine: %d threads, %d-byte vectors, %.0f GFLOP/s in %s, reads %.1f GB/s\n", threads(),
+           VECTOR, machine_peak() / 1e9, opt.precision, machine_bandwidth() / 1e9);
     bench_matmuls();
     printf("\ntraining step, C 768           seconds   tok/s   %% of peak   AdamW   memory\n");
     for (int i = 0; i < (opt.quick ? 1 : 9); i++)
@@ -3906,7 +4166,7 @@ int run_command(int argc, char **argv)
     opt.command = command_line(argc, argv);
     if (options_parse(options, commands[c].letter, usage, count, words))
         die_usage("unexpected '%s'; options begin with --", words[0]);
-    if (opt.threads) use_threads(opt.threads);
+    options_apply();
     free(judge);
     return commands[c].run();
 }
