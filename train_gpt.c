@@ -166,7 +166,8 @@ void free_reals(real *p);
 static inline real exp_real(real x);
 static inline uint32_t random_bits(uint64_t key, uint32_t i);
 
-/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC); rows of y are ldy >= OC numbers apart ---- */
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC); rows of y are ldy >= OC numbers apart, and w is
+ * a View, in fp32 w.p[o*C + c]. ---- */
 void linear_forward(real *y, size_t ldy, const real *x, View w, const real *b, int N, int C, int OC)
 {
     matmul(with_bias(y, ldy, b), view(x, C), flipped(w), N, OC, C);
@@ -194,8 +195,8 @@ void bias_backward(real *db, const real *dy, int N, int C)
             for (int c = c0; c < min_int(C, c0 + STRIPE); c++) db[c] += dy[(size_t)n * C + c];
 }
 
-/* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C).
- * tokens and positions are (N). ---- */
+/* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C),
+ * which are Views, in fp32 wte.p[token*C + c]. tokens and positions are (N). ---- */
 void embedding_forward(real *x, const int *tokens, const int *positions, View wte, View wpe, int N,
                        int C)
 {
