@@ -733,7 +733,7 @@ void test_threads(void)
 }
 
 /* With the keys and values of the past kept, a token's output is what a full forward gives: after
- * a prompt of 7 in one row, token by token; and, with adapters, in three rows that grow together. */
+ * a prompt of 7 in one row, token by token; and, with adapters, in three rows at once. */
 void test_cache(void)
 {
     double limit = by_precision(1e-12, 1e-5);
@@ -3958,7 +3958,8 @@ void test_memory(void)
     expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
     expect_run("timeout 20 train_gpt --model $here/data/mini.bin --tokenizer "
                "$here/data/mini_tokenizer.bin --data $here/data/shop --batch 65536 --out new",
-               "training needs 8", "--batch or --context, --recompute (", "--lora 8 --recompute --precision bf16 (",
+               "training needs 8", "--batch or --context, --recompute (",
+               "--lora 8 --recompute --precision bf16 (",
                "status 1", NULL);
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }

@@ -166,8 +166,8 @@ void free_reals(real *p);
 static inline real exp_real(real x);
 static inline uint32_t random_bits(uint64_t key, uint32_t i);
 
-/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC); rows of y are ldy >= OC numbers apart, and w is
- * a View, in fp32 w.p[o*C + c]. ---- */
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC). Rows of y are ldy >= OC numbers apart; w is a
+ * View, in fp32 w.p[o*C + c]. ---- */
 void linear_forward(real *y, size_t ldy, const real *x, View w, const real *b, int N, int C, int OC)
 {
     matmul(with_bias(y, ldy, b), view(x, C), flipped(w), N, OC, C);
@@ -4192,9 +4192,9 @@ int run_demo(char *program)
                      "--eval-every", "50"};
     if (access("data/shop_train.bin", R_OK) != 0)
         die("data/shop_train.bin is missing: run make here, which prepares it");
-    puts("A small GPT-2 knows simple English, but nothing about the shop Fern & Finch. It learns the\n"
-         "shop's 63 rules (doc/shop-rules.md) from conversations. Three customers whom it does not see\n"
-         "in training ask it before and after. Everything is in out/ afterwards.");
+    puts("A small GPT-2 knows simple English, but nothing about the online shop Fern & Finch. From\n"
+         "conversations it learns the shop's 63 rules (doc/shop-rules.md). Three customers whom it\n"
+         "does not see in training ask it before and after. Everything is in out/ afterwards.");
     int status = run_command(sizeof words / sizeof *words, words);
     if (status) return status;
     puts("\nNow 332 new questions (data/shop_heldout.jsonl), before and after:");
