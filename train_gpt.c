@@ -4192,9 +4192,9 @@ int run_demo(char *program)
                      "--eval-every", "50"};
     if (access("data/shop_train.bin", R_OK) != 0)
         die("data/shop_train.bin is missing: run make here, which prepares it");
-    puts("A small GPT-2 knows simple English, but nothing about the online shop Fern & Finch. From\n"
-         "conversations it learns the shop's 63 rules (doc/shop-rules.md). Three customers whom it\n"
-         "does not see in training ask it before and after. Everything is in out/ afterwards.");
+    puts("A small GPT-2 knows simple English, but nothing about the online shop Fern & Finch.\n"
+         "From conversations it learns the shop's 63 rules (doc/shop-rules.md). Three customers\n"
+         "whom it does not see in training ask it before and after. Everything is in out/ then.");
     int status = run_command(sizeof words / sizeof *words, words);
     if (status) return status;
     puts("\nNow 332 new questions (data/shop_heldout.jsonl), before and after:");
