@@ -5815,6 +5815,7 @@ int main(int argc, char **argv)
     if (!mkdtemp(folder)) die("%s: the folder cannot be made: %s", folder, strerror(errno));
     use_threads(1);                                           /* fastest for these sizes */
     setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for other programs */
+    signal(SIGHUP, SIG_DFL);                                  /* which nohup lets them ignore */
     Counts n = run_tests(wanted), more = {0};
     if (REAL_BYTES == 4) more = run_double(wanted);
     free(shell("rm -rf ../${PWD##*/}"));
