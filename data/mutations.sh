@@ -116,7 +116,7 @@ exit $?
 # train_gpt.c d product s/pack_edge(to + (size_t)i \* depth, view/pack_edge(to, view/
 # train_gpt.c d product s/c.start = c.p, c.start_rs = c.rs; .*//
 # train_gpt.c d product s/return rest + sum\[0\]\[0\]/return sum[0][0]/
-# train_gpt.c d product s/(size_t)(i - in_place) \* kc, 1, MR/(size_t)i * kc, 1, MR/
+# train_gpt.c d product s/(size_t)(i - in_place) \* kc/(size_t)i * kc/
 # train_gpt.c p best s/loss < r->p.best_loss;/loss > r->p.best_loss;/
 # train_gpt.c p run s/r->p.waited >= opt.patience/r->p.waited > opt.patience/
 # train_gpt.c p resumed s/step > r->p.step) continue/step > r->p.step + 1) continue/
@@ -142,10 +142,10 @@ exit $?
 # train_gpt.c d product s/square\[c \* VL + r\] = from\[r \* x.rs + c\]/square[r * VL + c] = from[r * x.rs + c]/
 # train_gpt.c d product s/pack_edge(to + k \* width, view_from(x, 0, k)/pack_edge(to + k * width, view_from(x, 0, 0)/
 # train_gpt.c d product s/if (c.start) sum\[i\]\[j\] += .*//
-# train_gpt.c d product s/microkernel(to, a, b, depth, 2)/microkernel(to, a, b, depth, 1)/
+# train_gpt.c d product s/microkernel(to, a, b, depth, 2, 0)/microkernel(to, a, b, depth, 1, 0)/
 # train_gpt.c d product s/whole = rows == MR \&\& columns/whole = columns/
-# train_gpt.c d product s/dot(a.p + i \* a.rs, b.p/dot(a.p, b.p/
-# train_gpt.c d product s/rest += a\[k\]/rest -= a[k]/
+# train_gpt.c d product s/ai = a.p + i \* a.rs/ai = a.p/
+# train_gpt.c d product s/rest += load_one/rest -= load_one/
 # train_gpt.c f model: s/scale = t->first_value == RESIDUAL ? .* : 0.02/scale = 0.02/
 # train_gpt.c f model: s/size_t count = i == 0 ? (size_t)m->c.V/size_t count = i == 0 ? (size_t)m->c.Vp/
 # train_gpt.c f model: s/random_key(r->dropout.key, step - 1)/random_key(r->dropout.key, 0)/
@@ -230,3 +230,13 @@ exit $?
 # train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
 # test_gpt.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
 # test_gpt.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
+# train_gpt.c f bf16 s/u.i + 0x7fff + ((u.i >> 16) & 1)/u.i + 0x8000/
+# train_gpt.c f bf16 s/return PAIR == 2 ? u.f : bf16_rounded(x)/return PAIR == 2 ? u.f : x/
+# train_gpt.c f bf16 s/panels.rs = kc, panels.cs = 1/panels.rs = kc, panels.cs = 2/
+# train_gpt.c f bf16 s/return bf16_products || a.h || b.h/return bf16_products/
+# train_gpt.c f bf16 s/aik \* element(bk, 0, j, 1)/aik * element(bk, 0, j, 0)/
+# train_gpt.c f bf16 s/even = u + 0x7fff + (u >> 16 & 1)/even = u + 0x7fff/
+# train_gpt.c f bf16 s/dot_of(a, b.h, n, AS_ROUNDED/dot_of(a, b.h, n, AS_REAL/
+# train_gpt.c f bf16 s/view_bf16(m->half\[i\] + at, columns)/view_bf16(m->half[i], columns)/
+# train_gpt.c f bf16 s/m->half\[t\] ? m->half\[t\]\[at\]/m->half[t] ? m->half[t][0]/
+# train_gpt.c p bf16 s/^    bf16_products = 1;//
