@@ -82,7 +82,8 @@ hint-%: grader
 exam: grader
 	@./grader exercise begin exam-$(SEED)
 GRADE_CC = $(CC) -O0 -g -DDOUBLE $(SANITIZE) $(if $(findstring clang,$(shell $(CC) --version)),-w, \
-           $(WARN) -Wno-unused -Wno-unknown-pragmas $(call accepts,-fmax-errors=5))
+           $(WARN) -Wno-unused -Wno-unknown-pragmas -Wno-missing-field-initializers \
+           $(call accepts,-fmax-errors=5))
 grade-%: grader
 	@GRADE_CC='$(GRADE_CC)' ./grader exercise grade $* exercises/$*.c $(SEED)
 marks: grader

@@ -4780,23 +4780,26 @@ Names norm_names = {"x", "mean, r = 1/sqrt(variance + 1e-5)", "w", "b",
 Names linear_names = {"x", "w[0]", "b", "linear_forward(): y_o = sum_c x_c w_oc + b_o"};
 Names attention_names = {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s)",
                          "attention_forward(): out = sum_j p_j v_j"};
-Names gelu_names = {"x", "gelu_forward(): y = x/2 (1 + tanh u)"};
+Names gelu_names = {"x, u = 0.79788 (x + 0.044715 x^3)",
+                    "gelu_forward(): y = x/2 (1 + tanh u)"};
 Names residual_names = {"a", "b", "residual_forward(): y = a + b"};
-Names head_names = {"x", "matmul(): logits = x wte^T", "p = softmax(logits)"};
+Names head_names = {"x", "matmul(): the largest of logits = x wte^T",
+                    "p = softmax(logits), of these"};
 
 /* Print the first numbers of each vector of a step of block l, for the last token; returns 0 if
  * there is no such step. What the model has not kept is computed again. */
 int step_print(const Opened *o, const char *step, int l)
 {
     const Model *m = o->m;
-    int C = m->c.C, HS = C / m->c.NH, V = m->c.V, n = o->n, t = n - 1, i = 0;
+    int C = m->c.C, HS = C / m->c.NH, n = o->n, t = n - 1, i = 0, best[NUMBERS];
+    int most = largest_few(best, NUMBERS, o->p, m->c.V);
     Params w = params_layer(m->tensors, m->w, l);
     Activations a = activations_layer(m, l);
     const real *in = stream_after(m, l), *mid = a.res2 + t * C, *end = stream_after(m, m->c.L);
     const real *qkv = a.qkv + t * 3 * C, *att = a.att + t * C, *fc = a.fc + t * 4 * C;
-    real *ln1 = allocate_reals(9 * C + 2 * n + 6), *ln2 = ln1 + C, *lnf = ln2 + C;
+    real *ln1 = allocate_reals(9 * C + 2 * n + 6 + 2 * NUMBERS), *ln2 = ln1 + C, *lnf = ln2 + C;
     real *attproj = lnf + C, *mlp = attproj + C, *gelu = mlp + C, *s = gelu + 4 * C, *p = s + n;
-    real *s1 = p + n, *s2 = s1 + 2, *sf = s2 + 2;
+    real *s1 = p + n, *s2 = s1 + 2, *sf = s2 + 2, *top = sf + 2, *top_p = top + NUMBERS;
     layernorm_forward(ln1, s1, in, w.ln1_w, w.ln1_b, 1, C);
     attention_row(s, p, m, l * m->c.NH, t);
     linear_forward(attproj, C, att, view(w.attproj_w, C), w.attproj_b, 1, C, C);
@@ -4804,6 +4807,7 @@ int step_print(const Opened *o, const char *step, int l)
     gelu_forward(gelu, fc, 4 * C);
     linear_forward(mlp, C, gelu, view(w.fcproj_w, 4 * C), w.fcproj_b, 1, 4 * C, C);
     layernorm_forward(lnf, sf, end, w.lnf_w, w.lnf_b, 1, C);
+    for (int k = 0; k < most; k++) top[k] = o->logits[best[k]], top_p[k] = o->p[best[k]];
     const struct { const char *step; Names *names; const real *x[VECTORS]; int n[VECTORS]; }
     steps[] = {
         {"embedding", &embedding_names,
@@ -4819,7 +4823,7 @@ int step_print(const Opened *o, const char *step, int l)
         {"fcproj", &linear_names, {gelu, w.fcproj_w, w.fcproj_b, mlp}, {4 * C, 4 * C, C, C}},
         {"res", &residual_names, {mid, mlp, stream_after(m, l + 1)}, {C, C, C}},
         {"lnf", &norm_names, {end, sf, w.lnf_w, w.lnf_b, lnf}, {C, 2, C, C, C}},
-        {"head", &head_names, {lnf, o->logits, o->p}, {C, V, V}}, {0}};
+        {"head", &head_names, {lnf, top, top_p}, {C, most, most}}, {0}};
     while (steps[i].step && strcmp(steps[i].step, step)) i++;
     for (int k = 0; k < VECTORS && steps[i].n[k]; k++) {
         printf("  %-52s", (*steps[i].names)[k]);

@@ -733,7 +733,7 @@ void test_threads(void)
 }
 
 /* With the keys and values of the past kept, a token's output is what a full forward gives: after
- * a prompt of 7 in one row, token by token; and, with adapters, in three rows that grow together. */
+ * a prompt of 7 in one row, token by token; and, with adapters, in three rows at once. */
 void test_cache(void)
 {
     double limit = by_precision(1e-12, 1e-5);
@@ -3969,7 +3969,8 @@ void test_memory(void)
     expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
     expect_run("timeout 20 train_gpt --model $here/data/mini.bin --tokenizer "
                "$here/data/mini_tokenizer.bin --data $here/data/shop --batch 65536 --out new",
-               "training needs 8", "--batch or --context, --recompute (", "--lora 8 --recompute --precision bf16 (",
+               "training needs 8", "--batch or --context, --recompute (",
+               "--lora 8 --recompute --precision bf16 (",
                "status 1", NULL);
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }
@@ -5825,6 +5826,7 @@ int main(int argc, char **argv)
     if (!mkdtemp(folder)) die("%s: the folder cannot be made: %s", folder, strerror(errno));
     use_threads(1);                                           /* fastest for these sizes */
     setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for other programs */
+    signal(SIGHUP, SIG_DFL);                                  /* which nohup lets them ignore */
     Counts n = run_tests(wanted), more = {0};
     if (REAL_BYTES == 4) more = run_double(wanted);
     free(shell("rm -rf ../${PWD##*/}"));

@@ -166,7 +166,8 @@ void free_reals(real *p);
 static inline real exp_real(real x);
 static inline uint32_t random_bits(uint64_t key, uint32_t i);
 
-/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC); rows of y are ldy >= OC numbers apart ---- */
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC). Rows of y are ldy >= OC numbers apart; w is a
+ * View, in fp32 w.p[o*C + c]. ---- */
 void linear_forward(real *y, size_t ldy, const real *x, View w, const real *b, int N, int C, int OC)
 {
     matmul(with_bias(y, ldy, b), view(x, C), flipped(w), N, OC, C);
@@ -194,8 +195,8 @@ void bias_backward(real *db, const real *dy, int N, int C)
             for (int c = c0; c < min_int(C, c0 + STRIPE); c++) db[c] += dy[(size_t)n * C + c];
 }
 
-/* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C).
- * tokens and positions are (N). ---- */
+/* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C),
+ * which are Views, in fp32 wte.p[token*C + c]. tokens and positions are (N). ---- */
 void embedding_forward(real *x, const int *tokens, const int *positions, View wte, View wpe, int N,
                        int C)
 {
@@ -4191,9 +4192,9 @@ int run_demo(char *program)
                      "--eval-every", "50"};
     if (access("data/shop_train.bin", R_OK) != 0)
         die("data/shop_train.bin is missing: run make here, which prepares it");
-    puts("A small GPT-2 knows simple English, but nothing about the shop Fern & Finch. It learns the\n"
-         "shop's 63 rules (doc/shop-rules.md) from conversations. Three customers whom it does not see\n"
-         "in training ask it before and after. Everything is in out/ afterwards.");
+    puts("A small GPT-2 knows simple English, but nothing about the online shop Fern & Finch.\n"
+         "From conversations it learns the shop's 63 rules (doc/shop-rules.md). Three customers\n"
+         "whom it does not see in training ask it before and after. Everything is in out/ then.");
     int status = run_command(sizeof words / sizeof *words, words);
     if (status) return status;
     puts("\nNow 332 new questions (data/shop_heldout.jsonl), before and after:");

@@ -227,3 +227,5 @@ exit $?
 # prepare.c p figures s/right\[i\] = !\*wrong/right[i] = 1/
 # prepare.c p figures s/part = opt.test ? "test" : "val"/part = "val"/
 # train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
+# test_gpt.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
+# test_gpt.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
