@@ -209,8 +209,7 @@ exit $?
 # train_gpt.c d cache s/size_t)row_stride \* 3 \* C, a.ln,$/size_t)3 * C, a.ln,/
 # train_gpt.c d recompute s/if (m->recompute \&\& l + 1 < m->c.L).*//
 # train_gpt.c f moments s/(u.i + (random \& 0xffff)) >> 16/(u.i + 0x7fff) >> 16/
-# train_gpt.c f moments s/b.v\[j\] = bf16_stochastic(v\[j\], random >> 16)/b.v[j] = bf16_from((float)m[j])/
-# train_gpt.c f moments s/random_bits(b.key, (uint32_t)(i + j))/random_bits(b.key, (uint32_t)(i + j * threads()))/
+# train_gpt.c f moments s/b.v\[j\] = bf16_stochastic(v\[j\], random >> 16)/b.v[j] = bf16_from((float)v[j])/
 # train_gpt.c p adapters s/if (a.base != .*/if (0)/
 # train_gpt.c p adapters s/a.on < 1 || a.on >> ADAPTED/a.on < 1/
 # train_gpt.c p resumed s/\*piece = (Piece){(char \*)m->moments\[k\]/*piece = (Piece){(char *)m->moments[0]/
