@@ -1621,19 +1621,23 @@ typedef struct {
 } Evaluation;
 
 /* Number the different answers of n examples in the order in which they come. They are labels if
- * there are two or more and each comes four times or more in the mean; else count is 0. */
+ * there are two or more, each comes four times or more in the mean, and none is longer than
+ * LABEL_TOKENS (longer ones are sentences, which are not chosen but written); else count is 0. */
+enum { LABEL_TOKENS = 16 };
 Labels labels_find(const Item *d, int n)
 {
     Labels l = {0, allocate(n, sizeof(int)), allocate(n, sizeof(Item))};
     Map numbers = {0};
+    int longest = 0;
     for (int i = 0; i < n; i++) {
+        longest = max_int(longest, d[i].size - d[i].answer);
         const char *answer = (const char *)(d[i].ids + d[i].answer);
         MapEntry *e = map_enter(&numbers, answer, 2 * (d[i].size - d[i].answer));
         if (!e->value) l.label[l.count] = d[i], e->value = ++l.count;
         l.truth[i] = (int)e->value - 1;
     }
     free(numbers.entry);
-    if (l.count < 2 || 4 * (size_t)l.count > (size_t)n) l.count = 0;
+    if (l.count < 2 || 4 * (size_t)l.count > (size_t)n || longest > LABEL_TOKENS) l.count = 0;
     return l;
 }
 

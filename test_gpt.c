@@ -3691,8 +3691,8 @@ void test_words(void)
 /* Rows of questions that are refused, in the files q0.txt, ... */
 static const char *const bad_rows[] = {
     "", "{\"prompt\":\"a\"}", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
-    "{\"messages\":[{\"role\":\"assistant\",\"content\":\"b\"},"
-    "{\"role\":\"user\",\"content\":\"a\"}]}",
+    ("{\"messages\":[{\"role\":\"assistant\",\"content\":\"b\"},"
+     "{\"role\":\"user\",\"content\":\"a\"}]}"),
     "{\"prompt\":\"a\",\"completion\":\" \"}",
     "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{}}",
     "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"Must\":[\"b\"]}}",
@@ -4169,8 +4169,8 @@ void test_spare_ids(void)
         "train_gpt generate --tokens 30 --samples 4 --seed 2 --tokenizer t --model a",
         "train_gpt generate --tokens 30 --temperature 0 --tokenizer t --model a",
         "train_gpt eval --tokenizer t --model a --data v",
-        "train_gpt train --tokenizer t --model a --data v --batch 1 --steps 9 --lr 1e-2 "
-        "--warmup 0 --out sp >sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt"};
+        ("train_gpt train --tokenizer t --model a --data v --batch 1 --steps 9 --lr 1e-2 "
+         "--warmup 0 --out sp >sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt")};
     world_files();
     for (int i = 0; i < 4; i++) {
         char *line = format("for f in m spare; do cp $f a; { %s; } 2>$f.e >$f.txt; done; cat *.e; "
