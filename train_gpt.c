@@ -3096,13 +3096,15 @@ Tokenizer *tokenizer_load(Model *m)
 __attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, vector y, int count)
 {
     vector sum[MR][NV];
+    int pairs = bf16_products;
+    real first = x[0];
     memcpy(sum, s, sizeof sum);
-    for (int k = 0; k < count && !bf16_products; k++)
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < NV; j++) sum[i][j] = sum[i][j] * x + y;
-    for (int k = 0; k < count && bf16_products; k++)
-        for (int i = 0; i < MR; i++)
-            for (int j = 0; j < NV; j++) sum[i][j] = dot_add(sum[i][j], x[0], y);
+    for (int k = 0; k < count && !pairs; k++)
+        UNROLL for (int i = 0; i < MR; i++)
+            UNROLL for (int j = 0; j < NV; j++) sum[i][j] = sum[i][j] * x + y;
+    for (int k = 0; k < count && pairs; k++)
+        UNROLL for (int i = 0; i < MR; i++)
+            UNROLL for (int j = 0; j < NV; j++) sum[i][j] = dot_add(sum[i][j], first, y);
     memcpy(s, sum, sizeof sum);
 }
 
