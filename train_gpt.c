@@ -4191,7 +4191,7 @@ int run_demo(char *program)
     char *words[] = {program, "--model", "data/mini.bin", "--tokenizer", "data/mini_tokenizer.bin",
                      "--data", "data/shop", "--context", "256", "--batch", "4", "--epochs", "5",
                      "--lr", "1.2e-3", "--warmup", "40", "--dropout", "0.1", "--attention-dropout",
-                     "0.1", "--embedding-dropout", "0.1", "--eval-every", "100"};
+                     "0.1", "--embedding-dropout", "0.1", "--eval-every", "2000"};
     if (access("data/shop_train.bin", R_OK) != 0)
         die("data/shop_train.bin is missing: run make here, which prepares it");
     puts("A small GPT-2 knows simple English, but nothing about the online shop Fern & Finch.\n"
