@@ -4566,7 +4566,8 @@ void test_explain_page(void)
     judged_folder();
     Model *m = model_read(scratch("m"));
     Tokenizer *t = tokenizer_read(scratch("t"));
-    Opened o = {.m = m, .t = t, .tokens = prompt_tokens(t, evil, strlen(evil), &o.n)};
+    Opened o = {.m = m, .t = t};
+    o.tokens = prompt_tokens(t, evil, strlen(evil), &o.n);
     size_t size;
     int scripts = 0, texts = 0;
     opened_forward(&o), opened_choose(&o, 1);
