@@ -3994,9 +3994,11 @@ void chart_axes(Text *p, const Chart *c)
     text_print(p, "<span class='unit'>step</span>\n");
 }
 
+/* Draw a curve. Two values alone are not joined: their line would show what nobody has measured. */
 void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
 {
-    int length = (log->rows + k->parts - 1) / k->parts, drawn = 0;
+    int length = (log->rows + k->parts - 1) / k->parts, drawn = 0, measured = 0;
+    for (int i = 0; i < log->rows; i++) measured += !isnan(log->row[i][k->column]);
     text_print(p, "<path class='%s %s' d='", k->color, k->raw ? "raw" : "line");
     for (int i = 0; i < log->rows; i += length) {
         const double *least = NULL, *most = NULL;             /* rows */
@@ -4011,7 +4013,7 @@ void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
         }
         if (!count) continue;
         const double *a = least < most ? least : most, *b = least < most ? most : least;
-        text_print(p, drawn++ ? "L" : "M");
+        text_print(p, drawn++ && !(k->dots && measured == 2) ? "L" : "M");
         if (k->raw) text_print(p, "%.2f %.2fL%.2f %.2f",
                                chart_x(c, a[STEP]), chart_y(c, a[k->column]),
                                chart_x(c, b[STEP]), chart_y(c, b[k->column]));
