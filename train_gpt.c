@@ -3862,7 +3862,15 @@ int run_eval(void)
     return 0;
 }
 
-/* Train; let prepare, if it is there, draw the page of the finished run. */
+/* Let prepare, if it is there, draw the page of the run in --out. */
+void draw_page(void)
+{
+    char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
+    if (access(words[0], X_OK) == 0) run_program(words);
+    free(words[0]);
+}
+
+/* Train, and draw the page of the finished run. */
 int run_train(void)
 {
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
@@ -3870,9 +3878,7 @@ int run_train(void)
         strcmp(opt.schedule, "constant"))
         die_usage("--schedule: expected cosine, linear or constant, found '%s'", opt.schedule);
     int status = finish_output(train());
-    char *report[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
-    if (status == 0 && access(report[0], X_OK) == 0) run_program(report);
-    free(report[0]);
+    if (status == 0) draw_page();
     return status;
 }
 
@@ -4201,6 +4207,7 @@ int run_demo(char *program)
     if (status) return status;
     puts("\nNow 332 new questions (data/shop_heldout.jsonl), before and after:");
     status = show_right("data/shop_heldout.jsonl", "data/mini.bin", "out/best.bin");
+    draw_page();
     puts("\nNext:\n"
          "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin "
          "--temperature 0\n"
