@@ -74,7 +74,7 @@ exit $?
 # train_gpt.c d AdamW s/(1 - a->lr \* a->decay)/(1 + a->lr * a->decay)/
 # train_gpt.c d AdamW s/wi < 0 ? -size : size/size/
 # train_gpt.c d norm s/norm > a.clip ?/norm < a.clip ?/
-# train_gpt.c d norm s/t->rows > 1 ? &a : &plain/\&a/
+# train_gpt.c d norm s/t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain/\&a/
 # train_gpt.c d norm s/plain.decay = plain.l1 = 0/plain.decay = 0/
 # train_gpt.c d random s/(uint32_t)(n - i) < /(uint32_t)(n - i + (i < n - k)) < /
 # train_gpt.c f loader s/f->row >= f->rows/f->row == f->rows/
