@@ -120,7 +120,7 @@ exit $?
 # train_gpt.c p best s/loss < r->p.best_loss;/loss > r->p.best_loss;/
 # train_gpt.c p run s/r->p.waited >= opt.patience/r->p.waited > opt.patience/
 # train_gpt.c p resumed s/step > r->p.step) continue/step > r->p.step + 1) continue/
-# train_gpt.c p noise s/dropout, run_key}, opt/dropout, 0}, opt/
+# train_gpt.c p noise s/opt.lora_dropout, run_key}/opt.lora_dropout, 0}/
 # train_gpt.c d embedding s/ token\[c\] += dxn/ token[c] -= dxn/
 # train_gpt.c d embedding s/position\[c\] += dxn\[c\]/position[c] += 2 * dxn[c]/
 # train_gpt.c d linear s/matmul(assign(dx, C)/matmul(accumulate(dx, C)/
