@@ -4037,9 +4037,10 @@ int gguf_is(const char *data, size_t i, int type, float x)
     return fabs(q * step - x) <= (0.5 + 0.07) * step;         /* F16 rounds 127 steps by 0.07 */
 }
 
-/* The model in data/, in each type: what the file says, and its numbers. Rows of 240 numbers are no
- * whole blocks of 32, so in Q8_0 they are F16. 925353388 has the bits of 1e-5f. */
-void gguf_check(const Model *m, const Tokenizer *t, const char *name, int type, int file_type)
+/* Model m, which is in a file with the vocabulary of data/, in one type: what the GGUF file says, and
+ * its numbers. Rows that are no whole blocks of 32 are F16 in Q8_0. 925353388 has the bits of 1e-5f. */
+void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char *name, int type,
+                int file_type)
 {
     static const char *const names[] = {"token_embd", "position_embd", "attn_norm", "attn_norm",
         "attn_qkv", "attn_qkv", "attn_output", "attn_output", "ffn_norm", "ffn_norm", "ffn_up",
@@ -4047,8 +4048,8 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *name, int type, 
     Text e = {0}, merges = {0};
     char word[2 * WORD];
     size_t size, place = 0;
-    text_print(&e, "prepare export \"$here\"/data/mini.bin --tokenizer \"$here\"/data/"
-               "mini_tokenizer.bin --type %s --out x.gguf", name);
+    text_print(&e, "prepare export %s --tokenizer \"$here\"/data/mini_tokenizer.bin --type %s "
+               "--out x.gguf", path, name);
     expect_run(e.bytes, "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
     char *file = read_file(scratch("x.gguf"), &size), *at = file;
     expect(!memcmp(file, "GGUF\3\0\0", 8), "no GGUF of version 3");
@@ -4056,13 +4057,13 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *name, int type, 
     char *data = file + (at - file + 31) / 32 * 32;
     e.size = 0;
     text_print(&e, "general.architecture gpt2 \ngeneral.name x \ngeneral.alignment 32 \n"
-        "general.quantization_version 2 \ngeneral.file_type %d \ngpt2.context_length 256 \n"
-        "gpt2.embedding_length 240 \ngpt2.feed_forward_length 960 \ngpt2.block_count 4 \n"
-        "gpt2.attention.head_count 5 \ngpt2.attention.layer_norm_epsilon 925353388 \n"
+        "general.quantization_version 2 \ngeneral.file_type %d \ngpt2.context_length %d \n"
+        "gpt2.embedding_length %d \ngpt2.feed_forward_length %d \ngpt2.block_count %d \n"
+        "gpt2.attention.head_count %d \ngpt2.attention.layer_norm_epsilon 925353388 \n"
         "tokenizer.ggml.model gpt2 \ntokenizer.ggml.pre gpt-2 \ntokenizer.ggml.bos_token_id 4095 \n"
         "tokenizer.ggml.eos_token_id 4095 \ntokenizer.ggml.unknown_token_id 4095 \n"
         "tokenizer.ggml.add_bos_token 1 \ntokenizer.chat_template %s \ntokenizer.ggml.tokens ",
-        file_type, chat_template);
+        file_type, m->c.T, m->c.C, 4 * m->c.C, m->c.L, m->c.NH, chat_template);
     for (int id = 0; id < 4096; id++) {
         word_from_token(word, t, id), text_print(&e, "%s ", word);
         if (merge_line(word, t, id)) text_print(&merges, "%s ", word);
@@ -4071,9 +4072,10 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *name, int type, 
     for (int id = 0; id < 4096; id++) text_print(&e, id < 4095 ? "1 " : "3 ");
     text_print(&e, "\ntokenizer.ggml.merges %s\n", merges.bytes);
     for (int i = 0; i < 16; i++)
-        for (int l = 0; l < (m->tensors[i].layered ? 4 : 1); l++) {
+        for (int l = 0; l < (m->tensors[i].layered ? m->c.L : 1); l++) {
             const Tensor *x = &m->tensors[i];
-            int vector = x->rows == 1, is = vector || i == 1 ? 0 : type == 8 && i != 12 ? 1 : type;
+            int vector = x->rows == 1, cut = type == 8 && x->columns % 32;
+            int is = vector || i == 1 ? 0 : cut ? 1 : type;
             if (x->layered) text_print(&e, "blk.%d.", l);
             text_print(&e, "%s.%s %d ", names[i], ends_with(x->field, "_b") ? "bias" : "weight",
                        x->columns);
@@ -4089,14 +4091,22 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *name, int type, 
     free(file), free(seen.bytes), free(e.bytes), free(merges.bytes);
 }
 
+/* The model in data/, and a small one whose tensors do not end where the next may begin. */
 void test_gguf(void)
 {
-    Model *m = model_read("data/mini.bin");
+    const Config odd = {.T = 5, .V = 4096, .L = 2, .NH = 2, .C = 6, .Vp = 4096};
+    static const struct { const char *name; int type, file_type; } types[] = {
+        {"f32", 0, 0}, {"f16", 1, 1}, {"bf16", 30, 32}, {"q8_0", 8, 7}};
+    Model *m = model_read("data/mini.bin"), *small_one = random_model(odd, INFERENCE, 1, 0);
     Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    gguf_check(m, t, "f32", 0, 0), gguf_check(m, t, "f16", 1, 1);
-    gguf_check(m, t, "bf16", 30, 32), gguf_check(m, t, "q8_0", 8, 7);
-    model_free(m), tokenizer_free(t);
-    outcome("52 tensors in 4 types");
+    model_write(small_one, scratch("odd"), 0);
+    for (int i = 0; i < 4; i++) {
+        gguf_check(m, t, "\"$here\"/data/mini.bin", types[i].name, types[i].type,
+                   types[i].file_type);
+        gguf_check(small_one, t, "odd", types[i].name, types[i].type, types[i].file_type);
+    }
+    model_free(m), model_free(small_one), tokenizer_free(t);
+    outcome("2 models in 4 types");
 }
 
 /* A folder jf with the model m and the vocabulary t in a tokenizer.json. Copies of m: spare with
