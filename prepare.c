@@ -113,7 +113,7 @@ size_t json_whole(const Json *value, const char *path, const char *what)
  * in the root) has this type and this number or text, or the text `also`. */
 typedef struct {
     const char *within, *key;
-    char type;                   /* as in Json; 0: there must be no value */
+    char type;                   /* as in Json; 0: there must be no value, or an empty one */
     double number;
     const char *text, *also;     /* text: for messages as well */
 } Must;
@@ -125,6 +125,7 @@ void json_must(const Json *root, const Must *must, const char *path, const char 
     for (; must->key; must++) {
         const Json *v = json_get(must->within ? json_get(root, must->within) : root, must->key);
         if (!v || v->type == 'n') continue;
+        if (!must->type && strchr("{[", v->type) && !v->count) continue;
         if (v->type != must->type || (v->type == '0' && v->number != must->number) ||
             (v->type == '"' && strcmp(v->text, must->text) &&
              (!must->also || strcmp(v->text, must->also))))
@@ -1020,18 +1021,16 @@ int peft_export(const char *model)
 /* What adapter_config.json says of rank and alpha. Dies if it wants more than LoRA on matrices. */
 Adapter peft_config(const char *path)
 {
-    static const struct { const char *key, *plain; } must[] = {
-        {"peft_type", "LORA"}, {"bias", "none"}, {"use_dora", NULL}, {"modules_to_save", NULL},
-        {"layers_to_transform", NULL}, {"rank_pattern", NULL}, {"alpha_pattern", NULL},
-        {"layer_replication", NULL}, {"alora_invocation_tokens", NULL}, {"use_qalora", NULL}};
+    static const Must must[] = {
+        {NULL, "peft_type", '"', 0, "LORA", NULL}, {NULL, "bias", '"', 0, "none", NULL},
+        {NULL, "use_dora", 'f', 0, "false", NULL}, {NULL, "use_qalora", 'f', 0, "false", NULL},
+        {NULL, "modules_to_save", 0, 0, "", NULL}, {NULL, "layers_to_transform", 0, 0, "", NULL},
+        {NULL, "rank_pattern", 0, 0, "", NULL}, {NULL, "alpha_pattern", 0, 0, "", NULL},
+        {NULL, "layer_replication", 0, 0, "", NULL},
+        {NULL, "alora_invocation_tokens", 0, 0, "", NULL}, {0}};
     Json *json = json_file(path), *alpha = json_get(json, "lora_alpha");
     Json *scaled = json_get(json, "use_rslora");
-    for (size_t i = 0; i < sizeof must / sizeof *must; i++) {
-        const Json *v = json_get(json, must[i].key);
-        int good = !v || strchr("nf", v->type) || (strchr("{[", v->type) && !v->count);
-        if (v && v->type == '"') good = must[i].plain && !strcmp(v->text, must[i].plain);
-        if (!good) die("%s: %s: this kind of adapter is not read", path, must[i].key);
-    }
+    json_must(json, must, path, "this kind of adapter is not read");
     size_t rank = json_whole(json_get(json, "r"), path, "r");
     if (!alpha || alpha->type != '0' || !(alpha->number > 0))
         die("%s: lora_alpha: expected a number above 0", path);
