@@ -1439,7 +1439,6 @@ void model_initialize(Model *m, uint64_t seed)
     }
 }
 
-
 /* A hash of the weights without the adapters, from a million of them, as they are in bf16: so it is
  * the same for a model and its copy in bf16. */
 uint64_t model_fingerprint(const Model *m)
@@ -2985,8 +2984,8 @@ const Option options[] = {
     {"save-every", 'i', &opt.save_every, "200", 0, 1e9, "t", "steps between saved states"},
     {"resume", '!', &opt.resume, NULL, 0, 0, "t", "go on from the saved state"},
     {"bf16", '!', &opt.bf16, NULL, 0, 0, "t", "write models in bf16"},
-    {"tuned", 's', &opt.tuned, NULL, 0, 0, "epn", "the model after tuning"},
-    {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the same as --tuned"},
+    {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
+    {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the model after tuning"},
     {"layer", 's', &opt.layer, NULL, 0, 0, "n", "print a step, ln1 or, in block 2, ln1.2"},
     {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
     {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
@@ -3809,13 +3808,13 @@ int hand_over(const char *command, int count, char **words)
         strerror(errno));
 }
 
-/* Let prepare, if it is there, print the share of questions in a file that a model answers rightly
- * and, unless `tuned` is NULL, that of the tuned model. Returns its exit status. */
+/* Let prepare, if it is there, print the shares of questions in a file that a model and the tuned
+ * model answer rightly. Returns its exit status. */
 int show_right(const char *questions, const char *model, const char *tuned)
 {
     const char *words[] = {sibling("prepare"), "eval", "--questions", questions, "--model", model,
-                           "--tokenizer", opt.tokenizer, "--out", opt.out, "--tokens", "64",
-                           tuned ? "--tuned" : NULL, tuned, NULL};
+                           "--tuned", tuned, "--tokenizer", opt.tokenizer, "--out", opt.out,
+                           "--tokens", "64", NULL};
     return access(words[0], X_OK) == 0 ? run_program((char *const *)words) : 0;
 }
 
@@ -4202,10 +4201,11 @@ int run_demo(char *program)
         die("data/shop_train.bin is missing: run make here, which prepares it");
     puts("A small GPT-2 knows simple English, but nothing about the online shop Fern & Finch.\n"
          "From conversations it learns the shop's 63 rules (doc/shop-rules.md). Three customers\n"
-         "whom it does not see in training ask it before and after. Everything is in out/ then.");
+         "whom it does not see in training ask it before and after. Afterwards, out/ holds\n"
+         "everything.");
     int status = run_command(sizeof words / sizeof *words, words);
     if (status) return status;
-    puts("\nNow 332 new questions (data/shop_heldout.jsonl), before and after:");
+    puts("\nNow the questions in data/shop_heldout.jsonl, none of which is in the training data:");
     status = show_right("data/shop_heldout.jsonl", "data/mini.bin", "out/best.bin");
     draw_page();
     puts("\nNext:\n"
