@@ -3874,6 +3874,9 @@ void test_peft(void)
                "prepare export ref --adapter pa --peft --out peft && "
                "prepare import peft --model ref --out pa2 && cmp pa pa2",
                "rank 3", "status 0", NULL);
+    expect_run("sed -i 's/\"use_dora\": false/\"use_dora\": true/' peft/adapter_config.json; "
+               "prepare import peft --model ref --out pa2",
+               "use_dora: expected false, found true; this kind of adapter", "status 1", NULL);
     if (broken) return;
     model_free(m);
     m = model_read(scratch("ref"));
@@ -4037,8 +4040,8 @@ int gguf_is(const char *data, size_t i, int type, float x)
     return fabs(q * step - x) <= (0.5 + 0.07) * step;         /* F16 rounds 127 steps by 0.07 */
 }
 
-/* Model m, which is in a file with the vocabulary of data/, in one type: what the GGUF file says, and
- * its numbers. Rows that are no whole blocks of 32 are F16 in Q8_0. 925353388 has the bits of 1e-5f. */
+/* Model m, the file at path, with the vocabulary of data/, in one type: what the GGUF file says, and
+ * its numbers. Rows that are no whole blocks of 32 are F16 in Q8_0. 925353388 is 1e-5f in bits. */
 void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char *name, int type,
                 int file_type)
 {
