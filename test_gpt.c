@@ -4040,7 +4040,7 @@ int gguf_is(const char *data, size_t i, int type, float x)
     return fabs(q * step - x) <= (0.5 + 0.07) * step;         /* F16 rounds 127 steps by 0.07 */
 }
 
-/* Model m, the file at path, with the vocabulary of data/, in one type: what the GGUF file says, and
+/* Model m, the file at path, with the vocabulary of data/, in one type: what the GGUF says, and
  * its numbers. Rows that are no whole blocks of 32 are F16 in Q8_0. 925353388 is 1e-5f in bits. */
 void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char *name, int type,
                 int file_type)
