@@ -5123,6 +5123,7 @@ const Command prepare_commands[] = {
 
 int main(int argc, char **argv)
 {
+    begin_program(argv);
     const Command *c = prepare_commands;
     while (c->name && (argc < 2 || strcmp(argv[1], c->name))) c++;
     int help = argc > 1 && !strcmp(argv[1], "--help");
@@ -5134,7 +5135,6 @@ int main(int argc, char **argv)
         fprintf(to, "COMMAND --help lists the options.\n");
         return finish_output(help ? 0 : 2);
     }
-    opt.program = argv[0];
     int words = argc - 2;
     if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     options_apply();

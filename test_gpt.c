@@ -4620,6 +4620,36 @@ static const Bad bad_explain[] = {
     {"train_gpt explain a", 1, "data/mini.bin: cannot be opened"},
     {0}};
 
+/* ---- beside other programs ---- */
+
+/* Two threads, or one thread, seem to need a second more for their steps: which number stays? */
+int pace_chosen(int slow)
+{
+    Pace pace = {.all = 2};
+    for (int step = 0; step < 17; step++) {
+        if (step % 8 == 7) pace.started -= threads() == slow;
+        pace_step(&pace);
+    }
+    int chosen = threads();
+    use_threads(1);
+    return chosen;
+}
+
+/* Generation takes the number of threads that was faster; waiting threads sleep soon. */
+void test_crowded(void)
+{
+#ifdef _OPENMP
+    expect(pace_chosen(2) == 1, "two threads were slower, and stayed");
+    expect(pace_chosen(1) == 2, "one thread was slower, and stayed");
+    char *shown = shell("OMP_DISPLAY_ENV=verbose $here/train_gpt --help 2>&1");
+    expect(strstr(shown, "GOMP_SPINCOUNT = '4000'") || strstr(shown, "KMP_BLOCKTIME=1\n") ||
+           strstr(shown, "KMP_BLOCKTIME='1'"), "spinning is not limited");
+    free(shown);
+#else
+    skip("this build has one thread");
+#endif
+}
+
 /* ================================================================================================
  * 11. Exercises
  *
@@ -5784,6 +5814,7 @@ static const Test tests[] = {
     {"bf16: the product", IN_BOTH, test_bf16_matmul, NULL, NULL},
     {"bf16: weights", IN_FLOAT, test_bf16_weights, NULL, NULL},
     {"bf16: runs", IN_FLOAT, test_bf16_run, NULL, NULL},
+    {"crowded cores", IN_FLOAT, test_crowded, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -1085,6 +1085,23 @@ int threads(void) { return 1; }
 void use_threads(int count) { (void)count; }
 #endif
 
+/* A sequence of small equal steps chooses its number of threads by measuring: where other programs
+ * use the cores, waiting for one another can cost more than sharing the work gains. Of each PERIOD
+ * steps the first TRIAL run on all threads, the next TRIAL on one, the rest as was faster. */
+typedef struct { int all, step; double started, seconds[2]; } Pace;
+
+/* Before each step; the Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
+void pace_step(Pace *p)
+{
+    enum { PERIOD = 256, TRIAL = 8 };
+    int n = p->step++ % PERIOD, trial = n / TRIAL;
+    if (n % TRIAL || trial > 2 || p->all == 1) return;
+    double now = seconds();
+    if (trial > 0) p->seconds[trial - 1] = now - p->started;
+    p->started = now;
+    use_threads(trial == 1 || (trial == 2 && p->seconds[1] < p->seconds[0]) ? 1 : p->all);
+}
+
 enum { HUGE_PAGE = 1 << 21 };
 
 /* An array of zeros that begins at a cache line, to be freed by free_reals; dies if there is no
@@ -2702,6 +2719,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     int S = s->samples, T = m->c.T, V = m->c.V, C = m->c.C, running = S, size;
     Windows w = {S, count < T ? count : T - T / 2, allocate((size_t)S * T, sizeof(int)),
                  allocate_reals((size_t)S * C)};
+    Pace pace = {.all = threads()};
     int *next = allocate(S, sizeof(int));
     real *logits = allocate_reals((size_t)S * V);
     Candidate *list = allocate(V, sizeof *list);
@@ -2714,6 +2732,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     }
     windows_read(m, &w);
     for (int step = 0; step < s->tokens && running; step++) {
+        pace_step(&pace);
         if (step) windows_extend(m, &w, next);
         matmul(assign(logits, V), view(w.hidden, C), flipped(weight(m, &m->w.wte, 0)), S,
                V, C);
@@ -2727,6 +2746,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
             running -= out[b].done;
         }
     }
+    use_threads(pace.all);
     if (stream) show_text(stream, out->text.bytes + out->shown, out->text.size - out->shown);
     free(w.tokens), free(next), free(list), free_reals(w.hidden), free_reals(logits);
 }
@@ -3766,14 +3786,36 @@ Sampling sampling(const char *stop)
  * too, and hands them over to the program prepare in its own folder, as git does.
  */
 
+/* The path of this program, in new memory: as Linux tells it, else as it was called. */
+char *self(void)
+{
+    char path[4096];
+    ssize_t size = readlink("/proc/self/exe", path, sizeof path);
+    return size > 0 && size < (ssize_t)sizeof path ? format("%.*s", (int)size, path)
+                                                   : format("%s", opt.program);
+}
+
 /* The path of a program in the folder of this one, in new memory. */
 char *sibling(const char *name)
 {
-    char self[4096];
-    ssize_t size = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (size < 0) size = snprintf(self, sizeof self, "%s", opt.program);
-    while (size > 0 && self[size - 1] != '/') size--;
-    return format("%.*s%s", (int)size, self, name);
+    char *path = self(), *slash = strrchr(path, '/');
+    char *found = format("%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, name);
+    free(path);
+    return found;
+}
+
+/* The beginning of main. A thread that waits for others spins first, then sleeps. OpenMP libraries
+ * spin for many milliseconds, which another program on the same core pays for and then makes us pay
+ * for; between our loops some 200 microseconds suffice. gcc's library reads it before main
+ * begins, so the program starts itself again with it; if that fails, it goes on without. */
+void begin_program(char **argv)
+{
+    opt.program = argv[0];
+#ifdef _OPENMP
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME")) return;
+    setenv("GOMP_SPINCOUNT", "4000", 1), setenv("KMP_BLOCKTIME", "1", 1);
+    execv(self(), argv);
+#endif
 }
 
 /* Run a program and wait for it; meanwhile Ctrl-C is left to it. Returns its exit status, 127 if it
@@ -4220,7 +4262,7 @@ int run_demo(char *program)
 #ifndef NO_MAIN_TRAIN_GPT
 int main(int argc, char **argv)
 {
-    opt.program = argv[0];
+    begin_program(argv);
     return finish_output(argc > 1 ? run_command(argc, argv) : run_demo(argv[0]));
 }
 #endif
