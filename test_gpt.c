@@ -4398,12 +4398,12 @@ void test_test_file(void)
 /* ---- bf16 ---- */
 
 /* The error of a product in bf16, against matmul_plain in fp32 on numbers that were rounded before.
- * Bits 0 and 1 of `kind` transpose an operand, bits 2 and 3 store it in bf16. matmul_plain in bf16
- * must give the same bits as in fp32, and matmul the same bits on 1 to 4 threads. */
+ * Bits 0 and 1 of `kind` transpose an operand, bits 2 and 3 store it in bf16. matmul must give the
+ * same bits on 1 to 4 threads. */
 double bf16_error(int M, int N, int K, int kind)
 {
     size_t size[2] = {(size_t)M * K, (size_t)K * N}, lines[2] = {M, K}, columns[2] = {K, N};
-    real *numbers[2], *rounded[2], *c = allocate_reals((size_t)6 * M * N);
+    real *numbers[2], *rounded[2], *c = allocate_reals((size_t)5 * M * N);
     bfloat16 *half[2];
     View in[2], exact[2];
     for (int i = 0; i < 2; i++) {
@@ -4420,16 +4420,13 @@ double bf16_error(int M, int N, int K, int kind)
     }
     matmul_plain(assign(c, N), exact[0], exact[1], M, N, K);
     bf16_products = kind < 4 || kind & 16;
-    for (int way = 1; way < 6; way++) {
-        real *to = c + (size_t)way * M * N;
-        use_threads(way < 5 ? way : 1);
-        if (way == 5) matmul_plain(assign(to, N), in[0], in[1], M, N, K);
-        else matmul(assign(to, N), in[0], in[1], M, N, K);
-        expect(way == 1 || way == 5 || !memcmp(to, to - (size_t)M * N, (size_t)M * N * sizeof *to),
-               "%d x %d x %d, kind %d: other bits on %d threads", M, N, K, kind, way);
+    for (int team = 1; team < 5; team++) {
+        real *to = c + (size_t)team * M * N;
+        use_threads(team);
+        matmul(assign(to, N), in[0], in[1], M, N, K);
+        expect(team == 1 || !memcmp(to, to - (size_t)M * N, (size_t)M * N * sizeof *to),
+               "%d x %d x %d, kind %d: other bits on %d threads", M, N, K, kind, team);
     }
-    expect(!memcmp(c, c + (size_t)5 * M * N, (size_t)M * N * sizeof *c),
-           "%d x %d x %d, kind %d: the plain product rounds otherwise", M, N, K, kind);
     double error = difference(c, c + (size_t)M * N, (size_t)M * N);
     bf16_products = 0, use_threads(1);
     for (int i = 0; i < 2; i++) free_reals(numbers[i]), free_reals(rounded[i]), free(half[i]);

@@ -118,17 +118,14 @@ static inline int max_int(int a, int b) { return a > b ? a : b; }
 
 /* ---- the product of two matrices ----
  * A View reads a matrix: X(i, j) = p[i*rs + j*cs]. One of the two strides is 1; exchanging them
- * transposes the matrix without moving a number. If h is not NULL, the numbers are at h instead of
- * p, in bf16: 16 bits each, see chapter 3. */
-typedef uint16_t bfloat16;
-typedef struct { const real *p; size_t rs, cs; const bfloat16 *h; } View;
+ * transposes the matrix without moving a number. Until chapter 3 needs it, h is NULL. */
+typedef struct { const real *p; size_t rs, cs; const uint16_t *h; } View;
 View view(const real *p, size_t columns) { return (View){p, columns, 1, NULL}; }
-View view_bf16(const bfloat16 *h, size_t columns) { return (View){NULL, columns, 1, h}; }
 View flipped(View x) { return (View){x.p, x.cs, x.rs, x.h}; }                 /* the transpose */
 View transposed(const real *p, size_t columns) { return flipped(view(p, columns)); }
 
 /* Where a product goes, c(i, j) = p[i*rs + j], and what it is added to, start[i*start_rs + j], or 0
- * if start is NULL. rs is at least the number of columns; what lies between rows is not touched. */
+ * if start is NULL. rs is at least the number of columns; what lies between rows is not written. */
 typedef struct { real *p; size_t rs; const real *start; size_t start_rs; } Output;
 Output assign(real *c, size_t rs) { return (Output){c, rs, NULL, 0}; }                /* c = a b */
 Output accumulate(real *c, size_t rs) { return (Output){c, rs, c, rs}; }             /* c += a b */
@@ -139,27 +136,24 @@ static inline real start_at(Output c, int i, int j)
     return c.start ? c.start[i * c.start_rs + j] : 0;
 }
 
-int is_bf16(View a, View b);
-static inline real element(View x, int i, int j, int bf16);
-
 /* c(M, N) = start + a(M, K) b(K, N). Training spends nearly all its time in this sum. Chapter 3
- * computes it much faster; compiled with -DPLAIN, the program uses this function everywhere. A
- * product is computed in fp32 or in bf16; element() gives X(i, j), in bf16 rounded to it. */
+ * computes it much faster; compiled with -DPLAIN, the program uses this function instead. */
 void matmul_plain(Output c, View a, View b, int M, int N, int K)
 {
-    int bf16 = is_bf16(a, b);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             real sum = start_at(c, i, j);
-            for (int k = 0; k < K; k++) sum += element(a, i, k, bf16) * element(b, k, j, bf16);
+            for (int k = 0; k < K; k++) sum += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j * b.cs];
             c.p[i * c.rs + j] = sum;
         }
 }
 
-/* From chapters 3 and 4. The two fast products differ in the threads that they use: all, or one. */
+/* From chapters 3 and 4: the fast product on all threads, and on the calling one; the sum of
+ * a_i b_i over n; X(i, j), if the last argument is 0; and e^x. */
 void matmul(Output c, View a, View b, int M, int N, int K);
 void matmul_serial(Output c, View a, View b, int M, int N, int K);
 real dot(const real *a, const real *b, int n);
+static inline real element(View x, int i, int j, int bf16);
 int threads(void);
 real *allocate_reals(size_t count);
 void free_reals(real *p);
@@ -167,7 +161,7 @@ static inline real exp_real(real x);
 static inline uint32_t random_bits(uint64_t key, uint32_t i);
 
 /* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC). Rows of y are ldy >= OC numbers apart; w is a
- * View, in fp32 w.p[o*C + c]. ---- */
+ * View, with w_oc = w.p[o*C + c]. ---- */
 void linear_forward(real *y, size_t ldy, const real *x, View w, const real *b, int N, int C, int OC)
 {
     matmul(with_bias(y, ldy, b), view(x, C), flipped(w), N, OC, C);
@@ -196,15 +190,14 @@ void bias_backward(real *db, const real *dy, int N, int C)
 }
 
 /* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C),
- * which are Views, in fp32 wte.p[token*C + c]. tokens and positions are (N). ---- */
+ * which are Views, with wte.p[token*C + c]. tokens and positions are (N). ---- */
 void embedding_forward(real *x, const int *tokens, const int *positions, View wte, View wpe, int N,
                        int C)
 {
 #pragma omp parallel for
-    for (int n = 0; n < N; n++)
+    for (size_t n = 0; n < (size_t)N; n++)
         for (int c = 0; c < C; c++)
-            x[(size_t)n * C + c] =
-                element(wte, tokens[n], c, 0) + element(wpe, positions[n], c, 0);
+            x[n * C + c] = element(wte, tokens[n], c, 0) + element(wpe, positions[n], c, 0);
 }
 
 /* dwte[token] += dx and dwpe[position] += dx. Several n may add to the same row, so threads share
@@ -755,11 +748,14 @@ void pack_b(real *to, View b, int columns, int depth)
  * range of a float, but only 2 to 3 decimal digits. Products bear that: each operand is wrong by at
  * most one part in 256, upwards or downwards, and in a sum over many k most of these errors cancel.
  * Sums do not: in bf16, 256 + 1 is 256. So a product in bf16 rounds its operands when they are
- * packed and adds in float. All else stays float. PyTorch's autocast does the same.
+ * packed and adds in float. All else stays float. PyTorch's autocast does the same. A matrix that is
+ * only read may be stored in bf16; then a View has its numbers at h instead of p.
  *
  * Rounding to nearest, ties to even: add just under half of the last place kept (0x7fff), plus 1 if
  * its last bit is odd, and cut off the lower half. A NaN must keep a bit of its fraction, or it
  * would be infinity. */
+typedef uint16_t bfloat16;
+View view_bf16(const bfloat16 *h, size_t columns) { return (View){NULL, columns, 1, h}; }
 static inline bfloat16 bf16_from(float x)
 {
     union { float f; uint32_t i; } u = {x};
@@ -776,6 +772,7 @@ static inline float bf16_rounded(float x) { return bf16_to(bf16_from(x)); }
 int bf16_products;
 int is_bf16(View a, View b) { return bf16_products || a.h || b.h; }
 
+/* X(i, j), with `bf16` rounded to it. */
 static inline real element(View x, int i, int j, int bf16)
 {
     size_t at = i * x.rs + j * x.cs;
@@ -1045,7 +1042,7 @@ void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
 #endif
 void matmul_share(Output c, View a, View b, int M, int N, int K, int thin)
 {
-    if (PLAIN) matmul_plain(c, a, b, M, N, K);
+    if (PLAIN && !is_bf16(a, b)) matmul_plain(c, a, b, M, N, K);
     else if (thin) matmul_thin(c, a, b, M, N, K);
     else
         for (int i = 0; i < M; i += MC)
@@ -1239,13 +1236,13 @@ const char *const adapted_names[ADAPTED] = {"qkv", "attproj", "fc", "fcproj"};
     X(fcproj_B,  "h.%d.mlp.c_proj.lora_B.weight",         1,    c.C,  r[FCPROJ],  ADAPTER_B)
 
 /* A pointer for each row of both tables, by name (p.wte) and by number (p.tensor[0]); NULL for what
- * is not there. The last one, `end`, is one past the parameters. */
+ * is not there. */
 #define ONE(...) +1
-#define FIELD(name, ...) *name,
+#define FIELD(name, ...) real *name;
 enum { TENSORS = PARAMETERS(ONE), ALL_TENSORS = TENSORS + ADAPTERS(ONE) };
 typedef union {
-    struct { real PARAMETERS(FIELD) ADAPTERS(FIELD) *end; };
-    real *tensor[ALL_TENSORS + 1];
+    struct { PARAMETERS(FIELD) ADAPTERS(FIELD) };
+    real *tensor[ALL_TENSORS];
 } Params;
 
 /* A row of the table for a given shape. */
@@ -1283,18 +1280,10 @@ size_t adapters_describe(Config c, Adapter a, Tensor tensors[ALL_TENSORS - TENSO
     return tensors_place(tensors, (const Tensor[]){ADAPTERS(ROW)}, ALL_TENSORS - TENSORS, c.L);
 }
 
-/* The pointers for an arena of `count` numbers; of layered tensors, to layer 0. */
-Params params_at(const Tensor tensors[TENSORS], real *arena, size_t count)
+/* Set the pointers to tensors first ... end-1 in their arena; of layered ones, to layer 0. */
+void params_place(Params *p, const Tensor tensors[ALL_TENSORS], int first, int end, real *arena)
 {
-    Params p = {.end = arena + count};
-    for (int i = 0; i < TENSORS; i++) p.tensor[i] = arena + tensors[i].offset;
-    return p;
-}
-
-/* Set the pointers of the adapters, in an arena of their own. */
-void params_adapters(Params *p, const Tensor tensors[ALL_TENSORS], real *arena)
-{
-    for (int i = TENSORS; i < ALL_TENSORS; i++) p->tensor[i] = arena + tensors[i].offset;
+    for (int i = first; i < end; i++) p->tensor[i] = arena + tensors[i].offset;
 }
 
 /* The same pointers for layer l. */
@@ -1350,7 +1339,7 @@ void config_check(Config c, const char *where)
 
 enum { ACTIVATION_COUNT = ACTIVATIONS(ONE) };
 typedef union {
-    struct { real ACTIVATIONS(FIELD) *end; };
+    struct { ACTIVATIONS(FIELD) real *end; };
     real *tensor[ACTIVATION_COUNT + 1];
 } Activations;
 
@@ -1413,6 +1402,10 @@ View weight(const Model *m, real *const *field, int l)
 /* Elements of tensor t in all layers. */
 size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layered ? m->c.L : 1); }
 
+/* Training changes the tensors trained_first to trained_end - 1: the model's, or its adapters'. */
+int trained_first(const Model *m) { return m->adapter.rank ? TENSORS : 0; }
+int trained_end(const Model *m) { return m->adapter.rank ? ALL_TENSORS : TENSORS; }
+
 /* A model of this shape, all weights zero. With `bf16` it can only be read: its arena holds the
  * matrices in bf16, then the vectors. */
 Model *model_new_as(Config c, int bf16)
@@ -1423,15 +1416,14 @@ Model *model_new_as(Config c, int bf16)
     m->count = tensors_describe(c, m->tensors);
     for (int i = 0; i < TENSORS; i++)
         if (bf16 && m->tensors[i].rows > 1) halves += tensor_size(m, &m->tensors[i]);
-    real *w = allocate_reals((halves + 1) / 2 + m->count - halves);
-    bfloat16 *h = (bfloat16 *)w;
-    w += (halves + 1) / 2;
+    real *arena = allocate_reals((halves + 1) / 2 + m->count - halves);
+    bfloat16 *h = (bfloat16 *)arena;
+    real *w = arena + (halves + 1) / 2;
     for (int i = 0; i < TENSORS; i++) {
         size_t size = tensor_size(m, &m->tensors[i]);
         if (bf16 && m->tensors[i].rows > 1) m->half[i] = h, h += size;
         else m->w.tensor[i] = w, w += size;
     }
-    m->w.end = w;
     return m;
 }
 Model *model_new(Config c) { return model_new_as(c, 0); }
@@ -1441,7 +1433,7 @@ void model_initialize(Model *m, uint64_t seed)
 {
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
-        size_t count = i == 0 ? (size_t)m->c.V * m->c.C : t->size * (t->layered ? m->c.L : 1);
+        size_t count = i == 0 ? (size_t)m->c.V * m->c.C : tensor_size(m, t);
         double scale = t->first_value == RESIDUAL ? 0.02 / sqrt(2.0 * m->c.L) : 0.02;
         real *w = m->w.tensor[i], constant = t->first_value == ONES;
         int random = t->first_value != ONES && t->first_value != ZEROS;
@@ -1476,7 +1468,7 @@ void model_adapt(Model *m, Adapter a, uint64_t seed)
     m->adapter = a;
     m->adapter_count = adapters_describe(m->c, a, m->tensors + TENSORS);
     free_reals(m->w.qkv_A);
-    params_adapters(&m->w, m->tensors, allocate_reals(m->adapter_count));
+    params_place(&m->w, m->tensors, TENSORS, ALL_TENSORS, allocate_reals(m->adapter_count));
     for (int i = TENSORS; i < ALL_TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
         uint64_t key = random_key(seed, i);
@@ -1553,8 +1545,7 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
     if (m->g.wte || m->g.qkv_A) return;
     size_t count = m->adapter.rank ? m->adapter_count : m->count;
     size_t bytes = count * (m->bf16_moments ? 2 : sizeof(real));
-    if (m->adapter.rank) params_adapters(&m->g, m->tensors, allocate_reals(count));
-    else m->g = params_at(m->tensors, allocate_reals(count), count);
+    params_place(&m->g, m->tensors, trained_first(m), trained_end(m), allocate_reals(count));
     for (int k = 0; k < 2; k++) m->moments[k] = allocate_reals(bytes / sizeof(real) + 1);
 }
 
@@ -1741,10 +1732,6 @@ size_t trained_from(const Model *m, const Tensor *t)
     if (!m->frozen) return 0;
     return t->layered ? m->frozen * t->size : t->first_value == EMBEDDING ? t->size : 0;
 }
-
-/* Training changes the tensors trained_first to trained_end - 1: the model's, or its adapters'. */
-int trained_first(const Model *m) { return m->adapter.rank ? TENSORS : 0; }
-int trained_end(const Model *m) { return m->adapter.rank ? ALL_TENSORS : TENSORS; }
 
 /* Sum of the squares of x(count), in double. Blocks are summed each by one thread and then added in
  * order, so that the result does not depend on the number of threads. */
@@ -2927,117 +2914,98 @@ char *answer_text(Model *m, const Tokenizer *t, const Item *d, int tokens, const
  * state is saved, so that --resume computes the same numbers as a run that was never stopped.
  */
 
-/* What the command line says; the table below explains each value. */
+/* A row declares the variable opt.FIELD and the option that sets it: a text, a whole number, a real
+ * number, or a flag, which takes no value. The letters are the commands that know it: t train,
+ * g generate, c chat, e eval, p compare, b bench, k classify, n explain. */
+#define NO_LIMIT 1e12
+#define OPTIONS(TEXT, INT, REAL, FLAG)                                                            \
+    /*   name, field, initial, min, max, commands, help */                                        \
+    TEXT("model", model, NULL, "tgcepkn", "model file; train without one makes a new model")      \
+    TEXT("adapter", adapter, NULL, "gcepkn", "adapters, as --lora makes them, for --model")       \
+    TEXT("data", data, NULL, "tep", "NAME of NAME_train.bin and NAME_val.bin; several: A,B")      \
+    TEXT("tokenizer", tokenizer, "data/gpt2_tokenizer.bin", "tgcepkn", "vocabulary")              \
+    TEXT("out", out, "out", "tepn", "folder for results")                                         \
+    INT("layers", layers, "6", 1, 1000, "t", "blocks of a new model")                             \
+    INT("heads", heads, "6", 1, 1000, "t", "heads of a new model")                                \
+    INT("channels", channels, "192", 1, 65536, "t", "channels of a new model")                    \
+    INT("context", context, "0", 0, 1048576, "tep", "tokens in a row; 0: the most")               \
+    INT("batch", batch, "4", 1, 65536, "tep", "rows in a batch")                                  \
+    INT("accumulate", accumulate, "1", 1, 65536, "t", "batches in a step")                        \
+    INT("steps", steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs")                        \
+    REAL("epochs", epochs, "3", 0, 1e6, "t", "times through the data")                            \
+    REAL("lr", lr, "1e-4", 0, 10, "t", "peak learning rate")                                      \
+    TEXT("schedule", schedule, "cosine", "t", "cosine, linear or constant")                       \
+    INT("warmup", warmup, "10", 0, 1e9, "t", "steps to the peak")                                 \
+    REAL("floor", floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak")       \
+    REAL("decay", decay, "0.1", 0, 100, "t", "weight decay of matrices")                          \
+    REAL("l1", l1, "0", 0, 100, "t", "L1 penalty of matrices")                                    \
+    REAL("beta1", beta1, "0.9", 0, 0.99999, "t", "AdamW: decay of the mean gradient")             \
+    REAL("beta2", beta2, "0.999", 0, 0.9999999, "t", "AdamW: decay of the mean square")           \
+    REAL("epsilon", epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root")                       \
+    REAL("clip", clip, "1", 0, NO_LIMIT, "t", "largest norm of the gradient; 0: any")             \
+    REAL("dropout", dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream")      \
+    REAL("attention-dropout", attention_dropout, "0", 0, 0.99, "t", "on attention")               \
+    REAL("embedding-dropout", embedding_dropout, "0", 0, 0.99, "t", "on the embedding")           \
+    REAL("smoothing", smoothing, "0", 0, 0.99, "t", "label smoothing")                            \
+    REAL("noise", noise, "0", 0, 0.99, "t", "input tokens replaced by random ones")               \
+    INT("freeze", freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks")         \
+    INT("lora", lora, "0", 0, 65536, "t", "rank of adapters that are trained instead; 0: none")   \
+    REAL("lora-alpha", lora_alpha, "16", 0, 1e6, "t", "adapters are scaled by alpha / rank")      \
+    REAL("lora-dropout", lora_dropout, "0", 0, 0.99, "t", "on what adapters read")                \
+    TEXT("lora-on", lora_on, "qkv", "t", "what has one: qkv,attproj,fc,fcproj")                   \
+    TEXT("moments", moments, "fp32", "t", "of AdamW: fp32, or bf16 for less memory")              \
+    FLAG("recompute", recompute, "t", "compute activations again in backward: less memory")       \
+    INT("eval-every", eval_every, "50", 1, 1e9, "t", "steps between validations")                 \
+    INT("limit", limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all")               \
+    INT("patience", patience, "0", 0, 1e9, "t", "validations without progress; 0: no early stop") \
+    INT("save-every", save_every, "200", 0, 1e9, "t", "steps between saved states")               \
+    FLAG("resume", resume, "t", "go on from the saved state")                                     \
+    FLAG("bf16", bf16, "t", "write models in bf16")                                               \
+    TEXT("tuned", tuned, NULL, "ep", "the model after tuning")                                    \
+    TEXT("layer", layer, NULL, "n", "print a step, ln1 or, in block 2, ln1.2")                    \
+    TEXT("shots", shots, "0,4", "p", "examples put before a prompt")                              \
+    TEXT("pairs", pairs, NULL, "e", "counterfactual pairs, a JSON object a line")                 \
+    TEXT("questions", questions, NULL, "ep", "held-out questions, JSON lines, not NAME_val.bin")  \
+    TEXT("group", group, "kind", "e", "member of the questions that groups them")                 \
+    FLAG("test", test, "ep", "measure NAME_test.bin instead of NAME_val.bin")                     \
+    FLAG("errors", errors, "e", "list the wrong answers")                                         \
+    TEXT("labels", labels, NULL, "k", "labels to choose from, separated by commas")               \
+    INT("show", show, "3", 0, 1000, "t", "held-out prompts answered before and after")            \
+    TEXT("prompt", prompt, "", "g", "text to continue")                                           \
+    INT("tokens", tokens, "200", 1, 1e9, "gcep", "longest continuation")                          \
+    INT("samples", samples, "1", 1, 1024, "g", "continuations of the prompt")                     \
+    REAL("temperature", temperature, "0.8", 0, 100, "gc", "0: the most likely token")             \
+    INT("top-k", top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all")                 \
+    REAL("top-p", top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p")                  \
+    TEXT("stop", stop, NULL, "g", "text that ends a continuation")                                \
+    FLAG("jsonl", jsonl, "gk", "a line of JSON in, a line of JSON out")                           \
+    TEXT("precision", precision, "fp32", "tgcepbk", "of products: fp32, or bf16 with fp32 sums")  \
+    INT("seed", seed, "1337", 0, 2147483647, "tgcep", "of everything random")                     \
+    INT("threads", threads, "0", 0, 1024, "tgcepbkn", "0: as many as the machine has")            \
+    FLAG("quick", quick, "b", "small sizes only")
+
+#define TEXT_FIELD(name, field, ...) const char *field;
+#define INT_FIELD(name, field, ...) int field;
+#define REAL_FIELD(name, field, ...) double field;
+#define TEXT_ROW(name, field, initial, ...) {name, 's', &opt.field, initial, 0, 0, __VA_ARGS__},
+#define INT_ROW(name, field, ...) {name, 'i', &opt.field, __VA_ARGS__},
+#define REAL_ROW(name, field, ...) {name, 'f', &opt.field, __VA_ARGS__},
+#define FLAG_ROW(name, field, ...) {name, '!', &opt.field, NULL, 0, 0, __VA_ARGS__},
 struct {
-    const char *model, *tuned, *data, *tokenizer, *out;       /* files and folders */
-    int layers, heads, channels;                              /* shape of a new model */
-    int context, batch, accumulate, steps;                    /* tokens in a step; steps in a run */
-    double epochs;
-    double lr, floor, decay, l1, beta1, beta2, epsilon, clip; /* AdamW and its learning rate */
-    const char *schedule;
-    int warmup, freeze;
-    double dropout, attention_dropout, embedding_dropout, smoothing, noise;  /* regularization */
-    int eval_every, limit, patience, save_every, show;        /* validation, saving, samples */
-    int resume, bf16, recompute, lora;
-    double lora_alpha, lora_dropout;
-    const char *lora_on, *adapter, *moments;
-    const char *prompt, *stop;                                /* generation */
-    int tokens, samples, top_k, jsonl;
-    double temperature, top_p;
-    const char *shots, *pairs, *labels, *questions, *group;   /* judging, in prepare.c */
-    const char *layer;
-    int test, errors;
-    int seed, threads, quick;
-    const char *precision;                                    /* of products: "fp32" or "bf16" */
+    OPTIONS(TEXT_FIELD, INT_FIELD, REAL_FIELD, INT_FIELD)
     const char *program, *command;                            /* argv[0]; the whole command line */
 } opt;
+const Option options[] = {OPTIONS(TEXT_ROW, INT_ROW, REAL_ROW, FLAG_ROW)
+                          {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the model after tuning"},
+                          {0}};
 
-/* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify,
- * n explain. */
-#define NO_LIMIT 1e12
-const Option options[] = {
-    /* name     kind value        initial min max  commands  help */
-    {"model", 's', &opt.model, NULL, 0, 0, "tgcepkn",
-     "model file; train without one makes a new model"},
-    {"adapter", 's', &opt.adapter, NULL, 0, 0, "gcepkn",
-     "adapters, as --lora makes them, for --model"},
-    {"data", 's', &opt.data, NULL, 0, 0, "tep",
-     "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
-    {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepkn", "vocabulary"},
-    {"out", 's', &opt.out, "out", 0, 0, "tepn", "folder for results"},
-    {"layers", 'i', &opt.layers, "6", 1, 1000, "t", "blocks of a new model"},
-    {"heads", 'i', &opt.heads, "6", 1, 1000, "t", "heads of a new model"},
-    {"channels", 'i', &opt.channels, "192", 1, 65536, "t", "channels of a new model"},
-    {"context", 'i', &opt.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the most"},
-    {"batch", 'i', &opt.batch, "4", 1, 65536, "tep", "rows in a batch"},
-    {"accumulate", 'i', &opt.accumulate, "1", 1, 65536, "t", "batches in a step"},
-    {"steps", 'i', &opt.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
-    {"epochs", 'f', &opt.epochs, "3", 0, 1e6, "t", "times through the data"},
-    {"lr", 'f', &opt.lr, "1e-4", 0, 10, "t", "peak learning rate"},
-    {"schedule", 's', &opt.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
-    {"warmup", 'i', &opt.warmup, "10", 0, 1e9, "t", "steps to the peak"},
-    {"floor", 'f', &opt.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
-    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices"},
-    {"l1", 'f', &opt.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
-    {"beta1", 'f', &opt.beta1, "0.9", 0, 0.99999, "t", "AdamW: decay of the mean gradient"},
-    {"beta2", 'f', &opt.beta2, "0.999", 0, 0.9999999, "t", "AdamW: decay of the mean square"},
-    {"epsilon", 'f', &opt.epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root"},
-    {"clip", 'f', &opt.clip, "1", 0, NO_LIMIT, "t", "largest norm of the gradient; 0: any"},
-    {"dropout", 'f', &opt.dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream"},
-    {"attention-dropout", 'f', &opt.attention_dropout, "0", 0, 0.99, "t", "on attention"},
-    {"embedding-dropout", 'f', &opt.embedding_dropout, "0", 0, 0.99, "t", "on the embedding"},
-    {"smoothing", 'f', &opt.smoothing, "0", 0, 0.99, "t", "label smoothing"},
-    {"noise", 'f', &opt.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
-    {"freeze", 'i', &opt.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
-    {"lora", 'i', &opt.lora, "0", 0, 65536, "t",
-     "rank of adapters, which are trained instead of the model; 0: none"},
-    {"lora-alpha", 'f', &opt.lora_alpha, "16", 0, 1e6, "t", "adapters are scaled by alpha / rank"},
-    {"lora-dropout", 'f', &opt.lora_dropout, "0", 0, 0.99, "t", "on what adapters read"},
-    {"lora-on", 's', &opt.lora_on, "qkv", 0, 0, "t", "what has one: qkv,attproj,fc,fcproj"},
-    {"moments", 's', &opt.moments, "fp32", 0, 0, "t", "of AdamW: fp32, or bf16 for less memory"},
-    {"recompute", '!', &opt.recompute, NULL, 0, 0, "t",
-     "less memory: activations are computed again in backward"},
-    {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
-    {"limit", 'i', &opt.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
-    {"patience", 'i', &opt.patience, "0", 0, 1e9, "t",
-     "validations without progress; 0: no early stop"},
-    {"save-every", 'i', &opt.save_every, "200", 0, 1e9, "t", "steps between saved states"},
-    {"resume", '!', &opt.resume, NULL, 0, 0, "t", "go on from the saved state"},
-    {"bf16", '!', &opt.bf16, NULL, 0, 0, "t", "write models in bf16"},
-    {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
-    {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the model after tuning"},
-    {"layer", 's', &opt.layer, NULL, 0, 0, "n", "print a step, ln1 or, in block 2, ln1.2"},
-    {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
-    {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
-    {"questions", 's', &opt.questions, NULL, 0, 0, "ep",
-     "held-out questions, a JSON object a line, instead of NAME_val.bin"},
-    {"group", 's', &opt.group, "kind", 0, 0, "e", "member of the questions that groups them"},
-    {"test", '!', &opt.test, NULL, 0, 0, "ep", "measure NAME_test.bin instead of NAME_val.bin"},
-    {"errors", '!', &opt.errors, NULL, 0, 0, "e", "list the wrong answers"},
-    {"labels", 's', &opt.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
-    {"show", 'i', &opt.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
-    {"prompt", 's', &opt.prompt, "", 0, 0, "g", "text to continue"},
-    {"tokens", 'i', &opt.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
-    {"samples", 'i', &opt.samples, "1", 1, 1024, "g", "continuations of the prompt"},
-    {"temperature", 'f', &opt.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
-    {"top-k", 'i', &opt.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
-    {"top-p", 'f', &opt.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
-    {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
-    {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a line of JSON in, a line of JSON out"},
-    {"precision", 's', &opt.precision, "fp32", 0, 0, "tgcepbk",
-     "of products: fp32, or bf16 with sums in fp32"},
-    {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
-    {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbkn", "0: as many as the machine has"},
-    {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
-    {0}};
-
-/* "name = value" for one option, then `end`, in new memory. */
-char *setting_line(const Option *o, const char *end)
+/* The line "name = value" for one option, in new memory. */
+char *setting_line(const Option *o)
 {
     const char *text = o->kind == 's' ? *(const char **)o->value : NULL;
-    if (o->kind == 's') return format("%s = %s%s", o->name, text ? text : "", end);
-    if (o->kind == 'f') return format("%s = %g%s", o->name, *(double *)o->value, end);
-    return format("%s = %d%s", o->name, *(int *)o->value, end);
+    if (o->kind == 's') return format("%s = %s\n", o->name, text ? text : "");
+    if (o->kind == 'f') return format("%s = %g\n", o->name, *(double *)o->value);
+    return format("%s = %d\n", o->name, *(int *)o->value);
 }
 
 /* All options of a command that influence its results, a line for each, in new memory. */
@@ -3045,13 +3013,9 @@ char *settings_text(char command)
 {
     Text all = {0};
     text_add(&all, "", 0);
-    for (const Option *o = options; o->name; o++) {
-        if (!strchr(o->commands, command) || o->value == &opt.resume || o->value == &opt.threads)
-            continue;
-        char *line = setting_line(o, "\n");
-        text_print(&all, "%s", line);
-        free(line);
-    }
+    for (const Option *o = options; o->name; o++)
+        if (strchr(o->commands, command) && o->value != &opt.resume && o->value != &opt.threads)
+            text_take(&all, setting_line(o));
     return all.bytes;
 }
 
@@ -3311,15 +3275,15 @@ int planned_steps(const Run *r)
 Adapter adapter_from_options(const Model *m)
 {
     Adapter a = {model_fingerprint(m), opt.lora_alpha, opt.lora, 0};
-    for (const char *at = opt.lora_on; *at;) {
-        size_t length = strcspn(at, ","), i = 0;
-        while (i < ADAPTED && (strlen(adapted_names[i]) != length ||
-                               strncmp(adapted_names[i], at, length))) i++;
+    char *copy = format("%s", opt.lora_on), *rest = copy, *name;
+    while ((name = strsep(&rest, ","))) {
+        int i = 0;
+        while (i < ADAPTED && strcmp(name, adapted_names[i])) i++;
         if (i == ADAPTED)
             die_usage("--lora-on: expected some of qkv,attproj,fc,fcproj, found '%s'", opt.lora_on);
-        a.on |= 1 << i, at += length + (at[length] == ',');
+        a.on |= 1 << i;
     }
-    if (!a.on) die_usage("--lora-on: expected some of qkv,attproj,fc,fcproj, found none");
+    free(copy);
     if (a.rank > m->c.C) die_usage("--lora: the model has %d channels, found %d", m->c.C, a.rank);
     return a;
 }
@@ -3480,10 +3444,8 @@ void print_json(FILE *f, const char *name, const char *text, const char *end)
 /* Print a text on one line. */
 void print_line(const char *before, const char *text)
 {
-    char *line = format("%s", text);
-    for (char *c = line; *c; c++)
-        if (*c == '\n') *c = ' ';
-    fputs(before, stdout);
+    char *line = format("%s%s", before, text);
+    for (char *c = line; (c = strchr(c, '\n'));) *c = ' ';
     print_plain(stdout, line, strlen(line));
     putchar('\n');
     free(line);
@@ -3622,7 +3584,7 @@ void compare_settings(const char *path, const char *saved)
     char *old = format("\n%s", saved);
     const char *sep = "note: the run began with another";
     for (const Option *o = options; o->name; o++) {
-        char *line = setting_line(o, "\n"), *name = format("\n%s = ", o->name);
+        char *line = setting_line(o), *name = format("\n%s = ", o->name);
         int differs = strchr(o->commands, 't') && strstr(old, name) && !strstr(old, line);
         if (differs && (!strcmp(o->name, "model") || !strcmp(o->name, "seed")))
             die("%s: is the state of a run with another --%s; start again without --resume", path,
@@ -3638,15 +3600,16 @@ void compare_settings(const char *path, const char *saved)
 int run_resume(Run *r)
 {
     const char *path = out_path("state.bin");
-    int found = access(path, F_OK) == 0;
-    if (found) {
-        model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
-        state_read(r->m, &r->p, &r->loader, path);
-        compare_settings(path, r->p.settings);
-        loader_seek(&r->loader, (int)r->p.epoch, (int)r->p.row);
-        printf("resuming after step %d\n", (int)r->p.step);
-    } else printf("%s does not exist: the run starts from the beginning\n", path);
-    return found;
+    if (access(path, F_OK) != 0) {
+        printf("%s does not exist: the run starts from the beginning\n", path);
+        return 0;
+    }
+    model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
+    state_read(r->m, &r->p, &r->loader, path);
+    compare_settings(path, r->p.settings);
+    loader_seek(&r->loader, (int)r->p.epoch, (int)r->p.row);
+    printf("resuming after step %d\n", (int)r->p.step);
+    return 1;
 }
 
 /* Start a new run: remove what an older one left in the folder, and show what the model answers. */
@@ -3768,9 +3731,9 @@ char *list_in(char **words, int i)
     else name = i > 0 && !strchr(words[i - 1], '=') ? words[i - 1] : "", list = words[i];
     size_t length = strcspn(name, "=");
     for (const Option *o = options; list && strchr(list, ',') && o->name; o++)
-        if (length == strlen(o->name) + 2 && !strncmp(name, "--", 2) &&
+        if (strchr("if", o->kind) && length == strlen(o->name) + 2 && !strncmp(name, "--", 2) &&
             !strncmp(name + 2, o->name, length - 2))
-            return strchr("if", o->kind) ? list : NULL;
+            return list;
     return NULL;
 }
 
@@ -3850,14 +3813,12 @@ int hand_over(const char *command, int count, char **words)
         strerror(errno));
 }
 
-/* Let prepare, if it is there, print the shares of questions in a file that a model and the tuned
- * model answer rightly. Returns its exit status. */
-int show_right(const char *questions, const char *model, const char *tuned)
+/* Let prepare, if it is there, draw the page of the run in --out. */
+void draw_page(void)
 {
-    const char *words[] = {sibling("prepare"), "eval", "--questions", questions, "--model", model,
-                           "--tuned", tuned, "--tokenizer", opt.tokenizer, "--out", opt.out,
-                           "--tokens", "64", NULL};
-    return access(words[0], X_OK) == 0 ? run_program((char *const *)words) : 0;
+    char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
+    if (access(words[0], X_OK) == 0) run_program(words);
+    free(words[0]);
 }
 
 /* A command line as a shell reads it: a word with special characters stands in single quotes, in
@@ -3868,12 +3829,11 @@ char *command_line(int count, char **words)
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./=,:+-";
     Text line = {0};
     for (int i = 0; i < count; i++) {
-        int quoted = !*words[i] || words[i][strspn(words[i], plain)];
-        text_print(&line, "%s%s", i ? " " : "", quoted ? "'" : "");
+        const char *quote = !*words[i] || words[i][strspn(words[i], plain)] ? "'" : "";
+        text_print(&line, "%s%s", i ? " " : "", quote);
         for (const char *c = words[i]; *c; c++)
-            if (*c == '\'') text_print(&line, "'\\''");
-            else text_add(&line, c, 1);
-        if (quoted) text_add(&line, "'", 1);
+            text_print(&line, "%.*s%s", *c != '\'', c, *c == '\'' ? "'\\''" : "");
+        text_print(&line, "%s", quote);
     }
     return line.bytes;
 }
@@ -3903,14 +3863,6 @@ int run_eval(void)
     return 0;
 }
 
-/* Let prepare, if it is there, draw the page of the run in --out. */
-void draw_page(void)
-{
-    char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
-    if (access(words[0], X_OK) == 0) run_program(words);
-    free(words[0]);
-}
-
 /* Train, and draw the page of the finished run. */
 int run_train(void)
 {
@@ -3928,10 +3880,9 @@ int run_train(void)
 int read_line(char **line, size_t *capacity, size_t *size)
 {
     ssize_t got = getline(line, capacity, stdin);
-    if (got < 0) return 0;
-    while (got && memchr("\r\n", (*line)[got - 1], 2)) got--;
-    (*line)[*size = got] = 0;
-    return 1;
+    while (got > 0 && memchr("\r\n", (*line)[got - 1], 2)) got--;
+    if (got >= 0) (*line)[*size = got] = 0;
+    return got >= 0;
 }
 
 /* For each line of standard input, `answer` prints one line. */
@@ -4207,9 +4158,8 @@ int run_bench(void)
 
 static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
     {"train", 't', run_train}, {"generate", 'g', run_generate}, {"chat", 'c', run_chat},
-    {"bench", 'b', run_bench}, {"eval", 'e', run_eval},
-    {"compare", 0, NULL}, {"classify", 0, NULL}, {"explain", 0, NULL},
-    {NULL, 0, NULL}};                                         /* letter 0: of prepare */
+    {"bench", 'b', run_bench}, {"eval", 'e', run_eval}, {"compare", 0, NULL},  /* 0: of prepare */
+    {"classify", 0, NULL}, {"explain", 0, NULL}, {NULL, 0, NULL}};
 
 /* Run the command of a command line, `train` if it names none; returns the exit status. */
 int run_command(int argc, char **argv)
@@ -4248,7 +4198,10 @@ int run_demo(char *program)
     int status = run_command(sizeof words / sizeof *words, words);
     if (status) return status;
     puts("\nNow the questions in data/shop_heldout.jsonl, none of which is in the training data:");
-    status = show_right("data/shop_heldout.jsonl", "data/mini.bin", "out/best.bin");
+    char *eval[] = {sibling("prepare"), "eval", "--questions", "data/shop_heldout.jsonl", "--model",
+                    "data/mini.bin", "--tuned", "out/best.bin", "--tokenizer",
+                    "data/mini_tokenizer.bin", "--out", "out", "--tokens", "64", NULL};
+    if (access(eval[0], X_OK) == 0) status = run_program(eval);
     draw_page();
     puts("\nNext:\n"
          "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin "
