@@ -2918,7 +2918,7 @@ char *answer_text(Model *m, const Tokenizer *t, const Item *d, int tokens, const
  * number, or a flag, which takes no value. The letters are the commands that know it: t train,
  * g generate, c chat, e eval, p compare, b bench, k classify, n explain. */
 #define NO_LIMIT 1e12
-#define OPTIONS(TEXT, INT, REAL, FLAG)                                                            \
+#define ALL_OPTIONS(TEXT, INT, REAL, FLAG)                                                        \
     /*   name, field, initial, min, max, commands, help */                                        \
     TEXT("model", model, NULL, "tgcepkn", "model file; train without one makes a new model")      \
     TEXT("adapter", adapter, NULL, "gcepkn", "adapters, as --lora makes them, for --model")       \
@@ -2992,10 +2992,10 @@ char *answer_text(Model *m, const Tokenizer *t, const Item *d, int tokens, const
 #define REAL_ROW(name, field, ...) {name, 'f', &opt.field, __VA_ARGS__},
 #define FLAG_ROW(name, field, ...) {name, '!', &opt.field, NULL, 0, 0, __VA_ARGS__},
 struct {
-    OPTIONS(TEXT_FIELD, INT_FIELD, REAL_FIELD, INT_FIELD)
+    ALL_OPTIONS(TEXT_FIELD, INT_FIELD, REAL_FIELD, INT_FIELD)
     const char *program, *command;                            /* argv[0]; the whole command line */
 } opt;
-const Option options[] = {OPTIONS(TEXT_ROW, INT_ROW, REAL_ROW, FLAG_ROW)
+const Option options[] = {ALL_OPTIONS(TEXT_ROW, INT_ROW, REAL_ROW, FLAG_ROW)
                           {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the model after tuning"},
                           {0}};
 
