@@ -723,7 +723,7 @@ real *stored_numbers(const Stored *s)
         reader_get(s->file, half, s->count * sizeof *half);
         for (size_t i = 0; i < s->count; i++) x[i] = f16_to(half[i]);
         free(half);
-    } else read_reals(s->file, x, s->count, s->type == BF16);
+    } else read_reals(s->file, x, NULL, s->count, s->type == BF16);
     return x;
 }
 

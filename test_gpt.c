@@ -792,13 +792,13 @@ Reference reference_open(void)
     f.B = h[8], f.batches = h[9];
     f.count = tensors_describe(f.c, tensors);
     f.weights = allocate(f.count, sizeof(real));
-    read_reals(&f.r, f.weights, f.count, 0);
+    read_reals(&f.r, f.weights, NULL, f.count, 0);
     assert(h[1] == 1 && f.batches == 10);
     for (int i = 0; i < f.batches; i++) {
         Batch *b = &f.batch[i];
         *b = batch_new(f.B, f.c.T);
         reader_get(&f.r, b->tokens, (size_t)3 * f.B * f.c.T * sizeof(int));
-        read_reals(&f.r, b->loss_weight, (size_t)f.B * f.c.T, 0);
+        read_reals(&f.r, b->loss_weight, NULL, (size_t)f.B * f.c.T, 0);
     }
     return f;
 }
@@ -3607,11 +3607,12 @@ void test_questions(void)
     answers_generate(&a, e.model[0], &e, NULL);
     use_threads(1);
     for (int i = 0; i < 4; i++) {
-        char *alone = answer_text(e.model[0], e.t, &e.item[i], 9, "\nUser:");
-        expect(!strcmp(a.answer[i], alone) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
-               "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone,
+        Query alone = query_new(&e.item[i], NULL, 9, "\nUser:");
+        query_answer(e.model[0], e.t, &alone);
+        expect(!strcmp(a.answer[i], alone.answer) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
+               "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone.answer,
                a.ratio[EXACT].numerator[i]);
-        free(alone), free(a.answer[i]);
+        free(alone.answer), free(a.answer[i]);
     }
     char *text = shell("\"$here\"/train_gpt eval --model m --tuned m --tokenizer t --questions "
                        "asked.jsonl --tokens 9 --errors --out new");

@@ -58,10 +58,11 @@ typedef struct {
     real *loss_weight;
 } Batch;
 
-/* Rates of dropout, 0 to 1, and the key of its random masks. All zero: no dropout. */
+/* Rates of dropout, 0 to 1, and what its random numbers are made from. All zero: no dropout. */
 typedef struct { real embedding, attention, residual, adapter; uint64_t key; } Dropout;
 
-/* The optimizer's constants, as in the equations of adamw; clip: the longest gradient (0: any). */
+/* The optimizer's constants, as in the equations of adamw; clip: the longest gradient (0: any).
+ * smoothing is explained at softmax_loss. */
 typedef struct { double lr, beta1, beta2, epsilon, decay, l1, clip; } AdamW;
 typedef struct { Dropout dropout; double smoothing; AdamW adamw; } Recipe;
 typedef struct Model Model;                                                        /* chapter 6 */
@@ -84,7 +85,7 @@ double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int bac
 }
 
 /* Training step number `step` = 1, 2, ... on `count` batches, whose gradients add up; each has its
- * own masks of dropout. Returns the loss, and sets *norm to the length of the gradient. */
+ * own random numbers. Returns the loss, and sets *norm to the length of the gradient. */
 double model_step(Model *m, const Batch *batches, int count, const Recipe *r, int step,
                   double *norm)
 {
@@ -108,9 +109,11 @@ double model_step(Model *m, const Batch *batches, int count, const Recipe *r, in
  * the chain rule the derivative by each input. The comment above it derives the formula. Gradients
  * of parameters are *added to*, since every batch of a step contributes. Gradients of inputs are
  * *written*; only layernorm adds to dx, since its input has a second path forward, the residual
- * stream. Each output is computed by one thread, and every sum has one fixed order: so results are
- * the same bits for any number of threads.
- * Rejected: automatic differentiation, which would hide what is to be learned here.
+ * stream. Rejected: automatic differentiation, which would hide what is to be learned here.
+ *
+ * `#pragma omp parallel for` shares the passes of the loop below it among threads; `simd` lets the
+ * processor do several passes at once. Each output is computed by one thread, and every sum has one
+ * fixed order: so results are the same bits for any number of threads.
  */
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
@@ -125,7 +128,7 @@ View flipped(View x) { return (View){x.p, x.cs, x.rs, x.h}; }                 /*
 View transposed(const real *p, size_t columns) { return flipped(view(p, columns)); }
 
 /* Where a product goes, c(i, j) = p[i*rs + j], and what it is added to, start[i*start_rs + j], or 0
- * if start is NULL. rs is at least the number of columns; what lies between rows is not written. */
+ * if start is NULL. A start_rs of 0 is the same row for all i. What lies between rows of c stays. */
 typedef struct { real *p; size_t rs; const real *start; size_t start_rs; } Output;
 Output assign(real *c, size_t rs) { return (Output){c, rs, NULL, 0}; }                /* c = a b */
 Output accumulate(real *c, size_t rs) { return (Output){c, rs, c, rs}; }             /* c += a b */
@@ -149,7 +152,8 @@ void matmul_plain(Output c, View a, View b, int M, int N, int K)
 }
 
 /* From chapters 3 and 4: the fast product on all threads, and on the calling one; the sum of
- * a_i b_i over n; X(i, j), if the last argument is 0; and e^x. */
+ * a_i b_i over n; X(i, j), if the last argument is 0; memory; e^x; the i-th 32 random bits of a key,
+ * which are always the same ones. */
 void matmul(Output c, View a, View b, int M, int N, int K);
 void matmul_serial(Output c, View a, View b, int M, int N, int K);
 real dot(const real *a, const real *b, int n);
@@ -381,7 +385,7 @@ typedef struct {
     const real *qkv;                     /* (B, rows, 3C): q, k and v of each token side by side */
     const int *doc_start;                /* (B, T), or NULL: all documents begin at 0 */
     int B, past, T, rows, C, NH;         /* the T queries of a row come after `past` other tokens */
-    real dropout;                        /* the rate on p, and the key of its masks */
+    real dropout;                        /* the rate on p, and the key of its random numbers */
     uint64_t key;
 } Attention;
 
@@ -433,15 +437,15 @@ void scores_mask(real *s, const QueryBlock *n)
     }
 }
 
-/* Dropout on s(keys, width). The mask depends on the key and on the numbers of query and key. */
+/* Dropout on s(keys, width), with other random numbers for each pair of a query and a key. */
 void scores_dropout(real *s, const QueryBlock *n, const Attention *a)
 {
-    uint64_t keys[QB];
+    uint64_t random[QB];
     real p = a->dropout;
     int width = n->width;
-    for (int i = 0; i < width; i++) keys[i] = random_key(a->key, n->query + i);
+    for (int i = 0; i < width; i++) random[i] = random_key(a->key, n->query + i);
     for (int j = 0; p > 0 && j < n->keys; j++, s += width)
-        for (int i = 0; i < width; i++) s[i] *= dropout_factor(p, keys[i], n->key0 + j);
+        for (int i = 0; i < width; i++) s[i] *= dropout_factor(p, random[i], n->key0 + j);
 }
 
 /* For each query, with its products s = q.k(keys, width) and max the largest of them: in place
@@ -639,24 +643,21 @@ void head_loss(const Head *h)
  * kind of processor; the vector types of gcc and clang serve all).
  */
 
-/* Vectors are as wide as the processor's. A tile takes MR*NV registers for its sums, NV for a row
- * of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more than
- * IN_PLACE numbers apart. */
+/* A vector is VL numbers, VECTOR bytes, that the processor adds or multiplies with one instruction;
+ * a loose_vector may begin anywhere in an array. A tile takes MR*NV registers for its sums, NV for a
+ * row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more
+ * than IN_PLACE numbers apart. */
 #if defined __AVX512F__
-#define VECTOR 64
-enum { MR = 8 };
+enum { VECTOR = 64, MR = 8 };
 #elif defined __AVX__
-#define VECTOR 32
-enum { MR = 4 };
+enum { VECTOR = 32, MR = 4 };
 #elif defined __aarch64__
-#define VECTOR 16
-enum { MR = 8 };
+enum { VECTOR = 16, MR = 8 };
 #else
-#define VECTOR 16
-enum { MR = 4 };
+enum { VECTOR = 16, MR = 4 };
 #endif
-#define VL (VECTOR / REAL_BYTES)                              /* numbers in a vector */
-enum { NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR, IN_PLACE = 128 };
+enum { VL = VECTOR / REAL_BYTES, NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR,
+       IN_PLACE = 128 };
 typedef real vector __attribute__((vector_size(VECTOR)));
 typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES), may_alias));
 
@@ -919,13 +920,11 @@ void tile(Output c, View a, const real *b, int rows, int columns, int depth, int
  * memory for packed panels; nothing in here calls matmul again, so no two products share it. */
 void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
 {
-    static _Thread_local real *a_pack, *b_pack, *scratch;
+    static _Thread_local real *a_pack;
     int bf16 = is_bf16(a, b), most = bf16 ? KC * PAIR : KC, in_place = 0;
     if (!bf16 && (a.cs == 1 || (a.rs == 1 && a.cs <= IN_PLACE))) in_place = rows / MR * MR;
-    if (!a_pack) {
-        a_pack = allocate_reals(MC * KC), b_pack = allocate_reals(KC * NR);
-        scratch = allocate_reals(KC * NR);
-    }
+    if (!a_pack) a_pack = allocate_reals(MC * KC + 2 * KC * NR);
+    real *b_pack = a_pack + MC * KC, *scratch = b_pack + KC * NR;
     for (int p = 0; p < depth; p += most) {
         int count = min_int(most, depth - p), kc = bf16 ? words_of(count) : count;
         View ap = view_from(a, 0, p), panels = {a_pack, 1, MR, NULL};
@@ -998,31 +997,31 @@ real dot_of(const real *a, const void *b, int n, int a_kind, int b_kind)
 }
 real dot(const real *a, const real *b, int n) { return dot_of(a, b, n, AS_REAL, AS_REAL); }
 
-/* The same in bf16, where b is contiguous. */
-real dot_bf16(const real *a, View b, int n)
+/* The sum of row i of a, times column j of b; both are contiguous. */
+real dot_at(View a, int i, View b, int j, int n, int bf16)
 {
-    return b.h ? dot_of(a, b.h, n, AS_ROUNDED, AS_BF16) : dot_of(a, b.p, n, AS_ROUNDED, AS_ROUNDED);
+    const real *ai = a.p + i * a.rs;
+    if (b.h) return dot_of(ai, b.h + j * b.cs, n, AS_ROUNDED, AS_BF16);
+    if (bf16) return dot_of(ai, b.p + j * b.cs, n, AS_ROUNDED, AS_ROUNDED);
+    return dot(ai, b.p + j * b.cs, n);
 }
+
+/* Are rows of a and columns of b contiguous? */
+int is_dots(View a, View b) { return a.cs == 1 && b.rs == 1 && !a.h; }
 
 /* Are there fewer rows than half a tile's, or fewer columns, and contiguous operands? */
 int is_thin(View a, View b, int rows, int columns)
 {
-    int dots = a.cs == 1 && b.rs == 1 && !a.h;
-    return (rows < MR / 2 && (dots || b.cs == 1)) || (columns < MR / 2 && dots);
+    return (rows < MR / 2 && (is_dots(a, b) || b.cs == 1)) || (columns < MR / 2 && is_dots(a, b));
 }
 
-/* If rows of a and columns of b are contiguous, c consists of dot products; else each row of c is a
- * sum of rows of b. */
+/* c consists of dot products, or else each row of c is a sum of rows of b. */
 void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
 {
-    int dots = a.cs == 1 && b.rs == 1 && !a.h, bf16 = is_bf16(a, b);
+    int dots = is_dots(a, b), bf16 = is_bf16(a, b);
     for (int j = 0; dots && j < columns; j++)
-        for (int i = 0; i < rows; i++) {
-            const real *ai = a.p + i * a.rs;
-            c.p[i * c.rs + j] = start_at(c, i, j) +
-                                (bf16 ? dot_bf16(ai, view_from(b, 0, j), depth)
-                                      : dot(ai, b.p + j * b.cs, depth));
-        }
+        for (int i = 0; i < rows; i++)
+            c.p[i * c.rs + j] = start_at(c, i, j) + dot_at(a, i, b, j, depth, bf16);
     for (int i = 0; !dots && i < rows; i++) {
         real *ci = c.p + i * c.rs;
         for (int j = 0; j < columns; j++) ci[j] = start_at(c, i, j);
@@ -1594,13 +1593,12 @@ void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
 {
     Activations a = activations_layer(m, l);
     Params w = params_layer(m->tensors, m->w, l);
-    int N = at->B * at->T, C = m->c.C, row_stride = at->T == 1 ? at->rows : 1;
-    size_t NC = (size_t)N * C;
+    int N = at->B * at->T, C = m->c.C;
+    size_t NC = (size_t)N * C, ld = 3 * (size_t)C * (at->T == 1 ? at->rows : 1);
+    real *qkv = a.qkv + (size_t)at->past * 3 * C;
     layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
-    linear_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln,
-                   weight(m, &m->w.qkv_w, l), w.qkv_b, N, C, 3 * C);
-    lora_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln,
-                 lora_of(m, d, l, QKV), N, C, 3 * C);
+    linear_forward(qkv, ld, a.ln, weight(m, &m->w.qkv_w, l), w.qkv_b, N, C, 3 * C);
+    lora_forward(qkv, ld, a.ln, lora_of(m, d, l, QKV), N, C, 3 * C);
     attention_forward(a.att, a.lse, at);
     linear_forward(a.proj, C, a.att, weight(m, &m->w.attproj_w, l), w.attproj_b, N, C, C);
     lora_forward(a.proj, C, a.att, lora_of(m, d, l, ATTPROJ), N, C, C);
@@ -2196,25 +2194,18 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
 
 enum { IO_CHUNK = 4096 };                                     /* elements converted at a time */
 
-/* Read x(count), stored as fp32 or bf16. */
-void read_reals(Reader *r, real *x, size_t count, int bf16)
+/* Read `count` numbers, stored as fp32 or bf16, into x or, if h is not NULL, rounded into h. */
+void read_reals(Reader *r, real *x, bfloat16 *h, size_t count, int bf16)
 {
-    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } chunk;
+    union { float f[IO_CHUNK]; bfloat16 h[IO_CHUNK]; } chunk;
     for (size_t i = 0, n; i < count; i += n) {
         n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
         reader_get(r, &chunk, n * (bf16 ? 2 : 4));
-        for (size_t j = 0; j < n; j++) x[i + j] = bf16 ? bf16_to(chunk.h[j]) : chunk.f[j];
-    }
-}
-
-/* The same into h(count). */
-void read_bf16(Reader *r, bfloat16 *h, size_t count, int bf16)
-{
-    real chunk[IO_CHUNK];
-    for (size_t i = 0, n; i < count; i += n) {
-        n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
-        read_reals(r, chunk, n, bf16);
-        for (size_t j = 0; j < n; j++) h[i + j] = bf16_from((float)chunk[j]);
+        for (size_t j = 0; j < n; j++) {
+            float number = bf16 ? bf16_to(chunk.h[j]) : chunk.f[j];
+            if (h) h[i + j] = bf16_from(number);
+            else x[i + j] = number;
+        }
     }
 }
 
@@ -2266,11 +2257,8 @@ Model *model_read_as(const char *path, int bf16)
         die("%s: this shape needs %zu bytes of parameters, the file holds %zu: it is %s", path,
             bytes, r.size - r.at, r.size - r.at < bytes ? "truncated" : "too long");
     Model *m = model_new_as(c, bf16);
-    for (int i = 0; i < TENSORS; i++) {
-        size_t size = tensor_size(m, &tensors[i]);
-        if (m->half[i]) read_bf16(&r, m->half[i], size, h[1] == 5);
-        else read_reals(&r, m->w.tensor[i], size, h[1] == 5);
-    }
+    for (int i = 0; i < TENSORS; i++)
+        read_reals(&r, m->w.tensor[i], m->half[i], tensor_size(m, &tensors[i]), h[1] == 5);
     reader_close(&r);
     params_check(m, path);
     return m;
@@ -2280,8 +2268,7 @@ Model *model_read(const char *path) { return model_read_as(path, 0); }
 void model_write(const Model *m, const char *path, int bf16)
 {
     Config c = m->c;
-    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, m->stored_V, c.L, c.NH, c.C,
-                              c.Vp};
+    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, m->stored_V, c.L, c.NH, c.C, c.Vp};
     assert(!m->half[0]);
     Writer *w = writer_open(path);
     writer_put(w, header, sizeof header);
@@ -2324,7 +2311,7 @@ void adapter_read(Model *m, const char *path)
     if (r.size - r.at != m->adapter_count * 4)
         die("%s: expected %zu bytes of numbers, found %zu: it is damaged", path,
             m->adapter_count * 4, r.size - r.at);
-    read_reals(&r, m->w.qkv_A, m->adapter_count, 0);
+    read_reals(&r, m->w.qkv_A, NULL, m->adapter_count, 0);
     reader_close(&r);
     params_check(m, path);
 }
@@ -2721,8 +2708,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     for (int step = 0; step < s->tokens && running; step++) {
         pace_step(&pace);
         if (step) windows_extend(m, &w, next);
-        matmul(assign(logits, V), view(w.hidden, C), flipped(weight(m, &m->w.wte, 0)), S,
-               V, C);
+        matmul(assign(logits, V), view(w.hidden, C), flipped(weight(m, &m->w.wte, 0)), S, V, C);
         for (int b = 0; b < S; b++) {
             uint64_t key = random_key(random_key(s->key, b), step);
             next[b] = sample(logits + (size_t)b * V, V, s, key, list);
@@ -2737,7 +2723,6 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     if (stream) show_text(stream, out->text.bytes + out->shown, out->text.size - out->shown);
     free(w.tokens), free(next), free(list), free_reals(w.hidden), free_reals(logits);
 }
-
 
 /* ================================================================================================
  * 11. Evaluation
@@ -2891,14 +2876,6 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
         for (int i = 0; i < n; i++) query_answer(&mine, t, &q[i]);
         activations_free(&mine);
     }
-}
-
-/* What m answers to the prompt of d, see Query; in new memory. */
-char *answer_text(Model *m, const Tokenizer *t, const Item *d, int tokens, const char *stop)
-{
-    Query q = query_new(d, NULL, tokens, stop);
-    query_answer(m, t, &q);
-    return q.answer;
 }
 
 /* ================================================================================================
@@ -3137,8 +3114,7 @@ Memory training_memory(const Model *m, int B, int T)
     for (int i = trained_first(m); i < trained_end(m); i++)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
     size_t acts = activations_describe(m, TRAINING, B, T, sizes, strides);
-    size_t head = head_scratch_size(B * T, m->c.C, m->c.Vp, head_chunk(m));
-    size_t work = rows * 6 * m->c.C + head;
+    size_t work = rows * 6 * m->c.C + head_scratch_size(rows, m->c.C, m->c.Vp, head_chunk(m));
     double n = sizeof(real), moments = 2.0 * trained * (m->bf16_moments ? 2 : n);
     double weights = m->adapter_count * n;
     for (int i = 0; i < TENSORS; i++)
@@ -3398,8 +3374,7 @@ void log_open(Run *r, int resumed)
     free(text);
 }
 
-/* One line of log.csv. A NaN as validation loss leaves its cell empty. A failure to write is found
- * by run_goes_on(), which looks at ferror(r->log). */
+/* One line of log.csv. A NaN as validation loss leaves its cell empty. train() looks at ferror. */
 void log_line(Run *r, double val)
 {
     FILE *f = r->log;
@@ -3470,14 +3445,15 @@ void show_samples(const Run *r, Model *m, const char *when)
     for (int i = 0; i < min_int(opt.show, n); i++) {
         Item item = items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, words, words, 1};
         char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
-        char *answer = answer_text(m, r->tokenizer, &item, 48, "\nUser:");
         char *target = target_text(r->tokenizer, &item);
-        print_line("  ", prompt), print_line("    -> ", answer);
+        Query q = query_new(&item, NULL, 48, "\nUser:");
+        query_answer(m, r->tokenizer, &q);
+        print_line("  ", prompt), print_line("    -> ", q.answer);
         writer_print(w, "{\"when\":\"%s\",", when);
         print_json(w->file, "prompt", prompt, ",");
-        print_json(w->file, "text", answer, items ? "," : "}\n");
+        print_json(w->file, "text", q.answer, items ? "," : "}\n");
         if (items) print_json(w->file, "target", target, "}\n");
-        free(prompt), free(answer), free(target);
+        free(prompt), free(q.answer), free(target);
     }
     printf("\n");
     writer_close(w);
@@ -3643,12 +3619,6 @@ void catch_signals(void)
         if (signal(stop_signals[i], on_signal) == SIG_IGN) signal(stop_signals[i], SIG_IGN);
 }
 
-/* Is there another step to take, and can its results be written? */
-int run_goes_on(const Run *r)
-{
-    return !run_done(r) && !interrupted && !ferror(stdout) && !ferror(r->log);
-}
-
 /* Say what has become of the model, and where everything is. */
 void print_results(const Run *r)
 {
@@ -3694,7 +3664,8 @@ int run_finish(Run *r)
     return done ? 0 : 128 + interrupted;
 }
 
-/* The whole run that the options describe. Returns the exit status. */
+/* The whole run that the options describe. It also ends between two steps after a signal, and when
+ * its output or its log cannot be written. Returns the exit status. */
 int train(void)
 {
     Run *r = run_new();
@@ -3704,7 +3675,7 @@ int train(void)
     log_open(r, resumed);
     catch_signals();
     if (!resumed && r->has_val) validate(r);
-    while (run_goes_on(r)) {
+    while (!run_done(r) && !interrupted && !ferror(stdout) && !ferror(r->log)) {
         train_step(r);
         show_progress(r);
         int last = r->p.step == r->steps;
