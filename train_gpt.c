@@ -40,8 +40,7 @@
  *   update     AdamW moves each parameter a little against its gradient.
  */
 
-/* Numbers are float. The tests also build with double, where finite differences can prove the
- * gradients to ten digits. */
+/* Numbers are float; the tests also use double, where differences prove gradients to ten digits. */
 #ifdef DOUBLE
 typedef double real;
 #define REAL_BYTES 8
@@ -74,8 +73,7 @@ void model_backward(Model *m, const Batch *b, Dropout d);
 double model_update(Model *m, AdamW a, int step);
 uint64_t random_key(uint64_t key, uint64_t n);
 
-/* The sum of loss_weight * loss over a batch. With `backward`, its gradient is added to that of the
- * parameters. */
+/* The sum of loss_weight * loss over a batch. `backward`: add its gradient to the gradients. */
 double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int backward)
 {
     model_forward(m, b->tokens, b->doc_start, b->B, 0, b->T, d);
@@ -128,7 +126,7 @@ View flipped(View x) { return (View){x.p, x.cs, x.rs, x.h}; }                 /*
 View transposed(const real *p, size_t columns) { return flipped(view(p, columns)); }
 
 /* Where a product goes, c(i, j) = p[i*rs + j], and what it is added to, start[i*start_rs + j], or 0
- * if start is NULL. A start_rs of 0 is the same row for all i. What lies between rows of c stays. */
+ * if start is NULL. start_rs 0: the same row for all i. What lies between rows of c stays. */
 typedef struct { real *p; size_t rs; const real *start; size_t start_rs; } Output;
 Output assign(real *c, size_t rs) { return (Output){c, rs, NULL, 0}; }                /* c = a b */
 Output accumulate(real *c, size_t rs) { return (Output){c, rs, c, rs}; }             /* c += a b */
@@ -152,8 +150,8 @@ void matmul_plain(Output c, View a, View b, int M, int N, int K)
 }
 
 /* From chapters 3 and 4: the fast product on all threads, and on the calling one; the sum of
- * a_i b_i over n; X(i, j), if the last argument is 0; memory; e^x; the i-th 32 random bits of a key,
- * which are always the same ones. */
+ * a_i b_i over n; X(i, j), if the last argument is 0; memory; e^x; and the i-th 32 random bits of a
+ * key, which are always the same ones. */
 void matmul(Output c, View a, View b, int M, int N, int K);
 void matmul_serial(Output c, View a, View b, int M, int N, int K);
 real dot(const real *a, const real *b, int n);
@@ -164,8 +162,8 @@ void free_reals(real *p);
 static inline real exp_real(real x);
 static inline uint32_t random_bits(uint64_t key, uint32_t i);
 
-/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC). Rows of y are ldy >= OC numbers apart; w is a
- * View, with w_oc = w.p[o*C + c]. ---- */
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC), w_oc = w.p[o*C + c]; y's rows are ldy >= OC
+ * numbers apart. ---- */
 void linear_forward(real *y, size_t ldy, const real *x, View w, const real *b, int N, int C, int OC)
 {
     matmul(with_bias(y, ldy, b), view(x, C), flipped(w), N, OC, C);
@@ -204,8 +202,7 @@ void embedding_forward(real *x, const int *tokens, const int *positions, View wt
             x[n * C + c] = element(wte, tokens[n], c, 0) + element(wpe, positions[n], c, 0);
 }
 
-/* dwte[token] += dx and dwpe[position] += dx. Several n may add to the same row, so threads share
- * out the channels instead of the rows. */
+/* dwte[token] += dx, dwpe[position] += dx. Many n may add to one row, so threads share channels. */
 void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *tokens,
                         const int *positions, int N, int C)
 {
@@ -246,8 +243,8 @@ void layernorm_forward(real *y, real *stats, const real *x, const real *w, const
  *   dmean/dx_i = 1/C      dr/dx_i = -r^3 (x_i - mean)/C = -r^2 xhat_i / C
  *   dxhat_j/dx_i = r ([i == j] - 1/C) + (x_j - mean) dr/dx_i = r ([i == j] - 1/C - xhat_j xhat_i/C)
  *   dx_i = sum_j g_j dxhat_j/dx_i = r (g_i - mean(g) - xhat_i mean(g*xhat)),
- * without a part along (1, ..., 1) or xhat, since shifting or scaling x does not change xhat. Adds
- * to dx and, if it is not NULL, to dw. */
+ * without a part along (1, ..., 1) or xhat, since shifting or scaling x does not change xhat. Both
+ * are added to; dw may be NULL. */
 void layernorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *stats,
                         const real *w, int N, int C)
 {
@@ -356,8 +353,7 @@ void lora_forward(real *y, size_t ldy, const real *x, Lora l, int N, int C, int 
 
 /* Two linear layers, one after the other, so with dh(N, rank) = scale dy B
  *     dB += dy^T h,    dA += dh^T x',    dx += dh A, times the factors of dropout.
- * h is computed again, and its memory then holds dh. All three are added to: dx has what comes
- * through w. */
+ * h is computed again, and its memory then holds dh. All three are added to. */
 void lora_backward(real *dx, const real *dy, const real *x, Lora l, int N, int C, int OC)
 {
     if (!l.rank) return;
@@ -379,8 +375,7 @@ void lora_backward(real *dx, const real *dy, const real *x, Lora l, int N, int C
  * kept; backward computes the scores again [Dao et al. 2022]. The scores of one key lie side by
  * side: so softmax is vector code along the queries, and most products read their long operand
  * (keys, values or scores) where it is.
- * Rejected: the online softmax over blocks of keys; up to a few thousand keys, a block's scores fit
- * in the L2 cache. */
+ * Rejected: the online softmax over blocks of keys; the scores of thousands of keys fit in L2. */
 typedef struct {
     const real *qkv;                     /* (B, rows, 3C): q, k and v of each token side by side */
     const int *doc_start;                /* (B, T), or NULL: all documents begin at 0 */
@@ -644,9 +639,9 @@ void head_loss(const Head *h)
  */
 
 /* A vector is VL numbers, VECTOR bytes, that the processor adds or multiplies with one instruction;
- * a loose_vector may begin anywhere in an array. A tile takes MR*NV registers for its sums, NV for a
- * row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more
- * than IN_PLACE numbers apart. */
+ * a loose_vector may begin anywhere in an array. A tile takes MR*NV registers for its sums, NV for
+ * a row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A that are more than IN_PLACE
+ * numbers apart are packed. */
 #if defined __AVX512F__
 enum { VECTOR = 64, MR = 8 };
 #elif defined __AVX__
@@ -749,12 +744,11 @@ void pack_b(real *to, View b, int columns, int depth)
  * range of a float, but only 2 to 3 decimal digits. Products bear that: each operand is wrong by at
  * most one part in 256, upwards or downwards, and in a sum over many k most of these errors cancel.
  * Sums do not: in bf16, 256 + 1 is 256. So a product in bf16 rounds its operands when they are
- * packed and adds in float. All else stays float. PyTorch's autocast does the same. A matrix that is
- * only read may be stored in bf16; then a View has its numbers at h instead of p.
+ * packed and adds in float. All else stays float. PyTorch's autocast does the same. A matrix that
+ * is only read may be stored in bf16; then a View has its numbers at h instead of p.
  *
  * Rounding to nearest, ties to even: add just under half of the last place kept (0x7fff), plus 1 if
- * its last bit is odd, and cut off the lower half. A NaN must keep a bit of its fraction, or it
- * would be infinity. */
+ * its last bit is odd, and cut off the lower half. A NaN must keep a bit of its fraction. */
 typedef uint16_t bfloat16;
 View view_bf16(const bfloat16 *h, size_t columns) { return (View){NULL, columns, 1, h}; }
 static inline bfloat16 bf16_from(float x)
@@ -897,8 +891,7 @@ void microkernel(Output c, View a, const real *b, int depth, int vectors, int pa
 }
 
 /* One tile, c(rows, columns) = start + a(rows, depth) b(depth, columns), where a has MR rows (zeros
- * beyond `rows`) and b is a panel. If it is smaller than the microkernel's, it is cut from one. In
- * bf16 both consist of words. */
+ * beyond `rows`) and b is a panel, in bf16 both of words. A smaller one is cut from a whole one. */
 void tile(Output c, View a, const real *b, int rows, int columns, int depth, int bf16)
 {
     real edge_tile[MR * NR] __attribute__((aligned(64)));
@@ -947,8 +940,7 @@ void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
 }
 
 /* ---- products too thin for tiles: packed numbers would be used so rarely that copying costs more
- * than it saves. One token's step of generation consists of such products, and is as fast as the
- * weights can be read. ---- */
+ * than it saves. A step of generation consists of them, as fast as weights can be read. ---- */
 
 /* VL numbers from x[at] on: as they are, rounded to bf16, or stored in bf16. */
 enum { AS_REAL, AS_ROUNDED, AS_BF16 };
@@ -1189,8 +1181,7 @@ typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest cont
 
 /* First values [Radford et al. 2019]: weights are normal with standard deviation 0.02, but 0.02 /
  * sqrt(2L) where they lead back into the residual stream (RESIDUAL), which is a sum of 2L branches.
- * Biases are 0, scales 1. Hugging Face's files store LINEAR and RESIDUAL transposed, (in, out).
- * Tensors of one row are never decayed. */
+ * Biases are 0, scales 1. Hugging Face's files store LINEAR and RESIDUAL transposed, (in, out). */
 enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS, ADAPTER_A, ADAPTER_B };
 
 #define PARAMETERS(X)                                                                              \
@@ -1234,8 +1225,7 @@ const char *const adapted_names[ADAPTED] = {"qkv", "attproj", "fc", "fcproj"};
     X(fcproj_A,  "h.%d.mlp.c_proj.lora_A.weight",         1, r[FCPROJ], 4 * c.C,  ADAPTER_A)       \
     X(fcproj_B,  "h.%d.mlp.c_proj.lora_B.weight",         1,    c.C,  r[FCPROJ],  ADAPTER_B)
 
-/* A pointer for each row of both tables, by name (p.wte) and by number (p.tensor[0]); NULL for what
- * is not there. */
+/* A pointer for each row of both tables, by name (p.wte) and number (p.tensor[0]), or NULL. */
 #define ONE(...) +1
 #define FIELD(name, ...) real *name;
 enum { TENSORS = PARAMETERS(ONE), ALL_TENSORS = TENSORS + ADAPTERS(ONE) };
@@ -1389,8 +1379,7 @@ struct Model {
     int *argmax, *positions;             /* (N), the most likely next token; the row of wpe */
 };
 
-/* The matrix `field` of layer l (or of none), given as &m->w.qkv_w; in fp32, or in bf16 where it is
- * only read. */
+/* The matrix `field` of layer l (or of none), given as &m->w.qkv_w; in fp32, or in bf16. */
 View weight(const Model *m, real *const *field, int l)
 {
     int i = (int)(field - m->w.tensor);
@@ -1405,8 +1394,7 @@ size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layer
 int trained_first(const Model *m) { return m->adapter.rank ? TENSORS : 0; }
 int trained_end(const Model *m) { return m->adapter.rank ? ALL_TENSORS : TENSORS; }
 
-/* A model of this shape, all weights zero. With `bf16` it can only be read: its arena holds the
- * matrices in bf16, then the vectors. */
+/* A model of this shape, all weights zero; `bf16`: matrices in bf16, which can only be read. */
 Model *model_new_as(Config c, int bf16)
 {
     Model *m = allocate(1, sizeof *m);
@@ -1523,8 +1511,7 @@ void activations_free(Model *m)
     m->dres = m->dwide = m->dproj = NULL;
 }
 
-/* Allocate what batches of up to B rows of T tokens need; in training also gradients and moments.
- * Call again to change B, T or mode. */
+/* Allocate what batches of up to B rows of T tokens need; for training, gradients and moments. */
 void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
 {
     size_t sizes[ACTIVATION_COUNT], N = batch_tokens(B, T), C = m->c.C;
@@ -1566,8 +1553,7 @@ Activations activations_layer(const Model *m, int l)
     return a;
 }
 
-/* What attention of layer l reads. In training qkv has T rows for each b; in generation it is the
- * cache, and has m->T. */
+/* What attention of layer l reads. For each b, qkv has T rows, or m->T if it is a cache. */
 Attention attention_of(const Model *m, const int *doc_start, int B, int past, int T, Dropout d,
                        int l)
 {
@@ -1656,8 +1642,7 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
 }
 
 /* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C), the output of the last layernorm.
- * Positions are counted from doc_start(B, T), or from 0 if it is NULL. If past > 0 (generation), B
- * or T is 1. */
+ * Positions are counted from doc_start(B, T), or 0 if it is NULL. If past > 0, B or T is 1. */
 void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T,
                    Dropout d)
 {
@@ -1751,8 +1736,7 @@ double sum_of_squares(const real *x, size_t count)
     return sum;
 }
 
-/* Euclidean length of the gradient of all that is trained. Dies with the name of the first tensor
- * whose gradient is not finite. */
+/* Euclidean length of the gradient of all that is trained. Dies if a tensor's is not finite. */
 double gradient_norm(const Model *m)
 {
     double sum = 0;
@@ -1886,8 +1870,7 @@ uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
     return random_key(sum, hash_bytes(data, bytes));
 }
 
-/* Append a token file to t. Dies if it is damaged, of another kind than t, or has an id that is not
- * below V. */
+/* Append a token file to t. Dies if it is damaged, of another kind than t, or has an id >= V. */
 void tokens_append(Tokens *t, const char *path, int V)
 {
     Reader r = reader_open(path);
@@ -1940,8 +1923,7 @@ int tokens_exist(const char *names, const char *part)
     return count;
 }
 
-/* Read NAME_part.bin of all names, one after the other. Each must be there if part is "train"; of
- * another part, at least one. */
+/* Read NAME_part.bin of all names, in order. For "train" each must be there, else at least one. */
 Tokens tokens_read(const char *names, const char *part, int V)
 {
     Tokens t = {.path = names};
@@ -2079,8 +2061,7 @@ void loader_epoch(DataLoader *f)
     qsort(f->epoch_order, f->count, sizeof(Segment), by_key);
 }
 
-/* Add the segment ids[begin] .. ids[end - 1]. If it is longer than T it loses its beginning, since
- * the answer stands at the end. */
+/* Add the segment ids[begin] .. ids[end - 1]. Of more than T tokens only the last T are used. */
 void loader_add(DataLoader *f, size_t begin, size_t end)
 {
     if (f->count == INT32_MAX) die("%s: more than %d documents", f->tokens->path, INT32_MAX);
@@ -2234,8 +2215,8 @@ void params_check(const Model *m, const char *path)
         }
 }
 
-/* Read a model file; with `bf16`, matrices are kept in bf16. Dies if its header, its size or a
- * parameter cannot be right. */
+/* Read a model file; `bf16`: matrices in bf16. Dies if its header, its size or a parameter cannot be
+ * right. */
 Model *model_read_as(const char *path, int bf16)
 {
     Reader r = reader_open(path);
@@ -2447,8 +2428,7 @@ void encoded_add(Encoded *e, Tokenizer *t, Text *pending, int is_target)
     free(ids);
 }
 
-/* The tokens of a conversation and their mask, without the ends of text around it. A turn without
- * text is the last one. */
+/* The tokens of a conversation, and their mask. A turn without text is the last one. */
 Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
 {
     Encoded e = {0};
@@ -2507,8 +2487,7 @@ int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
     return tokens;
 }
 
-/* A chat: `count` turns, of which the model sees those from `from` on, and an open one behind them
- * for the next answer. */
+/* A chat: `count` turns and an open one for the next answer. The model sees it from `from` on. */
 typedef struct { Turn *turns; int count, from; } Chat;
 
 /* Add a copy of what was said. */
@@ -2577,8 +2556,7 @@ double candidate_pop(Candidate *heap, int *n)
 
 /* Draw a token from softmax(logits(V) / temperature), restricted to the top_k most likely, then to
  * the fewest of these that hold top_p of their probability [Holtzman et al. 2020]. list(V) is
- * scratch: a heap of n tokens, behind it those popped, the most likely one last. Without a
- * restriction no order is needed. */
+ * scratch: a heap of n tokens, behind it those popped, the most likely one last. */
 int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate *list)
 {
     int argmax = 0, k = s->top_k > 0 ? min_int(s->top_k, V) : V, n = V, kept = 0;
@@ -2652,12 +2630,10 @@ void sample_add(Sample *s, const char *bytes, int size, const char *stop, FILE *
  * up, the newer half of the text is read again from position 0, and the older half is forgotten.
  */
 
-/* S texts that are continued together: their newest tokens, which the model sees, and its outputs
- * for the last of these. */
+/* S texts that are continued together: the tokens that the model sees, its output for the last. */
 typedef struct { int S, length, *tokens; real *hidden; } Windows;   /* tokens(S, T), hidden(S, C) */
 
-/* Read the windows from position 0. The model runs on one text at a time, its cache moved to where
- * that text's begins. */
+/* Read the windows from position 0, one text at a time, with m->a.qkv set to the text's cache. */
 void windows_read(Model *m, Windows *w)
 {
     size_t C = m->c.C;
@@ -2760,8 +2736,7 @@ Item *items_read(const Tokens *t, int end_of_text, int *count)
 typedef struct { int n; double *loss, *count, *right, *bytes; } Scores;
 
 /* Measure m on `docs` in batches of B rows of T tokens. `limit` > 0: only so many documents, drawn
- * at random but always the same ones, so that two runs can be compared. Only the activations of m
- * are written. */
+ * at random, but always the same ones. Of m only the activations are written. */
 Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit)
 {
     DataLoader f = loader_new(docs, T, t->end_of_text, 0, 0, limit);
@@ -3068,8 +3043,7 @@ __attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, vector 
     memcpy(s, sum, sizeof sum);
 }
 
-/* The most flop/s that all threads reach together, in bf16 if products are: independent
- * multiply-adds in registers. */
+/* The most flop/s that all threads reach together, with multiply-adds as those of products. */
 double machine_peak(void)
 {
     double best = 0;
@@ -3092,8 +3066,7 @@ double machine_peak(void)
 
 /* Flops of a training step on N = B*T tokens, of which `targets` count in the loss: 2 for each
  * weight in forward, 4 in backward (2 if only adapters are trained), and attention's two products
- * over half of T x T. Frozen blocks have no backward. What is computed twice to save memory counts
- * once, unless `again`. */
+ * over half of T x T. Frozen blocks have no backward. `again`: with what --recompute repeats. */
 double step_flops(const Model *m, int B, int T, double targets, int again)
 {
     double N = (double)B * T, C = m->c.C, weights = 24 * N * C * C, attention = 2 * N * T * C;
@@ -3553,8 +3526,7 @@ void validate(Run *r)
                "model\n        begins to overfit; the best one so far is kept\n");
 }
 
-/* Name the options that differ from those of a saved run. Another model, or another order of the
- * data, would make it another run: die. */
+/* Name the options that differ from those of a saved run. Dies if the model or the seed does. */
 void compare_settings(const char *path, const char *saved)
 {
     char *old = format("\n%s", saved);
@@ -3846,8 +3818,7 @@ int run_train(void)
     return status;
 }
 
-/* Read a line of standard input, without its end; 0 if there is none. The line ends with a zero
- * byte, but may contain others. */
+/* Read a line of standard input; a zero byte replaces its end. Returns 0 if there is none. */
 int read_line(char **line, size_t *capacity, size_t *size)
 {
     ssize_t got = getline(line, capacity, stdin);
