@@ -640,8 +640,8 @@ void head_loss(const Head *h)
 
 /* A vector is VL numbers, VECTOR bytes, that the processor adds or multiplies with one instruction;
  * a loose_vector may begin anywhere in an array. A tile takes MR*NV registers for its sums, NV for
- * a row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A that are more than IN_PLACE
- * numbers apart are packed. */
+ * a row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more
+ * than IN_PLACE numbers apart. */
 #if defined __AVX512F__
 enum { VECTOR = 64, MR = 8 };
 #elif defined __AVX__
@@ -2215,8 +2215,7 @@ void params_check(const Model *m, const char *path)
         }
 }
 
-/* Read a model file; `bf16`: matrices in bf16. Dies if its header, its size or a parameter cannot be
- * right. */
+/* Read a model file; `bf16`: matrices into bf16. Dies if it is damaged. */
 Model *model_read_as(const char *path, int bf16)
 {
     Reader r = reader_open(path);
@@ -3600,14 +3599,12 @@ void print_results(const Run *r)
     draw_curve(r);
     if (stopped_early(r))
         printf("stopped early: no better validation loss for %d validations\n", opt.patience);
-    if (helped && opt.show && r->m->adapter.rank) {
-        adapter_read(r->m, best);
-        show_samples(r, r->m, "after");
-    } else if (helped && opt.show) {
-        Model *m = model_read(best);
+    if (helped && opt.show) {
+        Model *m = r->m->adapter.rank ? r->m : model_read(best);
         m->c.V = r->m->c.V;                                   /* see tokenizer_fit */
+        if (m == r->m) adapter_read(m, best);
         show_samples(r, m, "after");
-        model_free(m);
+        if (m != r->m) model_free(m);
     }
     if (helped)
         printf("validation loss %.4f before, %.4f after step %d\n", r->curve[0][1], r->p.best_loss,

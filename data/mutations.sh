@@ -206,7 +206,7 @@ exit $?
 # train_gpt.c d adapters s/lora_backward(dproj, dwide, a.ln.*//
 # train_gpt.c d adapters s/lora_backward(dwide, dproj, a.gelu.*//
 # train_gpt.c d adapters s/view(w.tensor\[i + 1\], A->rows), view/view(m->w.tensor[i + 1], A->rows), view/
-# train_gpt.c d cache s/size_t)row_stride \* 3 \* C, a.ln,$/size_t)3 * C, a.ln,/
+# train_gpt.c d cache s/(size_t)C \* (at->T == 1 ? at->rows : 1)/(size_t)C/
 # train_gpt.c d recompute s/if (m->recompute \&\& l + 1 < m->c.L).*//
 # train_gpt.c f moments s/(u.i + (random \& 0xffff)) >> 16/(u.i + 0x7fff) >> 16/
 # train_gpt.c f moments s/b.v\[j\] = bf16_stochastic(v\[j\], random >> 16)/b.v[j] = bf16_from((float)v[j])/
