@@ -640,8 +640,8 @@ void head_loss(const Head *h)
 
 /* A vector is VL numbers, VECTOR bytes, that the processor adds or multiplies with one instruction;
  * a loose_vector may begin anywhere in an array. A tile takes MR*NV registers for its sums, NV for
- * a row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more
- * than IN_PLACE numbers apart. */
+ * a row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed where they are
+ * more than IN_PLACE numbers apart. */
 #if defined __AVX512F__
 enum { VECTOR = 64, MR = 8 };
 #elif defined __AVX__
@@ -1044,7 +1044,8 @@ void matmul_serial(Output c, View a, View b, int M, int N, int K)
     matmul_share(c, a, b, M, N, K, is_thin(a, b, M, N));
 }
 
-/* Threads take shares of mc x nc in turn, as many of them as make the work of all threads equal. */
+/* Threads take shares of mc x nc, about MC x NC at most, in turn; their number is chosen so that
+ * all threads get the same work. */
 void matmul(Output c, View a, View b, int M, int N, int K)
 {
     int thin = is_thin(a, b, M, N), team = threads(), blocks = (M + MC - 1) / MC;
@@ -1115,7 +1116,7 @@ void free_reals(real *p) { if (p) free(((void **)p)[-1]); }
 
 /* A random number is a function of a key and a counter, not a state that advances: both are hashed.
  * So a mask of dropout can be computed again in backward, on any thread, and a resumed run has
- * nothing to restore. The mixer is a 32-bit finalizer, applied twice. */
+ * nothing to restore. mix is a hash of 32 bits, lowbias32 [Wellons 2018]. */
 static inline uint32_t mix(uint32_t x)
 {
     x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -1172,9 +1173,9 @@ static inline real exp_real(real x)
  *
  * One row per tensor drives allocation, loading, saving, initialization, decay, clipping, counting,
  * printing, the gradient check and the names in other formats: a new parameter is a new row here
- * and its use in a block. All weights are one arena in the order of the file; gradients and the two
- * moments of AdamW are three more of the same layout. Adapters have a table of their own: if there
- * are any, only they are trained, and gradients and moments have their layout.
+ * and its use in a block. All weights lie in one block of memory, an arena, in the order of the
+ * file; gradients and the two moments of AdamW are three more of the same layout. Adapters have a
+ * table of their own: if there are any, only they are trained, and these three have their layout.
  */
 
 typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest context, Vp: V padded */
@@ -2008,20 +2009,17 @@ int row_sums(int *added, int *copies, const int *available, const int *order, in
 }
 
 /* Pack the segments in epoch_order into rows; sets each `row`, and f->rows. A row gets the longest
- * segment that is left and those others with which it becomes fullest. Segments of length n stand
- * together from begin[n] on, and the first available[n] of them have no row yet. `key` decides in
- * which order lengths are offered, so that rows are composed differently in each epoch. */
+ * segment that is left and those others with which it becomes fullest. Of the available[n] segments
+ * of length n that have no row yet, first[n] is one, and next[] leads from one to another. `key`
+ * decides in which order lengths are offered, so that each epoch composes other rows. */
 void loader_pack(DataLoader *f, uint64_t key)
 {
-    int T = f->T, longest = T, *order = shuffled(T, key);
-    int *begin = allocate(4 * (T + 1), sizeof(int)), *available = begin + T + 1;
+    int T = f->T, longest = T, *order = shuffled(T, key), *next = allocate(f->count, sizeof(int));
+    int *first = allocate(4 * (T + 1), sizeof(int)), *available = first + T + 1;
     int *added = available + T + 1, *copies = added + T + 1;
-    for (int i = 0; i < f->count; i++)
-        f->epoch_order[i].key = (uint64_t)f->epoch_order[i].length << 32 | i;
-    qsort(f->epoch_order, f->count, sizeof(Segment), by_key);
-    for (int i = f->count - 1; i >= 0; i--) {
+    for (int i = 0; i < f->count; i++) {
         int n = f->epoch_order[i].length;
-        begin[n] = i, available[n]++;
+        next[i] = first[n], first[n] = i, available[n]++;
     }
     for (f->rows = 0;; f->rows++) {
         while (longest && !available[longest]) longest--;
@@ -2030,11 +2028,12 @@ void loader_pack(DataLoader *f, uint64_t key)
         int sum = row_sums(added, copies, available, order, longest, T);
         available[longest]++;
         for (int n; sum > 0; sum -= n) {
-            n = added[sum];
-            f->epoch_order[begin[n] + --available[n]].row = f->rows;
+            n = added[sum], available[n]--;
+            f->epoch_order[first[n]].row = f->rows;
+            first[n] = next[first[n]];
         }
     }
-    free(order), free(begin);
+    free(order), free(next), free(first);
 }
 
 /* Lay out the epoch f->epoch in epoch_order. */
@@ -3157,8 +3156,7 @@ const char *duration(double s)
 typedef struct {
     Model *m;
     Tokenizer *tokenizer;
-    Tokens train, val;
-    int has_val;                                              /* is there validation data? */
+    Tokens train, val;                                        /* val.count 0: no validation data */
     DataLoader loader;                                        /* reads `train` */
     Batch *batches;                                           /* opt.accumulate of them */
     Progress p;
@@ -3166,9 +3164,9 @@ typedef struct {
     int T, steps;                                             /* tokens in a row; steps in all */
     double step_tokens, flops;                                /* of one step */
     double loss, norm, lr;                                    /* of the last step */
-    double smooth_loss, rate, peak;                           /* running means; tok/s, flop/s */
+    double smooth_loss, rate, peak;                           /* means of loss, tok/s; flop/s */
     double (*curve)[2];                                       /* step, loss of each validation */
-    int points, rises;                                        /* in the curve; the last in a row */
+    int points, rises;                                        /* their number; rises in a row */
     FILE *log;
 } Run;
 
@@ -3259,8 +3257,7 @@ Run *run_new(void)
     m->frozen = opt.freeze, m->recompute = opt.recompute;
     batch_tokens(opt.batch, r->T), memory_check(m, opt.batch, r->T);
     r->train = tokens_read(opt.data, "train", m->c.V);
-    r->has_val = tokens_exist(opt.data, "val") > 0;
-    if (r->has_val) r->val = tokens_read(opt.data, "val", m->c.V);
+    if (tokens_exist(opt.data, "val")) r->val = tokens_read(opt.data, "val", m->c.V);
     r->loader = loader_new(&r->train, r->T, r->tokenizer->end_of_text, 1, opt.seed, 0);
     r->p.data = loader_id(&r->loader);
     if (r->loader.truncated)
@@ -3567,7 +3564,7 @@ void run_begin(Run *r)
     for (size_t i = 0; i < sizeof old / sizeof *old; i++)
         if (unlink(out_path(old[i])) != 0 && errno != ENOENT)
             die("%s/%s: cannot be removed: %s", opt.out, old[i], strerror(errno));
-    if (r->has_val && opt.show) show_samples(r, r->m, "before");
+    if (r->val.count && opt.show) show_samples(r, r->m, "before");
     model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
 }
 
@@ -3594,7 +3591,7 @@ void catch_signals(void)
 void print_results(const Run *r)
 {
     const char *best = out_path("best.bin"), *last = out_path("model.bin");
-    int helped = r->has_val && r->p.best_step > 0;
+    int helped = r->val.count && r->p.best_step > 0;
     if (isatty(1)) printf("\n");
     draw_curve(r);
     if (stopped_early(r))
@@ -3609,11 +3606,11 @@ void print_results(const Run *r)
     if (helped)
         printf("validation loss %.4f before, %.4f after step %d\n", r->curve[0][1], r->p.best_loss,
                (int)r->p.best_step);
-    else if (r->has_val)
+    else if (r->val.count)
         printf("no step was better than step 0, with its validation loss of %.4f: %s is the model\n"
                "from before training; try a lower --lr\n", r->p.best_loss, best);
     printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
-           r->has_val ? best : last, last, opt.out, duration(r->p.seconds));
+           r->val.count ? best : last, last, opt.out, duration(r->p.seconds));
 }
 
 /* Save everything, the smaller file first: it may still fit on a disk that is nearly full. Returns
@@ -3643,12 +3640,12 @@ int train(void)
     if (!resumed) run_begin(r);
     log_open(r, resumed);
     catch_signals();
-    if (!resumed && r->has_val) validate(r);
+    if (!resumed && r->val.count) validate(r);
     while (!run_done(r) && !interrupted && !ferror(stdout) && !ferror(r->log)) {
         train_step(r);
         show_progress(r);
         int last = r->p.step == r->steps;
-        if (r->has_val && (last || r->p.step % opt.eval_every == 0)) validate(r);
+        if (r->val.count && (last || r->p.step % opt.eval_every == 0)) validate(r);
         else log_line(r, NAN);
         if (!last && opt.save_every && r->p.step % opt.save_every == 0) save_state(r);
     }
