@@ -1553,8 +1553,8 @@ Setting *settings_parse(const char *text)
         if (!equals) continue;
         size_t left = equals - l.text, right = end - equals - 1;
         all = reallocate(all, count + 2, sizeof *all);
-        all[count].name = trimmed(format("%.*s", (int)left, l.text), left);
-        all[count++].value = trimmed(format("%.*s", (int)right, equals + 1), right);
+        all[count].name = trimmed(format("%.*s", (int)left, l.text));
+        all[count++].value = trimmed(format("%.*s", (int)right, equals + 1));
         all[count].name = NULL;
     }
     return all;
@@ -2518,7 +2518,7 @@ Labels labels_parse(const char *text, Tokenizer *t)
     Labels l = {0};
     char *rest = format("%s", text), *part;
     while ((part = strsep(&rest, ","))) {
-        char *label = format(" %s", trimmed(format("%s", part), strlen(part)));
+        char *label = format(" %s", trimmed(format("%s", part)));
         Tokens answer = documents_new("--labels", t);
         if (!label[1]) die_usage("--labels: an empty label in '%s'", text);
         tokens_encode(&answer, t, label, strlen(label), 1);

@@ -821,47 +821,20 @@ void round_line(real *to, View x, size_t from, size_t step, size_t next, int n, 
             to[j] = word_of((float)x.p[at], both ? (float)x.p[at + next] : 0);
 }
 
-/* X(rows, depth) with x.cs == 1, rounded, to `width` rows of words; those beyond X are zeros. */
-void round_rows(real *to, View x, int rows, int width, int depth)
+/* The words of X(rows, depth), in rows as those of X or, if x.rs == 1, in columns. */
+View round_view(real *to, View x, int rows, int depth)
 {
     int words = words_of(depth), whole = depth / PAIR;
-    for (int j = 0; j < rows; j++, to += words) {
-        round_line(to, x, j * x.rs, PAIR, 1, whole, PAIR == 2);
-        if (whole < words) round_line(to + whole, x, j * x.rs + depth - 1, 0, 0, 1, 0);
+    for (int k = 0; x.cs != 1 && k < words; k++) {
+        int both = k < whole && PAIR == 2;
+        round_line(to + (size_t)k * rows, x, k * PAIR * x.cs, 1, x.cs, rows, both);
     }
-    memset(to, 0, (size_t)(width - rows) * words * sizeof(real));
-}
-
-/* X(rows, depth) with x.rs == 1, rounded, into panels of `width` rows, whose words for one k are
- * side by side. Rows beyond X are zeros. The order is that of pack_strips. */
-static inline __attribute__((always_inline))
-void round_strips(real *to, View x, int rows, int width, int depth)
-{
-    int words = words_of(depth);
-    for (int group = 0; group < rows; group += 8 * width)
-        for (int k = 0; k < words; k++)
-            for (int i = group; i < min_int(rows, group + 8 * width); i += width) {
-                real *line = to + (size_t)i * words + k * width;
-                size_t from = i + k * PAIR * x.cs;
-                int n = min_int(width, rows - i), both = (k + 1) * PAIR <= depth && PAIR == 2;
-                if (n == width && both) round_line(line, x, from, 1, x.cs, width, 1);
-                else round_line(line, x, from, 1, x.cs, n, both);
-                for (; n < width; n++) line[n] = 0;
-            }
-}
-
-/* As pack_a and pack_b. Contiguous rows of A stay rows. scratch: as long as a panel of B. */
-void round_a(real *to, View a, int rows, int depth)
-{
-    if (a.cs == 1) round_rows(to, a, rows, (rows + MR - 1) / MR * MR, depth);
-    else round_strips(to, a, rows, MR, depth);
-}
-void round_b(real *to, real *scratch, View b, int columns, int depth)
-{
-    int width = (columns + VL - 1) / VL * VL, words = words_of(depth);
-    if (b.rs > 1) { round_strips(to, flipped(b), columns, width, depth); return; }
-    round_rows(scratch, flipped(b), columns, width, depth);
-    pack_squares(to, view(scratch, words), width, words);
+    for (int j = 0; x.cs == 1 && j < rows; j++) {
+        real *line = to + (size_t)j * words;
+        round_line(line, x, j * x.rs, PAIR, 1, whole, PAIR == 2);
+        if (whole < words) round_line(line + whole, x, j * x.rs + depth - 1, 0, 0, 1, 0);
+    }
+    return x.cs == 1 ? view(to, words) : transposed(to, rows);
 }
 
 /* ---- the microkernel: c(MR, vectors*VL) = start + a(MR, depth) b(depth, vectors*VL), where b is a
@@ -914,23 +887,22 @@ void tile(Output c, View a, const real *b, int rows, int columns, int depth, int
 void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
 {
     static _Thread_local real *a_pack;
-    int bf16 = is_bf16(a, b), most = bf16 ? KC * PAIR : KC, in_place = 0;
-    if (!bf16 && (a.cs == 1 || (a.rs == 1 && a.cs <= IN_PLACE))) in_place = rows / MR * MR;
-    if (!a_pack) a_pack = allocate_reals(MC * KC + 2 * KC * NR);
-    real *b_pack = a_pack + MC * KC, *scratch = b_pack + KC * NR;
+    int bf16 = is_bf16(a, b), most = bf16 ? KC * PAIR : KC;
+    if (!a_pack) a_pack = allocate_reals(2 * (MC + NR) * KC);
+    real *b_pack = a_pack + MC * KC, *b_words = b_pack + NR * KC, *a_words = b_words + NR * KC;
     for (int p = 0; p < depth; p += most) {
         int count = min_int(most, depth - p), kc = bf16 ? words_of(count) : count;
-        View ap = view_from(a, 0, p), panels = {a_pack, 1, MR, NULL};
-        if (bf16) round_a(a_pack, ap, rows, count);
-        else pack_a(a_pack, view_from(ap, in_place, 0), rows - in_place, kc);
-        if (bf16 && a.cs == 1) panels.rs = kc, panels.cs = 1;
+        View ap = view_from(a, 0, p);
+        if (bf16) ap = round_view(a_words, ap, rows, count);
+        int in_place = ap.cs == 1 || (ap.rs == 1 && ap.cs <= IN_PLACE) ? rows / MR * MR : 0;
+        pack_a(a_pack, view_from(ap, in_place, 0), rows - in_place, kc);
         for (int j = 0; j < columns; j += NR) {
             int width = min_int(NR, columns - j);
-            if (bf16) round_b(b_pack, scratch, view_from(b, p, j), width, count);
-            else pack_b(b_pack, view_from(b, p, j), width, kc);
+            View bp = view_from(b, p, j);
+            if (bf16) bp = flipped(round_view(b_words, flipped(bp), width, count));
+            pack_b(b_pack, bp, width, kc);
             for (int i = 0; i < rows; i += MR) {
-                View panel = panels;
-                panel.p += (size_t)(i - in_place) * kc;
+                View panel = {a_pack + (size_t)(i - in_place) * kc, 1, MR, NULL};
                 tile(output_from(c, i, j), i < in_place ? view_from(ap, i, 0) : panel, b_pack,
                      min_int(MR, rows - i), width, kc, bf16);
             }
@@ -989,15 +961,6 @@ real dot_of(const real *a, const void *b, int n, int a_kind, int b_kind)
 }
 real dot(const real *a, const real *b, int n) { return dot_of(a, b, n, AS_REAL, AS_REAL); }
 
-/* The sum of row i of a, times column j of b; both are contiguous. */
-real dot_at(View a, int i, View b, int j, int n, int bf16)
-{
-    const real *ai = a.p + i * a.rs;
-    if (b.h) return dot_of(ai, b.h + j * b.cs, n, AS_ROUNDED, AS_BF16);
-    if (bf16) return dot_of(ai, b.p + j * b.cs, n, AS_ROUNDED, AS_ROUNDED);
-    return dot(ai, b.p + j * b.cs, n);
-}
-
 /* Are rows of a and columns of b contiguous? */
 int is_dots(View a, View b) { return a.cs == 1 && b.rs == 1 && !a.h; }
 
@@ -1012,8 +975,14 @@ void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
 {
     int dots = is_dots(a, b), bf16 = is_bf16(a, b);
     for (int j = 0; dots && j < columns; j++)
-        for (int i = 0; i < rows; i++)
-            c.p[i * c.rs + j] = start_at(c, i, j) + dot_at(a, i, b, j, depth, bf16);
+        for (int i = 0; i < rows; i++) {
+            const real *ai = a.p + i * a.rs;
+            real sum;
+            if (b.h) sum = dot_of(ai, b.h + j * b.cs, depth, AS_ROUNDED, AS_BF16);
+            else if (bf16) sum = dot_of(ai, b.p + j * b.cs, depth, AS_ROUNDED, AS_ROUNDED);
+            else sum = dot(ai, b.p + j * b.cs, depth);
+            c.p[i * c.rs + j] = start_at(c, i, j) + sum;
+        }
     for (int i = 0; !dots && i < rows; i++) {
         real *ci = c.p + i * c.rs;
         for (int j = 0; j < columns; j++) ci[j] = start_at(c, i, j);
@@ -1822,13 +1791,10 @@ double model_update(Model *m, AdamW a, int step)
         size_t from = trained_from(m, t), at = t->offset + from, count = tensor_size(m, t) - from;
         real *w = m->w.tensor[i] + from, *g = m->g.tensor[i] + from;
         const AdamW *rule = t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain;
-        if (m->bf16_moments)
-            adamw_bf16(w, g, (Moments16){(uint16_t *)m->moments[0] + at,
-                                         (uint16_t *)m->moments[1] + at, random_key(step, i)},
-                       count, scale, rule, step);
-        else
-            adamw(w, g, (real *)m->moments[0] + at, (real *)m->moments[1] + at, count, scale, rule,
-                  step);
+        void *const *M = m->moments;
+        Moments16 half = {(uint16_t *)M[0] + at, (uint16_t *)M[1] + at, random_key(step, i)};
+        if (m->bf16_moments) adamw_bf16(w, g, half, count, scale, rule, step);
+        else adamw(w, g, (real *)M[0] + at, (real *)M[1] + at, count, scale, rule, step);
     }
     return norm;
 }
@@ -1935,8 +1901,6 @@ Tokens tokens_read(const char *names, const char *part, int V)
 }
 
 void tokens_free(Tokens *t) { free(t->ids), free(t->loss_mask); }
-
-/* ---- random orders ---- */
 
 /* A random order of 0 .. n-1, in new memory [Fisher & Yates 1938]. */
 int *shuffled(int n, uint64_t key)
@@ -2244,6 +2208,7 @@ Model *model_read_as(const char *path, int bf16)
 }
 Model *model_read(const char *path) { return model_read_as(path, 0); }
 
+/* Write a model as fp32 or bf16, without its adapters. */
 void model_write(const Model *m, const char *path, int bf16)
 {
     Config c = m->c;
@@ -2334,6 +2299,7 @@ size_t state_pieces(Piece *piece, Model *m, Progress *p, int32_t *header)
     return size;
 }
 
+/* Write all that a run needs to go on. */
 void state_write(Model *m, Progress *p, const char *path)
 {
     int32_t header[HEADER];
@@ -2770,14 +2736,15 @@ double total(const double *x, int n)
     return sum;
 }
 
-/* A text without white space at its ends, in new memory; frees the old one. */
-char *trimmed(char *text, size_t size)
+/* Remove the white space at both ends of a text, which it returns. */
+char *trimmed(char *text)
 {
     const char *begin = text;
+    size_t size = strlen(text);
     trim(&begin, &size);
-    char *copy = format("%.*s", (int)size, begin);
-    free(text);
-    return copy;
+    memmove(text, begin, size);
+    text[size] = 0;
+    return text;
 }
 
 /* The text of tokens, trimmed, in new memory; <|endoftext|> is left out. */
@@ -2789,7 +2756,7 @@ char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
         const char *bytes = tokenizer_bytes(t, ids[i], &size);
         if (ids[i] != t->end_of_text) text_add(&all, bytes, size);
     }
-    return trimmed(all.bytes, all.size);
+    return trimmed(all.bytes);
 }
 
 /* End a text before the header of the turn that follows an answer, if there is one. */
@@ -2827,7 +2794,7 @@ void query_answer(Model *m, const Tokenizer *t, Query *q)
     Sampling greedy = {.tokens = q->tokens, .samples = 1, .top_p = 1, .stop = q->stop};
     Sample out;
     generate(m, t, q->prompt, q->count, &greedy, &out, NULL);
-    q->answer = before_header(trimmed(out.text.bytes, out.text.size));
+    q->answer = before_header(trimmed(out.text.bytes));
     free(q->prompt);
 }
 
@@ -3674,6 +3641,7 @@ char *list_in(char **words, int i)
     return NULL;
 }
 
+/* How tokens are chosen, by the options. */
 Sampling sampling(const char *stop)
 {
     return (Sampling){opt.temperature, opt.top_p, opt.top_k, opt.tokens, max_int(1, opt.samples),
@@ -3871,6 +3839,7 @@ void answer_jsonl(Model *m, Tokenizer *t, char *line, size_t size)
     free(out), free(prompt);
 }
 
+/* Continue --prompt, or answer each line of standard input (--jsonl). */
 int run_generate(void)
 {
     Model *m = model_load(opt.model, opt.adapter);
@@ -4073,6 +4042,7 @@ void bench_generation(Config c)
     free_reals(logits), model_free(m);
 }
 
+/* Measure products, training steps and generation of GPT-2's sizes, beside the machine's limits. */
 int run_bench(void)
 {
     static const int depths[] = {12, 6, 24}, lengths[] = {64, 256, 1024};

@@ -231,9 +231,9 @@ exit $?
 # test_gpt.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
 # train_gpt.c f bf16 s/u.i + 0x7fff + ((u.i >> 16) & 1)/u.i + 0x8000/
 # train_gpt.c f bf16 s/return PAIR == 2 ? u.f : bf16_rounded(x)/return PAIR == 2 ? u.f : x/
-# train_gpt.c f bf16 s/panels.rs = kc, panels.cs = 1/panels.rs = kc, panels.cs = 2/
+# train_gpt.c f bf16 s/k \* PAIR \* x.cs, 1, x.cs/k * PAIR, 1, x.cs/
 # train_gpt.c f bf16 s/aik \* element(bk, 0, j, 1)/aik * element(bk, 0, j, 0)/
-# train_gpt.c f bf16 s/dot_of(ai, b.h + j \* b.cs, n, AS_ROUNDED/dot_of(ai, b.h + j * b.cs, n, AS_REAL/
+# train_gpt.c f bf16 s/dot_of(ai, b.h + j \* b.cs, depth, AS_ROUNDED/dot_of(ai, b.h + j * b.cs, depth, AS_REAL/
 # train_gpt.c f bf16 s/view_bf16(m->half\[i\] + at, columns)/view_bf16(m->half[i], columns)/
 # train_gpt.c f bf16 s/m->half\[t\] ? m->half\[t\]\[at\]/m->half[t] ? m->half[t][0]/
 # train_gpt.c p bf16 s/^    bf16_products = 1;//
