@@ -1978,25 +1978,25 @@ int row_sums(int *added, int *copies, const int *available, const int *order, in
  * decides in which order lengths are offered, so that each epoch composes other rows. */
 void loader_pack(DataLoader *f, uint64_t key)
 {
-    int T = f->T, longest = T, *order = shuffled(T, key), *next = allocate(f->count, sizeof(int));
+    int T = f->T, *order = shuffled(T, key), *next = allocate(f->count, sizeof(int));
     int *first = allocate(4 * (T + 1), sizeof(int)), *available = first + T + 1;
     int *added = available + T + 1, *copies = added + T + 1;
     for (int i = 0; i < f->count; i++) {
         int n = f->epoch_order[i].length;
         next[i] = first[n], first[n] = i, available[n]++;
     }
-    for (f->rows = 0;; f->rows++) {
-        while (longest && !available[longest]) longest--;
-        if (!longest) break;
-        available[longest]--;
-        int sum = row_sums(added, copies, available, order, longest, T);
-        available[longest]++;
-        for (int n; sum > 0; sum -= n) {
-            n = added[sum], available[n]--;
-            f->epoch_order[first[n]].row = f->rows;
-            first[n] = next[first[n]];
+    f->rows = 0;
+    for (int longest = T; longest > 0; longest--)
+        for (; available[longest]; f->rows++) {
+            available[longest]--;
+            int sum = row_sums(added, copies, available, order, longest, T);
+            available[longest]++;
+            for (int n; sum > 0; sum -= n) {
+                n = added[sum], available[n]--;
+                f->epoch_order[first[n]].row = f->rows;
+                first[n] = next[first[n]];
+            }
         }
-    }
     free(order), free(next), free(first);
 }
 
