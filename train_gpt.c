@@ -1048,7 +1048,7 @@ void use_threads(int count) { (void)count; }
  * steps the first TRIAL run on all threads, the next TRIAL on one, the rest as was faster. */
 typedef struct { int all, step; double started, seconds[2]; } Pace;
 
-/* Before each step; the Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
+/* Before each step; a Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
 void pace_step(Pace *p)
 {
     enum { PERIOD = 256, TRIAL = 8 };
@@ -3265,8 +3265,7 @@ void print_plan(const Run *r)
     printf("  all                               %11zu, %zu of them trained\n\n",
            m->count + m->adapter_count, trained);
     printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
-           "%.1f; %.1f MB in all\n",
-           need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
+           "%.1f; %.1f MB in all\n", need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
     double time = step_seconds(m, opt.batch, r->T, opt.accumulate, r->peak);
     printf("  machine: %d thread%s, %.0f GFLOP/s in %s\n", threads(), threads() > 1 ? "s" : "",
@@ -3453,8 +3452,7 @@ void train_step(Run *r)
     r->lr = opt.lr * schedule(opt.schedule, (int)r->p.step, opt.warmup, r->steps, opt.floor);
     Recipe recipe = {
         {opt.embedding_dropout, opt.attention_dropout, opt.dropout, opt.lora_dropout, run_key},
-        opt.smoothing,
-        {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip}};
+        opt.smoothing, {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip}};
     r->loss = model_step(r->m, r->batches, opt.accumulate, &recipe, (int)r->p.step + 1, &r->norm);
     r->p.step++, r->p.epoch = r->loader.epoch, r->p.row = r->loader.row;
 
@@ -3755,14 +3753,14 @@ int run_eval(void)
     if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
     int T = opt.context ? opt.context : m->c.T;
     if (T > m->c.T) die_usage("--context: the model's longest is %d, found %d", m->c.T, T);
-    Tokens val = tokens_read(opt.data, opt.test ? "test" : "val", m->c.V);
+    const char *part = opt.test ? "test" : "val";
+    Tokens val = tokens_read(opt.data, part, m->c.V);
     Scores s = score(m, t, &val, opt.batch, T, opt.limit);
     double loss = total(s.loss, s.n), count = total(s.count, s.n);
     char *name = model_name(opt.model, opt.adapter);
     printf("%s on %s_%s.bin: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
-           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data,
-           opt.test ? "test" : "val", s.n, val.examples ? "examples" : "rows", count,
-           loss / count, exp(loss / count),
+           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data, part, s.n,
+           val.examples ? "examples" : "rows", count, loss / count, exp(loss / count),
            loss / log(2) / total(s.bytes, s.n), total(s.right, s.n) / count);
     free(s.loss), free(name), tokens_free(&val), tokenizer_free(t), model_free(m);
     return 0;
