@@ -2639,7 +2639,7 @@ typedef struct {
     int tests;                   /* rows of the test set, which `kept` leaves out */
     Text files;                  /* a line for each file: what its rows are taken for */
     const char *encoding;        /* of the file that is read */
-    char *columns;               /* of tables without a header: --columns or a guess */
+    char *columns, *names;       /* of tables without a header: --columns or a guess; decoded */
     int labels;                  /* number of different answers, 0 if answers are free text */
     size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
@@ -2715,7 +2715,8 @@ void examples_add(Examples *x, Example *e, int good)
 void examples_free(Examples *x)
 {
     while (x->count) example_free(&x->row[--x->count]);
-    free(x->row), free(x->label), free(x->files.bytes), free(x->columns);
+    free(x->row), free(x->label), free(x->files.bytes), free(x->columns),
+    free(x->names);
 }
 
 /* ---- what the names of a row mean ----
@@ -2946,18 +2947,21 @@ void read_row(Examples *x, Example *e, const char *form, const Json *row)
 
 /* ---- rows in JSON: an object in each line, or an array of objects ---- */
 
-/* Set l->text and l->size to the next element of a JSON array, l->number and *line to the line in
- * which it begins. At l->at is the bracket or comma before it, then the one behind. Only brackets
- * and strings are looked at; what they enclose is checked by json_parse. Returns 0 at the end. */
-int next_element(Lines *l, const char **line)
+const char white_space[] = " \t\r\n";
+
+/* Set l->text and l->size to the next element of an array (close: ']') or object ('}'), l->number
+ * and *line to the line in which it begins. At l->at is the bracket or comma before it, then the
+ * one behind. Only brackets and strings are looked at; what they enclose is checked by json_parse.
+ * Returns 0 at the end. */
+int next_element(Lines *l, char close, const char **line)
 {
     const char *from = l->text;
     int depth = 0, inside = 0;                        /* brackets that are open; in a string? */
-    if (l->at == l->end || *l->at == ']') return 0;
-    for (l->at++; l->at < l->end && isspace((unsigned char)*l->at);) l->at++;
+    if (l->at == l->end || *l->at == close) return 0;
+    l->at += 1 + strspn(l->at + 1, white_space);
     for (l->text = l->at; from < l->text; from++)
         if (*from == '\n') l->number++, *line = from + 1;
-    for (; l->at < l->end && (inside || depth || (*l->at != ',' && *l->at != ']')); l->at++) {
+    for (; l->at < l->end && (inside || depth || (*l->at != ',' && *l->at != close)); l->at++) {
         char c = *l->at;
         if (inside && c == '\\' && l->at + 1 < l->end) l->at++;
         else if (c == '"') inside = !inside;
@@ -2967,17 +2971,46 @@ int next_element(Lines *l, const char **line)
     return 1;
 }
 
+int is_array_of_objects(const char *text)
+{
+    return *text == '[' && text[1 + strspn(text + 1, white_space)] == '{';
+}
+
+/* Where the array of a file's rows begins: the file is this array, or one object that is no row and
+ * has this one array of objects, under any name. NULL if each line is a row. */
+const char *rows_array(const char *path, const char *text, size_t size)
+{
+    Lines l = {.at = text + strspn(text, white_space), .end = text + size, .text = text};
+    const char *array = NULL, *line = text;
+    int arrays = 0, rank, seen = 0;                   /* seen: a bit for each part */
+    if (*l.at != '{') return is_array_of_objects(l.at) ? l.at : NULL;
+    for (const char *name, *stop; next_element(&l, '}', &line);) {
+        name = stop = l.text + (*l.text == '"');
+        while (stop < l.at && *stop != '"') stop += *stop == '\\' && stop + 1 < l.at ? 2 : 1;
+        seen |= 1 << part_of(name, (size_t)(stop - name), &rank);
+        stop += strspn(stop, "\": \t\r\n");
+        if (is_array_of_objects(stop)) array = stop, arrays++;
+    }
+    int ends = l.at < l.end && is_blank(l.at + 1, (size_t)(l.end - l.at) - 1);
+    int said = seen & (1 << QUESTION | 1 << PASSAGE);
+    int answered = seen & (1 << AS_IS | 1 << REPLY | 1 << CLASS);
+    if (!ends || seen & 1 << TURNS || (said && answered)) return NULL;
+    if (arrays > 1)
+        die("%s: expected a row in each line, an array of rows, or an object with one such array, "
+            "found an object with %d; write the array of rows to a file of its own", path, arrays);
+    return array;
+}
+
 /* Read rows of JSON. A line that is wrong is one wrong row. In an array it would be uncertain where
  * the next row begins, so there it ends the program. */
 void read_json(Examples *x, const char *path, const char *text, size_t size)
 {
     Lines l = {.at = text, .end = text + size, .text = text};
-    const char *line = text, *open = text + strspn(text, " \t\r\n");
-    int array = *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{';
+    const char *line = text, *array = rows_array(path, text, size);
     if (prep.columns && !strchr(prep.columns, '='))
         die_usage("--columns: rows of JSON have names, expected NAME=text,NAME=label");
-    if (array) l.at = open, l.number = 1;
-    while (array ? next_element(&l, &line) : next_line(&l)) {
+    if (array) l.at = array, l.number = 1;
+    while (array ? next_element(&l, ']', &line) : next_line(&l)) {
         char error[200];
         int skip = 0, column = array ? (int)(l.text - line) : 0;
         Json at = {0}, *json = NULL;
@@ -2994,9 +3027,10 @@ void read_json(Examples *x, const char *path, const char *text, size_t size)
         else examples_add(x, &e, 0);
         json_free(json);
     }
-    if (array && (l.at == l.end || !is_blank(l.at + 1, (size_t)(l.end - l.at) - 1)))
-        die("%s: expected one array, found %s", path,
-            l.at == l.end ? "no bracket that closes it" : "something behind it");
+    if (!array) return;
+    if (l.at == l.end) die("%s: expected one array, found no bracket that closes it", path);
+    if (text[strspn(text, white_space)] == '[' && !is_blank(l.at + 1, (size_t)(l.end - l.at) - 1))
+        die("%s: expected one array, found something behind it", path);
 }
 
 /* ---- rows of a table ----
@@ -3008,56 +3042,62 @@ void read_json(Examples *x, const char *path, const char *text, size_t size)
 enum { COLUMNS = 64 };
 typedef struct {
     char separator, quote;       /* quote: what encloses fields, or 0 */
-    const char *row, *at, *end;  /* where the last row begins; what is still to be read */
+    const char *text, *end;
+    const char *row, *at;        /* where the last row begins; what is still to be read */
+    char *fields;                /* as large as text: each field, decoded, at its place in text */
     int line;                    /* of the row, from 1 */
     const char *error;           /* what is wrong with the row, or NULL */
 } Csv;
 
-/* Read a field and the separator or line end after it. Returns 1 after a separator. */
-int csv_field(Csv *c, Text *field)
+/* Read a field and the separator or line end after it; decoded, it is never longer. Returns 1 after
+ * a separator. */
+int csv_field(Csv *c, Json *field)
 {
     int quoted = c->quote && c->at < c->end && *c->at == c->quote, open = quoted;
-    field->size = 0;
-    text_add(field, "", 0);
+    char *to = field->text = c->fields + (c->at - c->text);
     for (c->at += quoted; c->at < c->end; c->at++) {
         int quote = c->quote && *c->at == c->quote;
         int twice = quote && c->at + 1 < c->end && c->at[1] == c->quote;
         if (open && quote && !twice) open = 0;
-        else if (open) text_add(field, c->at, 1), c->at += twice;
+        else if (open) *to++ = *c->at, c->at += twice;
         else if (*c->at == c->separator || *c->at == '\n') break;
-        else if (!quoted && !quote) text_add(field, c->at, 1);
+        else if (!quoted && !quote) *to++ = *c->at;
         else if (!quoted) c->error = "there is a quote, but not around the whole field";
         else if (*c->at != '\r') c->error = "there is text after a closing quote";
     }
     if (open) c->error = "a quote is opened and never closed";
-    if (!quoted && field->size && field->bytes[field->size - 1] == '\r')
-        field->bytes[--field->size] = 0;
+    if (!quoted && to > field->text && to[-1] == '\r') to--;
+    *to = 0;
+    field->type = '"', field->line = 1, field->size = (size_t)(to - field->text);
     return c->at < c->end && *c->at++ == c->separator;
 }
 
-/* Read a row; returns how many fields it has. A wrong quote may have joined many rows, so after an
- * error reading goes on with the second line of this row. */
-int csv_row(Csv *c, Text fields[COLUMNS])
+/* Read a row into row[0], an object, and its members row[1], ..., which keep their keys. Returns
+ * how many fields it has. A wrong quote may have joined many rows, so after an error reading goes
+ * on with the second line of this row. */
+int csv_row(Csv *c, Json row[COLUMNS + 1])
 {
-    int count = 0;
+    int count = 1;
     for (; c->row < c->at; c->row++) c->line += *c->row == '\n';
     c->error = NULL;
-    while (!c->error && csv_field(c, &fields[count++]))
-        if (count == COLUMNS) c->error = "there are too many fields";
+    while (csv_field(c, &row[count]) && !c->error) {
+        if (count == COLUMNS) { c->error = "there are too many fields"; break; }
+        row[count].next = &row[count + 1];
+        count++;
+    }
+    row[count].next = NULL;
+    row[0] = (Json){.type = '{', .line = 1, .count = (size_t)count, .child = row + 1};
     if (!c->error) return count;
     c->at = memchr(c->row, '\n', (size_t)(c->end - c->row));
     c->at = c->at ? c->at + 1 : c->end;
     return count;
 }
 
-/* Make an object of `count` cells: row[0] is the object, row[1], ... are its members. */
-void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int count)
+/* Let the fields of this row be the names of all columns. */
+void row_names(Json *row)
 {
-    for (int i = 0; i < count; i++)
-        row[i + 1] = (Json){.type = '"', .line = 1, .key = name[i].bytes, .key_size = name[i].size,
-                            .text = field[i].bytes, .size = field[i].size, .next = row + i + 2};
-    row[0] = (Json){.type = '{', .line = 1, .count = (size_t)count, .child = row + 1};
-    row[count].next = NULL;
+    for (Json *field = row->child; field; field = field->next)
+        field->key = field->text, field->key_size = field->size;
 }
 
 /* Begin to read a table, with the separator for which the names in line 1 are recognized, or else
@@ -3065,73 +3105,73 @@ void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int 
 Csv csv_open(const char *text, size_t size)
 {
     Csv best = {0};
-    Text field[COLUMNS] = {{0}};
+    char *fields = allocate(size + 1, 1);
     int most = -1;
     for (const char *p = "\t,;|"; *p; p++) {
-        const Csv start = {*p, *p == '\t' ? 0 : '"', text, text, text + size, 1, NULL};
+        const Csv start = {*p, *p == '\t' ? 0 : '"', text, text + size, text, text, fields, 1, NULL};
         const Json *part[PARTS];
-        Json row[COLUMNS + 1];
+        Json row[COLUMNS + 1] = {{0}};
         Csv c = start;
-        int count = csv_row(&c, field);
-        row_object(row, field, field, count);
+        int count = csv_row(&c, row);
+        row_names(row);
         int agree = !c.error && row_parts(row, part) ? 100 : 0;
         for (int i = 0; i < 20 && c.at < c.end; i++)
-            agree += csv_row(&c, field) == count && count > 1 && !c.error;
+            agree += csv_row(&c, row) == count && count > 1 && !c.error;
         if (agree > most) most = agree, best = start;
     }
-    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes);
     return best;
 }
 
 /* Guess the columns of a table without names: the label is the only column in which values repeat,
  * occurring twice or more on average, that of line 1 among them; the text is the column with the
- * most bytes of the others. Returns a list as --columns has it, in new memory, or NULL. */
+ * most bytes of the others. Returns a list as --columns has it, in new memory, empty if no column
+ * is a label. */
 char *columns_guess(Csv c, int columns)
 {
     Map values[COLUMNS] = {{0}};
-    Text field[COLUMNS] = {{0}}, list = {0};
+    Text list = {0};
     size_t bytes[COLUMNS] = {0}, rows = 0;
-    MapEntry first[COLUMNS] = {{0}};                  /* of line 1; all keys are copies */
+    Json row[COLUMNS + 1] = {{0}}, first[COLUMNS];
     int label = -1, text = -1, labels = 0;
     while (c.at < c.end) {
-        if (csv_row(&c, field) != columns || c.error) continue;
-        for (int i = 0; i < columns; bytes[i] += field[i].size, i++) {
-            MapEntry *e = map_enter(&values[i], field[i].bytes, field[i].size);
-            if (!e->value++) e->key = memcpy(allocate(e->size + 1, 1), e->key, e->size);
-            if (!rows) first[i] = *e;
+        if (csv_row(&c, row) != columns || c.error) continue;
+        if (!rows++) memcpy(first, row + 1, (size_t)columns * sizeof *row);
+        for (int i = 0; i < columns; i++) {
+            map_enter(&values[i], row[i + 1].text, row[i + 1].size)->value++;
+            bytes[i] += row[i + 1].size;
         }
-        rows++;
     }
     for (int i = 0; i < columns && rows; i++)
         if (values[i].count > 1 && 2 * values[i].count <= rows) label = i, labels++;
     for (int i = 0; i < columns; i++)
         if (i != label && (text < 0 || bytes[i] > bytes[text])) text = i;
-    if (labels == 1 && map_find(&values[label], first[label].key, first[label].size)->value > 1)
+    text_add(&list, "", 0);
+    if (labels == 1 && map_find(&values[label], first[label].text, first[label].size)->value > 1)
         for (int i = 0; i < columns; i++)
             text_print(&list, "%s%s", i ? "," : "",
                        i == label ? "label" : i == text ? "text" : "-");
-    for (int i = 0; i < columns; free(values[i].entry), free(field[i++].bytes))
-        for (size_t k = 0; k < values[i].capacity; k++) free((char *)values[i].entry[k].key);
+    for (int i = 0; i < columns; i++) free(values[i].entry);
     return list.bytes;
 }
 
-/* Set name[i] to what column i of a table is called: by --columns, in line 1 or, if its names say
- * nothing, by a guess, which holds for all further files. Returns whether line 1 is a header; dies
- * if that cannot be said. */
-int table_names(Examples *x, const char *path, const Csv *start, Text name[COLUMNS], int columns)
+/* Name the columns of a table, whose line 1 is in `row`: by --columns, by line 1 or, if its names
+ * say nothing, by a guess, which holds for all further files. Returns whether line 1 is a header;
+ * dies if that cannot be said. */
+int table_names(Examples *x, const char *path, const Csv *start, Json row[COLUMNS + 1])
 {
     const Json *part[PARTS];
-    Json row[COLUMNS + 1];
-    row_object(row, name, name, columns);
+    int columns = (int)row->count;
+    row_names(row);
     int header = row_parts(row, part);
     if (header && (!prep.columns || strchr(prep.columns, '='))) return 1;
     char *names = names_found(row);
-    if (!x->columns) x->columns = prep.columns ? format("%s", prep.columns)
-                                               : columns_guess(*start, columns);
-    Csv list = {.separator = ',', .at = x->columns, .row = x->columns};
-    list.end = list.at + (list.at ? strlen(list.at) : 0);
-    int listed = list.at ? csv_row(&list, name) : 0;
-    row_object(row, name, name, listed);
+    if (!x->columns) {
+        x->columns = prep.columns ? format("%s", prep.columns) : columns_guess(*start, columns);
+        x->names = format("%s", x->columns);
+    }
+    const char *list = x->columns, *end = list + strlen(list);
+    int listed = csv_row(&(Csv){',', 0, list, end, list, list, x->names, 1, NULL}, row);
+    row_names(row);
     if (listed != columns || !row_parts(row, part))
         die("%s, line 1: %s; if they are a row, --columns label,text tells what its %d columns are",
             path, names, columns);
@@ -3144,29 +3184,26 @@ void read_table(Examples *x, const char *path, const char *text, size_t size)
 {
     const Csv start = csv_open(text, size);
     Csv c = start;
-    Text field[COLUMNS] = {{0}}, name[COLUMNS] = {{0}};
-    Json row[COLUMNS + 1];
-    int columns = csv_row(&c, name);
+    Json row[COLUMNS + 1] = {{0}};
+    int columns = csv_row(&c, row);
     if (c.error) die("%s, line 1: %s", path, c.error);
-    int header = table_names(x, path, &start, name, columns);
+    int header = table_names(x, path, &start, row);
     char *form = format("columns separated by %s, %s%s", c.separator == '\t' ? "tabs"
                         : c.separator == ',' ? "commas" : c.separator == ';' ? "semicolons"
                         : "bars", header ? "a header" : "no header: ", header ? "" : x->columns);
     if (!header) c = start;
     while (c.at < c.end) {
-        int count = csv_row(&c, field);
+        int count = csv_row(&c, row);
         Example e = {.path = path, .line = c.line};
         size_t length = (size_t)(c.at - c.row);
         if (is_blank(c.row, length)) continue;
-        row_object(row, name, field, count);
         if (c.error) finding_add(&e, NOT_CSV, NULL, "field %d: %s", count, c.error);
         else if (count != columns)
             finding_add(&e, NOT_CSV, NULL, "%d fields, not %d as in line 1", count, columns);
         if (!c.error && count == columns && is_utf8(&e, c.row, length)) read_row(x, &e, form, row);
         else examples_add(x, &e, 0);
     }
-    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes), free(name[i].bytes);
-    free(form);
+    free(start.fields), free(form);
 }
 
 /* ---- files ---- */
@@ -3202,7 +3239,7 @@ Text text_read(const char *path, const char **encoding)
 void read_examples(Examples *x, const char *path)
 {
     Text text = text_read(path, &x->encoding);
-    char first = text.bytes[strspn(text.bytes, " \t\r\n")];
+    char first = text.bytes[strspn(text.bytes, white_space)];
     int table = ends_with(path, ".csv") || ends_with(path, ".tsv");
     int json = ends_with(path, ".jsonl") || ends_with(path, ".json");
     if (!table && !json) json = first == '{' || first == '[';
