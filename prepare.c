@@ -2650,17 +2650,18 @@ __attribute__((format(printf, 4, 5)))
 int finding_add(Example *e, int finding, const Json *at, const char *form, ...)
 {
     va_list args;
-    int n = findings[finding].count++, line = e->line + (at ? at->line - 1 : 0);
-    char where[32] = "";
+    Text message = {0};
+    int n = findings[finding].count++;
     e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
+    text_print(&message, "%s, line %d", e->path, e->line + (at ? at->line - 1 : 0));
+    if (at && at->column)
+        text_print(&message, ", column %d", at->column + (at->line == 1 ? e->column : 0));
+    text_add(&message, ": ", 2);
     va_start(args, form);
-    char *message = format_list(form, args);
+    text_take(&message, format_list(form, args));
     va_end(args);
-    if (at && at->column) snprintf(where, sizeof where, ", column %d",
-                                   at->column + (at->line == 1 ? e->column : 0));
-    findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, line, where, message);
-    free(message);
+    findings[finding].shown[n] = message.bytes;
     return 0;
 }
 
@@ -2802,20 +2803,24 @@ void say_parts(Examples *x, const char *path, const char *form, const Json *cons
 char *names_found(const Json *row)
 {
     Text names = {0};
+    const Json *m = row->child;
     text_print(&names, "no text and answer are recognized in ");
-    int n = 0;
-    for (const Json *m = row->child; m && n < 8; m = m->next, n++)
+    for (int n = 0; m && n < 8; m = m->next, n++)
         text_print(&names, "%s\"%.20s\"", n ? ", " : "", m->key);
     text_print(&names, "%s; if these are names, --columns NAME=text,NAME=label tells what they are",
-               n < (int)row->count ? ", ..." : "");
+               m ? ", ..." : "");
     shown(names.bytes);
     return names.bytes;
 }
 
-const char *type_name(const Json *v)
+/* Record that a value, a member or an element, is not what was expected ("a text"). Returns 0. */
+int wrong_type(Example *e, const Json *v, const char *expected)
 {
-    return v->type == '{' ? "an object" : v->type == '[' ? "an array" : v->type == '"' ? "a text"
-         : v->type == '0' ? "a number" : v->type == 'n' ? "null" : "a boolean";
+    const char *found = v->type == '{' ? "an object" : v->type == '[' ? "an array"
+                      : v->type == '"' ? "a text" : v->type == '0' ? "a number"
+                      : v->type == 'n' ? "null" : "a boolean";
+    if (!v->key) return finding_add(e, WRONG_TYPE, v, "this is %s, not %s", found, expected);
+    return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not %s", v->key, found, expected);
 }
 
 /* ---- from a row to turns: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation",
@@ -2830,15 +2835,13 @@ int read_message(Example *e, const Json *message)
                                             {"system", "human", "gpt"}};
     const Json *value[4];
     int r = SYSTEM;
-    if (message->type != '{')
-        return finding_add(e, WRONG_TYPE, message, "this is %s, not an object", type_name(message));
+    if (message->type != '{') return wrong_type(e, message, "an object");
     for (int k = 0; k < 4; k++) {
         const Json *v = value[k] = json_get(message, keys[k][!json_get(message, keys[k][0])]);
         if (k > 1) continue;
         if (!v) return finding_add(e, MISSING_KEY, message, "there is no \"%s\"", keys[k][0]);
         if (v->type == 'n') return finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
-        if (v->type != '"')
-            return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+        if (v->type != '"') return wrong_type(e, v, "a text");
     }
     const Json *role = value[0], *text = value[1], *weight = value[2];
     for (const Json *m = message->child; m; m = m->next)
@@ -2864,9 +2867,7 @@ int read_message(Example *e, const Json *message)
 int read_messages(Example *e, const Json *messages)
 {
     int targets = 0;
-    if (messages->type != '[')
-        return finding_add(e, WRONG_TYPE, messages, "\"%s\" is %s, not an array", messages->key,
-                           type_name(messages));
+    if (messages->type != '[') return wrong_type(e, messages, "an array");
     for (const Json *m = messages->child; m; m = m->next)
         if (!read_message(e, m)) return 0;
     while (e->count && !is_answer(e->turns[e->count - 1].role)) free(e->turns[--e->count].text);
@@ -2882,8 +2883,7 @@ int add_value(Example *e, Text *to, const Json *v, const char *between, int as_i
     text_add(to, "", 0);
     if (!v) return 1;
     if (v->type == 'n') return !as_is || finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
-    if (v->type == '{' || v->type == '[')
-        return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+    if (v->type == '{' || v->type == '[') return wrong_type(e, v, "a text");
     const char *text = v->type == 't' ? "true" : v->type == 'f' ? "false" : v->text;
     size_t size = v->text ? v->size : strlen(text);
     if (!as_is) trim(&text, &size);
@@ -2923,10 +2923,8 @@ void read_row(Examples *x, Example *e, const char *form, const Json *row)
 {
     const Json *part[PARTS];
     Text rules = {0};
-    int good = row->type == '{' && row_parts(row, part);
-    if (row->type != '{')
-        finding_add(e, WRONG_TYPE, row, "this is %s, not an object", type_name(row));
-    else if (!good) {
+    int good = row->type == '{' ? row_parts(row, part) : wrong_type(e, row, "an object");
+    if (!good && row->type == '{') {
         char *names = names_found(row);
         finding_add(e, MISSING_KEY, row, "%s", names);
         free(names);
@@ -2991,10 +2989,10 @@ const char *rows_array(const char *path, const char *text, size_t size)
         stop += strspn(stop, "\": \t\r\n");
         if (is_array_of_objects(stop)) array = stop, arrays++;
     }
-    int ends = l.at < l.end && is_blank(l.at + 1, (size_t)(l.end - l.at) - 1);
-    int said = seen & (1 << QUESTION | 1 << PASSAGE);
-    int answered = seen & (1 << AS_IS | 1 << REPLY | 1 << CLASS);
-    if (!ends || seen & 1 << TURNS || (said && answered)) return NULL;
+    int whole = l.at < l.end && is_blank(l.at + 1, (size_t)(l.end - l.at) - 1);
+    int said = seen >> QUESTION & 1 || seen >> PASSAGE & 1;
+    int answered = seen >> AS_IS & 1 || seen >> REPLY & 1 || seen >> CLASS & 1;
+    if (!whole || seen >> TURNS & 1 || (said && answered)) return NULL;
     if (arrays > 1)
         die("%s: expected a row in each line, an array of rows, or an object with one such array, "
             "found an object with %d; write the array of rows to a file of its own", path, arrays);
@@ -3108,7 +3106,8 @@ Csv csv_open(const char *text, size_t size)
     char *fields = allocate(size + 1, 1);
     int most = -1;
     for (const char *p = "\t,;|"; *p; p++) {
-        const Csv start = {*p, *p == '\t' ? 0 : '"', text, text + size, text, text, fields, 1, NULL};
+        const char quote = *p == '\t' ? 0 : '"', *end = text + size;
+        const Csv start = {*p, quote, text, end, text, text, fields, 1, NULL};
         const Json *part[PARTS];
         Json row[COLUMNS + 1] = {{0}};
         Csv c = start;
@@ -3545,10 +3544,8 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         to.size = 0;
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
-        if (is_blank(to.bytes + begin, to.size - begin)) {
-            to.size = 0;
-            text_add(&to, t->text, end);
-        }
+        if (is_blank(to.bytes + begin, to.size - begin))
+            to.size = 0, text_add(&to, t->text, end);
         text_add(&to, t->text + end, t->size - end);
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
         turn_add(copy, t->role, t->is_target, to.bytes, to.size);
@@ -3679,17 +3676,16 @@ void report_lengths(const Examples *x, Writer *records)
     Table t = {.title = "Tokens"};
     table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
     for (int k = 0; k < 3; k++) {
-        double sum = 0;
+        double sum = 0, *l = length;
         int last = -1;
         for (const Example *e = x->row; e < x->row + x->count; e++) {
             size_t before = e->tokens.answer, all = e->tokens.size;
-            if (!e->dropped) sum += length[++last] = k == 0 ? before : k == 1 ? all - before : all;
+            if (!e->dropped) sum += l[++last] = k == 0 ? before : k == 1 ? all - before : all;
         }
-        qsort(length, (size_t)last + 1, sizeof *length, by_value);
+        qsort(l, (size_t)last + 1, sizeof *l, by_value);
         table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k],
-                  sum / (last + 1), length[0], length[last / 20], length[last / 4],
-                  length[last / 2], length[last - last / 4], length[last - last / 20],
-                  length[last]);
+                  sum / (last + 1), l[0], l[last / 20], l[last / 4], l[last / 2],
+                  l[last - last / 4], l[last - last / 20], l[last]);
     }
     table_done(&t, records);
     free(length);
