@@ -865,9 +865,9 @@ static inline size_t pretoken_length(const char *text, size_t size)
  * if there are several, the leftmost. This needs the spellings only, not a list of merges.
  *
  * The possible merges wait in a heap, so n bytes take time n log n; a pretoken may have a megabyte.
- * A cache keeps the tokens of recent pretokens: words repeat. Where they do not, as in Chinese, most
- * of the time goes into looking up pairs that spell no token. A filter [Bloom 1970] answers most of
- * these: one bit for each of 2^20 hash values, 1 if a token has it, 128 KB in place of a map of 3 MB.
+ * A cache keeps the tokens of recent pretokens: words repeat. Where they do not, as in Chinese, the
+ * time goes into looking up pairs that spell no token. A filter [Bloom 1970] answers most of these:
+ * one bit for each of 2^20 hash values, 1 if a token has it, is 128 KB in place of a map of 3 MB.
  */
 
 /* ---- a heap: the entry with the lowest rank comes out first, of equals the lowest tie ---- */
@@ -918,12 +918,12 @@ typedef struct {                 /* 128 bytes, two lines of the processor's cach
     int32_t ids[CACHE_IDS];
 } CachedPretoken;
 
-/* A pretoken that is being encoded. A token from byte i to byte j has its id at first[i] and at
- * last[j], so its neighbours are found; where no token begins, first is -1. */
+/* A pretoken that is being encoded. A token from byte i to byte j has its id at at[i].first and at
+ * at[j].last, so its neighbours are found; where no token begins, first is -1. */
 typedef struct {
     const char *pretoken;
-    size_t size, capacity;       /* of the pretoken; of first and last */
-    int32_t *first, *last;       /* (size + 1) each */
+    size_t size, capacity;       /* of the pretoken; of at */
+    struct { int32_t first, last; } *at;              /* (size + 1) */
     int32_t limit;               /* only ids below it are used */
     Heap heap;                   /* possible merges: rank = id of the result, tie = first byte */
 } Merging;
@@ -936,7 +936,7 @@ typedef struct Tokenizer {
     int32_t of_byte[256];        /* id of the token that is this byte */
     uint64_t *filter;            /* (FILTER / 64): bit h is 1 if a spelling has hash h */
     CachedPretoken *cache;       /* (CACHE_SLOTS) */
-    Merging *merging;            /* its arrays are used again for each pretoken */
+    Merging *merging;            /* its memory is used again for each pretoken */
 } Tokenizer;
 
 static inline size_t token_size(const Tokenizer *t, int id)
@@ -996,9 +996,8 @@ int tokenizer_index(Tokenizer *t)
 
 void tokenizer_free(Tokenizer *t)
 {
-    free(t->merging->first), free(t->merging->last), free(t->merging->heap.entry);
     free(t->start), free(t->bytes), free(t->ids.entry), free(t->filter), free(t->cache);
-    free(t->merging), free(t);
+    free(t->merging->at), free(t->merging->heap.entry), free(t->merging), free(t);
 }
 
 /* Read llm.c's file: a header {magic, version, count, end of text}, then for each token its length,
@@ -1051,9 +1050,9 @@ void tokenizer_write(const Tokenizer *t, const char *path)
 /* If the token at byte i and the next one together spell a token, put this merge into the heap. */
 static inline void merge_offer(const Tokenizer *t, Merging *m, size_t i)
 {
-    size_t middle = i + token_size(t, m->first[i]);
+    size_t middle = i + token_size(t, m->at[i].first);
     if (middle == m->size) return;
-    size_t size = middle + token_size(t, m->first[middle]) - i;
+    size_t size = middle + token_size(t, m->at[middle].first) - i;
     size_t hash = hash_bytes(m->pretoken + i, size) % FILTER;
     if (!(t->filter[hash / 64] >> hash % 64 & 1)) return;
     int64_t id = map_find(&t->ids, m->pretoken + i, size)->value - 1;
@@ -1067,26 +1066,23 @@ size_t pretoken_encode(const Tokenizer *t, int32_t *ids, const char *pretoken, s
     Merging *m = t->merging;
     HeapEntry best;
     size_t count = 0;
-    if (size >= m->capacity) {
-        m->capacity = 2 * size + 64;
-        m->first = reallocate(m->first, m->capacity, sizeof *m->first);
-        m->last = reallocate(m->last, m->capacity, sizeof *m->last);
-    }
+    if (size >= m->capacity)
+        m->at = reallocate(m->at, m->capacity = 2 * size + 64, sizeof *m->at);
     m->pretoken = pretoken, m->size = size, m->limit = limit;
     for (size_t i = 0; i < size; i++)
-        m->first[i] = m->last[i + 1] = t->of_byte[(unsigned char)pretoken[i]];
+        m->at[i].first = m->at[i + 1].last = t->of_byte[(unsigned char)pretoken[i]];
     for (size_t i = 0; i < size; i++) merge_offer(t, m, i);
     while (heap_pop(&m->heap, &best)) {
         size_t i = (size_t)best.tie, end = i + token_size(t, (int)best.rank);
-        if (m->first[i] < 0) continue;                /* another merge took one of the two */
-        size_t middle = i + token_size(t, m->first[i]);
-        if (middle >= end || middle + token_size(t, m->first[middle]) != end) continue;
-        m->first[middle] = -1;
-        m->first[i] = m->last[end] = (int32_t)best.rank;
+        if (m->at[i].first < 0) continue;             /* another merge took one of the two */
+        size_t middle = i + token_size(t, m->at[i].first);
+        if (middle >= end || middle + token_size(t, m->at[middle].first) != end) continue;
+        m->at[middle].first = -1;
+        m->at[i].first = m->at[end].last = (int32_t)best.rank;
         merge_offer(t, m, i);
-        if (i > 0) merge_offer(t, m, i - token_size(t, m->last[i]));
+        if (i > 0) merge_offer(t, m, i - token_size(t, m->at[i].last));
     }
-    for (size_t i = 0; i < size; i += token_size(t, m->first[i])) ids[count++] = m->first[i];
+    for (size_t i = 0; i < size; i += token_size(t, m->at[i].first)) ids[count++] = m->at[i].first;
     return count;
 }
 
@@ -1212,8 +1208,8 @@ size_t pretokens_count(Map *pretokens, const char *text, size_t size)
     return total;
 }
 
-/* If a pair begins at byte i, count this occurrence and list it (sign 1), or count it no longer (-1).
- * A spelling names one pair only, since everywhere the same merges have led to the same two tokens. */
+/* If a pair begins at byte i, count and list this occurrence (sign 1) or count it no longer (-1). A
+ * spelling names one pair only: everywhere the same merges have led to the same two tokens. */
 void occurrence_count(Learner *l, int64_t i, int sign)
 {
     const Place *at = &l->at[i];
@@ -1447,10 +1443,10 @@ void command_info(Tokenizer *t)
 int main(int argc, char **argv)
 {
     static const char *const names[] = {"encode", "decode", "train", "info"};
-    const char *name = argc > 1 ? argv[1] : "";
+    const char *name = argc > 1 ? argv[1] : "--help";
     char **words = argv + 2, command = *name;
     int k = 0;
-    if (argc < 2 || !strcmp(name, "--help")) {
+    if (!strcmp(name, "--help")) {
         fprintf(argc < 2 ? stderr : stdout, "%s\n", usage);
         return finish_output(argc < 2 ? 2 : 0);
     }
