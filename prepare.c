@@ -2619,7 +2619,7 @@ const char *const set_files[] = {"train", "val", "test"};
 
 typedef struct {
     const char *path;
-    int line, column, count;     /* where the row begins, a column from 0; number of turns */
+    int line, origin, count;     /* where the row begins; line 1 of its values; number of turns */
     Turn *turns;
     Encoded tokens;
     int equal, same_prompt, label;     /* first row with these tokens, this prompt, this answer */
@@ -2654,9 +2654,8 @@ int finding_add(Example *e, int finding, const Json *at, const char *form, ...)
     int n = findings[finding].count++;
     e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
-    text_print(&message, "%s, line %d", e->path, e->line + (at ? at->line - 1 : 0));
-    if (at && at->column)
-        text_print(&message, ", column %d", at->column + (at->line == 1 ? e->column : 0));
+    text_print(&message, "%s, line %d", e->path, at ? e->origin + at->line - 1 : e->line);
+    if (at && at->column) text_print(&message, ", column %d", at->column);
     text_add(&message, ": ", 2);
     va_start(args, form);
     text_take(&message, format_list(form, args));
@@ -2945,54 +2944,15 @@ void read_row(Examples *x, Example *e, const char *form, const Json *row)
 
 /* ---- rows in JSON: an object in each line, or an array of objects ---- */
 
-const char white_space[] = " \t\r\n";
-
-/* Set l->text and l->size to the next element of an array (close: ']') or object ('}'), l->number
- * and *line to the line in which it begins. At l->at is the bracket or comma before it, then the
- * one behind. Only brackets and strings are looked at; what they enclose is checked by json_parse.
- * Returns 0 at the end. */
-int next_element(Lines *l, char close, const char **line)
+/* The array of rows that a file of JSON is, or that is under any name in the object that the file
+ * is, if this object is no row. NULL if each line is a row. */
+const Json *rows_array(const char *path, const Json *file)
 {
-    const char *from = l->text;
-    int depth = 0, inside = 0;                        /* brackets that are open; in a string? */
-    if (l->at == l->end || *l->at == close) return 0;
-    l->at += 1 + strspn(l->at + 1, white_space);
-    for (l->text = l->at; from < l->text; from++)
-        if (*from == '\n') l->number++, *line = from + 1;
-    for (; l->at < l->end && (inside || depth || (*l->at != ',' && *l->at != close)); l->at++) {
-        char c = *l->at;
-        if (inside && c == '\\' && l->at + 1 < l->end) l->at++;
-        else if (c == '"') inside = !inside;
-        else if (!inside) depth += (c == '[' || c == '{') - (c == ']' || c == '}');
-    }
-    l->size = (size_t)(l->at - l->text);
-    return 1;
-}
-
-int is_array_of_objects(const char *text)
-{
-    return *text == '[' && text[1 + strspn(text + 1, white_space)] == '{';
-}
-
-/* Where the array of a file's rows begins: the file is this array, or one object that is no row and
- * has this one array of objects, under any name. NULL if each line is a row. */
-const char *rows_array(const char *path, const char *text, size_t size)
-{
-    Lines l = {.at = text + strspn(text, white_space), .end = text + size, .text = text};
-    const char *array = NULL, *line = text;
-    int arrays = 0, rank, seen = 0;                   /* seen: a bit for each part */
-    if (*l.at != '{') return is_array_of_objects(l.at) ? l.at : NULL;
-    for (const char *name, *stop; next_element(&l, '}', &line);) {
-        name = stop = l.text + (*l.text == '"');
-        while (stop < l.at && *stop != '"') stop += *stop == '\\' && stop + 1 < l.at ? 2 : 1;
-        seen |= 1 << part_of(name, (size_t)(stop - name), &rank);
-        stop += strspn(stop, "\": \t\r\n");
-        if (is_array_of_objects(stop)) array = stop, arrays++;
-    }
-    int whole = l.at < l.end && is_blank(l.at + 1, (size_t)(l.end - l.at) - 1);
-    int said = seen >> QUESTION & 1 || seen >> PASSAGE & 1;
-    int answered = seen >> AS_IS & 1 || seen >> REPLY & 1 || seen >> CLASS & 1;
-    if (!whole || seen >> TURNS & 1 || (said && answered)) return NULL;
+    const Json *part[PARTS], *array = NULL;
+    int arrays = 0;
+    if (!file || (file->type == '{' && row_parts(file, part))) return NULL;
+    for (const Json *v = file->type == '{' ? file->child : file; v; v = v->next)
+        if (v->type == '[' && v->child && v->child->type == '{') array = v, arrays++;
     if (arrays > 1)
         die("%s: expected a row in each line, an array of rows, or an object with one such array, "
             "found an object with %d; write the array of rows to a file of its own", path, arrays);
@@ -3003,32 +2963,31 @@ const char *rows_array(const char *path, const char *text, size_t size)
  * the next row begins, so there it ends the program. */
 void read_json(Examples *x, const char *path, const char *text, size_t size)
 {
-    Lines l = {.at = text, .end = text + size, .text = text};
-    const char *line = text, *array = rows_array(path, text, size);
+    char error[200];
+    const char *open = text + strspn(text, " \t\r\n");
+    Json *json = json_parse(text, size, error, sizeof error);
+    const Json *array = rows_array(path, json);
     if (prep.columns && !strchr(prep.columns, '='))
         die_usage("--columns: rows of JSON have names, expected NAME=text,NAME=label");
-    if (array) l.at = array, l.number = 1;
-    while (array ? next_element(&l, ']', &line) : next_line(&l)) {
-        char error[200];
-        int skip = 0, column = array ? (int)(l.text - line) : 0;
-        Json at = {0}, *json = NULL;
-        Example e = {.path = path, .line = l.number, .column = column};
-        if (!array && is_blank(l.text, l.size)) continue;
+    if (!json && *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{')
+        die("%s, %s", path, error);
+    for (const Json *v = array ? array->child : NULL; v; v = v->next)
+        read_row(x, &(Example){.path = path, .line = v->line, .origin = 1}, "a JSON array", v);
+    for (Lines l = {.at = text, .end = text + size}; !array && next_line(&l);) {
+        Example e = {.path = path, .line = l.number, .origin = l.number};
+        Json at = {0}, *row = NULL;
+        int skip = 0;
+        if (is_blank(l.text, l.size)) continue;
         int good = is_utf8(&e, l.text, l.size);
-        if (good && !(json = json_parse(l.text, l.size, error, sizeof error))) {
+        if (good && !(row = json_parse(l.text, l.size, error, sizeof error))) {
             sscanf(error, "line %d, column %d: %n", &at.line, &at.column, &skip);
-            if (array) die("%s, line %d, column %d: %s", path, l.number + at.line - 1,
-                           at.column + (at.line == 1 ? column : 0), error + skip);
             finding_add(&e, NOT_JSON, &at, "%s", error + skip);
         }
-        if (json) read_row(x, &e, array ? "a JSON array" : "JSON, a row in each line", json);
+        if (row) read_row(x, &e, "JSON, a row in each line", row);
         else examples_add(x, &e, 0);
-        json_free(json);
+        json_free(row);
     }
-    if (!array) return;
-    if (l.at == l.end) die("%s: expected one array, found no bracket that closes it", path);
-    if (text[strspn(text, white_space)] == '[' && !is_blank(l.at + 1, (size_t)(l.end - l.at) - 1))
-        die("%s: expected one array, found something behind it", path);
+    json_free(json);
 }
 
 /* ---- rows of a table ----
@@ -3193,7 +3152,7 @@ void read_table(Examples *x, const char *path, const char *text, size_t size)
     if (!header) c = start;
     while (c.at < c.end) {
         int count = csv_row(&c, row);
-        Example e = {.path = path, .line = c.line};
+        Example e = {.path = path, .line = c.line, .origin = c.line};
         size_t length = (size_t)(c.at - c.row);
         if (is_blank(c.row, length)) continue;
         if (c.error) finding_add(&e, NOT_CSV, NULL, "field %d: %s", count, c.error);
@@ -3238,7 +3197,7 @@ Text text_read(const char *path, const char **encoding)
 void read_examples(Examples *x, const char *path)
 {
     Text text = text_read(path, &x->encoding);
-    char first = text.bytes[strspn(text.bytes, white_space)];
+    char first = text.bytes[strspn(text.bytes, " \t\r\n")];
     int table = ends_with(path, ".csv") || ends_with(path, ".tsv");
     int json = ends_with(path, ".jsonl") || ends_with(path, ".json");
     if (!table && !json) json = first == '{' || first == '[';

@@ -4337,9 +4337,10 @@ static const struct { const char *name, *columns, *text, *message; } refusals[] 
     {"by_place.json", "label,text", "{\"a\":1}", "rows of JSON have names, expected NAME=text"},
     {"a.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},\n {\"text\" 2}]",
      "line 2, column 10: expected ':'"},
-    {"b.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}\n", "no bracket that closes it"},
-    {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "found something behind it"},
-    {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found the end"},
+    {"b.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}\n",
+     "line 2, column 1: expected ',' or ']', found the end"},
+    {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "expected nothing more, found '1'"},
+    {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found ']'"},
     {"two.json", 0, "{\"train\": [{\"text\":\"a\"}], \"test\": [{\"text\":\"a\"}]}",
      "found an object with 2; write the array of rows to a file of its own"}};
 

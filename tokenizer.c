@@ -545,13 +545,15 @@ typedef struct Json {
     struct Json *child, *next;   /* first member; next member of the same array or object */
 } Json;
 
-/* The most values in a text. A node has 80 bytes, its text perhaps two, as in "0,": this bounds the
- * memory. A vocabulary of 65,536 tokens with its merges has 261,376 values. */
+/* The most values in a text, unless there are 8 bytes of text for each. A node has 80 bytes, its
+ * text perhaps two, as in "0,": this bounds the memory. A vocabulary of 65,536 tokens with its
+ * merges has 261,376 values. */
 enum { JSON_VALUES = 1 << 18 };
 
 typedef struct {
     const char *at, *end, *line_start;
-    int line, depth, values;     /* brackets that are open; values that have begun */
+    int line, depth;             /* depth: brackets that are open */
+    size_t left;                 /* how many more values are accepted */
     char *error;                 /* receives the message */
     size_t error_size;
     char *to;                    /* the next free byte for strings */
@@ -699,7 +701,7 @@ int json_value(JsonReader *r, Json *value)
     static const char *const words[] = {"true", "false", "null"};
     json_space(r);
     int c = json_peek(r);
-    if (r->values++ == JSON_VALUES) return json_fail(r, "at most 2^18 values");
+    if (r->left-- == 0) return json_fail(r, "at most 2^18 values, or one for every 8 bytes");
     value->type = (char)(c == '-' || isdigit(c) ? '0' : c);
     value->line = r->line;
     value->column = (int)(r->at - r->line_start) + 1;
@@ -724,7 +726,8 @@ void json_free(Json *root)
 Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
 {
     Json *root = allocate(1, sizeof *root + size + 1);
-    JsonReader r = {text, text + size, text, 1, 0, 0, error, error_size, (char *)(root + 1)};
+    size_t most = size / 8 > JSON_VALUES ? size / 8 : JSON_VALUES;
+    JsonReader r = {text, text + size, text, 1, 0, most, error, error_size, (char *)(root + 1)};
     int good = json_value(&r, root);
     if (good) json_space(&r);
     if (good && (r.at == r.end || json_fail(&r, "nothing more"))) return root;

@@ -168,8 +168,8 @@ exit $?
 # prepare.c f published s/if (!as_is) trim(\&text, \&size);/trim(\&text, \&size);/
 # prepare.c f finding s/given ? (int)weight->number : target/target/
 # prepare.c f refused s/->value > 1)/->value > 0)/
-# prepare.c f refused s/if (l.at == l.end) die/if (0) die/
-# prepare.c f published s/array = stop, arrays++/arrays++/
+# prepare.c f refused s/if (!json \&\& \*open == /if (0 == /
+# prepare.c f published s/array = v, arrays++/arrays++/
 # prepare.c f refused s/if (listed != columns || /if (/
 # prepare.c p set s/if (!some\[s\]) unlink/if (0) unlink/
 # prepare.c p set s/e->set > first->set ? LEAKED/0 ? LEAKED/
