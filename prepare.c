@@ -2619,7 +2619,7 @@ const char *const set_files[] = {"train", "val", "test"};
 
 typedef struct {
     const char *path;
-    int line, column, count;     /* where the row begins, a column from 0; number of turns */
+    int line, origin, count;     /* where the row begins; line 1 of its values; number of turns */
     Turn *turns;
     Encoded tokens;
     int equal, same_prompt, label;     /* first row with these tokens, this prompt, this answer */
@@ -2639,7 +2639,7 @@ typedef struct {
     int tests;                   /* rows of the test set, which `kept` leaves out */
     Text files;                  /* a line for each file: what its rows are taken for */
     const char *encoding;        /* of the file that is read */
-    char *columns;               /* of tables without a header: --columns or a guess */
+    char *columns, *names;       /* of tables without a header: --columns or a guess; decoded */
     int labels;                  /* number of different answers, 0 if answers are free text */
     size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
@@ -2650,17 +2650,17 @@ __attribute__((format(printf, 4, 5)))
 int finding_add(Example *e, int finding, const Json *at, const char *form, ...)
 {
     va_list args;
-    int n = findings[finding].count++, line = e->line + (at ? at->line - 1 : 0);
-    char where[32] = "";
+    Text message = {0};
+    int n = findings[finding].count++;
     e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
+    text_print(&message, "%s, line %d", e->path, at ? e->origin + at->line - 1 : e->line);
+    if (at && at->column) text_print(&message, ", column %d", at->column);
+    text_add(&message, ": ", 2);
     va_start(args, form);
-    char *message = format_list(form, args);
+    text_take(&message, format_list(form, args));
     va_end(args);
-    if (at && at->column) snprintf(where, sizeof where, ", column %d",
-                                   at->column + (at->line == 1 ? e->column : 0));
-    findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, line, where, message);
-    free(message);
+    findings[finding].shown[n] = message.bytes;
     return 0;
 }
 
@@ -2715,7 +2715,8 @@ void examples_add(Examples *x, Example *e, int good)
 void examples_free(Examples *x)
 {
     while (x->count) example_free(&x->row[--x->count]);
-    free(x->row), free(x->label), free(x->files.bytes), free(x->columns);
+    free(x->row), free(x->label), free(x->files.bytes), free(x->columns),
+    free(x->names);
 }
 
 /* ---- what the names of a row mean ----
@@ -2801,20 +2802,24 @@ void say_parts(Examples *x, const char *path, const char *form, const Json *cons
 char *names_found(const Json *row)
 {
     Text names = {0};
+    const Json *m = row->child;
     text_print(&names, "no text and answer are recognized in ");
-    int n = 0;
-    for (const Json *m = row->child; m && n < 8; m = m->next, n++)
+    for (int n = 0; m && n < 8; m = m->next, n++)
         text_print(&names, "%s\"%.20s\"", n ? ", " : "", m->key);
     text_print(&names, "%s; if these are names, --columns NAME=text,NAME=label tells what they are",
-               n < (int)row->count ? ", ..." : "");
+               m ? ", ..." : "");
     shown(names.bytes);
     return names.bytes;
 }
 
-const char *type_name(const Json *v)
+/* Record that a value, a member or an element, is not what was expected ("a text"). Returns 0. */
+int wrong_type(Example *e, const Json *v, const char *expected)
 {
-    return v->type == '{' ? "an object" : v->type == '[' ? "an array" : v->type == '"' ? "a text"
-         : v->type == '0' ? "a number" : v->type == 'n' ? "null" : "a boolean";
+    const char *found = v->type == '{' ? "an object" : v->type == '[' ? "an array"
+                      : v->type == '"' ? "a text" : v->type == '0' ? "a number"
+                      : v->type == 'n' ? "null" : "a boolean";
+    if (!v->key) return finding_add(e, WRONG_TYPE, v, "this is %s, not %s", found, expected);
+    return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not %s", v->key, found, expected);
 }
 
 /* ---- from a row to turns: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation",
@@ -2829,15 +2834,13 @@ int read_message(Example *e, const Json *message)
                                             {"system", "human", "gpt"}};
     const Json *value[4];
     int r = SYSTEM;
-    if (message->type != '{')
-        return finding_add(e, WRONG_TYPE, message, "this is %s, not an object", type_name(message));
+    if (message->type != '{') return wrong_type(e, message, "an object");
     for (int k = 0; k < 4; k++) {
         const Json *v = value[k] = json_get(message, keys[k][!json_get(message, keys[k][0])]);
         if (k > 1) continue;
         if (!v) return finding_add(e, MISSING_KEY, message, "there is no \"%s\"", keys[k][0]);
         if (v->type == 'n') return finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
-        if (v->type != '"')
-            return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+        if (v->type != '"') return wrong_type(e, v, "a text");
     }
     const Json *role = value[0], *text = value[1], *weight = value[2];
     for (const Json *m = message->child; m; m = m->next)
@@ -2863,9 +2866,7 @@ int read_message(Example *e, const Json *message)
 int read_messages(Example *e, const Json *messages)
 {
     int targets = 0;
-    if (messages->type != '[')
-        return finding_add(e, WRONG_TYPE, messages, "\"%s\" is %s, not an array", messages->key,
-                           type_name(messages));
+    if (messages->type != '[') return wrong_type(e, messages, "an array");
     for (const Json *m = messages->child; m; m = m->next)
         if (!read_message(e, m)) return 0;
     while (e->count && !is_answer(e->turns[e->count - 1].role)) free(e->turns[--e->count].text);
@@ -2881,8 +2882,7 @@ int add_value(Example *e, Text *to, const Json *v, const char *between, int as_i
     text_add(to, "", 0);
     if (!v) return 1;
     if (v->type == 'n') return !as_is || finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
-    if (v->type == '{' || v->type == '[')
-        return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+    if (v->type == '{' || v->type == '[') return wrong_type(e, v, "a text");
     const char *text = v->type == 't' ? "true" : v->type == 'f' ? "false" : v->text;
     size_t size = v->text ? v->size : strlen(text);
     if (!as_is) trim(&text, &size);
@@ -2922,10 +2922,8 @@ void read_row(Examples *x, Example *e, const char *form, const Json *row)
 {
     const Json *part[PARTS];
     Text rules = {0};
-    int good = row->type == '{' && row_parts(row, part);
-    if (row->type != '{')
-        finding_add(e, WRONG_TYPE, row, "this is %s, not an object", type_name(row));
-    else if (!good) {
+    int good = row->type == '{' ? row_parts(row, part) : wrong_type(e, row, "an object");
+    if (!good && row->type == '{') {
         char *names = names_found(row);
         finding_add(e, MISSING_KEY, row, "%s", names);
         free(names);
@@ -2946,57 +2944,50 @@ void read_row(Examples *x, Example *e, const char *form, const Json *row)
 
 /* ---- rows in JSON: an object in each line, or an array of objects ---- */
 
-/* Set l->text and l->size to the next element of a JSON array, l->number and *line to the line in
- * which it begins. At l->at is the bracket or comma before it, then the one behind. Only brackets
- * and strings are looked at; what they enclose is checked by json_parse. Returns 0 at the end. */
-int next_element(Lines *l, const char **line)
+/* The array of rows that a file of JSON is, or that is under any name in the object that the file
+ * is, if this object is no row. NULL if each line is a row. */
+const Json *rows_array(const char *path, const Json *file)
 {
-    const char *from = l->text;
-    int depth = 0, inside = 0;                        /* brackets that are open; in a string? */
-    if (l->at == l->end || *l->at == ']') return 0;
-    for (l->at++; l->at < l->end && isspace((unsigned char)*l->at);) l->at++;
-    for (l->text = l->at; from < l->text; from++)
-        if (*from == '\n') l->number++, *line = from + 1;
-    for (; l->at < l->end && (inside || depth || (*l->at != ',' && *l->at != ']')); l->at++) {
-        char c = *l->at;
-        if (inside && c == '\\' && l->at + 1 < l->end) l->at++;
-        else if (c == '"') inside = !inside;
-        else if (!inside) depth += (c == '[' || c == '{') - (c == ']' || c == '}');
-    }
-    l->size = (size_t)(l->at - l->text);
-    return 1;
+    const Json *part[PARTS], *array = NULL;
+    int arrays = 0;
+    if (!file || (file->type == '{' && row_parts(file, part))) return NULL;
+    for (const Json *v = file->type == '{' ? file->child : file; v; v = v->next)
+        if (v->type == '[' && v->child && v->child->type == '{') array = v, arrays++;
+    if (arrays > 1)
+        die("%s: expected a row in each line, an array of rows, or an object with one such array, "
+            "found an object with %d; write the array of rows to a file of its own", path, arrays);
+    return array;
 }
 
 /* Read rows of JSON. A line that is wrong is one wrong row. In an array it would be uncertain where
  * the next row begins, so there it ends the program. */
 void read_json(Examples *x, const char *path, const char *text, size_t size)
 {
-    Lines l = {.at = text, .end = text + size, .text = text};
-    const char *line = text, *open = text + strspn(text, " \t\r\n");
-    int array = *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{';
+    char error[200];
+    const char *open = text + strspn(text, " \t\r\n");
+    Json *json = json_parse(text, size, error, sizeof error);
+    const Json *array = rows_array(path, json);
     if (prep.columns && !strchr(prep.columns, '='))
         die_usage("--columns: rows of JSON have names, expected NAME=text,NAME=label");
-    if (array) l.at = open, l.number = 1;
-    while (array ? next_element(&l, &line) : next_line(&l)) {
-        char error[200];
-        int skip = 0, column = array ? (int)(l.text - line) : 0;
-        Json at = {0}, *json = NULL;
-        Example e = {.path = path, .line = l.number, .column = column};
-        if (!array && is_blank(l.text, l.size)) continue;
+    if (!json && *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{')
+        die("%s, %s", path, error);
+    for (const Json *v = array ? array->child : NULL; v; v = v->next)
+        read_row(x, &(Example){.path = path, .line = v->line, .origin = 1}, "a JSON array", v);
+    for (Lines l = {.at = text, .end = text + size}; !array && next_line(&l);) {
+        Example e = {.path = path, .line = l.number, .origin = l.number};
+        Json at = {0}, *row = NULL;
+        int skip = 0;
+        if (is_blank(l.text, l.size)) continue;
         int good = is_utf8(&e, l.text, l.size);
-        if (good && !(json = json_parse(l.text, l.size, error, sizeof error))) {
+        if (good && !(row = json_parse(l.text, l.size, error, sizeof error))) {
             sscanf(error, "line %d, column %d: %n", &at.line, &at.column, &skip);
-            if (array) die("%s, line %d, column %d: %s", path, l.number + at.line - 1,
-                           at.column + (at.line == 1 ? column : 0), error + skip);
             finding_add(&e, NOT_JSON, &at, "%s", error + skip);
         }
-        if (json) read_row(x, &e, array ? "a JSON array" : "JSON, a row in each line", json);
+        if (row) read_row(x, &e, "JSON, a row in each line", row);
         else examples_add(x, &e, 0);
-        json_free(json);
+        json_free(row);
     }
-    if (array && (l.at == l.end || !is_blank(l.at + 1, (size_t)(l.end - l.at) - 1)))
-        die("%s: expected one array, found %s", path,
-            l.at == l.end ? "no bracket that closes it" : "something behind it");
+    json_free(json);
 }
 
 /* ---- rows of a table ----
@@ -3008,56 +2999,62 @@ void read_json(Examples *x, const char *path, const char *text, size_t size)
 enum { COLUMNS = 64 };
 typedef struct {
     char separator, quote;       /* quote: what encloses fields, or 0 */
-    const char *row, *at, *end;  /* where the last row begins; what is still to be read */
+    const char *text, *end;
+    const char *row, *at;        /* where the last row begins; what is still to be read */
+    char *fields;                /* as large as text: each field, decoded, at its place in text */
     int line;                    /* of the row, from 1 */
     const char *error;           /* what is wrong with the row, or NULL */
 } Csv;
 
-/* Read a field and the separator or line end after it. Returns 1 after a separator. */
-int csv_field(Csv *c, Text *field)
+/* Read a field and the separator or line end after it; decoded, it is never longer. Returns 1 after
+ * a separator. */
+int csv_field(Csv *c, Json *field)
 {
     int quoted = c->quote && c->at < c->end && *c->at == c->quote, open = quoted;
-    field->size = 0;
-    text_add(field, "", 0);
+    char *to = field->text = c->fields + (c->at - c->text);
     for (c->at += quoted; c->at < c->end; c->at++) {
         int quote = c->quote && *c->at == c->quote;
         int twice = quote && c->at + 1 < c->end && c->at[1] == c->quote;
         if (open && quote && !twice) open = 0;
-        else if (open) text_add(field, c->at, 1), c->at += twice;
+        else if (open) *to++ = *c->at, c->at += twice;
         else if (*c->at == c->separator || *c->at == '\n') break;
-        else if (!quoted && !quote) text_add(field, c->at, 1);
+        else if (!quoted && !quote) *to++ = *c->at;
         else if (!quoted) c->error = "there is a quote, but not around the whole field";
         else if (*c->at != '\r') c->error = "there is text after a closing quote";
     }
     if (open) c->error = "a quote is opened and never closed";
-    if (!quoted && field->size && field->bytes[field->size - 1] == '\r')
-        field->bytes[--field->size] = 0;
+    if (!quoted && to > field->text && to[-1] == '\r') to--;
+    *to = 0;
+    field->type = '"', field->line = 1, field->size = (size_t)(to - field->text);
     return c->at < c->end && *c->at++ == c->separator;
 }
 
-/* Read a row; returns how many fields it has. A wrong quote may have joined many rows, so after an
- * error reading goes on with the second line of this row. */
-int csv_row(Csv *c, Text fields[COLUMNS])
+/* Read a row into row[0], an object, and its members row[1], ..., which keep their keys. Returns
+ * how many fields it has. A wrong quote may have joined many rows, so after an error reading goes
+ * on with the second line of this row. */
+int csv_row(Csv *c, Json row[COLUMNS + 1])
 {
-    int count = 0;
+    int count = 1;
     for (; c->row < c->at; c->row++) c->line += *c->row == '\n';
     c->error = NULL;
-    while (!c->error && csv_field(c, &fields[count++]))
-        if (count == COLUMNS) c->error = "there are too many fields";
+    while (csv_field(c, &row[count]) && !c->error) {
+        if (count == COLUMNS) { c->error = "there are too many fields"; break; }
+        row[count].next = &row[count + 1];
+        count++;
+    }
+    row[count].next = NULL;
+    row[0] = (Json){.type = '{', .line = 1, .count = (size_t)count, .child = row + 1};
     if (!c->error) return count;
     c->at = memchr(c->row, '\n', (size_t)(c->end - c->row));
     c->at = c->at ? c->at + 1 : c->end;
     return count;
 }
 
-/* Make an object of `count` cells: row[0] is the object, row[1], ... are its members. */
-void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int count)
+/* Let the fields of this row be the names of all columns. */
+void row_names(Json *row)
 {
-    for (int i = 0; i < count; i++)
-        row[i + 1] = (Json){.type = '"', .line = 1, .key = name[i].bytes, .key_size = name[i].size,
-                            .text = field[i].bytes, .size = field[i].size, .next = row + i + 2};
-    row[0] = (Json){.type = '{', .line = 1, .count = (size_t)count, .child = row + 1};
-    row[count].next = NULL;
+    for (Json *field = row->child; field; field = field->next)
+        field->key = field->text, field->key_size = field->size;
 }
 
 /* Begin to read a table, with the separator for which the names in line 1 are recognized, or else
@@ -3065,73 +3062,74 @@ void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int 
 Csv csv_open(const char *text, size_t size)
 {
     Csv best = {0};
-    Text field[COLUMNS] = {{0}};
+    char *fields = allocate(size + 1, 1);
     int most = -1;
     for (const char *p = "\t,;|"; *p; p++) {
-        const Csv start = {*p, *p == '\t' ? 0 : '"', text, text, text + size, 1, NULL};
+        const char quote = *p == '\t' ? 0 : '"', *end = text + size;
+        const Csv start = {*p, quote, text, end, text, text, fields, 1, NULL};
         const Json *part[PARTS];
-        Json row[COLUMNS + 1];
+        Json row[COLUMNS + 1] = {{0}};
         Csv c = start;
-        int count = csv_row(&c, field);
-        row_object(row, field, field, count);
+        int count = csv_row(&c, row);
+        row_names(row);
         int agree = !c.error && row_parts(row, part) ? 100 : 0;
         for (int i = 0; i < 20 && c.at < c.end; i++)
-            agree += csv_row(&c, field) == count && count > 1 && !c.error;
+            agree += csv_row(&c, row) == count && count > 1 && !c.error;
         if (agree > most) most = agree, best = start;
     }
-    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes);
     return best;
 }
 
 /* Guess the columns of a table without names: the label is the only column in which values repeat,
  * occurring twice or more on average, that of line 1 among them; the text is the column with the
- * most bytes of the others. Returns a list as --columns has it, in new memory, or NULL. */
+ * most bytes of the others. Returns a list as --columns has it, in new memory, empty if no column
+ * is a label. */
 char *columns_guess(Csv c, int columns)
 {
     Map values[COLUMNS] = {{0}};
-    Text field[COLUMNS] = {{0}}, list = {0};
+    Text list = {0};
     size_t bytes[COLUMNS] = {0}, rows = 0;
-    MapEntry first[COLUMNS] = {{0}};                  /* of line 1; all keys are copies */
+    Json row[COLUMNS + 1] = {{0}}, first[COLUMNS];
     int label = -1, text = -1, labels = 0;
     while (c.at < c.end) {
-        if (csv_row(&c, field) != columns || c.error) continue;
-        for (int i = 0; i < columns; bytes[i] += field[i].size, i++) {
-            MapEntry *e = map_enter(&values[i], field[i].bytes, field[i].size);
-            if (!e->value++) e->key = memcpy(allocate(e->size + 1, 1), e->key, e->size);
-            if (!rows) first[i] = *e;
+        if (csv_row(&c, row) != columns || c.error) continue;
+        if (!rows++) memcpy(first, row + 1, (size_t)columns * sizeof *row);
+        for (int i = 0; i < columns; i++) {
+            map_enter(&values[i], row[i + 1].text, row[i + 1].size)->value++;
+            bytes[i] += row[i + 1].size;
         }
-        rows++;
     }
     for (int i = 0; i < columns && rows; i++)
         if (values[i].count > 1 && 2 * values[i].count <= rows) label = i, labels++;
     for (int i = 0; i < columns; i++)
         if (i != label && (text < 0 || bytes[i] > bytes[text])) text = i;
-    if (labels == 1 && map_find(&values[label], first[label].key, first[label].size)->value > 1)
+    text_add(&list, "", 0);
+    if (labels == 1 && map_find(&values[label], first[label].text, first[label].size)->value > 1)
         for (int i = 0; i < columns; i++)
             text_print(&list, "%s%s", i ? "," : "",
                        i == label ? "label" : i == text ? "text" : "-");
-    for (int i = 0; i < columns; free(values[i].entry), free(field[i++].bytes))
-        for (size_t k = 0; k < values[i].capacity; k++) free((char *)values[i].entry[k].key);
+    for (int i = 0; i < columns; i++) free(values[i].entry);
     return list.bytes;
 }
 
-/* Set name[i] to what column i of a table is called: by --columns, in line 1 or, if its names say
- * nothing, by a guess, which holds for all further files. Returns whether line 1 is a header; dies
- * if that cannot be said. */
-int table_names(Examples *x, const char *path, const Csv *start, Text name[COLUMNS], int columns)
+/* Name the columns of a table, whose line 1 is in `row`: by --columns, by line 1 or, if its names
+ * say nothing, by a guess, which holds for all further files. Returns whether line 1 is a header;
+ * dies if that cannot be said. */
+int table_names(Examples *x, const char *path, const Csv *start, Json row[COLUMNS + 1])
 {
     const Json *part[PARTS];
-    Json row[COLUMNS + 1];
-    row_object(row, name, name, columns);
+    int columns = (int)row->count;
+    row_names(row);
     int header = row_parts(row, part);
     if (header && (!prep.columns || strchr(prep.columns, '='))) return 1;
     char *names = names_found(row);
-    if (!x->columns) x->columns = prep.columns ? format("%s", prep.columns)
-                                               : columns_guess(*start, columns);
-    Csv list = {.separator = ',', .at = x->columns, .row = x->columns};
-    list.end = list.at + (list.at ? strlen(list.at) : 0);
-    int listed = list.at ? csv_row(&list, name) : 0;
-    row_object(row, name, name, listed);
+    if (!x->columns) {
+        x->columns = prep.columns ? format("%s", prep.columns) : columns_guess(*start, columns);
+        x->names = format("%s", x->columns);
+    }
+    const char *list = x->columns, *end = list + strlen(list);
+    int listed = csv_row(&(Csv){',', 0, list, end, list, list, x->names, 1, NULL}, row);
+    row_names(row);
     if (listed != columns || !row_parts(row, part))
         die("%s, line 1: %s; if they are a row, --columns label,text tells what its %d columns are",
             path, names, columns);
@@ -3144,29 +3142,26 @@ void read_table(Examples *x, const char *path, const char *text, size_t size)
 {
     const Csv start = csv_open(text, size);
     Csv c = start;
-    Text field[COLUMNS] = {{0}}, name[COLUMNS] = {{0}};
-    Json row[COLUMNS + 1];
-    int columns = csv_row(&c, name);
+    Json row[COLUMNS + 1] = {{0}};
+    int columns = csv_row(&c, row);
     if (c.error) die("%s, line 1: %s", path, c.error);
-    int header = table_names(x, path, &start, name, columns);
+    int header = table_names(x, path, &start, row);
     char *form = format("columns separated by %s, %s%s", c.separator == '\t' ? "tabs"
                         : c.separator == ',' ? "commas" : c.separator == ';' ? "semicolons"
                         : "bars", header ? "a header" : "no header: ", header ? "" : x->columns);
     if (!header) c = start;
     while (c.at < c.end) {
-        int count = csv_row(&c, field);
-        Example e = {.path = path, .line = c.line};
+        int count = csv_row(&c, row);
+        Example e = {.path = path, .line = c.line, .origin = c.line};
         size_t length = (size_t)(c.at - c.row);
         if (is_blank(c.row, length)) continue;
-        row_object(row, name, field, count);
         if (c.error) finding_add(&e, NOT_CSV, NULL, "field %d: %s", count, c.error);
         else if (count != columns)
             finding_add(&e, NOT_CSV, NULL, "%d fields, not %d as in line 1", count, columns);
         if (!c.error && count == columns && is_utf8(&e, c.row, length)) read_row(x, &e, form, row);
         else examples_add(x, &e, 0);
     }
-    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes), free(name[i].bytes);
-    free(form);
+    free(start.fields), free(form);
 }
 
 /* ---- files ---- */
@@ -3508,10 +3503,8 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         to.size = 0;
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
-        if (is_blank(to.bytes + begin, to.size - begin)) {
-            to.size = 0;
-            text_add(&to, t->text, end);
-        }
+        if (is_blank(to.bytes + begin, to.size - begin))
+            to.size = 0, text_add(&to, t->text, end);
         text_add(&to, t->text + end, t->size - end);
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
         turn_add(copy, t->role, t->is_target, to.bytes, to.size);
@@ -3642,17 +3635,16 @@ void report_lengths(const Examples *x, Writer *records)
     Table t = {.title = "Tokens"};
     table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
     for (int k = 0; k < 3; k++) {
-        double sum = 0;
+        double sum = 0, *l = length;
         int last = -1;
         for (const Example *e = x->row; e < x->row + x->count; e++) {
             size_t before = e->tokens.answer, all = e->tokens.size;
-            if (!e->dropped) sum += length[++last] = k == 0 ? before : k == 1 ? all - before : all;
+            if (!e->dropped) sum += l[++last] = k == 0 ? before : k == 1 ? all - before : all;
         }
-        qsort(length, (size_t)last + 1, sizeof *length, by_value);
+        qsort(l, (size_t)last + 1, sizeof *l, by_value);
         table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k],
-                  sum / (last + 1), length[0], length[last / 20], length[last / 4],
-                  length[last / 2], length[last - last / 4], length[last - last / 20],
-                  length[last]);
+                  sum / (last + 1), l[0], l[last / 20], l[last / 4], l[last / 2],
+                  l[last - last / 4], l[last - last / 20], l[last]);
     }
     table_done(&t, records);
     free(length);

@@ -4261,7 +4261,10 @@ static const struct { const char *name, *columns, *head, *row, *between, *tail, 
     {"booleans", 0, "[", "{\"premise\":\"%1$s\",\"hypothesis\":%3$d,\"label\":true}", ",", "]",
      "%1$s\n%3$d[ true]", "a JSON array): prompt = \"premise\"", 0},
     {"renamed.jsonl", "ask=prompt,say=completion", "", "{\"ask\":\"%1$s \",\"say\":\"%2$s\"}", "\n",
-     "", "%1$s [%2$s]", "prompt = \"ask\", completion = \"say\"", 0}};
+     "", "%1$s [%2$s]", "prompt = \"ask\", completion = \"say\"", 0},
+    {"object.json", 0, "{\"version\": \"a\\\"[{\", \"data\": [\n",
+     "{\"text\":\"%1$s\",\"label\":\"%2$s\"}", ",\n", "],\n \"source\": {\"url\": [1]}\n}\n",
+     "%1$s[ %2$s]", "a JSON array): text = \"text\"", 0}};
 
 /* The rows of a shape as its file has them; or, if `expected`, as they should be read. */
 Text shape_text(size_t shape, int expected)
@@ -4335,9 +4338,12 @@ static const struct { const char *name, *columns, *text, *message; } refusals[] 
     {"by_place.json", "label,text", "{\"a\":1}", "rows of JSON have names, expected NAME=text"},
     {"a.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},\n {\"text\" 2}]",
      "line 2, column 10: expected ':'"},
-    {"b.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}\n", "no bracket that closes it"},
-    {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "found something behind it"},
-    {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found the end"}};
+    {"b.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}\n",
+     "line 2, column 1: expected ',' or ']', found the end"},
+    {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "expected nothing more, found '1'"},
+    {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found ']'"},
+    {"two.json", 0, "{\"train\": [{\"text\":\"a\"}], \"test\": [{\"text\":\"a\"}]}",
+     "found an object with 2; write the array of rows to a file of its own"}};
 
 void test_refused(void)
 {

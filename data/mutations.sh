@@ -168,7 +168,8 @@ exit $?
 # prepare.c f published s/if (!as_is) trim(\&text, \&size);/trim(\&text, \&size);/
 # prepare.c f finding s/given ? (int)weight->number : target/target/
 # prepare.c f refused s/->value > 1)/->value > 0)/
-# prepare.c f refused s/l.at == l.end || !is_blank/0 \&\& !is_blank/
+# prepare.c f refused s/if (!json \&\& \*open == /if (0 == /
+# prepare.c f published s/array = v, arrays++/arrays++/
 # prepare.c f refused s/if (listed != columns || /if (/
 # prepare.c p set s/if (!some\[s\]) unlink/if (0) unlink/
 # prepare.c p set s/e->set > first->set ? LEAKED/0 ? LEAKED/
@@ -179,6 +180,8 @@ exit $?
 # tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
 # tokenizer.c f tokenizer s/if (after != SPACE) class/if (0) class/
 # tokenizer.c f tokenizer s/count, l->pair\[k\].ids, (int64_t)k/count, -l->pair[k].ids, (int64_t)k/
+# tokenizer.c f tokenizer s/UINT64_C(1) << hash % 64/UINT64_C(1) << hash % 63/
+# tokenizer.c f tokenizer s/if (before > 0) occurrence_count(l, i - before, -1);//
 # tokenizer.c f tokenizer s/if (count == -best.rank \&\& count > 0)/if (count > 0)/
 # tokenizer.c f JSON s/0x10000 + ((c - 0xD800) << 10)/((c - 0xD800) << 10)/
 # tokenizer.c p options s/whole ? fmin(o->max, INT_MAX) : o->max/o->max/
