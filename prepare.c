@@ -95,8 +95,8 @@ Json *json_file(const char *path)
 /* A value, for a message. */
 const char *json_shown(const Json *v)
 {
-    return !v ? "none" : v->text ? shown(v->text) : v->type == '{' ? "an object"
-         : v->type == '[' ? "a list" : v->type == 't' ? "true" : v->type == 'f' ? "false" : "null";
+    return !v || v->type == 'n' ? "none" : v->text ? shown(v->text) : v->type == '{' ? "an object"
+         : v->type == '[' ? "a list" : v->type == 't' ? "true" : "false";
 }
 
 /* A size, an offset or an id: dies unless value is a whole number from 0 to 2^53, up to which the
@@ -109,30 +109,38 @@ size_t json_whole(const Json *value, const char *path, const char *what)
     return value->number;
 }
 
-/* What a file must say about itself: the value of `key` in the object `within` of the root (NULL:
- * in the root) has this type and this number or text, or the text `also`. */
-typedef struct {
-    const char *within, *key;
-    char type;                   /* as in Json; 0: there must be no value, or an empty one */
-    double number;
-    const char *text, *also;     /* text: for messages as well */
-} Must;
-
-/* Die, with `advice`, unless all rows up to one without a key hold; a value may always be absent or
- * null. */
-void json_must(const Json *root, const Must *must, const char *path, const char *advice)
+/* Are two values the same? `wanted` null: is v an empty one? */
+int json_same(const Json *v, const Json *wanted)
 {
-    for (; must->key; must++) {
-        const Json *v = json_get(must->within ? json_get(root, must->within) : root, must->key);
+    if (wanted->type == 'n') return strchr("{[\"", v->type) && !v->count && !v->size;
+    return v->type == wanted->type && (v->type != '0' || v->number == wanted->number) &&
+           (v->type != '"' || !strcmp(v->text, wanted->text));
+}
+
+/* JSON as a string of C: quotes need no backslashes in it. */
+#define JSON_TEXT(...) #__VA_ARGS__
+
+/* Die, with `advice`, unless the object says what `wanted`, an object as text, says of the same
+ * keys; "a.b" is b in the object a. Of a list in `wanted` any value is right, and instead of any
+ * value the object may have none, or null. */
+void json_must(const Json *object, const char *wanted, const char *path, const char *advice)
+{
+    char error[200];
+    Json *rules = json_parse(wanted, strlen(wanted), error, sizeof error);
+    assert(rules);
+    for (const Json *rule = rules->child; rule; rule = rule->next) {
+        char *point = strchr(rule->key, '.');
+        char *above = format("%.*s", point ? (int)(point - rule->key) : 0, rule->key);
+        const Json *v = json_get(point ? json_get(object, above) : object,
+                                 point ? point + 1 : rule->key);
+        const Json *first = rule->type == '[' ? rule->child : rule, *good = first;
+        free(above);
         if (!v || v->type == 'n') continue;
-        if (!must->type && strchr("{[", v->type) && !v->count) continue;
-        if (v->type != must->type || (v->type == '0' && v->number != must->number) ||
-            (v->type == '"' && strcmp(v->text, must->text) &&
-             (!must->also || strcmp(v->text, must->also))))
-            die("%s: %s%s%s: expected %s, found %.20s; %s", path, must->within ? must->within : "",
-                must->within ? "." : "", must->key, *must->text ? must->text : "none",
-                json_shown(v), advice);
+        while (good && !json_same(v, good)) good = good == rule ? NULL : good->next;
+        if (!good) die("%s: %s: expected %s, found %.20s; %s", path, rule->key, json_shown(first),
+                       json_shown(v), advice);
     }
+    json_free(rules);
 }
 
 /* ================================================================================================
@@ -261,9 +269,6 @@ int command_text(int words, char **word)
     documents_write(&d, 0, train, t);
     if (prep.val == 0) unlink(val);                   /* it belongs to the old training data */
     writers_commit();
-    for (int i = 0; i < words; i++) free(texts[i]);
-    free(texts), free(sizes), free(d.document), free(train), free(val);
-    tokenizer_free(t);
     return 0;
 }
 
@@ -318,11 +323,11 @@ int merge_line(char line[2 * WORD], const Tokenizer *t, int id)
     return 1;
 }
 
-/* Die unless the text, lines of merges.txt, has the merges that the ids imply, in their order. */
-void merges_check(const Tokenizer *t, const char *text, size_t size, const char *path)
+/* Die unless the lines of merges.txt have the merges that the ids imply, in their order. */
+void merges_check(const Tokenizer *t, Text lines, const char *path)
 {
     char expected[2 * WORD];
-    Lines l = {.at = text, .end = text + size};
+    Lines l = {.at = lines.bytes, .end = lines.bytes + lines.size};
     for (int id = 0; id <= t->count; id++) {           /* after the last id, the text must end */
         if (id == t->count) *expected = 0;
         else if (!merge_line(expected, t, id)) continue;
@@ -352,10 +357,14 @@ size_t end_of_text_find(const Json *words, const Json *added, const char *path)
     return end->number;
 }
 
-/* A vocabulary of words with their ids, {"word": id, ...}, and of the end of text. */
-Tokenizer *vocabulary_from(const Json *words, size_t end_of_text, const char *path)
+/* A vocabulary: the words with their ids, {"word": id, ...}, at path; tokens that were added; the
+ * lines of merges.txt, at merges_path, which are freed. */
+Tokenizer *vocabulary_from(const Json *words, const Json *added, const char *path, Text merges,
+                           const char *merges_path)
 {
     Json **token = allocate(words->count, sizeof *token);
+    Tokenizer *t = tokenizer_new();
+    t->end_of_text = (int)end_of_text_find(words, added, path);
     for (Json *member = words->child; member; member = member->next) {
         size_t id = json_whole(member, path, shown(member->key));
         if (id >= words->count || token[id])
@@ -363,8 +372,6 @@ Tokenizer *vocabulary_from(const Json *words, size_t end_of_text, const char *pa
                 words->count - 1, id, shown(member->key));
         token[id] = member;
     }
-    Tokenizer *t = tokenizer_new();
-    t->end_of_text = (int)end_of_text;
     for (size_t id = 0; id < words->count; id++) {
         char bytes[TOKEN_BYTES];
         size_t size = bytes_from_word(bytes, token[id]->key, token[id]->key_size);
@@ -373,22 +380,19 @@ Tokenizer *vocabulary_from(const Json *words, size_t end_of_text, const char *pa
                 shown(token[id]->key), TOKEN_BYTES);
         tokenizer_add(t, bytes, size);
     }
-    if (end_of_text == words->count) tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
+    if (t->end_of_text == t->count) tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
     if (!tokenizer_index(t)) die("%s: expected a token for each of the 256 bytes", path);
-    free(token);
+    merges_check(t, merges, merges_path);
+    free(token), free(merges.bytes);
     return t;
 }
 
 /* Read a vocabulary from the two files. */
 Tokenizer *vocabulary_read(const char *vocab, const char *merges)
 {
-    size_t size;
-    Json *json = json_file(vocab);
-    Tokenizer *t = vocabulary_from(json, end_of_text_find(json, NULL, vocab), vocab);
-    char *text = read_file(merges, &size);
-    merges_check(t, text, size, merges);
-    free(text), json_free(json);
-    return t;
+    Text lines = {0};
+    lines.bytes = read_file(merges, &lines.size);
+    return vocabulary_from(json_file(vocab), NULL, vocab, lines, merges);
 }
 
 /* Merges, each "a b" or ["a", "b"], as the lines of merges.txt. */
@@ -410,30 +414,21 @@ Text merges_text(const Json *merges, const char *path)
 /* Read a vocabulary from a tokenizer.json. It can describe other kinds, too: these are refused. */
 Tokenizer *tokenizer_json_read(const char *path)
 {
-    static const Must must[] = {
-        {"model", "type", '"', 0, "BPE", NULL}, {"normalizer", "type", 0, 0, "none", NULL},
-        {"pre_tokenizer", "type", '"', 0, "ByteLevel", NULL},
-        {"pre_tokenizer", "add_prefix_space", 'f', 0, "false", NULL},
-        {"pre_tokenizer", "use_regex", 't', 0, "true", NULL},
-        {"model", "byte_fallback", 'f', 0, "false", NULL},
-        {"model", "ignore_merges", 'f', 0, "false", NULL},
-        {"model", "dropout", 0, 0, "none", NULL},
-        {"model", "continuing_subword_prefix", '"', 0, "", NULL},
-        {"model", "end_of_word_suffix", '"', 0, "", NULL}, {0}};
-    Json *json = json_file(path), *model = json_get(json, "model");
+    static const char wanted[] = JSON_TEXT({
+        "model.type": "BPE", "normalizer.type": null, "pre_tokenizer.type": "ByteLevel",
+        "pre_tokenizer.add_prefix_space": false, "pre_tokenizer.use_regex": true,
+        "model.byte_fallback": false, "model.ignore_merges": false, "model.dropout": null,
+        "model.continuing_subword_prefix": null, "model.end_of_word_suffix": null});
+    const Json *json = json_file(path), *model = json_get(json, "model");
     const Json *words = json_get(model, "vocab"), *merges = json_get(model, "merges");
-    json_must(json, must, path, "only byte-level BPE as in GPT-2 is read; to import a model "
+    json_must(json, wanted, path, "only byte-level BPE as in GPT-2 is read; to import a model "
               "without its tokenizer, name its model.safetensors instead of the folder");
     if (!json_get(json_get(json, "pre_tokenizer"), "type"))
         die("%s: pre_tokenizer.type: expected ByteLevel, found none", path);
     if (!words || words->type != '{' || !merges || merges->type != '[')
         die("%s: model: expected the vocab and the merges of BPE", path);
-    size_t end = end_of_text_find(words, json_get(json, "added_tokens"), path);
-    Tokenizer *t = vocabulary_from(words, end, path);
-    Text text = merges_text(merges, path);
-    merges_check(t, text.bytes, text.size, path);
-    free(text.bytes), json_free(json);
-    return t;
+    return vocabulary_from(words, json_get(json, "added_tokens"), path, merges_text(merges, path),
+                           path);
 }
 
 /* Die if two tokens are spelled alike: `where`, a file that lists spellings, cannot tell them. */
@@ -508,28 +503,35 @@ typedef struct {                 /* the tensors of a model as one file, or sever
     int count;
 } Weights;
 
-/* All tensors of a model of shape c in that type of number, one after the other from byte 0. Linear
- * layers are stored as (in, out), ours as (out, in). */
-Weights weights_expected(Config c, int type)
+/* Rows `from` to `to` - 1 of a model's table of tensors, of L layers, as a file holds them: in that
+ * type of number, one after the other from byte 0. Linear layers are stored as (in, out), ours as
+ * (out, in). */
+Weights tensors_listed(const Tensor *t, int from, int to, int L, int type)
 {
-    c.Vp = c.V;                                        /* a file has no padding */
-    Weights w = {.c = c, .entry = allocate(TENSORS * c.L, sizeof *w.entry)};
-    Tensor tensors[TENSORS], *t = tensors;
+    Weights w = {.entry = allocate((to - from) * L, sizeof *w.entry)};
     size_t at = 0;
-    tensors_describe(c, tensors);
-    for (int i = 0; i < TENSORS; i++, t++)
-        for (int l = 0; l < (t->layered ? c.L : 1); l++) {
-            int linear = t->first_value == LINEAR || t->first_value == RESIDUAL;
-            Stored s = {.name = format(t->name, l), .type = type, .count = t->size, .from = at,
-                        .tensor = i, .layer = l, .rows = linear ? t->rows : 1};
-            s.to = at += t->size * number_types[type].bytes;
-            if (t->first_value == ONES || t->first_value == ZEROS)
-                snprintf(s.shape, sizeof s.shape, "%d", t->columns);
-            else snprintf(s.shape, sizeof s.shape, "%d,%d", linear ? t->columns : t->rows,
-                          linear ? t->rows : t->columns);
+    for (int i = from; i < to; i++)
+        for (int l = 0; t[i].size && l < (t[i].layered ? L : 1); l++) {
+            int kind = t[i].first_value, linear = kind == LINEAR || kind == RESIDUAL;
+            Stored s = {.name = format(t[i].name, l), .type = type, .count = t[i].size, .from = at,
+                        .tensor = i, .layer = l, .rows = linear ? t[i].rows : 1};
+            s.to = at += s.count * number_types[type].bytes;
+            if (kind == ONES || kind == ZEROS)
+                snprintf(s.shape, sizeof s.shape, "%d", t[i].columns);
+            else snprintf(s.shape, sizeof s.shape, "%d,%d", linear ? t[i].columns : t[i].rows,
+                          linear ? t[i].rows : t[i].columns);
             w.entry[w.count++] = s;
         }
     return w;
+}
+
+/* The same of all tensors of a model of shape c, without the padding of wte. */
+Weights weights_expected(Config c, int type)
+{
+    Tensor tensors[TENSORS];
+    c.Vp = c.V;
+    tensors_describe(c, tensors);
+    return tensors_listed(tensors, 0, TENSORS, c.L, type);
 }
 
 void weights_close(Weights *w)
@@ -745,26 +747,31 @@ real *stored_parameters(const Model *m, const Stored *s)
     return m->w.tensor[s->tensor] + s->layer * m->tensors[s->tensor].size;
 }
 
+/* Read the parameters of m that the files hold, which are all, and check them. */
+void weights_read(Model *m, const Weights *w)
+{
+    for (const Stored *s = w->entry; s < w->entry + w->count; s++) {
+        if (s->tensor < 0) continue;                   /* a mask or a head */
+        real *x = stored_numbers(s);
+        matrix_transpose(stored_parameters(m, s), x, s->count / s->rows, s->rows);
+        free_reals(x);
+    }
+    params_check(m, w->path);
+}
+
 /* Check config.json against the shapes of the weights, and take from it the number of heads, which
  * no shape tells. What it does not mention is as in GPT-2. */
 void config_read(Config *c, const char *path)
 {
-    const Must must[] = {
-        {NULL, "model_type",                     '"', 0,        "gpt2", NULL},
-        {NULL, "activation_function",            '"', 0,        "gelu_new", "gelu_pytorch_tanh"},
-        {NULL, "layer_norm_epsilon",             '0', 1e-5,     "0.00001", NULL},
-        {NULL, "vocab_size",                     '0', c->V,     "as in wte.weight", NULL},
-        {NULL, "n_positions",                    '0', c->T,     "as in wpe.weight", NULL},
-        {NULL, "n_embd",                         '0', c->C,     "as in wte.weight", NULL},
-        {NULL, "n_layer",                        '0', c->L,     "as in the weights", NULL},
-        {NULL, "n_inner",                        '0', 4.0*c->C, "four times n_embd", NULL},
-        {NULL, "scale_attn_weights",             't', 0,        "true", NULL},
-        {NULL, "scale_attn_by_inverse_layer_idx",'f', 0,        "false", NULL},
-        {NULL, "reorder_and_upcast_attn",        'f', 0,        "false", NULL},
-        {NULL, "add_cross_attention",            'f', 0,        "false", NULL},
-        {0}};
+    char *wanted = format(JSON_TEXT({
+        "model_type": "gpt2", "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
+        "layer_norm_epsilon": 1e-5, "vocab_size": %d, "n_positions": %d, "n_embd": %d,
+        "n_layer": %d, "n_inner": %d, "scale_attn_weights": true,
+        "scale_attn_by_inverse_layer_idx": false, "reorder_and_upcast_attn": false,
+        "add_cross_attention": false}), c->V, c->T, c->C, c->L, 4 * c->C);
     Json *json = json_file(path);
-    json_must(json, must, path, "another kind of model cannot be imported");
+    json_must(json, wanted, path, "another kind of model than that of the weights cannot be "
+              "imported");
     size_t heads = json_whole(json_get(json, "n_head"), path, "n_head");
     c->NH = heads < 1 << 16 ? (int)heads : 0;
     json_free(json);
@@ -792,13 +799,7 @@ Model *safetensors_read(const char *path)
 {
     Weights w = weights_open(path);
     Model *m = model_new(config_complete(w.c, path));
-    for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
-        if (s->tensor < 0) continue;                   /* a mask or a head */
-        real *x = stored_numbers(s);
-        matrix_transpose(stored_parameters(m, s), x, s->count / s->rows, s->rows);
-        free_reals(x);
-    }
-    params_check(m, path);
+    weights_read(m, &w);
     const Stored *head = weights_find(&w, "lm_head.weight");
     real *x = head ? stored_numbers(head) : NULL;
     for (size_t i = 0; head && i < head->count; i++)
@@ -895,11 +896,8 @@ int command_import(int words, char **word)
             printf("%d tokens, vocabulary %d: %s\n", t->count, c.V,
                    t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, "
                    "but never generated" : "these cannot be used together");
-        model_free(m);
     }
     writers_commit();
-    if (t) tokenizer_free(t);
-    free(path);
     return 0;
 }
 
@@ -910,10 +908,12 @@ int command_import(int words, char **word)
  * model.safetensors then also directs the writing of the data.
  */
 
-/* Write those tensors of m, with a prefix before each name; spaces fill the header up to a multiple
- * of 8 bytes. Frees the list. */
-void stored_write(Writer *w, const Model *m, Weights file, const char *prefix)
+/* Write the listed tensors of m to folder/name, with a prefix before each tensor's name; spaces fill
+ * the header up to a multiple of 8 bytes. Frees the list. */
+void safetensors_write(const Model *m, Weights file, const char *prefix, const char *folder,
+                       const char *name)
 {
+    Writer *w = writer_in(folder, name);
     Text header = {0};
     text_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (const Stored *s = file.entry; s < file.entry + file.count; s++)
@@ -934,36 +934,33 @@ void stored_write(Writer *w, const Model *m, Weights file, const char *prefix)
     weights_close(&file);
 }
 
-/* Write model.safetensors. */
-void safetensors_write(const Model *m, const char *folder, int bf16)
+/* Write a small file: a text that format has made, which is freed. */
+void text_write(const char *folder, const char *name, char *text)
 {
-    Writer *w = writer_in(folder, "model.safetensors");
-    stored_write(w, m, weights_expected(m->c, bf16 ? BF16 : F32), "transformer.");
+    Writer *w = writer_in(folder, name);
+    writer_take(w, text);
+    writer_close(w);
 }
 
 /* Write the small files that tell transformers what the large ones are. */
 void configs_write(const Config *c, const Tokenizer *t, const char *folder, int bf16)
 {
-    static const char *const special[] = {"bos_token", "eos_token", "unk_token"};
     int end = t->end_of_text;
     char word[WORD];
     size_t size = word_from_token(word, t, end);
-    Writer *w = writer_in(folder, "config.json");
-    writer_print(w, "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"
-        "  \"vocab_size\": %d,\n  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n"
-        "  \"n_head\": %d,\n"
-        "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": 1e-05,\n"
-        "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n"
-        "  \"torch_dtype\": \"%s\"\n}\n",
-        c->V, c->T, c->C, c->L, c->NH, end, end, bf16 ? "bfloat16" : "float32");
-    writer_close(w);
-    w = writer_in(folder, "generation_config.json");
-    writer_print(w, "{\"bos_token_id\": %d, \"eos_token_id\": %d}\n", end, end);
-    writer_close(w);
-    w = writer_in(folder, "tokenizer_config.json");
+    text_write(folder, "config.json", format(JSON_TEXT({
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": %d,
+        "n_positions": %d, "n_embd": %d, "n_layer": %d, "n_head": %d,
+        "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05,
+        "tie_word_embeddings": true, "bos_token_id": %d, "eos_token_id": %d,
+        "torch_dtype": "%s"}) "\n", c->V, c->T, c->C, c->L, c->NH, end, end,
+        bf16 ? "bfloat16" : "float32"));
+    text_write(folder, "generation_config.json",
+               format(JSON_TEXT({"bos_token_id": %d, "eos_token_id": %d}) "\n", end, end));
+    Writer *w = writer_in(folder, "tokenizer_config.json");
     writer_print(w, "{\"tokenizer_class\": \"GPT2Tokenizer\", \"model_max_length\": %d", c->T);
     for (int i = 0; i < 3; i++) {
-        writer_print(w, ", \"%s\": ", special[i]);
+        writer_print(w, ", \"%s_token\": ", i == 0 ? "bos" : i == 1 ? "eos" : "unk");
         json_write_string(w->file, word, size);
     }
     writer_print(w, ", \"add_prefix_space\": false}\n");
@@ -973,64 +970,42 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
 /* ---- adapters, as PEFT stores them: A(rank, in) and B(out, rank) of each matrix in each layer,
  * under the name of the matrix; and adapter_config.json, which says what they are [PEFT] ---- */
 
-/* The list of all adapters of m. None is transposed. */
-Weights adapters_expected(const Model *m)
-{
-    Weights w = {.entry = allocate((ALL_TENSORS - TENSORS) * m->c.L, sizeof *w.entry)};
-    size_t at = 0;
-    for (int i = TENSORS; i < ALL_TENSORS; i++)
-        for (int l = 0; l < m->c.L && m->tensors[i].size; l++) {
-            const Tensor *t = &m->tensors[i];
-            Stored s = {.name = format(t->name, l), .type = F32, .count = t->size, .from = at,
-                        .tensor = i, .layer = l, .rows = 1};
-            s.to = at += t->size * 4;
-            snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
-            w.entry[w.count++] = s;
-        }
-    return w;
-}
-
 /* Write the adapters of a model into a folder. */
 int peft_export(const char *model)
 {
     static const char *const modules[ADAPTED] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
                                                  "mlp.c_proj"};
+    Text on = {0};
     if (!prep.adapter) die_usage("export --peft: expected --adapter, the file to write as PEFT's");
     Model *m = model_read(model);
     adapter_read(m, prep.adapter);
     make_folder(prep.out);
     writers_begin();
-    Writer *w = writer_in(prep.out, "adapter_config.json");
-    writer_print(w, "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
-        "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": %.17g,\n"
-        "  \"lora_dropout\": 0.0,\n  \"fan_in_fan_out\": true,\n  \"bias\": \"none\",\n"
-        "  \"use_rslora\": false,\n  \"use_dora\": false,\n  \"inference_mode\": true,\n"
-        "  \"target_modules\": [", m->adapter.rank, m->adapter.alpha);
-    for (int i = 0, n = 0; i < ADAPTED; i++)
-        if (m->adapter.on >> i & 1) writer_print(w, "%s\"%s\"", n++ ? ", " : "", modules[i]);
-    writer_print(w, "]\n}\n");
-    writer_close(w);
-    w = writer_in(prep.out, "adapter_model.safetensors");
-    stored_write(w, m, adapters_expected(m), "base_model.model.transformer.");
+    for (int i = 0; i < ADAPTED; i++)
+        if (m->adapter.on >> i & 1)
+            text_print(&on, "%s\"%s\"", on.size ? ", " : "", modules[i]);
+    text_write(prep.out, "adapter_config.json", format(JSON_TEXT({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": null,
+        "r": %d, "lora_alpha": %.17g, "lora_dropout": 0.0, "fan_in_fan_out": true,
+        "bias": "none", "use_rslora": false, "use_dora": false, "inference_mode": true,
+        "target_modules": [%s]}) "\n", m->adapter.rank, m->adapter.alpha, on.bytes));
+    safetensors_write(m, tensors_listed(m->tensors, TENSORS, ALL_TENSORS, m->c.L, F32),
+                      "base_model.model.transformer.", prep.out, "adapter_model.safetensors");
     writers_commit();
     printf("%s: adapter_model.safetensors, adapter_config.json\n", prep.out);
-    model_free(m);
     return 0;
 }
 
 /* What adapter_config.json says of rank and alpha. Dies if it wants more than LoRA on matrices. */
 Adapter peft_config(const char *path)
 {
-    static const Must must[] = {
-        {NULL, "peft_type", '"', 0, "LORA", NULL}, {NULL, "bias", '"', 0, "none", NULL},
-        {NULL, "use_dora", 'f', 0, "false", NULL}, {NULL, "use_qalora", 'f', 0, "false", NULL},
-        {NULL, "modules_to_save", 0, 0, "", NULL}, {NULL, "layers_to_transform", 0, 0, "", NULL},
-        {NULL, "rank_pattern", 0, 0, "", NULL}, {NULL, "alpha_pattern", 0, 0, "", NULL},
-        {NULL, "layer_replication", 0, 0, "", NULL},
-        {NULL, "alora_invocation_tokens", 0, 0, "", NULL}, {0}};
+    static const char wanted[] = JSON_TEXT({
+        "peft_type": "LORA", "bias": "none", "use_dora": false, "use_qalora": false,
+        "modules_to_save": null, "layers_to_transform": null, "rank_pattern": null,
+        "alpha_pattern": null, "layer_replication": null, "alora_invocation_tokens": null});
     Json *json = json_file(path), *alpha = json_get(json, "lora_alpha");
     Json *scaled = json_get(json, "use_rslora");
-    json_must(json, must, path, "this kind of adapter is not read");
+    json_must(json, wanted, path, "this kind of adapter is not read");
     size_t rank = json_whole(json_get(json, "r"), path, "r");
     if (!alpha || alpha->type != '0' || !(alpha->number > 0))
         die("%s: lora_alpha: expected a number above 0", path);
@@ -1047,7 +1022,7 @@ int peft_import(const char *folder, const char *path)
     if (!config) die("%s: adapter_config.json is missing", folder);
     if (!prep.model) die_usage("import: expected --model, what the adapters were trained on");
     Model *m = model_read(prep.model);
-    Weights w = {.path = path, .c = m->c, .file = allocate(1, sizeof *w.file)};
+    Weights w = {.path = path, .file = allocate(1, sizeof *w.file)};
     Adapter a = peft_config(config);
     a.base = model_fingerprint(m);
     weights_add(&w, format("%s", path));
@@ -1061,17 +1036,10 @@ int peft_import(const char *folder, const char *path)
         die("%s: expected adapters of h.0 with a rank of 1 to %d, found rank %d", path, m->c.C,
             a.rank);
     model_adapt(m, a, 0);
-    weights_match(&w, adapters_expected(m));
-    for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
-        if (s->tensor < 0) continue;
-        real *x = stored_numbers(s);
-        memcpy(stored_parameters(m, s), x, s->count * sizeof *x);
-        free_reals(x);
-    }
-    params_check(m, path);
+    weights_match(&w, tensors_listed(m->tensors, TENSORS, ALL_TENSORS, m->c.L, F32));
+    weights_read(m, &w);
     adapter_write(m, prep.out);
     printf("%s: adapters of rank %d, %zu numbers\n", prep.out, a.rank, m->adapter_count);
-    weights_close(&w), model_free(m), free(config);
     return 0;
 }
 
@@ -1287,7 +1255,8 @@ void folder_write(const Model *m, const Tokenizer *t, const char *folder, int bf
     writers_begin();
     configs_write(&m->c, t, folder, bf16);
     vocabulary_write(t, folder);
-    safetensors_write(m, folder, bf16);
+    safetensors_write(m, weights_expected(m->c, bf16 ? BF16 : F32), "transformer.", folder,
+                      "model.safetensors");
     writers_commit();
     printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
            "merges.txt, tokenizer_config.json\n", folder, bf16 ? "BF16" : "F32");
@@ -1315,8 +1284,6 @@ int command_export(int words, char **word)
         printf("%s: GGUF, %d tokens, matrices in %s%s\n", prep.out, t->count, name, type == Q8_0 &&
                m->c.C % Q8_BLOCK ? " (f16 where rows cannot be divided into blocks of 32)" : "");
     } else folder_write(m, t, prep.out, type == BF16);
-    tokenizer_free(t);
-    model_free(m);
     return 0;
 }
 
@@ -1374,14 +1341,12 @@ int command_gpt2(int words, char **word)
         if (rename(partial, file) != 0) die("%s: %s", file, strerror(errno));
     }
     printf("%s has arrived; if it is refused, remove it\n", file);
-    Weights w = weights_open(file);
-    if (w.c.L != published[i].layers)
-        die("%s: expected %d layers, found %d", file, published[i].layers, w.c.L);
-    weights_close(&w);
+    int layers = weights_open(file).c.L;
+    if (layers != published[i].layers)
+        die("%s: expected %d layers, found %d", file, published[i].layers, layers);
     prep.out = out;
     command_import(1, &file);
     unlink(file);
-    free(out), free(file), free(partial), free(url);
     return 0;
 }
 
