@@ -59,6 +59,14 @@ Writer *writer_in(const char *folder, const char *name)
     return w;
 }
 
+/* Write a file whose text is in memory of its own, which is freed. */
+void text_write(const char *path, char *text)
+{
+    Writer *w = writer_open(path);
+    writer_take(w, text);
+    writer_close(w);
+}
+
 /* Replace the control characters of a name from a file, which in a message could end the line or
  * command the terminal. Returns the name. */
 const char *shown(char *name)
@@ -908,7 +916,7 @@ int command_import(int words, char **word)
  * model.safetensors then also directs the writing of the data.
  */
 
-/* Write the listed tensors of m to folder/name, with a prefix before each tensor's name; spaces fill
+/* Write the listed tensors of m to folder/name, with a prefix before the name of each; spaces fill
  * the header up to a multiple of 8 bytes. Frees the list. */
 void safetensors_write(const Model *m, Weights file, const char *prefix, const char *folder,
                        const char *name)
@@ -934,28 +942,20 @@ void safetensors_write(const Model *m, Weights file, const char *prefix, const c
     weights_close(&file);
 }
 
-/* Write a small file: a text that format has made, which is freed. */
-void text_write(const char *folder, const char *name, char *text)
-{
-    Writer *w = writer_in(folder, name);
-    writer_take(w, text);
-    writer_close(w);
-}
-
 /* Write the small files that tell transformers what the large ones are. */
 void configs_write(const Config *c, const Tokenizer *t, const char *folder, int bf16)
 {
     int end = t->end_of_text;
     char word[WORD];
     size_t size = word_from_token(word, t, end);
-    text_write(folder, "config.json", format(JSON_TEXT({
+    text_write(format("%s/config.json", folder), format(JSON_TEXT({
         "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": %d,
         "n_positions": %d, "n_embd": %d, "n_layer": %d, "n_head": %d,
         "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05,
         "tie_word_embeddings": true, "bos_token_id": %d, "eos_token_id": %d,
         "torch_dtype": "%s"}) "\n", c->V, c->T, c->C, c->L, c->NH, end, end,
         bf16 ? "bfloat16" : "float32"));
-    text_write(folder, "generation_config.json",
+    text_write(format("%s/generation_config.json", folder),
                format(JSON_TEXT({"bos_token_id": %d, "eos_token_id": %d}) "\n", end, end));
     Writer *w = writer_in(folder, "tokenizer_config.json");
     writer_print(w, "{\"tokenizer_class\": \"GPT2Tokenizer\", \"model_max_length\": %d", c->T);
@@ -984,7 +984,7 @@ int peft_export(const char *model)
     for (int i = 0; i < ADAPTED; i++)
         if (m->adapter.on >> i & 1)
             text_print(&on, "%s\"%s\"", on.size ? ", " : "", modules[i]);
-    text_write(prep.out, "adapter_config.json", format(JSON_TEXT({
+    text_write(format("%s/adapter_config.json", prep.out), format(JSON_TEXT({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": null,
         "r": %d, "lora_alpha": %.17g, "lora_dropout": 0.0, "fan_in_fan_out": true,
         "bias": "none", "use_rslora": false, "use_dora": false, "inference_mode": true,
@@ -4403,25 +4403,25 @@ const char explain_style[] =
     ".heat td,.heat th+th{padding:.4rem .2rem}}\n";
 
 /* A click chooses the query t or the head h; what depends on them is written anew, as page_seen
- * wrote it. D.m[k][h] has, in the units of page_data, s and p of each query, row after row, and of
- * each token the lengths v of its value and o of the output. */
+ * wrote it. The units are those of page_data. */
 const char explain_script[] =
     "const D=JSON.parse(document.getElementById('data').textContent),"
     "Q=(s,e=document)=>[...e.querySelectorAll(s)];let t=D.n-1,h=D.h;\n"
-    "function draw(){const b=t*(t+1)/2;Q('main')[0].style.setProperty('--t',t);\n"
+    "function draw(){Q('main')[0].style.setProperty('--t',t);\n"
     "for(const[n,x]of[['t',t],['h',h]])Q(`[data-${n}]`).forEach(e=>"
     "e.setAttribute('aria-pressed',e.dataset[n]==x));\n"
-    "Q('.seen').forEach((f,k)=>{const m=D.m[k][h],key=Q('.key',f).map(e=>e.textContent),"
-    "p=j=>m.p[b+j]/1e5,set=(s,x)=>f.querySelector(s).textContent=x,"
-    "top=[...Array(t+1).keys()].sort((x,y)=>p(y)-p(x)).slice(0,10);\n"
+    "Q('.seen').forEach((f,k)=>{const m=D.m.slice((k*D.all+h)*D.n),q=m[t],"
+    "key=Q('.key',f).map(e=>e.textContent),p=j=>q.p[j]/1e5,"
+    "set=(s,x)=>f.querySelector(s).textContent=x,"
+    "top=[...q.p.keys()].sort((x,y)=>p(y)-p(x)).slice(0,10);\n"
     "Q('.key',f).forEach((e,j)=>e.style.setProperty('--a',j>t?0:Math.sqrt(p(j))));\n"
     "set('h3',`Block ${1+Math.floor(h/D.heads)}, head ${1+h%D.heads}, query ${t} ${key[t]}`);"
-    "set('.soft',`Keys that are not shown: ${t+1-top.length}; |out| = ${(m.o[t]/1e3).toFixed(2)}`);"
+    "set('.soft',`Keys that are not shown: ${t+1-top.length}; |out| = ${(q.o/1e3).toFixed(2)}`);"
     "set('tbody','');\n"
     "for(const j of top){const r=f.querySelector('tbody').insertRow();"
     "r.innerHTML=`<th></th><td class=bar><i style='width:${100*p(j)}%'></i>"
-    "<td class=n>${(100*p(j)).toFixed(1)}%<td class=n>${(m.s[b+j]/100).toFixed(2)}"
-    "<td class=n>${(m.v[j]/1e3).toFixed(2)}<td class=n>${(p(j)*m.v[j]/1e3).toFixed(2)}`;"
+    "<td class=n>${(100*p(j)).toFixed(1)}%<td class=n>${(q.s[j]/100).toFixed(2)}"
+    "<td class=n>${(m[j].v/1e3).toFixed(2)}<td class=n>${(p(j)*m[j].v/1e3).toFixed(2)}`;"
     "r.cells[0].textContent=`${j} ${key[j]}`}})}\n"
     "onclick=e=>{const d=(e.target.closest('[data-t],[data-h]')||{}).dataset;if(!d)return;"
     "t=+(d.t??t);h=+(d.h??h);draw()};draw()\n";
@@ -4440,8 +4440,8 @@ char *token_text(const Opened *o, int id)
     return text.bytes;
 }
 
-/* Add a table as the report shows it, and free its cells. */
-void page_cells(Text *p, Table *t)
+/* Add a table as the report shows it. */
+void page_cells(Text *p, const Table *t)
 {
     char *bytes, error[200];
     size_t size;
@@ -4449,12 +4449,7 @@ void page_cells(Text *p, Table *t)
     if (!w.file) die("out of memory");
     table_record(t, &w);
     fclose(w.file);
-    Json *json = json_parse(bytes, size, error, sizeof error);
-    assert(json);
-    page_table(p, json);
-    json_free(json), free(bytes);
-    for (int i = 0; i < t->count; i++) free(t->cells[i]);
-    free(t->cells);
+    page_table(p, json_parse(bytes, size, error, sizeof error));
 }
 
 void page_chips(Text *p, const Opened *o)
@@ -4629,35 +4624,31 @@ void page_heads(Text *p, const Opened *o)
     text_print(p, "</tbody></table></div>\n");
 }
 
-/* The numbers of explain_script, in units of 1/100 for s, 1/100,000 for p, 1/1,000 for v and o. */
+/* The numbers of explain_script. D.m[(k all + h) n + t] is of model k, head h and token t: as a key,
+ * the length v of its value, in 1/1,000; as a query, the length o of the output, likewise, and the
+ * lists s of scores, in 1/100, and p of probabilities, in 1/100,000. */
 void page_data(Text *p, const Opened *o, int count)
 {
-    int n = o->n, C = o->m->c.C, NH = o->m->c.NH, HS = C / NH;
+    int n = o->n, C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, all = o->m->c.L * NH;
     real *s = allocate_reals(2 * n);
-    text_print(p, "<script type='application/json' id='data'>{\"n\":%d,\"heads\":%d,\"h\":%d,"
-               "\"m\":[", n, NH, o->head);
-    for (int k = 0; k < count; k++)
-        for (int i = 0; i < o->m->c.L * NH; i++) {
-            Activations a = activations_layer(o[k].m, i / NH);
-            Text list[4] = {{0}};
-            for (int t = 0; t < n; t++) {
-                const real *v = a.qkv + (size_t)t * 3 * C + 2 * C, *out = a.att + (size_t)t * C;
-                const char *comma = t ? "," : "";
-                attention_row(s, s + n, o[k].m, i, t);
-                for (int j = 0; j <= t; j++) {
-                    text_print(&list[0], "%s%.0f", comma, 100.0 * s[j]);
-                    text_print(&list[1], "%s%.0f", comma, 1e5 * s[n + j]);
-                }
-                text_print(&list[2], "%s%.0f", comma, 1e3 * length_of(v + i % NH * HS, NULL, HS));
-                text_print(&list[3], "%s%.0f", comma, 1e3 * length_of(out + i % NH * HS, NULL, HS));
-            }
-            text_print(p, "%s{\"s\":[%s],\"p\":[%s],\"v\":[%s],\"o\":[%s]}",
-                       i ? "," : k ? "],[" : "[", list[0].bytes, list[1].bytes, list[2].bytes,
-                       list[3].bytes);
-            for (int f = 0; f < 4; f++) free(list[f].bytes);
-        }
-    text_print(p, "]]}</script>\n<script>\n%s</script>\n", explain_script);
-    free_reals(s);
+    text_print(p, "<script type='application/json' id='data'>{\"n\":%d,\"heads\":%d,\"all\":%d,"
+               "\"h\":%d,\"m\":", n, NH, all, o->head);
+    for (int row = 0; row < count * all * n; row++) {
+        int t = row % n, i = row / n % all, h = i % NH;
+        const Model *m = o[row / n / all].m;
+        Activations a = activations_layer(m, i / NH);
+        const real *out = a.att + (size_t)t * C + h * HS;
+        const real *v = a.qkv + (size_t)t * 3 * C + 2 * C + h * HS;
+        attention_row(s, s + n, m, i, t);
+        text_print(p, "%c{\"v\":%.0f,\"o\":%.0f", row ? ',' : '[', 1e3 * length_of(v, NULL, HS),
+                   1e3 * length_of(out, NULL, HS));
+        for (int j = 0; j <= t; j++)
+            text_print(p, "%s%.0f", j ? "," : ",\"s\":[", 100.0 * s[j]);
+        for (int j = 0; j <= t; j++)
+            text_print(p, "%s%.0f", j ? "," : "],\"p\":[", 1e5 * s[n + j]);
+        text_print(p, "]}");
+    }
+    text_print(p, "]}</script>\n<script>\n%s</script>\n", explain_script);
 }
 
 static const struct {
@@ -4759,9 +4750,10 @@ int step_print(const Opened *o, const char *step, int l)
     Activations a = activations_layer(m, l);
     const real *in = stream_after(m, l), *mid = a.res2 + t * C, *end = stream_after(m, m->c.L);
     const real *qkv = a.qkv + t * 3 * C, *att = a.att + t * C, *fc = a.fc + t * 4 * C;
-    real *ln1 = allocate_reals(9 * C + 2 * n + 6 + 2 * NUMBERS), *ln2 = ln1 + C, *lnf = ln2 + C;
-    real *attproj = lnf + C, *mlp = attproj + C, *gelu = mlp + C, *s = gelu + 4 * C, *p = s + n;
-    real *s1 = p + n, *s2 = s1 + 2, *sf = s2 + 2, *top = sf + 2, *top_p = top + NUMBERS;
+    real *ln1 = allocate_reals(C), *attproj = allocate_reals(C), *ln2 = allocate_reals(C);
+    real *gelu = allocate_reals(4 * C), *mlp = allocate_reals(C), *lnf = allocate_reals(C);
+    real *s = allocate_reals(n), *p = allocate_reals(n), top[NUMBERS], top_p[NUMBERS];
+    real s1[2], s2[2], sf[2];
     layernorm_forward(ln1, s1, in, w.ln1_w, w.ln1_b, 1, C);
     attention_row(s, p, m, l * m->c.NH, t);
     linear_forward(attproj, C, att, view(w.attproj_w, C), w.attproj_b, 1, C, C);
@@ -4793,7 +4785,6 @@ int step_print(const Opened *o, const char *step, int l)
             printf(" %9.4f", (double)steps[i].x[k][c]);
         printf(steps[i].n[k] > NUMBERS ? " ... %d\n" : "\n", steps[i].n[k]);
     }
-    free_reals(ln1);
     return steps[i].step != NULL;
 }
 
@@ -4861,10 +4852,9 @@ int command_explain(int words, char **word)
     page_begin(&page, word[0], explain_style);
     page_explain(&page, word[0], o, count);
     if (!file) make_folder(opt.out);
-    Writer *w = file ? writer_open(opt.out) : writer_in(opt.out, "explain.html");
-    printf("%s is written, %.0f KB\n", w->path, page.size / 1e3);
-    writer_put(w, page.bytes, page.size);
-    writer_close(w);
+    const char *path = file ? opt.out : format("%s/explain.html", opt.out);
+    printf("%s is written, %.0f KB\n", path, page.size / 1e3);
+    text_write(path, page.bytes);
     return 0;
 }
 
@@ -4949,9 +4939,7 @@ Trial trial_run(int count, char **words, int k, const char *out)
     printf("\n=== %s\n", t.settings);
     if (recorded && !same) printf("run anew, because options, data or model have changed\n");
     make_folder(t.folder);
-    Writer *w = writer_in(t.folder, "trial.txt");
-    writer_print(w, "%s", inputs);
-    writer_close(w);
+    text_write(format("%s/trial.txt", t.folder), inputs);
     line[0] = sibling("train_gpt"), line[1] = "train";
     line[count + 2] = "--out", line[count + 3] = t.folder;
     if (same) line[count + 4] = "--resume";
