@@ -10,6 +10,7 @@
  *            11 search   12 command line
  *
  * It includes train_gpt.c, whose table of parameters also has their names in Hugging Face's files.
+ * What is allocated or opened once in a command stays so until the program ends.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
  *          [PEFT] github.com/huggingface/peft   [RFC 4180] CSV
  *          [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
@@ -46,9 +47,7 @@ char *file_beside(const char *path, const char *name)
     int folder = slash ? (int)(slash + 1 - path) : 0;
     char *found = is_folder(path) ? format("%s/%s", path, name)
                                   : format("%.*s%s", folder, path, name);
-    if (access(found, F_OK) == 0) return found;
-    free(found);
-    return NULL;
+    return access(found, F_OK) == 0 ? found : NULL;
 }
 
 Writer *writer_in(const char *folder, const char *name)
@@ -88,16 +87,13 @@ Json *json_read(Reader *r, size_t size)
     Json *json = json_parse(text, size, error, sizeof error);
     if (!json) die("%s: %s", r->path, error);
     if (json->type != '{') die("%s: expected an object in braces", r->path);
-    free(text);
     return json;
 }
 
 Json *json_file(const char *path)
 {
     Reader r = reader_open(path);
-    Json *json = json_read(&r, r.size);
-    reader_close(&r);
-    return json;
+    return json_read(&r, r.size);
 }
 
 /* A value, for a message. */
@@ -142,13 +138,11 @@ void json_must(const Json *object, const char *wanted, const char *path, const c
         const Json *v = json_get(point ? json_get(object, above) : object,
                                  point ? point + 1 : rule->key);
         const Json *first = rule->type == '[' ? rule->child : rule, *good = first;
-        free(above);
         if (!v || v->type == 'n') continue;
         while (good && !json_same(v, good)) good = good == rule ? NULL : good->next;
         if (!good) die("%s: %s: expected %s, found %.20s; %s", path, rule->key, json_shown(first),
                        json_shown(v), advice);
     }
-    json_free(rules);
 }
 
 /* ================================================================================================
@@ -179,10 +173,10 @@ void documents_add(Documents *d, const char *begin, const char *end)
 
 /* Append the documents of a text, which must stay in memory: if part is 0, those between lines
  * <|endoftext|>, otherwise parts of about that many bytes. Returns the number of cuts. */
-int documents_cut(Documents *d, const char *text, size_t size, size_t part)
+int documents_cut(Documents *d, Text text, size_t part)
 {
-    Lines l = {.at = text, .end = text + size};
-    const char *begin = text;
+    Lines l = {.at = text.bytes, .end = text.bytes + text.size};
+    const char *begin = text.bytes;
     int cuts = 0;
     while (next_line(&l)) {
         const char *line = l.text;
@@ -246,25 +240,24 @@ void documents_write(const Documents *d, int validation, const char *path, Token
     }
     tokens_write(&tokens);
     printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
-    tokens_free(&tokens);
 }
 
 /* Write the documents of text files as data for training and for validation. */
 int command_text(int words, char **word)
 {
-    char **texts = allocate(words, sizeof *texts);
-    size_t *sizes = allocate(words, sizeof *sizes), total = 0, part;
+    Text *texts = allocate(words, sizeof *texts);
+    size_t total = 0;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
     if (!prep.out) die_usage("text: expected --out data/NAME");
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
-    for (int i = 0; i < words; i++) texts[i] = read_file(word[i], &sizes[i]), total += sizes[i];
-    part = total / 10 < 8192 ? total / 10 + 1 : 8192;
+    for (int i = 0; i < words; total += texts[i++].size)
+        texts[i].bytes = read_file(word[i], &texts[i].size);
     for (int i = 0; i < words; i++) {
         size_t before = d.count;
-        if (documents_cut(&d, texts[i], sizes[i], 0)) continue;
+        if (documents_cut(&d, texts[i], 0)) continue;
         d.count = before;                             /* no separator: divide the one document */
-        documents_cut(&d, texts[i], sizes[i], part);
+        documents_cut(&d, texts[i], total / 10 < 8192 ? total / 10 + 1 : 8192);
     }
     if (d.count == 0) die("%s: there is no text%s", word[0], words > 1 ? ", nor in others" : "");
     if (d.count == 1 && prep.val > 0)
@@ -366,7 +359,7 @@ size_t end_of_text_find(const Json *words, const Json *added, const char *path)
 }
 
 /* A vocabulary: the words with their ids, {"word": id, ...}, at path; tokens that were added; the
- * lines of merges.txt, at merges_path, which are freed. */
+ * lines of merges.txt, at merges_path. */
 Tokenizer *vocabulary_from(const Json *words, const Json *added, const char *path, Text merges,
                            const char *merges_path)
 {
@@ -391,7 +384,6 @@ Tokenizer *vocabulary_from(const Json *words, const Json *added, const char *pat
     if (t->end_of_text == t->count) tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
     if (!tokenizer_index(t)) die("%s: expected a token for each of the 256 bytes", path);
     merges_check(t, merges, merges_path);
-    free(token), free(merges.bytes);
     return t;
 }
 
@@ -494,7 +486,7 @@ const struct { const char *name; size_t bytes; } number_types[] = {
 
 typedef struct {                 /* a tensor in a file */
     Reader *file;
-    char *name;                  /* without "transformer." and what PEFT puts before that */
+    const char *name;            /* without "transformer." and what PEFT puts before that */
     int type;                    /* in number_types */
     char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
     size_t count, from, to;      /* how many numbers; the bytes where they stand */
@@ -504,9 +496,7 @@ typedef struct {                 /* a tensor in a file */
 
 typedef struct {                 /* the tensors of a model as one file, or several, hold them */
     Config c;                    /* the shape; no tensor tells NH, and Vp = V */
-    const char *path;            /* the caller's, of the file or the index */
-    Reader *file;                /* of all files that are read; they own their paths */
-    int files;
+    const char *path;            /* of the file or the index */
     Stored *entry;
     int count;
 } Weights;
@@ -542,16 +532,6 @@ Weights weights_expected(Config c, int type)
     return tensors_listed(tensors, 0, TENSORS, c.L, type);
 }
 
-void weights_close(Weights *w)
-{
-    for (int i = 0; i < w->count; i++) free(w->entry[i].name);
-    for (int i = 0; i < w->files; i++) {
-        free((char *)w->file[i].path);
-        reader_close(&w->file[i]);
-    }
-    free(w->entry), free(w->file);
-}
-
 /* The tensor of that name, or NULL. */
 Stored *weights_find(const Weights *w, const char *name)
 {
@@ -563,10 +543,10 @@ Stored *weights_find(const Weights *w, const char *name)
 /* Read one entry of a header and check it by itself. The data begin at byte `data` of the file. */
 Stored stored_read(Reader *r, Json *entry, size_t data)
 {
-    const char *name = shown(entry->key), *rest = name;
-    if (!strncmp(rest, "base_model.model.", 17)) rest += 17;
-    if (!strncmp(rest, "transformer.", 12)) rest += 12;
-    Stored s = {.name = format("%s", rest), .file = r, .tensor = -1};
+    const char *name = shown(entry->key);
+    Stored s = {.name = name, .file = r, .tensor = -1};
+    if (!strncmp(s.name, "base_model.model.", 17)) s.name += 17;
+    if (!strncmp(s.name, "transformer.", 12)) s.name += 12;
     const Json *type = json_get(entry, "dtype"), *shape = json_get(entry, "shape");
     const Json *offsets = json_get(entry, "data_offsets");
     if (!type || type->type != '"' || !shape || shape->type != '[' || !offsets ||
@@ -591,7 +571,8 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     return s;
 }
 
-/* By position: the sum of both ends orders all that do not overlap, the empty ones, too. */
+/* For qsort: by position in the file. Of tensors that do not overlap, the earlier has the smaller
+ * sum of begin and end, even if one of them is empty. */
 int stored_order(const void *a, const void *b)
 {
     const Stored *s = a, *t = b;
@@ -616,9 +597,9 @@ void weights_shape(Weights *w)
     config_check(*c, w->path);
 }
 
-/* Say of every tensor which of the model's it is. Dies unless all of these are there, once, in
- * their shapes and in numbers that can be read, and nothing else but masks and a head. Frees the
- * list of what is expected. */
+/* Find for every tensor in the files the one of the model that it is. Dies unless each of the
+ * model's is there once, in its shape and in numbers that can be read, and nothing else but masks
+ * and a head. */
 void weights_match(Weights *w, Weights model)
 {
     const char *path = w->path;
@@ -642,13 +623,12 @@ void weights_match(Weights *w, Weights model)
     }
     for (const Stored *e = model.entry; e < model.entry + model.count; e++)
         if (e->tensor >= 0) die("%s: tensor %s is missing", path, e->name);
-    weights_close(&model);
 }
 
-/* Add the tensors of another file, which must cover its data; weights_close frees path. */
+/* Add the tensors of another file, which must cover its data. The file stays open. */
 void weights_add(Weights *w, const char *path)
 {
-    Reader *r = &w->file[w->files++];
+    Reader *r = allocate(1, sizeof *r);
     uint64_t header;
     *r = reader_open(path);
     reader_get(r, &header, sizeof header);
@@ -661,7 +641,6 @@ void weights_add(Weights *w, const char *path)
     Stored *first = w->entry + w->count;
     for (Json *entry = json->child; entry; entry = entry->next)
         if (strcmp(entry->key, "__metadata__")) w->entry[w->count++] = stored_read(r, entry, at);
-    json_free(json);
     qsort(first, w->entry + w->count - first, sizeof *first, stored_order);
     for (const Stored *s = first; s < w->entry + w->count; at = s++->to)
         if (s->from != at)
@@ -673,32 +652,26 @@ void weights_add(Weights *w, const char *path)
 /* Add the files that an index names, which must be beside it, each once. */
 void weights_index(Weights *w)
 {
-    Json *index = json_file(w->path), *map = json_get(index, "weight_map");
+    const Json *map = json_get(json_file(w->path), "weight_map");
     if (!map) die("%s: expected a weight_map, which names files", w->path);
-    w->file = allocate(map->count, sizeof *w->file);
     for (const Json *m = map->child; m; m = m->next) {
+        int i = 0;
         if (m->type != '"' || strchr(m->text, '/'))
             die("%s: expected a weight_map that names files in the same folder", w->path);
         char *path = file_beside(w->path, m->text);
         if (!path) die("%s: names %.60s, which is not there", w->path, shown(m->text));
-        int i = 0;
-        while (i < w->files && strcmp(w->file[i].path, path)) i++;
-        if (i < w->files) free(path);
-        else weights_add(w, path);
+        while (i < w->count && strcmp(w->entry[i].file->path, path)) i++;
+        if (i == w->count) weights_add(w, path);
     }
-    json_free(index);
 }
 
 /* Open a model in one file, or in those that an index names, and check all that is said above, but
- * for the values; path must stay in memory. */
+ * for the values. */
 Weights weights_open(const char *path)
 {
     Weights w = {.path = path};
     if (ends_with(path, ".json")) weights_index(&w);
-    else {
-        w.file = allocate(1, sizeof *w.file);
-        weights_add(&w, format("%s", path));
-    }
+    else weights_add(&w, path);
     weights_shape(&w);
     weights_match(&w, weights_expected(w.c, F32));
     return w;
@@ -767,38 +740,31 @@ void weights_read(Model *m, const Weights *w)
     params_check(m, w->path);
 }
 
-/* Check config.json against the shapes of the weights, and take from it the number of heads, which
- * no shape tells. What it does not mention is as in GPT-2. */
-void config_read(Config *c, const char *path)
-{
-    char *wanted = format(JSON_TEXT({
-        "model_type": "gpt2", "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
-        "layer_norm_epsilon": 1e-5, "vocab_size": %d, "n_positions": %d, "n_embd": %d,
-        "n_layer": %d, "n_inner": %d, "scale_attn_weights": true,
-        "scale_attn_by_inverse_layer_idx": false, "reorder_and_upcast_attn": false,
-        "add_cross_attention": false}), c->V, c->T, c->C, c->L, 4 * c->C);
-    Json *json = json_file(path);
-    json_must(json, wanted, path, "another kind of model than that of the weights cannot be "
-              "imported");
-    size_t heads = json_whole(json_get(json, "n_head"), path, "n_head");
-    c->NH = heads < 1 << 16 ? (int)heads : 0;
-    json_free(json);
-}
-
-/* The shape of our model: that of the weights at path, with the number of heads, and with V padded
- * to a multiple of 128 as in llm.c. */
+/* The shape of our model: that of the weights at path, with V padded to a multiple of 128 as in
+ * llm.c. Takes from config.json the number of heads, which no shape tells, and checks it against
+ * the weights. What it does not mention is as in GPT-2. */
 Config config_complete(Config c, const char *path)
 {
     char *config = file_beside(path, "config.json");
-    c.NH = c.C / 64;
-    if (config) config_read(&c, config);
-    else if (c.C % 64 == 0)
+    c.NH = c.C / 64, c.Vp = (c.V + 127) / 128 * 128;
+    if (!config && c.C % 64)
+        die("%s: no config.json is beside it to tell the number of heads, and %d channels are no "
+            "multiple of 64, the size of GPT-2's heads", path, c.C);
+    if (config) {
+        char *wanted = format(JSON_TEXT({
+            "model_type": "gpt2", "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
+            "layer_norm_epsilon": 1e-5, "vocab_size": %d, "n_positions": %d, "n_embd": %d,
+            "n_layer": %d, "n_inner": %d, "scale_attn_weights": true,
+            "scale_attn_by_inverse_layer_idx": false, "reorder_and_upcast_attn": false,
+            "add_cross_attention": false}), c.V, c.T, c.C, c.L, 4 * c.C);
+        const Json *json = json_file(config);
+        json_must(json, wanted, config, "only GPT-2 is imported, and its config must fit its "
+                  "weights");
+        size_t heads = json_whole(json_get(json, "n_head"), config, "n_head");
+        c.NH = heads < 1 << 16 ? (int)heads : 0;
+    } else
         printf("%s: no config.json: taking heads of 64 channels, as in GPT-2: %d\n", path, c.NH);
-    else die("%s: no config.json is beside it to tell the number of heads, and %d channels are no "
-             "multiple of 64, the size of GPT-2's heads", path, c.C);
-    c.Vp = (c.V + 127) / 128 * 128;
     config_check(c, config ? config : path);
-    free(config);
     return c;
 }
 
@@ -814,43 +780,27 @@ Model *safetensors_read(const char *path)
         if (x[i] != m->w.wte[i])
             die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
                 "tensor for both", path, i, (double)x[i], (double)m->w.wte[i]);
-    free_reals(x);
-    weights_close(&w);
     return m;
 }
 
-/* Die if the file at path, or one in that folder, is a model in a format that only Python reads. */
-void foreign_refuse(const char *path)
-{
-    static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", ".pt",
-                                        ".pth", "tf_model.h5", "flax_model.msgpack"};
-    for (int i = 0; i < 6; i++) {
-        char *inside = is_folder(path) ? file_beside(path, names[i]) : NULL;
-        if (inside || ends_with(path, names[i]))
-            die("%s: only safetensors are read. In its folder, where config.json is, this writes "
-                "model.safetensors: python3 -c \"from transformers import GPT2LMHeadModel as M; "
-                "M.from_pretrained('.'%s).save_pretrained('.')\"%s", inside ? inside : path,
-                i < 4 ? "" : i < 5 ? ", from_tf=True" : ", from_flax=True",
-                i < 4 ? "" : " (with transformers 4)");
-    }
-}
-
-/* Read a model from a file of safetensors, of llm.c or ours, or from a folder with safetensors. */
+/* Read a model from a file of safetensors, of llm.c or ours, or from a folder with safetensors.
+ * Dies if it is in a format that only Python reads. */
 Model *model_import(const char *path)
 {
+    static const char *const foreign[] = {".bin", ".pt", ".pth", ".h5", ".msgpack"};
     int32_t magic = 0;
     char *file = is_folder(path) ? file_beside(path, "model.safetensors") : format("%s", path);
     if (!file) file = file_beside(path, "model.safetensors.index.json");
-    if (!file || !is_folder(path)) foreign_refuse(path);
-    if (!file)
-        die("%s: has neither model.safetensors nor model.safetensors.index.json; a model in "
-            "another format must first be saved as one of these", path);
-    Reader r = reader_open(file);
+    Reader r = file ? reader_open(file) : (Reader){0};
     if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
-    reader_close(&r);
-    Model *m = magic == MODEL_MAGIC ? model_read(file) : safetensors_read(file);
-    free(file);
-    return m;
+    if (magic == MODEL_MAGIC) return model_read(file);
+    for (int i = 0; i < 5; i++)
+        if (!file || ends_with(file, foreign[i]))
+            die("%s: only safetensors are read. In a model's folder, where config.json is, this "
+                "writes model.safetensors: python3 -c \"from transformers import GPT2LMHeadModel "
+                "as M; M.from_pretrained('.').save_pretrained('.')\" (for a model of TensorFlow or "
+                "Flax with transformers 4, and from_tf=True or from_flax=True after '.')", path);
+    return safetensors_read(file);
 }
 
 /* The vocabulary in a model's folder, and a line that says which; NULL, and what to do, if there is
@@ -859,16 +809,14 @@ Tokenizer *folder_vocabulary(const char *folder)
 {
     char *json = file_beside(folder, "tokenizer.json"), *vocab = file_beside(folder, "vocab.json");
     char *merges = file_beside(folder, "merges.txt");
-    Tokenizer *t = json ? tokenizer_json_read(json)
-                 : vocab && merges ? vocabulary_read(vocab, merges) : NULL;
-    if (t)
+    if (json || (vocab && merges)) {
         printf("%s: the vocabulary is that of %s\n", folder,
                json ? "tokenizer.json" : "vocab.json and merges.txt");
-    else
-        printf("%s: no vocabulary is imported: neither tokenizer.json is there nor vocab.json with "
-               "merges.txt. If the model's is GPT-2's own, use data/gpt2_tokenizer.bin\n", folder);
-    free(json), free(vocab), free(merges);
-    return t;
+        return json ? tokenizer_json_read(json) : vocabulary_read(vocab, merges);
+    }
+    printf("%s: no vocabulary is imported: neither tokenizer.json is there nor vocab.json with "
+           "merges.txt. If the model's is GPT-2's own, use data/gpt2_tokenizer.bin\n", folder);
+    return NULL;
 }
 
 int peft_import(const char *folder, const char *path);        /* chapter 5 */
@@ -917,7 +865,7 @@ int command_import(int words, char **word)
  */
 
 /* Write the listed tensors of m to folder/name, with a prefix before the name of each; spaces fill
- * the header up to a multiple of 8 bytes. Frees the list. */
+ * the header up to a multiple of 8 bytes. */
 void safetensors_write(const Model *m, Weights file, const char *prefix, const char *folder,
                        const char *name)
 {
@@ -938,8 +886,6 @@ void safetensors_write(const Model *m, Weights file, const char *prefix, const c
         free_reals(x);
     }
     writer_close(w);
-    free(header.bytes);
-    weights_close(&file);
 }
 
 /* Write the small files that tell transformers what the large ones are. */
@@ -1010,9 +956,7 @@ Adapter peft_config(const char *path)
     if (!alpha || alpha->type != '0' || !(alpha->number > 0))
         die("%s: lora_alpha: expected a number above 0", path);
     double factor = scaled && scaled->type == 't' ? sqrt((double)rank) : 1;     /* rsLoRA */
-    Adapter a = {.alpha = alpha->number * factor, .rank = rank < 1 << 16 ? (int)rank : 0};
-    json_free(json);
-    return a;
+    return (Adapter){.alpha = alpha->number * factor, .rank = rank < 1 << 16 ? (int)rank : 0};
 }
 
 /* Import PEFT's adapters of the model --model from a folder. */
@@ -1022,15 +966,14 @@ int peft_import(const char *folder, const char *path)
     if (!config) die("%s: adapter_config.json is missing", folder);
     if (!prep.model) die_usage("import: expected --model, what the adapters were trained on");
     Model *m = model_read(prep.model);
-    Weights w = {.path = path, .file = allocate(1, sizeof *w.file)};
+    Weights w = {.path = path};
     Adapter a = peft_config(config);
     a.base = model_fingerprint(m);
-    weights_add(&w, format("%s", path));
+    weights_add(&w, path);
     adapters_describe(m->c, (Adapter){.rank = 1, .on = (1 << ADAPTED) - 1}, m->tensors + TENSORS);
     for (int i = 0; i < ADAPTED; i++) {
         char *first = format(m->tensors[TENSORS + 2 * i].name, 0);
         a.on |= (weights_find(&w, first) != NULL) << i;
-        free(first);
     }
     if (!a.on || a.rank < 1 || a.rank > m->c.C)
         die("%s: expected adapters of h.0 with a rank of 1 to %d, found rank %d", path, m->c.C,
@@ -1118,7 +1061,6 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
         s->from = at;
         s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
         at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-        free(s->name);
         s->name = format(gguf_names[s->tensor], s->layer);
     }
     return w;
@@ -1145,14 +1087,14 @@ void gguf_text(Text *t, const char *text, size_t size)
     text_add(t, text, size);
 }
 
-/* Append a key and its value to the head; of a list (count >= 0), the values of its elements. */
-void gguf_key(Text *head, const char *name, uint32_t type, int64_t count, const Text value)
+/* Append a key whose value is a list of `count` values of a type. */
+void gguf_list(Text *head, const char *name, uint32_t type, uint64_t count, Text values)
 {
     gguf_text(head, name, strlen(name));
-    if (count >= 0) text_add(head, (char *)&(uint32_t){GGUF_ARRAY}, 4);
+    text_add(head, (char *)&(uint32_t){GGUF_ARRAY}, 4);
     text_add(head, (char *)&type, 4);
-    if (count >= 0) text_add(head, (char *)&count, 8);
-    text_add(head, value.bytes, value.size);
+    text_add(head, (char *)&count, 8);
+    text_add(head, values.bytes, values.size);
 }
 
 /* Append the tokens, what kinds they are (1 normal, 3 control), and the merges: three keys. */
@@ -1168,10 +1110,9 @@ void gguf_vocabulary(Text *head, const Tokenizer *t)
         gguf_text(&merges, word, strlen(word));
         merge_count++;
     }
-    gguf_key(head, "tokenizer.ggml.tokens", GGUF_STRING, t->count, tokens);
-    gguf_key(head, "tokenizer.ggml.token_type", GGUF_I32, t->count, kinds);
-    gguf_key(head, "tokenizer.ggml.merges", GGUF_STRING, merge_count, merges);
-    free(tokens.bytes), free(kinds.bytes), free(merges.bytes);
+    gguf_list(head, "tokenizer.ggml.tokens", GGUF_STRING, t->count, tokens);
+    gguf_list(head, "tokenizer.ggml.token_type", GGUF_I32, t->count, kinds);
+    gguf_list(head, "tokenizer.ggml.merges", GGUF_STRING, merge_count, merges);
 }
 
 /* Append all keys that llama.cpp reads of a GPT-2 of shape c; returns how many. Every text begins
@@ -1180,7 +1121,7 @@ uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *
 {
     const uint32_t end = t->end_of_text, epsilon = 0x3727c5ac;      /* the bits of 1e-5f */
     const struct { const char *key, *text; uint32_t type, number; } rows[] = {
-        {"general.architecture", "gpt2", 0, 0}, {"general.name", name, 0, 0},
+        {"general.architecture", "gpt2", GGUF_STRING, 0}, {"general.name", name, GGUF_STRING, 0},
         {"general.alignment", NULL, GGUF_U32, ALIGNMENT},
         {"general.quantization_version", NULL, GGUF_U32, 2},
         {"general.file_type", NULL, GGUF_U32, gguf_types[type].file_type},
@@ -1190,28 +1131,22 @@ uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *
         {"gpt2.block_count", NULL, GGUF_U32, c->L},
         {"gpt2.attention.head_count", NULL, GGUF_U32, c->NH},
         {"gpt2.attention.layer_norm_epsilon", NULL, GGUF_F32, epsilon},
-        {"tokenizer.ggml.model", "gpt2", 0, 0}, {"tokenizer.ggml.pre", "gpt-2", 0, 0},
+        {"tokenizer.ggml.model", "gpt2", GGUF_STRING, 0},
+        {"tokenizer.ggml.pre", "gpt-2", GGUF_STRING, 0},
         {"tokenizer.ggml.bos_token_id", NULL, GGUF_U32, end},
         {"tokenizer.ggml.eos_token_id", NULL, GGUF_U32, end},
         {"tokenizer.ggml.unknown_token_id", NULL, GGUF_U32, end},
         {"tokenizer.ggml.add_bos_token", NULL, GGUF_BOOL, 1},
-        {"tokenizer.chat_template", chat_template, 0, 0}};
+        {"tokenizer.chat_template", chat_template, GGUF_STRING, 0}};
     int count = sizeof rows / sizeof *rows;
     for (int i = 0; i < count; i++) {
-        Text value = {0};
-        if (rows[i].text) gguf_text(&value, rows[i].text, strlen(rows[i].text));
-        else text_add(&value, (char *)&rows[i].number, rows[i].type == GGUF_BOOL ? 1 : 4);
-        gguf_key(head, rows[i].key, rows[i].text ? GGUF_STRING : rows[i].type, -1, value);
-        free(value.bytes);
+        gguf_text(head, rows[i].key, strlen(rows[i].key));
+        text_add(head, (char *)&rows[i].type, 4);
+        if (rows[i].text) gguf_text(head, rows[i].text, strlen(rows[i].text));
+        else text_add(head, (char *)&rows[i].number, rows[i].type == GGUF_BOOL ? 1 : 4);
     }
     gguf_vocabulary(head, t);
     return count + 3;
-}
-
-/* Fill up with zeros after `at` bytes. */
-void gguf_align(Writer *w, size_t at)
-{
-    writer_put(w, (char[ALIGNMENT]){0}, (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT);
 }
 
 /* Write the file at path, with the rows of wte that have a token. */
@@ -1219,6 +1154,7 @@ void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     char *name = format("%.*s", (int)strlen(base) - 5, base);      /* without .gguf */
+    const char zeros[ALIGNMENT] = {0};                 /* -n % ALIGNMENT of them follow n bytes */
     Text head = {0};
     Weights file = gguf_tensors(m, t->count, type);
     uint64_t counts[] = {file.count, gguf_keys(&head, &m->c, t, name, type)};
@@ -1235,14 +1171,12 @@ void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
     writer_put(w, "GGUF\3\0\0\0", 8);                  /* 3 is the version, a number of 4 bytes */
     writer_put(w, counts, sizeof counts);
     writer_put(w, head.bytes, head.size);
-    gguf_align(w, 8 + sizeof counts + head.size);
+    writer_put(w, zeros, -(8 + sizeof counts + head.size) % ALIGNMENT);
     for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
         gguf_numbers(w, s, stored_parameters(m, s));
-        gguf_align(w, s->to);
+        writer_put(w, zeros, -s->to % ALIGNMENT);
     }
     writer_close(w);
-    weights_close(&file);
-    free(name), free(head.bytes);
 }
 
 /* Write a folder for transformers, which would prefer an old tokenizer.json to what is written. */
@@ -1321,7 +1255,6 @@ void curl(const char *url, const char *path)
         fprintf(stderr, "curl ended with status %d, trying again\n", status);
         sleep(1);
     }
-    free(protocols);
 }
 
 int command_gpt2(int words, char **word)
@@ -4317,19 +4250,17 @@ void heads_switch_off(Opened *o)
 {
     Model *m = o->m;
     int C = m->c.C, NH = m->c.NH, HS = C / NH;
-    real *kept = allocate_reals((size_t)C * HS), *p = allocate_reals(2 * m->c.V);
+    size_t size = (size_t)C * C;
+    real *kept = allocate_reals(size), *p = allocate_reals(2 * m->c.V);
     o->without = allocate_reals((size_t)m->c.L * NH);
     for (int i = 0; i < m->c.L * NH; i++) {
-        real *w = params_layer(m->tensors, m->w, i / NH).attproj_w + i % NH * HS;
-        for (int c = 0; c < C; c++) {
-            memcpy(kept + (size_t)c * HS, w + (size_t)c * C, HS * sizeof(real));
-            memset(w + (size_t)c * C, 0, HS * sizeof(real));
-        }
+        real *w = params_layer(m->tensors, m->w, i / NH).attproj_w, *columns = w + i % NH * HS;
+        memcpy(kept, w, size * sizeof *w);
+        for (int c = 0; c < C; c++) memset(columns + (size_t)c * C, 0, HS * sizeof *w);
         model_forward(m, o->tokens, NULL, 1, 0, o->n, (Dropout){0});
         next_token(p, p + m->c.V, m, stream_after(m, m->c.L));
         o->without[i] = p[o->answer];
-        for (int c = 0; c < C; c++)
-            memcpy(w + (size_t)c * C, kept + (size_t)c * HS, HS * sizeof(real));
+        memcpy(w, kept, size * sizeof *w);
     }
     model_forward(m, o->tokens, NULL, 1, 0, o->n, (Dropout){0});
     free_reals(kept), free_reals(p);
@@ -4402,8 +4333,8 @@ const char explain_style[] =
     ".maps{gap:.3rem}th,td{padding-right:.5rem;font-size:.85rem}.bar{width:4rem;min-width:2.2rem}"
     ".heat td,.heat th+th{padding:.4rem .2rem}}\n";
 
-/* A click chooses the query t or the head h; what depends on them is written anew, as page_seen
- * wrote it. The units are those of page_data. */
+/* A click chooses the query t or the head h; what depends on them is written anew, as by
+ * page_attention. The units are those of page_data. */
 const char explain_script[] =
     "const D=JSON.parse(document.getElementById('data').textContent),"
     "Q=(s,e=document)=>[...e.querySelectorAll(s)];let t=D.n-1,h=D.h;\n"
@@ -4452,6 +4383,8 @@ void page_cells(Text *p, const Table *t)
     page_table(p, json_parse(bytes, size, error, sizeof error));
 }
 
+/* ---- the steps of the page, as explain_steps describes them ---- */
+
 void page_chips(Text *p, const Opened *o)
 {
     double guess = log(o->m->c.V), sum = 0, loss = 0;
@@ -4488,48 +4421,46 @@ void page_embedding(Text *p, const Opened *o)
                    length_of(x, NULL, C), C);
         for (int c = 0; c < C; c++) text_print(p, "M%d 0v%.0fh.8V0", c, -48 * x[c] / most);
         text_print(p, "'/></svg>\n");
-        free(rows[i].name);
     }
 }
 
-/* The map of head i: row t has the probabilities of query t. Cells of one of ten shades are a path
- * of lines, in which cells side by side are one line. */
+/* The map of head i: row t has the probabilities of query t. Each of ten shades is a path of lines;
+ * cells side by side are one line. */
 void page_map(Text *p, const Opened *o, int i)
 {
-    int n = o->n, NH = o->m->c.NH, drawn = 0;
+    int n = o->n, NH = o->m->c.NH, block = i / NH + 1, head = i % NH + 1;
     real *s = allocate_reals(2 * n);
-    char *shade = allocate((size_t)n * n, 1);
+    Text shade[11] = {{0}};
     for (int t = 0; t < n; t++) {
         attention_row(s, s + n, o->m, i, t);
-        for (int j = 0; j <= t; j++) shade[t * n + j] = (char)(10 * sqrt(s[n + j]) + 0.5);
+        for (int j = 0; j <= t; j++) s[j] = (int)(10 * sqrt(s[n + j]) + 0.5);
+        for (int j = 0, run; j <= t; j += run) {
+            for (run = 1; j + run <= t && s[j + run] == s[j];) run++;
+            text_print(&shade[(int)s[j]], "M%d %dh%d", j, t, run);
+        }
     }
     text_print(p, "<button class='map' data-h='%d' aria-label='block %d, head %d'>%d\u00b7%d<span>"
-               "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, i / NH + 1,
-               i % NH + 1, i / NH + 1, i % NH + 1, n, n);
-    for (int k = 1, run; k <= 10; k++, drawn = 0) {
-        for (int c = 0; c < n * n; c += run) {
-            for (run = 1; c % n + run < n && shade[c + run] == shade[c];) run++;
-            if (shade[c] != k) continue;
-            if (!drawn++) text_print(p, "<path opacity='%.1f' d='", k / 10.0);
-            text_print(p, "M%d %dh%d", c % n, c / n, run);
-        }
-        if (drawn) text_print(p, "'/>");
-    }
+               "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, block, head, block,
+               head, n, n);
+    for (int k = 1; k <= 10; k++)
+        if (shade[k].size)
+            text_print(p, "<path opacity='%.1f' d='%s'/>", k / 10.0, shade[k].bytes);
     text_print(p, "</svg></span></button>\n");
-    free_reals(s), free(shade);
 }
 
-/* What the last query sees in the head that is shown: all tokens, as dark as the root of their
- * probability; the ten most likely as a table. */
-void page_seen(Text *p, const Opened *o)
+/* The maps; and what the last query sees in the head that is shown: all tokens, as dark as the root
+ * of their probability, and the ten most likely as a table. */
+void page_attention(Text *p, const Opened *o)
 {
     enum { FEW = 10 };
     int C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, n = o->n, h = o->head % NH, best[FEW];
     Activations a = activations_layer(o->m, o->head / NH);
     Table t = {.kind = "shares"};
     real *s = allocate_reals(2 * n), *prob = s + n;
+    text_print(p, "<div class='look'><div class='maps' style='--heads:%d'>\n", NH);
+    for (int i = 0; i < o->m->c.L * NH; i++) page_map(p, o, i);
+    text_print(p, "</div>\n<div class='seen'><div class='chips'>\n");
     attention_row(s, prob, o->m, o->head, n - 1);
-    text_print(p, "<div class='seen'><div class='chips'>\n");
     for (int j = 0; j < n; j++) {
         char tag[80];
         snprintf(tag, sizeof tag, "button class='key' data-t='%d' style='--a:%.3f'", j,
@@ -4550,17 +4481,7 @@ void page_seen(Text *p, const Opened *o)
                   100.0 * prob[j], (double)s[j], v, prob[j] * v);
     }
     page_cells(p, &t);
-    text_print(p, "</div>\n");
-    free_reals(s);
-}
-
-void page_attention(Text *p, const Opened *o)
-{
-    text_print(p, "<div class='look'><div class='maps' style='--heads:%d'>\n", o->m->c.NH);
-    for (int i = 0; i < o->m->c.L * o->m->c.NH; i++) page_map(p, o, i);
-    text_print(p, "</div>\n");
-    page_seen(p, o);
-    text_print(p, "</div>\n");
+    text_print(p, "</div>\n</div>\n");
 }
 
 void page_norms(Text *p, const Opened *o)
@@ -4591,7 +4512,6 @@ void page_lens(Text *p, const Opened *o)
                   100.0 * prob[o->answer], token_text(o, top), 100.0 * prob[top]);
     }
     page_cells(p, &t);
-    free_reals(prob);
 }
 
 void page_top(Text *p, const Opened *o)
@@ -4624,9 +4544,9 @@ void page_heads(Text *p, const Opened *o)
     text_print(p, "</tbody></table></div>\n");
 }
 
-/* The numbers of explain_script. D.m[(k all + h) n + t] is of model k, head h and token t: as a key,
- * the length v of its value, in 1/1,000; as a query, the length o of the output, likewise, and the
- * lists s of scores, in 1/100, and p of probabilities, in 1/100,000. */
+/* The numbers of explain_script. D.m[(k all + h) n + t] is about token t in head h of model k: as a
+ * key, the length v of its value, in 1/1,000; as a query, the length o of the output, in the same
+ * unit, and the lists s of scores, in 1/100, and p of probabilities, in 1/100,000. */
 void page_data(Text *p, const Opened *o, int count)
 {
     int n = o->n, C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, all = o->m->c.L * NH;
@@ -4689,12 +4609,12 @@ static const struct {
 void page_explain(Text *p, const char *text, const Opened *o, int count)
 {
     Config c = o->m->c;
+    int size;
     text_print(p, "<main style='--n:%d;--t:%d'>\n<p class='soft'>What comes next?</p>\n<h1>", o->n,
                o->n - 1);
     html_text(p, text, strlen(text));
-    char *answer = token_text(o, o->answer);
-    int space = !strncmp(answer, "\u2423", 3);             /* as the text would go on */
-    html(p, "b", "%s%s", space ? " " : "", answer + 3 * space);
+    const char *answer = tokenizer_bytes(o->t, o->answer, &size);
+    html(p, "b", "%.*s", size, answer);
     text_print(p, "</h1>\n");
     for (int k = 0; k < count; k++)
         html(p, "p class='lead'", "%.1f%% in %s", 100.0 * o[k].p[o->answer], o[k].name);
@@ -4722,22 +4642,20 @@ void page_explain(Text *p, const char *text, const Opened *o, int count)
 
 /* ---- the numbers of one step in the terminal, for those who follow with a pencil ---- */
 
-/* What a kind of layer reads and writes, in the order of its vectors in step_print. Of a linear
- * layer's weight only the row w[0] is shown, which makes y_0. */
+/* What a kind of layer reads and writes. Of a linear layer's weight only the row w[0] is shown,
+ * which makes y_0. */
 enum { VECTORS = 5, NUMBERS = 6 };
-typedef const char *const Names[VECTORS];
-Names embedding_names = {"wte[token]", "wpe[position]",
-                         "embedding_forward(): x = wte[token] + wpe[position]"};
-Names norm_names = {"x", "mean, r = 1/sqrt(variance + 1e-5)", "w", "b",
-                    "layernorm_forward(): y = (x - mean) r w + b"};
-Names linear_names = {"x", "w[0]", "b", "linear_forward(): y_o = sum_c x_c w_oc + b_o"};
-Names attention_names = {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s)",
-                         "attention_forward(): out = sum_j p_j v_j"};
-Names gelu_names = {"x, u = 0.79788 (x + 0.044715 x^3)",
-                    "gelu_forward(): y = x/2 (1 + tanh u)"};
-Names residual_names = {"a", "b", "residual_forward(): y = a + b"};
-Names head_names = {"x", "matmul(): the largest of logits = x wte^T",
-                    "p = softmax(logits), of these"};
+enum { EMBED, NORM_STEP, PRODUCT, SCORES, GELU, SUM, OUTPUT };
+const char *const vector_names[][VECTORS] = {
+    {"wte[token]", "wpe[position]", "embedding_forward(): x = wte[token] + wpe[position]"},
+    {"x", "mean, r = 1/sqrt(variance + 1e-5)", "w", "b",
+     "layernorm_forward(): y = (x - mean) r w + b"},
+    {"x", "w[0]", "b", "linear_forward(): y_o = sum_c x_c w_oc + b_o"},
+    {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s)",
+     "attention_forward(): out = sum_j p_j v_j"},
+    {"x, u = 0.79788 (x + 0.044715 x^3)", "gelu_forward(): y = x/2 (1 + tanh u)"},
+    {"a", "b", "residual_forward(): y = a + b"},
+    {"x", "matmul(): the largest of logits = x wte^T", "p = softmax(logits), of these"}};
 
 /* Print the first numbers of each vector of a step of block l, for the last token; returns 0 if
  * there is no such step. What the model has not kept is computed again. */
@@ -4762,25 +4680,24 @@ int step_print(const Opened *o, const char *step, int l)
     linear_forward(mlp, C, gelu, view(w.fcproj_w, 4 * C), w.fcproj_b, 1, 4 * C, C);
     layernorm_forward(lnf, sf, end, w.lnf_w, w.lnf_b, 1, C);
     for (int k = 0; k < most; k++) top[k] = o->logits[best[k]], top_p[k] = o->p[best[k]];
-    const struct { const char *step; Names *names; const real *x[VECTORS]; int n[VECTORS]; }
-    steps[] = {
-        {"embedding", &embedding_names,
-         {w.wte + (size_t)o->tokens[t] * C, w.wpe + t * C, stream_after(m, 0)}, {C, C, C}},
-        {"ln1", &norm_names, {in, s1, w.ln1_w, w.ln1_b, ln1}, {C, 2, C, C, C}},
-        {"qkv", &linear_names, {ln1, w.qkv_w, w.qkv_b, qkv}, {C, C, 3 * C, 3 * C}},
-        {"attention", &attention_names, {qkv, s, p, att}, {HS, n, n, HS}},
-        {"attproj", &linear_names, {att, w.attproj_w, w.attproj_b, attproj}, {C, C, C, C}},
-        {"res2", &residual_names, {in, attproj, mid}, {C, C, C}},
-        {"ln2", &norm_names, {mid, s2, w.ln2_w, w.ln2_b, ln2}, {C, 2, C, C, C}},
-        {"fc", &linear_names, {ln2, w.fc_w, w.fc_b, fc}, {C, C, 4 * C, 4 * C}},
-        {"gelu", &gelu_names, {fc, gelu}, {4 * C, 4 * C}},
-        {"fcproj", &linear_names, {gelu, w.fcproj_w, w.fcproj_b, mlp}, {4 * C, 4 * C, C, C}},
-        {"res", &residual_names, {mid, mlp, stream_after(m, l + 1)}, {C, C, C}},
-        {"lnf", &norm_names, {end, sf, w.lnf_w, w.lnf_b, lnf}, {C, 2, C, C, C}},
-        {"head", &head_names, {lnf, top, top_p}, {C, most, most}}, {0}};
+    const struct { const char *step; int kind; const real *x[VECTORS]; int n[VECTORS]; } steps[] = {
+        {"embedding", EMBED, {w.wte + (size_t)o->tokens[t] * C, w.wpe + t * C, stream_after(m, 0)},
+         {C, C, C}},
+        {"ln1", NORM_STEP, {in, s1, w.ln1_w, w.ln1_b, ln1}, {C, 2, C, C, C}},
+        {"qkv", PRODUCT, {ln1, w.qkv_w, w.qkv_b, qkv}, {C, C, 3 * C, 3 * C}},
+        {"attention", SCORES, {qkv, s, p, att}, {HS, n, n, HS}},
+        {"attproj", PRODUCT, {att, w.attproj_w, w.attproj_b, attproj}, {C, C, C, C}},
+        {"res2", SUM, {in, attproj, mid}, {C, C, C}},
+        {"ln2", NORM_STEP, {mid, s2, w.ln2_w, w.ln2_b, ln2}, {C, 2, C, C, C}},
+        {"fc", PRODUCT, {ln2, w.fc_w, w.fc_b, fc}, {C, C, 4 * C, 4 * C}},
+        {"gelu", GELU, {fc, gelu}, {4 * C, 4 * C}},
+        {"fcproj", PRODUCT, {gelu, w.fcproj_w, w.fcproj_b, mlp}, {4 * C, 4 * C, C, C}},
+        {"res", SUM, {mid, mlp, stream_after(m, l + 1)}, {C, C, C}},
+        {"lnf", NORM_STEP, {end, sf, w.lnf_w, w.lnf_b, lnf}, {C, 2, C, C, C}},
+        {"head", OUTPUT, {lnf, top, top_p}, {C, most, most}}, {0}};
     while (steps[i].step && strcmp(steps[i].step, step)) i++;
     for (int k = 0; k < VECTORS && steps[i].n[k]; k++) {
-        printf("  %-52s", (*steps[i].names)[k]);
+        printf("  %-52s", vector_names[steps[i].kind][k]);
         for (int c = 0; c < min_int(NUMBERS, steps[i].n[k]); c++)
             printf(" %9.4f", (double)steps[i].x[k][c]);
         printf(steps[i].n[k] > NUMBERS ? " ... %d\n" : "\n", steps[i].n[k]);
@@ -4867,7 +4784,7 @@ int command_explain(int words, char **word)
  * records all of them.
  */
 
-typedef struct { double loss, step, seconds; char *settings, *folder; } Trial;
+typedef struct { double loss, step, seconds; char *settings, *folder, **line; } Trial;
 
 /* How many values a list such as A,B,C has. */
 int list_length(const char *list)
@@ -4877,27 +4794,27 @@ int list_length(const char *list)
     return length;
 }
 
-/* The words of combination k, of each list one value, in new memory behind two words and before
- * four that are still empty. Sets *chosen to these values, as "name=value_...". */
-char **search_words(int count, char **words, int k, char **chosen)
+/* Combination k, one value of each list: t.settings are these values, as "name=value_...", t.line
+ * has the words with them, behind two words and before four that are still empty. */
+Trial trial_new(int count, char **words, int k)
 {
-    char **all = allocate(count + 6, sizeof *all);
+    Trial t = {.line = allocate(count + 6, sizeof *t.line)};
     Text text = {0};
     text_add(&text, "", 0);
     for (int i = 0; i < count; i++) {
-        const char *list = list_in(words, i), *name = words[i] + 2, *value = list;
-        all[2 + i] = words[i];
+        const char *list = list_in(words, i), *value = list;
+        t.line[2 + i] = words[i];
         if (!list) continue;
+        const char *name = (list == words[i] ? words[i - 1] : words[i]) + 2;
         for (int pick = k % list_length(list); pick; pick--) value = strchr(value, ',') + 1;
         k /= list_length(list);
-        if (list == words[i]) name = words[i - 1] + 2;
         int size = (int)strcspn(value, ",");
-        all[2 + i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
+        t.line[2 + i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
         text_print(&text, "%s%.*s=%.*s", text.size ? "_" : "", (int)strcspn(name, "="), name, size,
                    value);
     }
-    *chosen = text.bytes;
-    return all;
+    t.settings = text.bytes;
+    return t;
 }
 
 /* All that decides a run's result, as lines of "name = value": its options, and checksums of the
@@ -4925,50 +4842,48 @@ int trial_read(Trial *t)
     return setting_number(run, "finished", 0) != 0;
 }
 
-/* Train with the words of combination k, unless that is finished; a stopped run is continued. The
- * file trial.txt says from which inputs the files of a folder came. */
-Trial trial_run(int count, char **words, int k, const char *out)
+/* Make a trial, unless it is finished; a stopped run is continued. The file trial.txt says from
+ * which inputs the files of a folder came. */
+void trial_run(Trial *t, int count)
 {
-    Trial t = {0};
-    char **line = search_words(count, words, k, &t.settings);
-    t.folder = format("%s/%s", out, t.settings);
-    options_parse(options, 't', "", count, line + 2);          /* into opt, for trial_inputs() */
-    char *inputs = trial_inputs(), *recorded = record_read(t.folder, "trial.txt");
+    options_parse(options, 't', "", count, t->line + 2);       /* into opt, for trial_inputs() */
+    char *inputs = trial_inputs(), *recorded = record_read(t->folder, "trial.txt");
     int same = recorded && !strcmp(recorded, inputs);
-    if (same && trial_read(&t)) return t;
-    printf("\n=== %s\n", t.settings);
+    if (same && trial_read(t)) return;
+    printf("\n=== %s\n", t->settings);
     if (recorded && !same) printf("run anew, because options, data or model have changed\n");
-    make_folder(t.folder);
-    text_write(format("%s/trial.txt", t.folder), inputs);
-    line[0] = sibling("train_gpt"), line[1] = "train";
-    line[count + 2] = "--out", line[count + 3] = t.folder;
-    if (same) line[count + 4] = "--resume";
-    int status = run_program(line);
+    make_folder(t->folder);
+    text_write(format("%s/trial.txt", t->folder), inputs);
+    t->line[0] = sibling("train_gpt"), t->line[1] = "train";
+    t->line[count + 2] = "--out", t->line[count + 3] = t->folder;
+    if (same) t->line[count + 4] = "--resume";
+    int status = run_program(t->line);
     if (status) exit(status);
-    trial_read(&t);
-    return t;
+    trial_read(t);
 }
 
 /* All trials, a table sorted by validation loss, and the best model into --out itself. */
 int command_search(int count, char **words)
 {
     int trials = 1;
-    char *chosen;
     for (int i = 0; i < count; i++) {
         if (list_in(words, i)) trials *= list_length(list_in(words, i));
         if (trials > 10000) die_usage("a search is of at most 10000 runs");
     }
+    Trial *t = allocate(trials, sizeof *t);
     for (int k = trials - 1; k >= 0; k--) {                    /* each must be a command line */
-        char **line = search_words(count, words, k, &chosen);
-        no_words(options_parse(options, 't', "", count, line + 2), words);
+        t[k] = trial_new(count, words, k);
+        no_words(options_parse(options, 't', "", count, t[k].line + 2), words);
     }
     if (trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
     if (!tokens_exist(opt.data, "val"))
         die("%s_val.bin is not there: a search needs validation data to choose by", opt.data);
     const char *out = opt.out;
-    Trial *t = allocate(trials, sizeof *t);
-    for (int k = 0; k < trials; k++) t[k] = trial_run(count, words, k, out);
+    for (int k = 0; k < trials; k++) {
+        t[k].folder = format("%s/%s", out, t[k].settings);
+        trial_run(&t[k], count);
+    }
     qsort(t, trials, sizeof *t, by_value);                     /* a trial begins with its loss */
     Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
@@ -4983,7 +4898,6 @@ int command_search(int count, char **words)
     Writer *copy = writer_in(out, "best.bin");
     writer_put(copy, best, size);
     writer_close(copy);
-    free(best);
     printf("\nthe best model: %s/best.bin, from %s\n", out, t->settings);
     command_report(1, &(char *){format("%s", out)});
     return 0;
@@ -5013,8 +4927,7 @@ const Option prepare_options[] = {
     {"peft", '!', &prep.peft, NULL, 0, 0, "e", "write the adapters alone, for PEFT"},
     {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
     {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
-    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x",
-     "keep the first of equal rows"},
+    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x", "keep one of equal rows"},
     {"drop-near", '!', &prep.drop[NEAR], NULL, 0, 0, "x", "keep the first of similar rows"},
     {"drop-conflicts", '!', &prep.drop[CONFLICTS], NULL, 0, 0, "x", "no prompt with two answers"},
     {"drop-long", '!', &prep.drop[LONG], NULL, 0, 0, "x", "no row beyond the context"},
@@ -5070,17 +4983,14 @@ int main(int argc, char **argv)
 {
     begin_program(argv);
     const Command *c = prepare_commands;
-    while (c->name && (argc < 2 || strcmp(argv[1], c->name))) c++;
-    int help = argc > 1 && !strcmp(argv[1], "--help");
-    if (!c->name && argc > 1 && !help)
-        die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
-    if (!c->name) {
-        FILE *to = help ? stdout : stderr;
-        for (c = prepare_commands; c->name; c++) fprintf(to, "%s\n", c->usage);
-        fprintf(to, "COMMAND --help lists the options.\n");
+    int help = argc > 1 && !strcmp(argv[1], "--help"), words = argc - 2;
+    if (argc < 2 || help) {
+        for (; c->name; c++) fprintf(help ? stdout : stderr, "%s\n", c->usage);
+        fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
         return finish_output(help ? 0 : 2);
     }
-    int words = argc - 2;
+    while (c->name && strcmp(argv[1], c->name)) c++;
+    if (!c->name) die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
     if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     options_apply();
     return finish_output(c->run(words, argv + 2));

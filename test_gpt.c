@@ -4208,7 +4208,7 @@ static const Bad bad_world[] = {
     {GENERATE "wide", 1, "t: has 300 tokens, the model 1324"},
     {"prepare export wide --tokenizer t --out hf2", 1, "t: has 300 tokens, the model 1324"},
     {TRAIN "mine", 1, "mine: begins with token 1, not with the end of text, which is 299"},
-    {"prepare import jf/py --out a", 1, "jf/py/pytorch_model.bin: only safetensors are read"},
+    {"prepare import jf/py --out a", 1, "jf/py: only safetensors are read"},
     {"prepare import m.pt --out a", 1, "m.pt: only safetensors are read"},
     {"prepare export m --tokenizer t --out jf", 1, "jf: holds a tokenizer.json"},
     {"prepare export m --tokenizer t --out a --type f16", 2, "--type: expected f32 or bf16"},

@@ -218,9 +218,9 @@ exit $?
 # train_gpt.c p resumed s/\*piece = (Piece){(char \*)m->moments\[k\]/*piece = (Piece){(char *)m->moments[0]/
 # prepare.c p PEFT s/a.on |= (weights_find(&w, first) != NULL) << i;/a.on |= 1 << i \& 7;/
 # prepare.c f explain: s/ \/ (real)sqrt(HS);$/ \/ HS;/
-# prepare.c f explain: s/        memset(w + (size_t)c \* C, 0/memset(w, 0/
+# prepare.c f explain: s/memset(columns + (size_t)c \* C, 0/memset(columns, 0/
 # prepare.c f explain: s/layernorm_forward(y, stats, x, m->w.lnf_w, m->w.lnf_b, 1, C)/memcpy(y, x, C * sizeof *y)/
-# prepare.c f explain: s/m->w, i \/ NH).attproj_w + i % NH \* HS/m->w, i \/ NH).attproj_w/
+# prepare.c f explain: s|\*columns = w + i % NH \* HS|*columns = w|
 # prepare.c p explain: s/o->without\[i\], change/o->p[o->answer], change/
 # prepare.c p explain: s/    html_text(p, text, strlen(text));/text_print(p, "%s", text);/
 # prepare.c f mentioned s/found == not/found != not/
