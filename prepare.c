@@ -52,10 +52,7 @@ char *file_beside(const char *path, const char *name)
 
 Writer *writer_in(const char *folder, const char *name)
 {
-    char *path = format("%s/%s", folder, name);
-    Writer *w = writer_open(path);
-    free(path);
-    return w;
+    return writer_open(format("%s/%s", folder, name));
 }
 
 /* Write a file whose text is in memory of its own, which is freed. */
@@ -199,7 +196,6 @@ void documents_split(Documents *d, double share, int seed)
     int n = (int)d->count, *order = shuffled(n, random_key(seed, 0));
     int chosen = min_int(max_int((int)(share * n + 0.5), 1), n - 1);
     for (int i = 0; i < chosen; i++) d->document[order[i]].validation = 1;
-    free(order);
 }
 
 /* Write the token file t->path: version 2 with t->loss_mask, version 1 if there is none. */
@@ -1070,8 +1066,9 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
 void gguf_numbers(Writer *w, const Stored *s, const real *x)
 {
     size_t block = gguf_types[s->type].block;
-    if (s->type == F32 || s->type == BF16) write_reals(w, x, s->count, s->type == BF16);
-    for (size_t i = 0; i < s->count && (s->type == F16 || s->type == Q8_0); i += block) {
+    int as_is = s->type == F32 || s->type == BF16;
+    if (as_is) write_reals(w, x, s->count, s->type == BF16);
+    for (size_t i = 0; !as_is && i < s->count; i += block) {
         Q8Block b = s->type == Q8_0 ? q8_from(x + i) : (Q8Block){f16_from((float)x[i]), {0}};
         if ((b.scale & 0x7fff) == 0x7c00)
             die("%s: %s: number %zu is %g, too large for %s: give --type bf16 or f32", w->path,

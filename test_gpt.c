@@ -2658,7 +2658,13 @@ void test_export_import(void)
         "$p import new/same_head --out rt >>log.txt; cmp m rt && echo same; "
         "$p import new --out rt | grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
     expect(!strncmp(text, "same\nsame\nsame\nno vocabulary", 28), "%.300s", text);
-    outcome("fp32, bf16, with a head");
+    expect_run("mkdir other; cp hf/model.safetensors other; for change in gpt2/bert "
+               "gelu_new/relu 1e-05/1e-06 '_embd\": 8/_embd\": 9' 'n_head/n_inner\": 9, \"n_head'; "
+               "do sed \"s/$change/\" hf/config.json >other/config.json; prepare import other "
+               "--out rt; done; rm -r other", "model_type: expected gpt2, found bert",
+               "activation_function: expected gelu_new, found relu", "expected 1e-5, found 1e-06",
+               "n_embd: expected 8, found 9", "n_inner: expected 32, found 9", NULL);
+    outcome("fp32, bf16, with a head; 5 other configs are refused");
     free(text);
 }
 
