@@ -551,12 +551,16 @@ int property(Grade *g, int holds, int k)
 /* Are the numbers in outputs of this name (NULL: in all) of the first calls those of `other`? */
 int is_like(const Grade *g, int calls, const char *name, const Answer *other)
 {
-    for (int k = 0; other && k < min_int(calls, other->calls); k++)
-        for (const Array *a = g->call[k].array; a < g->call[k].array + g->call[k].count; a++)
-            if (strchr("waur", a->kind) && (!name || !strcmp(name, a->name)) &&
-                first_difference(a, g->found->x + a->at, other->x + a->at) >= 0)
+    if (!other || other->calls < calls) return 0;
+    for (int k = 0; k < calls; k++)
+        for (const Array *a = g->call[k].array; a < g->call[k].array + g->call[k].count; a++) {
+            Array exact = *a;
+            exact.kind = 'r';
+            if (strchr("waurp", a->kind) && (!name || !strcmp(name, a->name)) &&
+                first_difference(&exact, g->found->x + a->at, other->x + a->at) >= 0)
                 return 0;
-    return other != NULL;
+        }
+    return 1;
 }
 
 /* Name the mistake, if it is known: one that explains all outputs, or else one that explains this
