@@ -75,7 +75,8 @@ SANITIZE ?= $(call accepts,-fsanitize=address)
 GRADE_CC = $(CC) -O0 -g -I. -DDOUBLE $(SANITIZE) $(if $(findstring clang,$(shell $(CC) --version)),-w, \
            $(WARN) -Wno-unused -Wno-unknown-pragmas -Wno-missing-field-initializers \
            $(call accepts,-fmax-errors=5))
-grade-tile_kernel: SANITIZE = -O3 $(ARCH) $(MATH)              # which is graded by its speed
+# Graded by its speed, on one thread.
+grade-tile_kernel: SANITIZE = -O3 $(ARCH) $(filter-out $(OPENMP),$(MATH))
 # Compile the grading program of the exercise $$name with the attempt in $$file.
 BUILD_GRADER = mkdir -p exercises/build && ./grader write exercises/build/$$name.c $$name "$$file" && \
            $(GRADE_CC) -DVARIANTS="\"exercises/build/$$name.c\"" -o exercises/build/$$name $(GRADER) -lm

@@ -26,10 +26,10 @@
  * Mistake: layernorm_forward(a.ln, a.ln2_stats, a.res2, w.ln2_w, w.ln2_b, N, C); =>
  * Say: a.ln is not that of ln2 when fc uses it: compute it again.
  * Mistake: layernorm_backward(dres, g.ln2_w => memset(dres, 0, NC * sizeof(real));
- * Say: layernorm_backward(dres, g.ln2_w
+ *   layernorm_backward(dres, g.ln2_w
  * Say: The gradient that passes by the MLP is lost: layernorm_backward must add to dres.
  * Mistake: layernorm_backward(dres, g.ln1_w => memset(dres, 0, NC * sizeof(real));
- * Say: layernorm_backward(dres, g.ln1_w
+ *   layernorm_backward(dres, g.ln1_w
  * Say: The gradient that passes by the attention is lost: layernorm_backward must add to dres.
  * Mistake: bias_backward(g.fc_b, dwide, N, 4 * C) => bias_backward(g.fc_b, dwide, N, C)
  * Say: fc has 4C outputs, so its bias has 4C numbers.

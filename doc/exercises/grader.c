@@ -228,10 +228,12 @@ char *exercise_file(const char *name, const char *as, int bug)
  * 2. Variants
  */
 
-/* Write the functions in `text` under other names, and add a row to those of `variants`. */
-void variant_write(Writer *w, Text *rows, const char *name, const char *kind, const char *text)
+/* Write the functions in `text`, which are `parts`, under other names, and add a row to those of
+ * `variants`. */
+void variant_write(Writer *w, Text *rows, const char *name, const char *kind, char *parts,
+                   const char *text)
 {
-    char *parts = parts_of(name), *rest = format("%s", parts), *part;
+    char *rest = format("%s", parts), *part;
     while ((part = strsep(&rest, " ")))
         writer_print(w, "#define %s(...) %s_%s_%s(__VA_ARGS__)\n", part, name, kind, part);
     writer_print(w, "%s\n", text);
@@ -240,9 +242,9 @@ void variant_write(Writer *w, Text *rows, const char *name, const char *kind, co
                kind, name);
 }
 
-/* Write the call and the variants of one exercise: the attempt in `file`, or the blank if that is
- * NULL; the source; the mistakes. */
-void exercise_write(Writer *w, Text *rows, const char *name, const char *file)
+/* Write the call and the variants of one exercise: the attempt in `file`, which in an exam consists
+ * of all parts, or the blank if that is NULL; the source; the mistakes. */
+void exercise_write(Writer *w, Text *rows, const char *name, const char *file, int exam)
 {
     size_t size;
     char *text = file ? read_file(file, &size) : exercise_file(name, "", -1);
@@ -251,10 +253,11 @@ void exercise_write(Writer *w, Text *rows, const char *name, const char *file)
         text = format("#line 1 \"%s\"\n%s\n#line 1 \"the end of %s\"", file, text, file);
     writer_print(w, "#define call call_%s\n#define attempt ATTEMPT(%s)\n", name, name);
     writer_print(w, "#include \"doc/exercises/%s.c\"\n#undef call\n#undef attempt\n", name);
-    variant_write(w, rows, name, file ? "attempt" : "blank", text);
+    variant_write(w, rows, name, file ? "attempt" : "blank",
+                  exam ? parts_of(name) : format("%s", name), text);
     writer_print(w, "#pragma GCC system_header\n");           /* no warnings from here on */
     for (int n = -1; (text = solution(name, n)); n++)
-        variant_write(w, rows, name, n < 0 ? "source" : format("%d", n), text);
+        variant_write(w, rows, name, n < 0 ? "source" : format("%d", n), parts_of(name), text);
 }
 
 /* PATH NAME FILE: write what grades the attempt in FILE. PATH: what proves all exercises. */
@@ -262,12 +265,13 @@ int command_write(char **word)
 {
     char **names = exercise_names();
     Text rows = {0};
-    int bug;
+    int bug = -1;
     if (word[1] && access(word[2], R_OK) != 0)
         die("%s is not there: begin with make exercise-%s", word[2], word[1]);
     Writer *w = writer_open(word[0]);
-    if (word[1]) exercise_write(w, &rows, exercise_of(word[1], &bug), word[2]);
-    else while (*names) exercise_write(w, &rows, *names++, NULL);
+    const char *name = word[1] ? exercise_of(word[1], &bug) : NULL;
+    if (name) exercise_write(w, &rows, name, word[2], bug >= 0);
+    else while (*names) exercise_write(w, &rows, *names++, NULL, 0);
     writer_print(w, "static const Variant variants[] = {\n%s{0}};\n", rows.bytes);
     writer_close(w);
     return 0;
@@ -414,6 +418,17 @@ void call_begin(Call *c)
     for (Array *a = c->array; !c->begun && a < c->array + c->count; a++)
         memcpy(a->before, a->p, (size_t)a->count * a->bytes);
     c->begun = 1;
+}
+
+/* Free the memory of all arrays. */
+void call_end(Call *c)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    for (Array *a = c->array; a < c->array + c->count; a++) {
+        size_t size = (size_t)a->count * a->bytes, whole = (size + page - 1) / page * page;
+        munmap(a->p + size - whole, whole + page);
+        free(a->before);
+    }
 }
 
 /* A number that the call has found; points that it has reached, of those needed for the star. */
@@ -664,6 +679,7 @@ void grade_begin(Grade *g, const char *name, uint64_t seed, FILE *out)
         answer_add(g->expected, &g->call[k], 0, 1);
         for (int i = 0; i < 3; i++)
             answer_add(g->general[i], &g->call[k], general[i].before, general[i].after);
+        call_end(&g->call[k]);
     }
     for (int n = 0; (v = variant_find(name, format("%d", n)))->exercise; n++)
         g->bug[n] = answer_of(g, v);

@@ -15,8 +15,8 @@
  * Hint: for i: before = x[i]; x[i] = before + h; up = function(); x[i] = before - h; down =
  *   function(); x[i] = before; error; if (!(error <= most)) most = error; with h = 1e-3 for the
  *   fourth order, 1e-5 for the second. Comparisons with NaN are false: think of what that does.
- * Mistake: k ? function() : 0 => function() ;; (8 * (f[3] - f[1]) - (f[4] - f[0])) / (12 * h) =>
- * Say: (f[3] - f[2]) / h
+ * Mistake: k ? function() : 0 => function() ;; (8 * (f[3] - f[1]) - (f[4] - f[0])) / (12 *
+ *   h) => (f[3] - f[2]) / h
  * Say: A difference to one side is not exact enough: its error grows like h. Go to both sides.
  * Mistake: fabs(slope - exact) / size => fabs(slope - exact)
  * Say: The error is not relative: a small gradient can be all wrong with a small error.
@@ -24,8 +24,8 @@
  * Say: The sign of the error hides it: take |slope - dx|.
  * Mistake: error <= most || isnan(most) ? most : error => error > most ? error : most
  * Say: NaN is not found: a comparison with NaN is false, so it never becomes the largest.
- * Mistake: most = worse(most, size > 0 ? fabs(slope - exact) / size : 0); => most +=
- * Say: fabs(slope - exact) / size / count;
+ * Mistake: most = worse(most, size > 0 ? fabs(slope - exact) / size : 0); => most += fabs(slope
+ *   - exact) / size / count;
  * Say: You return the mean error. One wrong number among many right ones hides in a mean.
  * Mistake: s < (all ? (int)count : samples) => s < (int)count - 1
  * Say: The last number is not checked.

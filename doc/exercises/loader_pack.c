@@ -16,11 +16,10 @@
  *   segment, for s downwards: if possible[s - length], so is s; remember the segment that made it
  *   possible.
  * Mistake: int T = f->T => for (f->rows = 0; f->rows < f->count; f->rows++)
- * Say: f->epoch_order[f->rows].row = f->rows; if (f->rows) return; int T = f->T
+ *   f->epoch_order[f->rows].row = f->rows; if (f->rows) return; int T = f->T
  * Say: Each segment has a row of its own.
  * Mistake: int T = f->T => int used = f->T; for (int i = f->rows = 0; i < f->count; i++) { int n
- *   =
- * Say: f->epoch_order[i].length; if (used + n > f->T) f->rows++, used = 0; used += n;
+ *   = f->epoch_order[i].length; if (used + n > f->T) f->rows++, used = 0; used += n;
  *   f->epoch_order[i].row = f->rows - 1; } if (f->rows) return; int T = f->T
  * Say: A new row is begun whenever the next segment does not fit. Look back at the rows before.
  * Mistake: f->rows++) => f->rows += 2)

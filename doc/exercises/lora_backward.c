@@ -18,8 +18,7 @@
  * Mistake: for (size_t i = 0; i < (size_t)N * l.rank; i++) l.h[i] *= l.scale; =>
  * Say: The factor l.scale is missing.
  * Mistake: view(dy, OC), view(l.B, l.rank), N, l.rank, OC); => view(dy, OC), view(l.B, l.rank),
- *   N,
- * Say: l.rank, OC); for (int i = 0; i < N * l.rank; i++) l.h[i] /= l.scale;
+ *   N, l.rank, OC); for (int i = 0; i < N * l.rank; i++) l.h[i] /= l.scale;
  * Say: dh lacks the factor l.scale, so dA and dx do: only dB has it.
  * Mistake: residual_forward(dx, dx, l.dropped, => memcpy(dx, l.dropped, sizeof *dx *
  * Say: dx is overwritten. What comes through w must stay in the sum.

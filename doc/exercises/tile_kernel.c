@@ -32,7 +32,7 @@ void tile_kernel(Output c, View a, const real *b, int depth)
     microkernel(c, a, b, depth, NV, 0);
 }
 
-/* Level 2 and 3, if this is optimized: the best of 30 times, each of many calls. */
+/* Level 2 and 3, if this is optimized: the best of 10 times, each of 500 calls. */
 void call(Call *c)
 {
     int depth = size_of(c, "depth", 1, 40), columns = NR + size_of(c, "rs - NR", 0, 5);
@@ -43,10 +43,10 @@ void call(Call *c)
             (View){a, depth * cs, cs, NULL}, b, depth);
 #ifdef __OPTIMIZE__
     real *panel = allocate_reals((NR + MR) * k), *tile = allocate_reals(MR * NR);
-    double best = 0, peak = c->level > 1 ? machine_peak() : 0, flops = 2.0 * MR * NR * k * 2000;
-    for (int trial = 0; trial < 30 && c->level > 1; trial++) {
+    double best = 0, peak = c->level > 1 ? machine_peak() : 0, flops = 2.0 * MR * NR * k * 500;
+    for (int trial = 0; trial < 10 && c->level > 1; trial++) {
         double from = seconds();
-        for (int n = 0; n < 2000; n++)
+        for (int n = 0; n < 500; n++)
             attempt((Output){tile, NR, NULL, 0}, (View){panel + NR * k, k, 1, NULL}, panel, k);
         best = fmax(best, flops / (seconds() - from));
     }
