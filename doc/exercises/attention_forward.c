@@ -2,12 +2,11 @@
  * Contract: Causal attention, as plain loops. a->qkv(B, rows, 3C) has q, k and v of each token
  *   side by side, each of C numbers; head h owns numbers h*HS .. h*HS + HS - 1 of each, HS = C/NH.
  *   The T queries of a row are those of tokens past .. past + T - 1. For query t = 0 .. T-1 of row
- *   b and head h, over the tokens j that it sees:
- *   s_j = q.k_j / sqrt(HS)   lse = log sum_j e^s_j   p_j = e^(s_j - lse)   out = sum_j m_j p_j v_j
- *   It sees j <= past + t; and j >= a->doc_start[b*T + t], unless doc_start is NULL. Write out(B,
- *   T, C) and lse(B, NH, T). Star 3: m_j is 1 unless a->dropout > 0. Then it is
- *   dropout_factor(a->dropout, key, j) with key = random_key(a->key, query), query the index of the
- *   query in lse.
+ *   b and head h, over the tokens j <= past + t, which it sees:
+ *   s_j = q.k_j / sqrt(HS)     lse = log sum_j e^s_j     p_j = e^(s_j - lse)    out = sum_j p_j v_j
+ *   Write out(B, T, C) and lse(B, NH, T). Star 2: unless doc_start is NULL, the query sees only the
+ *   j >= a->doc_start[b*T + t]. Star 3: if a->dropout > 0, out is the sum of m_j p_j v_j with
+ *   m_j = dropout_factor(a->dropout, key, j), key = random_key(a->key, the query's index in lse).
  * Parts: query_block scores_mask scores_dropout scores_softmax attention_forward
  * By hand: B 1 T 2 NH 1 HS 2 qkv 1 0 1 0 1 2 0 1 0 1 3 4
  * Star: all tokens before, no documents, no dropout

@@ -179,19 +179,24 @@ char *solution(const char *name, int n)
     return t.bytes;
 }
 
-/* Append the definitions of all structures that a text names, for reference. */
-void structures_add(Text *t, const char *text)
+/* Append the definitions of all types that a text names, for reference: the lines that begin with
+ * "struct NAME {" or "typedef", up to the } in column 0 if the line ends within braces. */
+void types_add(Text *t, const char *text)
 {
     char name[64];
-    for (const char *at = sources(), *line, *end; (at = strstr(at, "struct ")); at++) {
-        size_t rest = strcspn(at, "\n");
-        for (line = at; line[-1] != '\n';) line--;
-        if ((line != at && strncmp(line, "typedef ", 8)) || !memchr(at, '{', rest)) continue;
-        if (!(end = memchr(at, '}', rest))) end = strstr(at, "\n}") + 1;
-        if (sscanf(end, "} %63[A-Za-z0-9]", name) != 1) sscanf(at, "struct %63s", name);
+    for (const char *at = sources(), *end; (at = strchr(at, '\n')); at++) {
+        const char *line = at + 1, *stop = line + strcspn(line, "\n");
+        if (strncmp(line, "typedef ", 8) && strncmp(line, "struct ", 7)) continue;
+        if (stop[-1] == '{') end = strstr(line, "\n}") + 1, stop = end + strcspn(end, "\n");
+        else if (!(end = memchr(line, '}', (size_t)(stop - line)))) end = line;
+        if (sscanf(end, "} %63[A-Za-z0-9]", name) != 1 &&
+            sscanf(line, "struct %63[A-Za-z0-9] {", name) != 1 &&
+            sscanf(line, "typedef %*s %63[A-Za-z0-9](", name) != 1)
+            continue;
         const char *use = strstr(text, name);
-        if (use && !isalnum((unsigned char)use[-1]) && strchr(" )*.,;", use[strlen(name)]))
-            text_print(t, "%.*s\n", (int)(end + strcspn(end, "\n") - line), line);
+        if (use && isupper((unsigned char)*name) && !isalnum((unsigned char)use[-1]) &&
+            strchr(" )*.,;", use[strlen(name)]))
+            text_print(t, "%.*s\n", (int)(stop - line), line);
     }
 }
 
@@ -204,7 +209,7 @@ char *exercise_file(const char *name, const char *as, int bug)
     char *contract = item(name, "Contract", 0), *about = strchr(item(name, "About", 0), ',') + 2;
     while (isspace((unsigned char)s.body[-1])) s.body--;
     char *head = format("%.*s", (int)(s.body - s.head), s.head);
-    text_print(&t, "/* exercises/%s.c, %s.\n * %s, then\n *     make grade-%s\n", as, about,
+    text_print(&t, "/* exercises/%s.c, %s\n * %s, then\n *     make grade-%s\n", as, about,
                bug < 0 ? "Write the body of the function" :
                "The function has one mistake. Find and mend it", as);
     if (bug < 0) text_print(&t, " *     make hint-%s           (LEVEL=2, LEVEL=3: more)\n", name);
@@ -214,13 +219,14 @@ char *exercise_file(const char *name, const char *as, int bug)
         for (Lines l = {.at = contract, .end = contract + strlen(contract)}; next_line(&l);)
             text_print(&t, " *%s%.*s\n", l.size ? " " : "", (int)l.size, l.text);
     if (contract) text_print(&t, " */\n");
-    structures_add(&types, format("%s %s", t.bytes, head));
+    types_add(&types, format("%s %s", t.bytes, head));
     if (types.size) text_print(&t, "#if 0                                   /* for reference */\n"
                                "%s#endif\n", types.bytes);
+    int type = (int)(strstr(head, name) - head);
+    const char *result = !strncmp(head, "void ", 5) ? "" :
+        format("    return (%.*s){0};\n", type - (head[type - 1] == ' '), head);
     if (bug >= 0) text_take(&t, solution(name, bug));
-    else
-        text_print(&t, "%s\n{\n%s}\n", head, !strncmp(head, "void ", 5) ? "" :
-                   format("    return (%.*s){0};\n", (int)(strstr(head, name) - head), head));
+    else text_print(&t, "%s\n{\n%s}\n", head, result);
     return t.bytes;
 }
 

@@ -1,20 +1,21 @@
 /* About: session 5, 40 minutes: logits become a loss and its derivative
- * Contract: Row r of logits(rows, V), whose rows are h->ld apart, belongs to row i = n[r] of the
- *   N rows of h. Let x be that row, p = softmax(x), y = h->targets[i], e = h->smoothing, and q_v =
- *   (1 - e) [v == y] + e/V the target distribution. Write h->loss[i] = -sum_v q_v log p_v, without
- *   the weight, and h->argmax[i], the v of the largest x_v, the first one of equals. Then replace
- *   the logits of the row by the derivative of h->weights[i] * loss by each logit. Finding it is
- *   the exercise. (The program skips this last part if h->dx is NULL. Here it never is.)
+ * Contract: Row r of logits(rows, V), whose rows are h->ld apart, belongs to row i = n[r] of the N
+ *   rows of h. Let z be that row, p = softmax(z), y = h->targets[i], e = h->smoothing, and
+ *   q_v = (1 - e) [v == y] + e/V     the target distribution, where [v == y] is 1 if so, else 0.
+ *   Write h->loss[i] = -sum_v q_v log p_v, without the weight, and h->argmax[i], the v of the
+ *   largest z_v, the first one of equals. Then replace the logits z_v by the derivatives of h->weights[i] *
+ *   loss by z_v. Finding them is the exercise. (The program does so unless h->dx is NULL; here it
+ *   never is.) Of h you need targets, weights, smoothing, V, ld, loss and argmax.
  * By hand: rows 1 V 3 logits 1 2 3 weights 1 1 targets 2 0
  * Star: smoothing 0
  * Star: label smoothing
  * Star: logits in the thousands: subtract the largest before the exponential
- * Hint: Write the loss as log sum_v e^x_v - sum_v q_v x_v. The numbers of a row of derivatives
+ * Hint: Write the loss as log sum_v e^z_v - sum_v q_v z_v. The numbers of a row of derivatives
  *   sum to 0, since adding a constant to all logits changes no probability.
- * Hint: The derivative of log sum_u e^x_u by x_v is p_v, so that of weight * loss is weight (p_v
- *   - q_v). log sum_v e^x_v = max + log sum_v e^(x_v - max).
- * Hint: for r: max, argmax; mean of x; remember x[y]; x[v] = exp(x[v] - max), sum; loss = max +
- *   log(sum) - (1 - e) x_y - e mean; x[v] = weight (x[v]/sum - e/V); x[y] -= weight (1 - e)
+ * Hint: The derivative of log sum_u e^z_u by z_v is p_v, so that of weight * loss is weight (p_v
+ *   - q_v). log sum_v e^z_v = max + log sum_v e^(z_v - max).
+ * Hint: for r: max, argmax; mean of z; remember z[y]; z[v] = exp(z[v] - max), sum; loss = max +
+ *   log(sum) - (1 - e) z_y - e mean; z[v] = weight (z[v]/sum - e/V); z[y] -= weight (1 - e)
  * Mistake: real weight = h->weights[n[r]] => real weight = 1
  * Say: The weight of the row is missing.
  * Mistake: *target -= weight => *target += weight
