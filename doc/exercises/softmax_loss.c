@@ -3,9 +3,9 @@
  *   rows of h. Let z be that row, p = softmax(z), y = h->targets[i], e = h->smoothing, and
  *   q_v = (1 - e) [v == y] + e/V     the target distribution, where [v == y] is 1 if so, else 0.
  *   Write h->loss[i] = -sum_v q_v log p_v, without the weight, and h->argmax[i], the v of the
- *   largest z_v, the first one of equals. Then replace the logits z_v by the derivatives of h->weights[i] *
- *   loss by z_v. Finding them is the exercise. (The program does so unless h->dx is NULL; here it
- *   never is.) Of h you need targets, weights, smoothing, V, ld, loss and argmax.
+ *   largest z_v, the first one of equals. Then replace the logits z_v by the derivatives of
+ *   h->weights[i] * loss by z_v. Finding them is the exercise. (The program does so unless h->dx is
+ *   NULL; here it never is.) Of h you need targets, weights, smoothing, V, ld, loss and argmax.
  * By hand: rows 1 V 3 logits 1 2 3 weights 1 1 targets 2 0
  * Star: smoothing 0
  * Star: label smoothing
