@@ -10,7 +10,7 @@
  *   tokenizer_add(t, bytes, size) adds the token with the next id. At last set t->end_of_text and
  *   call tokenizer_index(t). pretoken_length(text, size) is the size of the first pretoken of a
  *   text without END_OF_TEXT. Counting all pairs again for every token is good enough.
- * Parts: pretokens_count occurrence_enter learner_begin learner_best learner_merge
+ * Parts: pretokens_count learner_begin learner_best learner_merge
  *   tokenizer_train
  * By hand: count 259
  * Star: one document
@@ -30,9 +30,9 @@
  * Say: Each different pretoken was counted once. It counts as often as it occurs.
  * Mistake: -l->pair[k].count, l->pair[k].ids => -l->pair[k].count, -l->pair[k].ids
  * Say: Of equally frequent pairs you take the one with the highest ids. It must be the lowest.
- * Mistake: if (before > 0) occurrence_enter => if (0) occurrence_enter
+ * Mistake: if (before > 0) occurrence_count(l, i - before, 1) => if (0) ;
  * Say: After a merge, the pair of the token to the left and the new token is not counted.
- * Mistake: occurrence_enter(l, i - before); => occurrence_enter(l, i - before); if (0)
+ * Mistake: occurrence_count(l, i, 1); =>
  * Say: After a merge, the pair of the new token and the token to the right is not counted.
  * Mistake: t->end_of_text = t->count; => t->end_of_text = 0;
  * Say: end_of_text is the id of the last token, which separates documents.
