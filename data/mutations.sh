@@ -15,7 +15,7 @@ build() { ${CC:-cc} -O1 -w "$@" -lm; }
 mutation()
 {
     dir=$(mktemp -d)
-    cp ./*.c Makefile README.md "$dir" && ln -s "$PWD/data" "$PWD/doc" "$dir"
+    cp -r ./*.c Makefile README.md doc "$dir" && ln -s "$PWD/data" "$dir"
     sed "$4" "$1" > "$dir/$1"
     here=$PWD result=MISSED
     (
@@ -230,8 +230,8 @@ exit $?
 # prepare.c p figures s/right\[i\] = !\*wrong/right[i] = 1/
 # prepare.c p figures s/part = opt.test ? "test" : "val"/part = "val"/
 # train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
-# test_gpt.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
-# test_gpt.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
+# doc/exercises/grader.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
+# doc/exercises/grader.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
 # train_gpt.c f bf16 s/u.i + 0x7fff + ((u.i >> 16) & 1)/u.i + 0x8000/
 # train_gpt.c f bf16 s/return PAIR == 2 ? u.f : bf16_rounded(x)/return PAIR == 2 ? u.f : x/
 # train_gpt.c f bf16 s/k \* PAIR \* x.cs, 1, x.cs/k * PAIR, 1, x.cs/
