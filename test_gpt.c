@@ -839,40 +839,6 @@ void test_trajectory(void)
  * 6. Optimizer, sampling, generation, conversations
  */
 
-/* Five steps against the definition, in double, with clipping, decay and L1. */
-void test_adamw(void)
-{
-    enum { COUNT = 1000 };
-    double lr = 0.01, b1 = 0.9, b2 = 0.95, eps = 1e-3, decay = 0.3, l1 = 0.2, scale = 0.7;
-    AdamW a = {lr, b1, b2, eps, decay, l1, 0};
-    real *w = allocate_reals(4 * COUNT), *g = w + COUNT, *m = g + COUNT, *v = m + COUNT;
-    double W[COUNT], M[COUNT] = {0}, V[COUNT] = {0};
-    int zeros = 0;
-    fill(w, COUNT, 0.05, 1);
-    for (int i = 0; i < COUNT; i++) W[i] = w[i];
-    for (int t = 1; t <= 5; t++) {
-        fill(g, COUNT, 1, 1 + t);
-        for (int i = 0; i < COUNT; i++) {
-            double G = scale * g[i];
-            M[i] = b1 * M[i] + (1 - b1) * G;
-            V[i] = b2 * V[i] + (1 - b2) * G * G;
-            double mean = M[i] / (1 - pow(b1, t)), square = V[i] / (1 - pow(b2, t));
-            W[i] = W[i] - lr * (mean / (sqrt(square) + eps) + decay * W[i]);
-            W[i] = W[i] > lr * l1 ? W[i] - lr * l1 : W[i] < -lr * l1 ? W[i] + lr * l1 : 0;
-        }
-        adamw(w, g, m, v, COUNT, scale, &a, t);
-        for (int i = 0; i < COUNT; i++) {
-            bound("weight", fabs(w[i] - W[i]), by_precision(1e-15, 1e-7));
-            bound("moments", fabs(m[i] - M[i]) + fabs(v[i] - V[i]), by_precision(1e-14, 1e-6));
-            expect(g[i] == 0, "the gradient was not cleared");
-            expect(W[i] != 0 || fabs(w[i]) < 1e-7, "a weight was not drawn to 0");
-            zeros += w[i] == 0;
-        }
-    }
-    expect(zeros > 20, "only %d weights are exactly 0", zeros);
-    free_reals(w);
-}
-
 /* The norm against its definition; clipping; decay and L1 penalty of matrices only. */
 void test_update(void)
 {
@@ -902,23 +868,20 @@ void test_update(void)
     free(before), model_free(m);
 }
 
+/* The factor of the learning rate, after 10 steps of warming up, in 100 steps that end at 0.1. */
 void test_schedule(void)
 {
-    const char *const kinds[] = {"cosine", "linear", "constant"};
+    static const int steps[] = {0, 4, 9, 10, 40, 55, 85, 100};
+    static const struct { const char *kind; double right[8]; } rows[] = {
+        {"cosine", {0.1, 0.5, 1, 1, 0.775, 0.55, 0.55 - 0.225 * 1.7320508075688772, 0.1}},
+        {"linear", {0.1, 0.5, 1, 1, 0.7, 0.55, 0.25, 0.1}},
+        {"constant", {0.1, 0.5, 1, 1, 1, 1, 1, 1}}};
     for (int k = 0; k < 3; k++) {
-        for (int s = 0; s < 100; s++) {
-            double now = schedule(kinds[k], s, 10, 100, 0.1);
-            double next = schedule(kinds[k], s + 1, 10, 100, 0.1);
-            if (s < 10) bound("warmup", fabs(now - (s + 1) / 10.0), 1e-15);
-            else expect(next <= now, "%s rises after step %d", kinds[k], s);
-        }
-        bound("peak", fabs(schedule(kinds[k], 10, 10, 100, 0.1) - 1), 1e-15);
-        bound("no warmup", fabs(schedule(kinds[k], 0, 0, 100, 0.1) - 1), 1e-15);
-        bound("end", fabs(schedule(kinds[k], 100, 10, 100, 0.1) - (k < 2 ? 0.1 : 1)), 1e-15);
-        bound("middle", fabs(schedule(kinds[k], 55, 10, 100, 0.1) - (k < 2 ? 0.55 : 1)), 1e-15);
+        const char *kind = rows[k].kind;
+        bound("no warmup", fabs(schedule(kind, 0, 0, 100, 0.1) - 1), 1e-15);
+        for (int i = 0; i < 8; i++)
+            bound(kind, fabs(schedule(kind, steps[i], 10, 100, 0.1) - rows[k].right[i]), 1e-15);
     }
-    bound("third of cosine", fabs(schedule("cosine", 40, 10, 100, 0.1) - 0.775), 1e-15);
-    bound("third of linear", fabs(schedule("linear", 40, 10, 100, 0.1) - 0.7), 1e-15);
 }
 
 int by_likelihood(const void *a, const void *b)
@@ -1137,9 +1100,10 @@ void test_duration(void)
     static const struct { double seconds; const char *text; } times[] = {
         {3.21, "3.2s"}, {125, "2m05s"}, {3725, "1h02m"}, {3e9, "833333h20m"},
         {1e300, "unknown time"}, {NAN, "unknown time"}, {INFINITY, "unknown time"}};
-    for (size_t i = 0; i < sizeof times / sizeof *times; i++)
-        expect(!strcmp(duration(times[i].seconds), times[i].text), "%g is %s", times[i].seconds,
-               duration(times[i].seconds));
+    for (int i = 0; i < 7; i++) {
+        const char *told = duration(times[i].seconds);
+        expect(!strcmp(told, times[i].text), "%g is %s", times[i].seconds, told);
+    }
 }
 
 /* ================================================================================================
@@ -1156,7 +1120,7 @@ Tokens numbered_text(size_t count)
     return t;
 }
 
-/* Documents of 2 to 41 tokens; the second half of each counts. */
+/* Documents of `shortest` to `longest` tokens; the second half of each counts. */
 Tokens numbered_documents(int count, int shortest, int longest)
 {
     size_t room = (size_t)count * longest + 1;
@@ -1534,20 +1498,19 @@ void test_state_refused(void)
 
 static const char gpt2_tokenizer[] = "data/gpt2_tokenizer.bin";
 
-/* Whether text becomes exactly these ids (-1 ends them), and these ids the text. */
-int encodes(Tokenizer *t, const char *text, size_t size, int special, const int32_t *wanted)
+/* Whether text becomes exactly these ids (-1 ends them; NULL: any), and the ids the text. */
+int encodes(Tokenizer *t, const char *text, size_t size, int special, const int32_t *expected)
 {
     size_t count, at = 0;
     int32_t *ids = tokenizer_encode(t, text, size, special, &count);
     int good = 1, length;
-    for (size_t n = 0; n < count && good; n++) {
+    for (size_t n = 0; n < count && good; n++, at += length) {
         const char *bytes = tokenizer_bytes(t, ids[n], &length);
-        good = at + length <= size && !memcmp(bytes, text + at, length);
-        good = good && (!wanted || ids[n] == wanted[n]);
-        at += length;
+        good = (!expected || ids[n] == expected[n]) && at + length <= size &&
+               !memcmp(bytes, text + at, length);
     }
     free(ids);
-    return good && at == size && (!wanted || wanted[count] == -1);
+    return good && at == size && (!expected || expected[count] == -1);
 }
 
 /* The ids that tiktoken gives for texts with contractions and what looks like one, numbers, letters
@@ -1601,21 +1564,27 @@ void test_round_trip(void)
     tokenizer_free(t);
 }
 
-/* What to merge next, by the definition: the most frequent pair of neighbours in a pretoken, of
- * equals that of the lowest ids. The token at byte i is id[i]; a pretoken begins if begins[i]. */
-MapEntry most_frequent(const Tokenizer *t, const char *text, int size, const int *id,
-                       const char *begins)
+static struct { char text[5000], begins[5001]; int id[5000]; } bpe;
+
+/* The size of the pair of tokens that begins at byte i; 0 if the second is in another pretoken. */
+size_t pair_size(const Tokenizer *t, size_t i)
+{
+    size_t next = i + token_size(t, bpe.id[i]);
+    return bpe.begins[next] ? 0 : next - i + token_size(t, bpe.id[next]);
+}
+
+/* What to merge next, by the definition: the most frequent pair, of equals that of the lowest ids.
+ * The token at byte i is id[i]; a pretoken begins if begins[i]. */
+MapEntry most_frequent(const Tokenizer *t)
 {
     Map pairs = {0};
     MapEntry best = {0};
     int64_t best_ids = 0;
     for (int pass = 0; pass < 2; pass++)
-        for (int i = 0, next; i < size; i = next) {
-            next = i + (int)token_size(t, id[i]);
-            if (next == size || begins[next]) continue;
-            size_t both = next - i + token_size(t, id[next]);
-            MapEntry *e = map_enter(&pairs, text + i, both);
-            int64_t ids = (int64_t)id[i] << 32 | id[next];
+        for (size_t i = 0, size; i < sizeof bpe.text; i += token_size(t, bpe.id[i])) {
+            if ((size = pair_size(t, i)) == 0) continue;
+            MapEntry *e = map_enter(&pairs, bpe.text + i, size);
+            int64_t ids = (int64_t)bpe.id[i] << 32 | bpe.id[i + token_size(t, bpe.id[i])];
             if (pass == 0) e->value++;
             else if (e->value > best.value || (e->value == best.value && ids < best_ids))
                 best = *e, best_ids = ids;
@@ -1627,29 +1596,23 @@ MapEntry most_frequent(const Tokenizer *t, const char *text, int size, const int
 /* 143 merges against that definition, in text without separators, which belong to no pretoken. */
 void test_bpe_definition(void)
 {
-    enum { SIZE = 5000, COUNT = 400 };
-    static char text[SIZE], begins[SIZE];
-    static int id[SIZE];
+    enum { SIZE = sizeof bpe.text, COUNT = 400 };
     size_t size;
-    char *stories = read_file("data/stories.txt", &size), *from = stories;
+    char *stories = read_file("data/stories.txt", &size), *from = stories, *text = bpe.text;
     for (int i = 0; i < SIZE; from++)
         if (*from != '<') text[i++] = *from;
     Tokenizer *t = tokenizer_train(text, SIZE, COUNT);
-    for (size_t i = 0; i < SIZE; i += pretoken_length(text + i, SIZE - i)) begins[i] = 1;
-    for (size_t i = 0; i < SIZE; i++) id[i] = t->of_byte[(unsigned char)text[i]];
-    for (int new = 256; new < COUNT - 1; new++) {
-        MapEntry best = most_frequent(t, text, SIZE, id, begins);
+    for (size_t i = 0; i < SIZE; i += pretoken_length(text + i, SIZE - i)) bpe.begins[i] = 1;
+    for (size_t i = 0; i < SIZE; i++) bpe.id[i] = t->of_byte[(unsigned char)text[i]];
+    bpe.begins[SIZE] = 1;
+    for (int new = 256; new < COUNT - 1 && !broken; new++) {
+        MapEntry best = most_frequent(t);
         const char *bytes = t->bytes + t->start[new];
         expect(token_size(t, new) == best.size && !memcmp(bytes, best.key, best.size),
                "token %d should be '%.*s'", new, (int)best.size, best.key);
-        if (broken) break;                                    /* the next would not be comparable */
-        for (size_t i = 0, next; i < SIZE; i = next) {
-            next = i + token_size(t, id[i]);
-            if (next == SIZE || begins[next]) continue;
-            size_t both = next - i + token_size(t, id[next]);
-            if (both == best.size && !memcmp(text + i, best.key, both))
-                id[i] = new, next = i + both;
-        }
+        for (size_t i = 0; i < SIZE && !broken; i += token_size(t, bpe.id[i]))
+            if (pair_size(t, i) == best.size && !memcmp(text + i, best.key, best.size))
+                bpe.id[i] = new;
     }
     expect(encodes(t, text, SIZE, 0, NULL), "the text does not come back");
     outcome("%d merges", COUNT - 257);
@@ -1659,19 +1622,18 @@ void test_bpe_definition(void)
 /* A vocabulary file made by hand: 256 bytes in GPT-2's order, end of text. */
 void test_tokenizer_file(void)
 {
-    unsigned char file[HEADER * 4 + 512 + 14], *to = file + HEADER * 4;
-    int32_t header[HEADER] = {20240328, 2, 257, 256};
-    const char *path = scratch("tokenizer.bin");
-    memcpy(file, header, sizeof header);
+    struct { int32_t header[HEADER]; unsigned char tokens[512 + 14]; }
+        file = {{20240328, 2, 257, 256}, {0}};
+    unsigned char *to = file.tokens;
     for (int k = 0; k < 512; k++) {                           /* the visible ones first */
         int b = k % 256, visible = (b > 32 && b < 127) || (b > 160 && b != 173);
         if (visible == (k < 256)) *to++ = 1, *to++ = (unsigned char)b;
     }
     memcpy(to, "\x0D<|endoftext|>", 14);
     Tokenizer *t = tokenizer_train("", 0, 257), *back;
-    tokenizer_write(t, path);
-    expect(same_file(path, file, sizeof file), "other bytes are written");
-    back = tokenizer_read(path);
+    tokenizer_write(t, scratch("tokenizer.bin"));
+    expect(same_file(scratch("tokenizer.bin"), &file, 1024 + 526), "other bytes are written");
+    back = tokenizer_read(scratch("tokenizer.bin"));
     expect(back->count == 257 && back->end_of_text == 256, "%d tokens were read", back->count);
     expect(encodes(back, "\xFF ab", 4, 0, (int32_t[]){187, 220, 64, 65, -1}), "other ids");
     tokenizer_free(t), tokenizer_free(back);
@@ -1685,23 +1647,21 @@ void test_json(void)
         {"[1,[2,{\"a\":[]}]]"}, {"\"\x7f\""}, {"\"\\\"\\\\\\/\\b\\f\\n\\r\\t\\u00e9\""},
         {"\"\\ud83d\\ude00\""}, {"\"\\u0000\""}, {"\"\xF4\x8F\xBF\xBF\""}, {"{\"a\":1,\"A\":2}"},
         {"", "line 1, column 1: expected a value, found the end"},
-        {"nul", "column 1: expected a value"},      {"True", "expected a value, found 'T'"},
+        {"nul", "column 1: expected a value"}, {"True", "expected a value, found 'T'"},
         {"1 2", "column 3: expected nothing more"}, {"01", "column 2: expected nothing more"},
-        {"[1,]", "column 4: expected a value"},     {"[,1]", "column 2: expected a value"},
+        {"[1,]", "column 4: expected a value"}, {"[,1]", "column 2: expected a value"},
         {"[1 2]", "column 4: expected ',' or ']'"}, {"[\n1,\n 2", "line 3, column 3: expected ','"},
-        {"{\"a\" 1}", "column 6: expected ':'"},    {"{\"a\":1,}", "a key in double quotes"},
-        {"{a:1}", "a key in double quotes"},        {"{\"a\":1,\"a\":2}", "column 8: expected"},
+        {"{\"a\" 1}", "column 6: expected ':'"}, {"{\"a\":1,}", "a key in double quotes"},
+        {"{a:1}", "a key in double quotes"}, {"{\"a\":1,\"a\":2}", "column 8: expected"},
         {"{\"a\":1,\"\\u0061\":2}", "each key once"}, {"+1", "a value, found '+'"},
-        {".5", "a value"},                          {"1.", "a digit, found the end"},
-        {"1e", "a digit"},                          {"-", "a digit"},
-        {"1e999", "a number below"},                {"NaN", "a value"},
-        {"'a'", "a value"},                         {"\"a", "a closing quote"},
-        {"\"\n\"", "a control character, found byte 10"}, {"\"\\", "after a backslash"},
-        {"\"\\x\"", "after a backslash, found 'x'"}, {"\"\\u12g4\"", "a hexadecimal digit"},
-        {"\"\\ud83d\"", "a low surrogate"},         {"\"\\ude00\"", "a high surrogate"},
-        {"\"\\ud83d\\u0041\"", "a low surrogate"},  {"\"\xC0\x80\"", "valid UTF-8"},
-        {"\"\xED\xA0\x80\"", "valid UTF-8"},        {"\"\xE2\x82\"", "valid UTF-8"},
-        {"\xEF\xBB\xBF{}", "a value"}};
+        {".5", "a value"}, {"1.", "a digit, found the end"}, {"1e", "a digit"}, {"-", "a digit"},
+        {"1e999", "a number below"}, {"NaN", "a value"}, {"'a'", "a value"},
+        {"\"a", "a closing quote"}, {"\"\n\"", "a control character, found byte 10"},
+        {"\"\\", "after a backslash"}, {"\"\\x\"", "after a backslash, found 'x'"},
+        {"\"\\u12g4\"", "a hexadecimal digit"}, {"\"\\ud83d\"", "a low surrogate"},
+        {"\"\\ude00\"", "a high surrogate"}, {"\"\\ud83d\\u0041\"", "a low surrogate"},
+        {"\"\xC0\x80\"", "valid UTF-8"}, {"\"\xED\xA0\x80\"", "valid UTF-8"},
+        {"\"\xE2\x82\"", "valid UTF-8"}, {"\xEF\xBB\xBF{}", "a value"}};
     int counts[2] = {0};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *text = texts[i][0], *message = texts[i][1];
@@ -5502,7 +5462,6 @@ static const Test tests[] = {
     {"key-value cache = full forward", IN_BOTH, test_cache, NULL, NULL},
     {"PyTorch: logits, losses, gradients", IN_BOTH, test_parity, NULL, NULL},
     {"PyTorch: 10 and 50 steps", IN_BOTH, test_trajectory, NULL, NULL},
-    {"AdamW against its definition", IN_BOTH, test_adamw, NULL, NULL},
     {"norm, clipping, decay", IN_BOTH, test_update, NULL, NULL},
     {"schedules", IN_FLOAT, test_schedule, NULL, NULL},
     {"durations", IN_FLOAT, test_duration, NULL, NULL},
