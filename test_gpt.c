@@ -842,18 +842,17 @@ void test_trajectory(void)
 /* The norm against its definition; clipping; decay and L1 penalty of matrices only. */
 void test_update(void)
 {
-    AdamW o = {.lr = 0.5, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .decay = 0.5, .l1 = 0.02,
+    AdamW o = {.lr = 0, .beta1 = 0.9, .beta2 = 0.9, .epsilon = 1e-8, .decay = 0.5, .l1 = 0.02,
                .clip = 0.25};
     Model *m = random_model(small, TRAINING, 1, 0);
     double square = 0, sum = 0;
+    real *before = copy(m->w.wte, m->count);
     fill(m->g.wte, m->count, 1, 3);
     for (size_t i = 0; i < m->count; i++) square += (double)m->g.wte[i] * m->g.wte[i];
-    o.lr = 0;
     bound("norm", fabs(model_update(m, o, 1) / sqrt(square) - 1), by_precision(1e-12, 1e-6));
     for (size_t i = 0; i < m->count; i++) sum += pow(((real *)m->moments[0])[i], 2);
     bound("clipped", fabs(sqrt(sum) / 0.1 / 0.25 - 1), by_precision(1e-12, 1e-5));
     memset(m->moments[0], 0, m->count * sizeof(real));
-    real *before = copy(m->w.wte, m->count);
     o.lr = 0.5;
     model_update(m, o, 1);
     for (int i = 0; i < TENSORS; i++) {
