@@ -260,8 +260,7 @@ void test_exp(void)
     expect(exp_real((real)0) == 1 && exp_real((real)-0.0) == 1, "e^0 is not 1");
     volatile real nan = (real)NAN;                            /* so that no compiler folds it */
     expect(isnan(exp_real(nan)), "e^NaN is not NaN");
-    expect(exp_real((real)INFINITY) == INFINITY, "e^inf is finite");
-    expect(exp_real((real)1000) == INFINITY, "e^1000 is finite");
+    expect(exp_real((real)INFINITY) == INFINITY && exp_real((real)1000) == INFINITY, "finite");
     expect(exp_real((real)-INFINITY) == 0 && exp_real((real)-1000) == 0, "e^-inf is not 0");
 }
 
@@ -301,9 +300,8 @@ void test_orders(void)
         }
         free(order), free(chosen);
     }
-    for (int i = 0; i < 256; i++) {
+    for (int i = 0; i < 256; i++)
         if (orders[i]) bound("orders", abs(orders[i] - DRAWS / 24), 5 * sqrt(DRAWS / 24)), kinds++;
-    }
     for (int i = 0; i < N; i++)
         bound("drawn", abs(count[i] - DRAWS * K / N), 5 * sqrt(DRAWS * K / N));
     expect(kinds == 24, "%d of 24 orders", kinds);
@@ -1271,7 +1269,7 @@ void test_limit(void)
     }
 }
 
-/* Each row is as full as it can be with the longest segment left: against all subsets. */
+/* Each row is as full as it can be with the longest segment left: all sums of others are tried. */
 void test_pack_best(void)
 {
     enum { N = 12, T = 24 };
@@ -1280,21 +1278,16 @@ void test_pack_best(void)
         DataLoader f = loader_new(&t, T, 0, 0, set, 0);
         loader_pack(&f, set);
         for (int row = 0; row < f.rows; row++) {
-            int best = 0, filled = 0, longest = 0;
+            int best = T, filled = 0, longest = 0;
+            uint64_t sums = 1;                                /* bit n: some others have n tokens */
             for (int i = 0; i < f.count; i++) {
                 Segment s = f.epoch_order[i];
+                if (s.row < row) continue;
                 if (s.row == row) filled += s.length;
-                if (s.row >= row) longest = max_int(longest, s.length);
+                sums |= sums << min_int(longest, s.length);
+                longest = max_int(longest, s.length);
             }
-            for (int subset = 0; subset < 1 << f.count; subset++) {
-                int sum = 0, most = 0;
-                for (int i = 0; i < f.count; i++) {
-                    if (!(subset >> i & 1)) continue;
-                    sum += f.epoch_order[i].row >= row ? f.epoch_order[i].length : T + 1;
-                    most = max_int(most, f.epoch_order[i].length);
-                }
-                if (sum <= T && most == longest) best = max_int(best, sum);
-            }
+            while (!(sums << longest >> best & 1)) best--;
             expect(filled == best, "set %d, row %d: %d, not %d", set, row, filled, best);
         }
         loader_free(&f), tokens_free(&t);
@@ -1904,17 +1897,16 @@ void test_damaged(void)
     for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
         const char *const *kind = damaged[damages[i].file];
         char *file = read_file(scratch(kind[0]), &size);
-        long value = damages[i].value, longer = damages[i].at == LENGTH ? value : 0;
+        long longer = damages[i].at == LENGTH ? damages[i].value : 0, left = (long)size + longer;
         if (damages[i].at != LENGTH) memcpy(file + damages[i].at, &damages[i].value, 4);
-        if (longer < 0) size = size > (size_t)-longer ? size + longer : 0;
-        write_file(kind[1], file, size, "more", longer > 0 ? longer : 0);
+        write_file(kind[1], file, left < 0 ? 0 : longer < 0 ? left : (long)size, "more",
+                   longer > 0 ? longer : 0);
         expect_bad(kind[2], 1, damages[i].message);
         free(file);
     }
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         uint64_t length = strlen(hostile[i].header);
-        memset(body, 0, sizeof body);
-        memcpy(body, hostile[i].header, length);
+        strncpy(body, hostile[i].header, sizeof body);        /* and zeros */
         write_file("hf/x", &length, 8, body, length + hostile[i].bytes);
         expect_bad(IMPORT "hf/x", 1, hostile[i].message);
     }
@@ -1961,7 +1953,6 @@ static const Bad bad_options[] = {
     {ON_D "--batch 99999999999", 2, "--batch: expected a number from 1"},
     {ON_D "--batch=", 2, "--batch: expected a whole number, found ''"},
     {ON_D "--resume=1", 2, "--resume takes no value"},
-    {ON_D "--schedule sine", 2, "--schedule: expected"},
     {ON_D "--schedule ''", 2, "--schedule: expected"},
     {ON_D "--schedule cosinus", 2, "--schedule: expected"},
     {TRAIN "d --context 17", 2, "--context: the model's longest is 16"},
@@ -5455,7 +5446,7 @@ static const Test tests[] = {
     {"loader: seek = read", IN_FLOAT, test_loader_seek, NULL, NULL},
     {"noise on inputs", IN_FLOAT, test_noise, NULL, NULL},
     {"loader: a limit draws", IN_BOTH, test_limit, NULL, NULL},
-    {"loader: packing against all subsets", IN_BOTH, test_pack_best, NULL, NULL},
+    {"loader: packing against all sums", IN_BOTH, test_pack_best, NULL, NULL},
     {"loader: files, --data A,B", IN_BOTH, test_token_files, NULL, NULL},
     {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
     {"bf16 against its definition", IN_FLOAT, test_bf16, NULL, NULL},
