@@ -607,7 +607,7 @@ void test_causal(void)
 {
     Model *m = random_model(small, TRAINING, 3, 0);
     Batch b = random_batch(3, small.T, small.V, 4);
-    int T = b.T, C = small.C, touched = 0;
+    int T = b.T, C = small.C;
     model_forward(m, b.tokens, b.doc_start, 3, 0, T, no_dropout);
     real *before = copy(m->a.ln, (size_t)3 * T * C);
     for (int n = 0; n < 3 * T; n++) {
@@ -618,10 +618,8 @@ void test_causal(void)
             int same = !memcmp(m->a.ln + (size_t)i * C, before + (size_t)i * C, C * sizeof(real));
             int sees = i / T == n / T && i >= n && b.doc_start[i] <= n % T;
             expect(same != sees, "output %d %s token %d", i, sees ? "does not see" : "sees", n);
-            touched += sees;
         }
     }
-    outcome("%d of %d pairs may and do depend", touched, 9 * T * T);
     free(before), batch_free(&b), model_free(m);
 }
 
@@ -846,7 +844,7 @@ void test_update(void)
     double square = 0, sum = 0;
     real *before = copy(m->w.wte, m->count);
     fill(m->g.wte, m->count, 1, 3);
-    for (size_t i = 0; i < m->count; i++) square += (double)m->g.wte[i] * m->g.wte[i];
+    for (size_t i = 0; i < m->count; i++) square += pow(m->g.wte[i], 2);
     bound("norm", fabs(model_update(m, o, 1) / sqrt(square) - 1), by_precision(1e-12, 1e-6));
     for (size_t i = 0; i < m->count; i++) sum += pow(((real *)m->moments[0])[i], 2);
     bound("clipped", fabs(sqrt(sum) / 0.1 / 0.25 - 1), by_precision(1e-12, 1e-5));
@@ -894,13 +892,13 @@ void test_sampling(void)
 {
     enum { MOST_V = 40, ROWS = 7, SETTINGS = 14 };
     static const Sampling settings[SETTINGS] = {
-        {.temperature = 1, .top_p = 1},               {.temperature = 0.7, .top_p = 0.9},
-        {.temperature = 2, .top_p = 1, .top_k = 7},   {.temperature = 1, .top_p = 0.6, .top_k = 12},
-        {.temperature = 1, .top_p = 1, .top_k = 99},  {.temperature = 1, .top_p = 0},
-        {.temperature = 0, .top_p = 1},               {.temperature = 1e-30, .top_p = 1},
-        {.temperature = 1e-320, .top_p = 1},          {.temperature = 1e-320, .top_p = 0.9},
-        {.temperature = 100, .top_k = 1},             {.temperature = 100, .top_k = 1, .top_p = 1},
-        {.temperature = 100, .top_p = 0},     {.temperature = 100, .top_p = 1e-9, .top_k = 99}};
+        {.temperature = 1, .top_p = 1}, {.temperature = 0.7, .top_p = 0.9},
+        {.temperature = 2, .top_p = 1, .top_k = 7}, {.temperature = 1, .top_p = 0.6, .top_k = 12},
+        {.temperature = 1, .top_p = 1, .top_k = 99}, {.temperature = 1, .top_p = 0},
+        {.temperature = 0, .top_p = 1}, {.temperature = 1e-30, .top_p = 1},
+        {.temperature = 1e-320, .top_p = 1}, {.temperature = 1e-320, .top_p = 0.9},
+        {.temperature = 100, .top_k = 1}, {.temperature = 100, .top_k = 1, .top_p = 1},
+        {.temperature = 100, .top_p = 0}, {.temperature = 100, .top_p = 1e-9, .top_k = 99}};
     static real rows[ROWS][MOST_V] = {
         {0}, {-3, 1, 2, 5, 4, 0}, {0, 0, 0, 0, 0, 9}, {9, 0, 0, 0, 0, 0}, {1, 7, 3, 7, 7, 0},
         {-INFINITY, -1e30f, -INFINITY, 0, -5, 0}, {0}};
@@ -1524,7 +1522,6 @@ void test_vectors(void)
     const char *both = "?!<|endoftext|>you're";               /* parsed as one token on request */
     expect(encodes(t, both, 21, 1, (int32_t[]){12248, 50256, 5832, 821, -1}), "end of text");
     expect(l.number == 78, "%d vectors", l.number);
-    outcome("%d texts", l.number);
     free(text), tokenizer_free(t);
 }
 
@@ -1603,7 +1600,6 @@ void test_bpe_definition(void)
                 bpe.id[i] = new;
     }
     expect(encodes(t, text, SIZE, 0, NULL), "the text does not come back");
-    outcome("%d merges", COUNT - 257);
     tokenizer_free(t), free(stories);
 }
 
@@ -1650,16 +1646,13 @@ void test_json(void)
         {"\"\\ude00\"", "a high surrogate"}, {"\"\\ud83d\\u0041\"", "a low surrogate"},
         {"\"\xC0\x80\"", "valid UTF-8"}, {"\"\xED\xA0\x80\"", "valid UTF-8"},
         {"\"\xE2\x82\"", "valid UTF-8"}, {"\xEF\xBB\xBF{}", "a value"}};
-    int counts[2] = {0};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         const char *text = texts[i][0], *message = texts[i][1];
         Json *json = json_of(text);
         expect(!json == !!message, "%s: %s", text, json ? "accepted" : json_error);
         expect(json || strstr(json_error, message ? message : ""), "%s: %s", text, json_error);
-        counts[!json]++;
         json_free(json);
     }
-    outcome("%d texts accepted, %d refused", counts[0], counts[1]);
 }
 
 /* Values and places are what was written; 64 brackets inside each other are allowed, no more. */
@@ -1910,7 +1903,6 @@ void test_damaged(void)
         write_file("hf/x", &length, 8, body, length + hostile[i].bytes);
         expect_bad(IMPORT "hf/x", 1, hostile[i].message);
     }
-    outcome("%zu files", sizeof damages / sizeof *damages + sizeof hostile / sizeof *hostile);
 }
 
 static const Bad bad_files[] = {
@@ -2062,8 +2054,7 @@ void test_run_best(void)
     }
     expect(best_step > 1 && last == best_step + 3, "best is %g, last %g", best_step, last);
     sscanf(run_line("sed -n 's/^best_[a-z]* = //p' r1/run.txt"), "%lf %lf", &told_step, &told);
-    expect(told_step == best_step, "run.txt has step %g, not %g", told_step, best_step);
-    bound("run.txt", fabs(told - best), 1e-6);
+    bound("run.txt", fabs(told - best) + fabs(told_step - best_step), 1e-6);
     bound("best.bin", fabs(loss_on_v(model_read(scratch("r1/best.bin")), 16) - best), 1e-5);
     expect(loss_on_v(model_read(scratch("r1/model.bin")), 16) > best + 1e-4, "the last is as good");
 }
@@ -2170,8 +2161,8 @@ void test_run_stops(void)
     expect_run(TINY "v --out r8 --steps 2 && yes 1,1,1,1,,1,1,1,1 | head -c 60000 >> r8/log.csv; "
                "trap '' XFSZ; ulimit -f 120; " TINY "v --out r8 --steps 900 --resume",
                "log.csv: writing failed", "status 1", NULL);
-    int64_t step = saved_progress("r8/state.bin").step;
-    expect(step > 2 && step < 900, "saved after step %d", (int)step);
+    int step = (int)saved_progress("r8/state.bin").step;
+    expect(step > 2 && step < 900, "saved after step %d", step);
     expect_run("trap '' XFSZ; ulimit -f 60; " TINY "v --out r9 --steps 2; ls r9",
                "state.bin: writing failed", "model.bin", NULL);
 }
