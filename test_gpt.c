@@ -1046,8 +1046,8 @@ void test_template(void)
 void test_prompts(void)
 {
     static const char text[] = "System: Be brief.\nUser: Hello\nAssistant:", *const messages[] = {
-        "[{\"role\": \"system\", \"content\": \"Be brief.\"},"
-        " {\"role\": \"user\", \"content\": \"Hello\"}]",
+        ("[{\"role\": \"system\", \"content\": \"Be brief.\"},"
+         " {\"role\": \"user\", \"content\": \"Hello\"}]"),
         "[{\"role\": \"user\"}]", "[{\"role\": \"robot\", \"content\": \"a\"}]", "[1]",
         "[{\"content\": \"a\"}, {\"role\": \"user\", \"content\": \"a\"}]",
         "[{\"role\": \"user\", \"content\": 1}]", "[{\"role\": 1, \"content\": \"a\"}]"};
