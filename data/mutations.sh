@@ -69,10 +69,10 @@ exit $?
 # train_gpt.c d model s/dropout(m->dres.*//
 # train_gpt.c d model s/    embedding_backward(m->g.*//
 # train_gpt.c d frozen s/l >= m->frozen/l > m->frozen/
-# train_gpt.c d AdamW s/c1 \* (gi - m/c1 * (gi + m/
-# train_gpt.c d AdamW s/(gi \* gi - v/(gi * gi + v/
-# train_gpt.c d AdamW s/(1 - a->lr \* a->decay)/(1 + a->lr * a->decay)/
-# train_gpt.c d AdamW s/wi < 0 ? -size : size/size/
+# train_gpt.c d PyTorch s/c1 \* (gi - m/c1 * (gi + m/
+# train_gpt.c d PyTorch s/(gi \* gi - v/(gi * gi + v/
+# train_gpt.c d PyTorch s/(1 - a->lr \* a->decay)/(1 + a->lr * a->decay)/
+# train_gpt.c d norm s/wi < 0 ? -size : size/size/
 # train_gpt.c d norm s/norm > a.clip ?/norm < a.clip ?/
 # train_gpt.c d norm s/t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain/\&a/
 # train_gpt.c d norm s/plain.decay = plain.l1 = 0/plain.decay = 0/
