@@ -5644,6 +5644,284 @@ void test_exercises(void)
     free(text);
 }
 
+/* ---- worked numbers of the course ----
+ * A paragraph of doc/ whose numbers a pencil can follow has <!-- checked: worked numbers of the
+ * course: WHAT --> above it. */
+
+/* Whether this number, without its sign, is in the paragraph of the course that is marked with
+ * `what`. Commas between digits are ignored there. */
+int course_says(const char *what, const char *number, size_t length)
+{
+    char *mark = format("<!-- checked: worked numbers of the course: %s -->", what);
+    glob_t chapters;
+    int found = 0;
+    if (glob("doc/*.md", 0, NULL, &chapters) != 0) die("doc/ has no chapters");
+    for (size_t c = 0; c < chapters.gl_pathc; c++) {
+        size_t size;
+        char *text = read_file(chapters.gl_pathv[c], &size), *at = strstr(text, mark), *to = at;
+        for (char *p = at; p && *p && (p[0] != '\n' || p[1] != '\n'); p++)
+            if (*p != ',' || !isdigit((unsigned char)p[1])) *to++ = *p;
+        if (at) *to = 0;
+        for (char *p = at; p && !found && (p = strstr(p, number)); p++)
+            found = !isdigit((unsigned char)p[-1]) && p[-1] != '.' &&
+                    !isdigit((unsigned char)p[length]);
+        free(text);
+    }
+    globfree(&chapters), free(mark);
+    return found;
+}
+
+/* The paragraph `what` must contain each of these numbers, with the decimals that they have here,
+ * and those of x must be the same when they are rounded to them. */
+void worked(const char *what, const real *x, const char *numbers)
+{
+    char *end;
+    for (int i = 0; *numbers; i++, numbers = end) {
+        double number = strtod(numbers, &end), unit = 1;
+        numbers += strspn(numbers, " -");
+        char *digits = format("%.*s", (int)(end - numbers), numbers), *point = strchr(digits, '.');
+        for (size_t k = point ? strlen(point + 1) : 0; k > 0; k--) unit /= 10;
+        expect(fabs(x[i] - number) <= 0.5001 * unit, "%s: number %d is %.6f, not %g", what, i,
+               (double)x[i], number);
+        expect(course_says(what, digits, strlen(digits)), "doc/ does not say %s in: %s", digits,
+               what);
+        free(digits);
+    }
+}
+
+/* Set x to these numbers; returns x. */
+real *set(real *x, const char *numbers)
+{
+    char *end;
+    for (int i = 0; *numbers; i++, numbers = end) x[i] = (real)strtod(numbers, &end);
+    return x;
+}
+
+/* The loss of V logits with this target; they become its gradient. */
+real worked_loss(real *logits, int V, int target, double smoothing)
+{
+    real weight = 1, dx;
+    int n = 0, argmax;
+    double loss;
+    softmax_loss(logits, &n, 1, &(Head){.weights = &weight, .targets = &target, .loss = &loss,
+                                        .argmax = &argmax, .dx = &dx, .smoothing = smoothing,
+                                        .V = V, .ld = V});
+    return (real)loss;
+}
+
+/* Chapters 1 and 2. */
+void worked_tokens(void)
+{
+    static const char *const words[] = {"hello", " hello", " Hello", "hello  world"};
+    const char *text = "banana bandana ban";
+    char bytes[4], *stories;
+    size_t count, size;
+    real a[20], z[4096] = {0};
+    a[0] = worked_loss(set(z, "0 0"), 2, 0, 0);
+    a[1] = worked_loss(set(z, "0 1.0986122886681098"), 2, 0, 0);
+    a[2] = (a[0] + a[1]) / 2;
+    worked("loss", a, "0.693 1.386 1.040");
+    a[2] = worked_loss(set(z, "0 0"), 2, 0, 0);
+    a[0] = z[0], a[1] = z[1];
+    z[0] *= (real)-0.5, z[1] *= (real)-0.5;
+    a[4] = worked_loss(z, 2, 0, 0);
+    a[3] = (real)exp((double)-a[4]);
+    worked("one step", a, "-0.5 0.5 0.693 0.622 0.474");
+    memset(z, 0, sizeof z);
+    a[0] = worked_loss(z, 4096, 0, 0);
+    worked("blind guess", a, "8.318");
+
+    for (int i = (int)utf8_encode(bytes, 0xE9) - 1; i >= 0; i--) a[i] = (unsigned char)bytes[i];
+    worked("UTF-8", a, "195 169");
+    Tokenizer *t = tokenizer_train(text, strlen(text), 260);
+    int32_t *ids = tokenizer_encode(t, text, strlen(text), 0, &count);
+    for (size_t i = 0; i < count; i++) a[i] = (real)ids[i];
+    worked("banana", a, "257 256 64 258 67 256 64 258");
+    tokenizer_free(t), free(ids);
+    t = tokenizer_read("data/gpt2_tokenizer.bin");
+    for (int i = 0, n = 0; i < 4; i++, free(ids)) {
+        ids = tokenizer_encode(t, words[i], strlen(words[i]), 0, &count);
+        for (size_t k = 0; k < count; k++) a[n++] = (real)ids[k];
+    }
+    worked("tokens of GPT-2", a, "31373 23748 18435 31373 220 995");
+    stories = read_file("data/stories.txt", &size);
+    free(tokenizer_encode(t, stories, size, 1, &count));
+    a[0] = (real)size / (real)count;
+    tokenizer_free(t);
+    t = tokenizer_read("data/mini_tokenizer.bin");
+    free(tokenizer_encode(t, stories, size, 1, &count));
+    a[1] = (real)size / (real)count;
+    a[2] = (real)(3 / log(2) / a[0]), a[3] = (real)(2.8 / log(2) / a[1]);
+    worked("bits per byte", a, "4.118 3.686 1.051 1.096");
+    tokenizer_free(t), free(stories);
+}
+
+/* Chapter 3: one token through embedding, a block with two hidden numbers, and the head; C and V
+ * are 3. */
+void worked_forward(void)
+{
+    real a[12], b[12], h[2], res[3], wte[9], wpe[3], w[6], stats[2], ones[] = {1, 1, 1};
+    real no[3] = {0};
+    int token = 1, position = 0;
+    Tensor tensors[ALL_TENSORS];
+    set(wte, "1 0 0  1 -1 2  0 0 1"), set(wpe, "-1 1 1");
+    embedding_forward(res, &token, &position, view(wte, 3), view(wpe, 3), 1, 3);
+    worked("embedding", res, "0 0 3");
+    layernorm_forward(a, stats, res, ones, no, 1, 3);
+    worked("layernorm", a, "-0.707 -0.707 1.414");
+    worked("layernorm", stats, "1 0.707");
+    linear_forward(h, 2, a, view(set(w, "1 0 1  0 1 -1"), 3), set(b, "0.5 0"), 1, 3, 2);
+    worked("linear", h, "1.207 -2.121");
+    gelu_forward(h, h, 2);
+    worked("gelu", h, "1.070 -0.036");
+    linear_forward(b, 3, h, view(set(w, "1 0  0 1  1 1"), 2), no, 1, 2, 3);
+    worked("residual", b, "1.070 -0.036 1.034");
+    residual_forward(res, res, b, 3);
+    worked("residual", res, "1.070 -0.036 4.034");
+    layernorm_forward(a, stats, res, ones, no, 1, 3);
+    worked("head", a, "-0.361 -1.004 1.365");
+    for (int target = 0; target < 3; target++) {
+        linear_forward(b, 3, a, view(wte, 3), no, 1, 3, 3);
+        if (target == 0) worked("head", b, "-0.361 3.372 1.365");
+        h[0] = b[1], w[target] = worked_loss(b, 3, target, 0), w[3 + target] = b[target] + 1;
+    }
+    worked("loss of the head", w, "3.880 0.147 2.155 0.021 0.863 0.116");
+    h[0] += w[1];
+    worked("loss of the head", h, "3.519");
+    gelu_forward(a, set(b, "1 -1 3 -3 -0.752"), 5);
+    worked("gelu at", a, "0.841 -0.159 2.996 -0.004 -0.170");
+    a[0] = (real)tensors_describe((Config){.T = 256, .V = 4096, .Vp = 4096, .L = 4, .NH = 5,
+                                           .C = 240}, tensors);
+    worked("parameters", a, "3822240");
+}
+
+/* Chapters 4 and 5: three tokens, one head, C = HS = 4. Their values are unit vectors; with dout_i
+ * = 1 for the last query, its ds is row i of the Jacobian of the softmax, and so are the first
+ * components of dk. */
+void worked_attention(void)
+{
+    static const char *const jacobian[] = {"0.223 -0.163 -0.060", "-0.163 0.185 -0.022",
+                                           "-0.060 -0.022 0.082"};
+    real qkv[36], d[36], out[12], dout[12] = {0}, lse[3], a[3], *dq = d + 24;
+    int doc_start[3] = {0};
+    Attention at = {qkv, doc_start, 1, 0, 3, 3, 4, 1, 0, 0};
+    set(qkv, "0 0 0 0  2 0 0 0  1 0 0 0   0 0 0 0  1 0 0 0  0 1 0 0   2 0 0 0  0 1 0 0  0 0 1 0");
+    attention_forward(out, lse, &at);
+    worked("softmax", out + 8, "0.665 0.245 0.090");
+    worked("softmax", lse + 2, "2.408");
+    worked("attention", out, "1 0 0 0 0.5 0.5 0 0 0.665 0.245 0.090 0");
+    worked("attention", lse, "0 0.693 2.408");
+    for (int i = 2; i >= 0; i--) {
+        memset(dout, 0, sizeof dout);
+        dout[8 + i] = 1;
+        attention_backward(d, dout, out, lse, &at);
+        for (int j = 0; j < 3; j++) a[j] = d[12 * j + 4];
+        worked("Jacobian of the softmax", a, jacobian[i]);
+    }
+    worked("attention, backward", a, jacobian[0]);
+    worked("attention, backward", dq, "0.141 -0.030 0 0");
+    for (int j = 0; j < 3; j++) a[j] = d[12 * j + 8];
+    worked("attention, backward", a, "0.665 0.245 0.090");
+    doc_start[1] = doc_start[2] = 1;
+    attention_forward(out, lse, &at);
+    worked("documents", out + 4, "0 1 0 0 0 0.731 0.269 0");
+    doc_start[1] = doc_start[2] = 0, qkv[24] = 16;
+    attention_forward(out, lse, &at);
+    out[11] = out[8] * (1 - out[8]);
+    worked("saturation", out + 8, "0.9997 0.0003 0.0000 0.0003");
+}
+
+real cube[1];
+double cubed(void) { return (double)cube[0] * cube[0] * cube[0]; }
+
+/* Chapter 5: the other layers. */
+void worked_backward(void)
+{
+    real a[12], x[6], w[3], dx[6] = {0}, dw[6] = {0}, db = 0, stats[2], ones[] = {1, 1, 1};
+    int tokens[] = {2, 0, 2}, positions[] = {0, 1, 2};
+    w[0] = worked_loss(set(a, "2 1 0"), 3, 1, 0);
+    worked("p - y", a, "0.665 -0.755 0.090");
+    worked("p - y", w, "1.408");
+    linear_forward(a, 1, set(x, "1 2  3 4"), view(set(w, "5 6"), 2), set(w + 2, "7"), 2, 2, 1);
+    worked("linear, backward", a, "24 46");
+    linear_backward(dx, dw, set(a, "1 -2"), x, view(w, 2), 2, 2, 1);
+    bias_backward(&db, a, 2, 1);
+    worked("linear, backward", dx, "5 6 -10 -12");
+    worked("linear, backward", dw, "-5 -6");
+    worked("linear, backward", &db, "-1");
+    gelu_backward(dx, ones, set(x, "1 0 -1"), 3);
+    worked("gelu, backward", dx, "1.083 0.5 -0.083");
+    layernorm_forward(a, stats, set(x, "0 0 3"), ones, set(dx, "0 0 0"), 1, 3);
+    layernorm_backward(dx, set(dw, "0 0 0"), set(w, "1 0 0"), x, stats, ones, 1, 3);
+    worked("layernorm, backward", a, "-0.707 -0.707 1.414");
+    worked("layernorm, backward", dx, "0.354 -0.354 0.000");
+    worked("layernorm, backward", dw, "-0.707 0 0");
+    embedding_backward(set(a, "0 0 0 0 0 0"), set(dw, "0 0 0 0 0 0"), set(x, "1 2 3 4 5 6"), tokens,
+                       positions, 3, 2);
+    worked("embedding, backward", a, "3 4 0 0 6 8");
+    set(cube, "2"), set(a, "12");
+    bound("w^3", gradient_error(cubed, cube, a, 1, 1, 0), 1e-11);
+    set(cube, "2.01"), a[0] = (real)cubed();
+    set(cube, "1.99"), a[1] = (real)cubed();
+    a[2] = (a[0] - a[1]) / (real)0.02, a[3] = (a[0] - 8) / (real)0.01;
+    worked("differences", a, "8.120601 7.880599 12.0001 12.0601");
+}
+
+/* Chapter 6. */
+void worked_training(void)
+{
+    static const char *const moments[] = {"0.05 0.00025 0.5 0.5 1",
+                                          "-0.005 0.00049975 -0.0263 0.5 -0.053",
+                                          "0.0455 0.00074925 0.168 0.5 0.336"};
+    AdamW rule = {1, 0.9, 0.999, 1e-12, 0, 0, 0};
+    real w = 0, g, m = 0, v = 0, a[8], before;
+    for (int t = 1; t <= 3; t++) {
+        g = t == 2 ? (real)-0.5 : (real)0.5, before = w;
+        adamw(&w, &g, &m, &v, 1, 1, &rule, t);
+        a[0] = m, a[1] = v, a[2] = m / (real)(1 - pow(0.9, t));
+        a[3] = (real)sqrt(v / (1 - pow(0.999, t))), a[4] = before - w;
+        worked(t < 3 ? "AdamW" : "AdamW, third step", a, moments[t - 1]);
+    }
+    for (int i = 0; i < 3; i++) {                             /* a penalty in g; decay beside it */
+        rule = (AdamW){1e-3, 0.9, 0.999, 1e-8, i == 2 ? 0.1 : 0, 0, 0};
+        w = 1, g = (real)(i == 2 ? 0 : i ? 0.001 : 0.1), m = v = 0;
+        adamw(&w, &g, &m, &v, 1, 1, &rule, 1);
+        a[i] = w;
+    }
+    worked("decay", a, "0.999 0.999 0.9999");
+    int steps = 0;
+    rule = (AdamW){1e-3, 0.9, 0.999, 1e-8, 0, 0.01, 0};
+    for (w = (real)0.0004; w != 0; steps++) {
+        g = m = v = 0;
+        adamw(&w, &g, &m, &v, 1, 1, &rule, 1);
+    }
+    a[0] = (real)steps;
+    worked("L1", a, "40");
+    static const int at[] = {0, 9, 10, 11, 15, 19};
+    for (int i = 0; i < 6; i++) a[i] = (real)schedule("cosine", at[i], 10, 20, 0.1);
+    worked("schedule", a, "0.1 1 1 0.978 0.55 0.122");
+
+    set(a, "0.925 0.025 0.025 0.025");                        /* logits log q give the loss least */
+    for (int i = 0; i < 4; i++) a[4 + i] = (real)log((double)a[i]);
+    a[4] = worked_loss(a + 4, 4, 0, 0.1);
+    worked("smoothing", a, "0.925 0.025");
+    worked("smoothing", a + 4, "0.349");
+    real A[] = {1, 2}, B[] = {3, 0}, x[] = {1, 1}, h[1];
+    Lora lora = {.A = A, .B = B, .h = h, .rank = 1, .scale = 1};
+    lora_forward(set(a, "0 0"), 2, x, lora, 1, 2, 2);
+    worked("LoRA", h, "3");
+    worked("LoRA", a, "9 0");
+}
+
+void test_worked(void)
+{
+    worked_tokens();
+    worked_forward();
+    worked_attention();
+    worked_backward();
+    worked_training();
+}
+
 /* ================================================================================================
  * 12. The table
  */
@@ -5819,6 +6097,7 @@ static const Test tests[] = {
     {"bf16: weights", IN_FLOAT, test_bf16_weights, NULL, NULL},
     {"bf16: runs", IN_FLOAT, test_bf16_run, NULL, NULL},
     {"crowded cores", IN_FLOAT, test_crowded, NULL, NULL},
+    {"worked numbers of the course", IN_DOUBLE, test_worked, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;
