@@ -4399,6 +4399,242 @@ void test_exercises(void)
     free(text);
 }
 
+/* ---- worked numbers of the course ----
+ * A paragraph of doc/ that a pencil can follow has above it
+ *     <!-- checked: worked numbers of the course: WHAT -->. */
+static char *course;                                          /* these paragraphs */
+
+/* Whether the paragraph `what` has this number: as an integer, or correctly rounded to at least
+ * three decimals. The sign is −; a comma may stand between thousands. */
+int course_says(const char *what, double x)
+{
+    char *mark = format("<!-- checked: worked numbers of the course: %s -->", what);
+    char *p = strstr(course, mark), *end = p ? strstr(p, "\n\n") : NULL, *next;
+    if (p) p += strlen(mark);
+    free(mark);
+    for (; p < end; p = next) {
+        next = p + 1;
+        if (!isdigit((unsigned char)*p)) continue;
+        double sign = !memcmp(p - 3, "−", 3) ? -1 : 1, n = strtod(p, &next), unit = 1;
+        while (*next == ',' && isdigit((unsigned char)next[1]))
+            n = 1000 * n + strtod(next + 1, &next);
+        for (char *point = memchr(p, '.', next - p); point && ++point < next;) unit /= 10;
+        double limit = unit == 1 ? 1e-5 : fmin(0.5001 * unit, 0.0005);
+        if (fabs(sign * n - x) <= limit) return 1;
+    }
+    return 0;
+}
+
+/* Each of these numbers must be in the paragraph `what`. */
+void worked(const char *what, const real *x, int count)
+{
+    for (int i = 0; i < count; i++)
+        expect(course_says(what, x[i]), "%s: doc/ does not say %g", what, (double)x[i]);
+}
+
+/* Set x to these numbers; returns x. */
+real *set(real *x, const char *numbers)
+{
+    char *end;
+    for (int i = 0; *numbers; i++, numbers = end) x[i] = (real)strtod(numbers, &end);
+    return x;
+}
+
+/* The loss of V logits with this target; they become its gradient. */
+real worked_loss(real *logits, int V, int target, double smoothing)
+{
+    real weight = 1, dx;
+    int n = 0, argmax;
+    double loss;
+    softmax_loss(logits, &n, 1, &(Head){.weights = &weight, .targets = &target, .loss = &loss,
+                                        .argmax = &argmax, .dx = &dx, .smoothing = smoothing,
+                                        .V = V, .ld = V});
+    return (real)loss;
+}
+
+/* The ids of a text; returns how many. */
+int worked_ids(real *ids, Tokenizer *t, const char *text)
+{
+    size_t count;
+    int32_t *id = tokenizer_encode(t, text, strlen(text), 1, &count);
+    for (size_t i = 0; ids && i < count; i++) ids[i] = (real)id[i];
+    free(id);
+    return (int)count;
+}
+
+void worked_tokens(void)                                      /* chapters 1 and 2 */
+{
+    real a[20], z[4096] = {0};
+    char bytes[4], *stories;
+    size_t size;
+    int n = 0;
+    a[0] = worked_loss(z, 4096, 0, 0);
+    worked("blind guess", a, 1);
+    a[0] = worked_loss(set(z, "0 0"), 2, 0, 0);
+    a[1] = worked_loss(set(z, "0 1.0986122886681098"), 2, 0, 0);
+    a[2] = (a[0] + a[1]) / 2;
+    worked("loss", a, 3);
+    worked_loss(set(z, "0 0"), 2, 0, 0);
+    worked("one step", z, 2);
+    for (int v = 0; v < 2; v++) z[v] *= (real)-0.5;
+    worked("one step", z, 2);
+    a[1] = worked_loss(z, 2, 0, 0), a[2] = (real)exp((double)-a[1]);
+    worked("one step", a, 3);
+
+    for (int i = (int)utf8_encode(bytes, 0xE9) - 1; i >= 0; i--) a[i] = (unsigned char)bytes[i];
+    worked("UTF-8", a, 2);
+    Tokenizer *t = tokenizer_train("banana bandana ban", 18, 260);
+    worked("banana", a, worked_ids(a, t, "banana bandana ban"));
+    tokenizer_free(t);
+    stories = read_file("data/stories.txt", &size);
+    t = tokenizer_read("data/gpt2_tokenizer.bin");
+    const char *const words[] = {"hello", " hello", " Hello", "hello  world"};
+    for (int i = 0; i < 4; i++) n += worked_ids(a + n, t, words[i]);
+    worked("tokens of GPT-2", a, n);
+    a[0] = (real)size / worked_ids(NULL, t, stories), a[1] = (real)(3 / log(2) / a[0]);
+    tokenizer_free(t);
+    t = tokenizer_read("data/mini_tokenizer.bin");
+    a[2] = (real)size / worked_ids(NULL, t, stories), a[3] = (real)(2.8 / log(2) / a[2]);
+    worked("bits per byte", a, 4);
+    tokenizer_free(t), free(stories);
+}
+
+/* Chapter 3: one token through embedding, a block with two hidden numbers, and the head; C and V
+ * are 3. */
+void worked_forward(void)
+{
+    real a[12], h[2], res[3], wte[9], wpe[3], w[6], stats[2], ones[] = {1, 1, 1}, no[3] = {0};
+    int token = 1, position = 0;
+    Tensor tensors[TENSORS];
+    set(wte, "1 0 0  1 -1 2  0 0 1"), set(wpe, "-1 1 1");
+    embedding_forward(res, &token, &position, view(wte, 3), view(wpe, 3), 1, 3);
+    worked("embedding", res, 3);
+    layernorm_forward(a, stats, res, ones, no, 1, 3);
+    worked("layernorm", a, 3), worked("layernorm", stats, 2);
+    linear_forward(h, 2, a, view(set(w, "1 0 1  0 1 -1"), 3), set(a + 3, "0.5 0"), 1, 3, 2);
+    worked("linear", h, 2);
+    gelu_forward(h, h, 2);
+    worked("gelu", h, 2);
+    linear_forward(a, 3, h, view(set(w, "1 0  0 1  1 1"), 2), no, 1, 2, 3);
+    worked("residual", a, 3);
+    residual_forward(res, res, a, 3);
+    worked("residual", res, 3);
+    layernorm_forward(a, stats, res, ones, no, 1, 3);
+    worked("head", a, 3);
+    for (int target = 0; target < 3; target++) {
+        linear_forward(res, 3, a, view(wte, 3), no, 1, 3, 3);
+        worked("head", res, 3);
+        w[target] = res[target];
+        h[0] = worked_loss(res, 3, target, 0), h[1] = (real)exp((double)-h[0]), w[target] += h[0];
+        worked("loss of the head", h, 2);
+    }
+    worked("loss of the head", w, 3);                         /* lse, three times */
+    gelu_forward(a, set(a, "1 -1 3 -3 -0.752"), 5);
+    worked("gelu at", a, 5);
+    a[0] = (real)tensors_describe((Config){.T = 256, .V = 4096, .Vp = 4096, .L = 4, .C = 240},
+                                  tensors);
+    worked("parameters", a, 1);
+}
+
+/* Chapters 4 and 5: three tokens, one head, C = HS = 4. Values are unit vectors: so dout_i = 1 for
+ * the last query makes its ds row i of the Jacobian of the softmax, and here dk_j0 = ds_j. */
+void worked_attention(void)
+{
+    real qkv[36], d[36], out[12], dout[12] = {0}, lse[3], dk[3], dv[3];
+    int doc_start[3] = {0};
+    Attention at = {qkv, doc_start, 1, 0, 3, 3, 4, 1, 0, 0};
+    set(qkv, "0 0 0 0  2 0 0 0  1 0 0 0   0 0 0 0  1 0 0 0  0 1 0 0   2 0 0 0  0 1 0 0  0 0 1 0");
+    attention_forward(out, lse, &at);
+    worked("softmax", out + 8, 3), worked("softmax", lse + 2, 1);
+    worked("attention", out, 12), worked("attention", lse, 3);
+    for (int i = 2; i >= 0; i--) {
+        dout[8 + i] = 1, dout[9 + i] = 0;
+        attention_backward(d, dout, out, lse, &at);
+        for (int j = 0; j < 3; j++) dk[j] = d[12 * j + 4], dv[j] = d[12 * j + 8];
+        worked("Jacobian of the softmax", dk, 3);
+    }
+    worked("attention, backward", dk, 3), worked("attention, backward", dv, 3);
+    worked("attention, backward", d + 24, 4);
+    doc_start[1] = doc_start[2] = 1;
+    attention_forward(out, lse, &at);
+    worked("documents", out + 4, 8);
+    doc_start[1] = doc_start[2] = 0, qkv[24] = 16;
+    attention_forward(out, lse, &at);
+    out[11] = out[8] * (1 - out[8]);
+    worked("saturation", out + 8, 4);
+}
+
+static real cube;
+double cubed(void) { return (double)cube * cube * cube; }
+
+void worked_backward(void)                                    /* chapter 5, the other layers */
+{
+    real a[6], x[6], w[3], dx[6] = {0}, dw[6] = {0}, db = 0, stats[2], ones[] = {1, 1, 1};
+    real twelve = 12;
+    int tokens[] = {2, 0, 2}, positions[] = {0, 1, 2};
+    w[0] = worked_loss(set(a, "2 1 0"), 3, 1, 0);
+    worked("p - y", a, 3), worked("p - y", w, 1);
+    linear_forward(a, 1, set(x, "1 2  3 4"), view(set(w, "5 6"), 2), set(w + 2, "7"), 2, 2, 1);
+    worked("linear, backward", a, 2);
+    linear_backward(dx, dw, set(a, "1 -2"), x, view(w, 2), 2, 2, 1);
+    bias_backward(&db, a, 2, 1);
+    worked("linear, backward", dx, 4), worked("linear, backward", dw, 2);
+    worked("linear, backward", &db, 1);
+    gelu_backward(dx, ones, set(x, "1 0 -1"), 3);
+    worked("gelu, backward", dx, 3);
+    layernorm_forward(a, stats, set(x, "0 0 3"), ones, set(dx, "0 0 0"), 1, 3);
+    layernorm_backward(dx, set(dw, "0 0 0"), set(w, "1 0 0"), x, stats, ones, 1, 3);
+    worked("layernorm, backward", a, 3), worked("layernorm, backward", dx, 3);
+    worked("layernorm, backward", dw, 3);
+    embedding_backward(set(a, "0 0 0 0 0 0"), set(dw, "0 0 0 0 0 0"), set(x, "1 2 3 4 5 6"), tokens,
+                       positions, 3, 2);
+    worked("embedding, backward", a, 6);
+    set(&cube, "2");
+    bound("w^3", gradient_error(cubed, &cube, &twelve, 1, 1, 0), 1e-11);
+    set(&cube, "2.01"), a[0] = (real)cubed(), set(&cube, "1.99"), a[1] = (real)cubed();
+    a[2] = (a[0] - a[1]) / (real)0.02, a[3] = (a[0] - 8) / (real)0.01;
+    worked("differences", a, 4);
+}
+
+void worked_training(void)                                    /* chapter 6 */
+{
+    static const int steps[] = {0, 9, 10, 11, 15, 19};
+    AdamW rule = {1, 0.9, 0.999, 1e-12, 0, 0, 0};
+    real w = 0, g, m = 0, v = 0, a[8], h, A[] = {1, 2}, B[] = {3, 0}, x[] = {1, 1};
+    for (int t = 1; t <= 3; t++) {
+        g = t == 2 ? (real)-0.5 : (real)0.5, a[4] = w;
+        adamw(&w, &g, &m, &v, 1, 1, &rule, t);
+        a[0] = m, a[1] = v, a[2] = m / (real)(1 - pow(0.9, t));
+        a[3] = (real)sqrt(v / (1 - pow(0.999, t))), a[4] -= w;
+        worked(t < 3 ? "AdamW" : "AdamW, third step", a, 5);
+    }
+    for (int i = 0; i < 3; i++) {                             /* a penalty in g; decay beside it */
+        rule = (AdamW){1e-3, 0.9, 0.999, 1e-8, i == 2 ? 0.1 : 0, 0, 0};
+        w = 1, g = (real)(i == 2 ? 0 : i ? 0.001 : 0.1), m = v = 0;
+        adamw(&w, &g, &m, &v, 1, 1, &rule, 1);
+        worked("decay", &w, 1);
+    }
+    rule.decay = 0, rule.l1 = 0.01;
+    for (a[0] = 0, w = (real)0.0004; w != 0; a[0]++) adamw(&w, &g, &m, &v, 1, 1, &rule, 1);
+    worked("L1", a, 1);
+    for (int i = 0; i < 6; i++) a[i] = (real)schedule("cosine", steps[i], 10, 20, 0.1);
+    worked("schedule", a, 6);
+    set(a, "0.925 0.025 0.025 0.025");                        /* q; logits log q give least loss */
+    for (int i = 0; i < 4; i++) a[4 + i] = (real)log((double)a[i]);
+    a[2] = worked_loss(a + 4, 4, 0, 0.1);
+    worked("smoothing", a, 3);
+    Lora lora = {.A = A, .B = B, .h = &h, .rank = 1, .scale = 1};
+    lora_forward(set(a, "0 0"), 2, x, lora, 1, 2, 2);
+    worked("LoRA", &h, 1), worked("LoRA", a, 2);
+}
+
+void test_worked(void)
+{
+    course = shell("sed -n '/checked: worked numbers/,/^$/p' \"$here\"/doc/*.md");
+    worked_tokens(), worked_forward(), worked_attention(), worked_backward(), worked_training();
+    free(course);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4565,6 +4801,7 @@ static const Test tests[] = {
     {"bf16: weights", IN_FLOAT, test_bf16_weights, NULL, NULL},
     {"bf16: runs", IN_FLOAT, test_bf16_run, NULL, NULL},
     {"crowded cores", IN_FLOAT, test_crowded, NULL, NULL},
+    {"worked numbers of the course", IN_DOUBLE, test_worked, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;
