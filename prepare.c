@@ -1288,7 +1288,7 @@ int command_gpt2(int words, char **word)
  * interval holds the middle 95% of the thousand results: the bootstrap [Efron 1979]. Two models are
  * compared on the same draws, so that the choice of examples changes both in the same way.
  * Rejected: formulas for intervals, which need one derivation for each measure.
- * Models, data and answers are kept until the program ends; no function frees them.
+ * Models, data, answers and tables are kept until the program ends; no function frees them.
  */
 
 typedef struct { double value, low, high; } Interval;
@@ -1415,13 +1415,11 @@ void table_record(const Table *t, Writer *records)
     writer_print(records, "}\n");
 }
 
-/* Print the table, append it to the records if there are any, and free its cells. */
-void table_done(Table *t, Writer *records)
+/* Print the table, and append it to the records if there are any. */
+void table_done(const Table *t, Writer *records)
 {
     table_print(t);
     if (records) table_record(t, records);
-    for (int i = 0; i < t->count; i++) free(t->cells[i]);
-    free(t->cells);
 }
 
 /* ---- the records of a run ---- */
@@ -1444,12 +1442,13 @@ Setting *settings_parse(const char *text)
     Setting *all = allocate(1, sizeof *all);
     int count = 0;
     for (Lines l = {.at = text, .end = text ? text + strlen(text) : NULL}; next_line(&l);) {
-        const char *equals = memchr(l.text, '=', l.size), *end = l.text + l.size;
-        if (!equals) continue;
-        size_t left = equals - l.text, right = end - equals - 1;
+        const char *name = l.text, *value = memchr(name, '=', l.size);
+        if (!value) continue;
+        size_t left = value++ - name, right = l.size - left - 1;
+        trim(&name, &left), trim(&value, &right);
         all = reallocate(all, count + 2, sizeof *all);
-        all[count].name = trimmed(format("%.*s", (int)left, l.text));
-        all[count++].value = trimmed(format("%.*s", (int)right, equals + 1));
+        all[count].name = format("%.*s", (int)left, name);
+        all[count++].value = format("%.*s", (int)right, value);
         all[count].name = NULL;
     }
     return all;
@@ -1557,8 +1556,6 @@ Evaluation models_load(void)
     return e;
 }
 
-/* ---- documents in memory ---- */
-
 /* Append tokens to documents; `target` says whether they count in the loss. */
 void tokens_add(Tokens *docs, const uint16_t *ids, size_t count, int target)
 {
@@ -1641,13 +1638,11 @@ char *faults(const Json *expect, const char *answer)
 void expect_check(const Json *expect, int row)
 {
     int entries = 0, good = expect->type == '{';
-    for (const Json *list = good ? expect->child : NULL; list; list = list->next) {
-        good &= list->type == '[' && (!strcmp(list->key, "must") || !strcmp(list->key, "must_not"));
-        for (const Json *entry = good ? list->child : NULL; entry; entry = entry->next, entries++) {
-            good &= entry->type == '"' && *entry->text && *entry->text != '|' &&
-                    entry->text[entry->size - 1] != '|' && !strstr(entry->text, "||");
-            if (!good) break;
-        }
+    for (const Json *list = expect->child; list && good; list = list->next) {
+        good = list->type == '[' && (!strcmp(list->key, "must") || !strcmp(list->key, "must_not"));
+        for (const Json *entry = list->child; entry && good; entry = entry->next, entries++)
+            good = entry->type == '"' && *entry->text && *entry->text != '|' &&
+                   entry->text[entry->size - 1] != '|' && !strstr(entry->text, "||");
     }
     if (!good || !entries)
         die("%s, row %d: expected \"expect\": {\"must\": [\"text|alternative\", ...], "
@@ -1658,7 +1653,8 @@ void expect_check(const Json *expect, int row)
  * prompt. The answer is cut from the row's messages. */
 void question_add(Tokens *docs, Tokenizer *t, const Json *row, int number)
 {
-    Json *list = json_get(row, "messages"), **last = list ? &list->child : NULL, *expect;
+    Json *list = json_get(row, "messages"), **last = list ? &list->child : NULL;
+    const Json *expect = json_get(row, "expect");
     const char *prompt = string_of(row, "prompt"), *answer = string_of(row, "completion");
     int count, *ids = NULL, chat = list && list->type == '[' && list->count > 1;
     if (chat) {
@@ -1671,9 +1667,9 @@ void question_add(Tokens *docs, Tokenizer *t, const Json *row, int number)
     if (!ids || !answer || !answer[strspn(answer, " \t\r\n")])
         die("%s, row %d: expected \"messages\" whose last is an answer of the assistant, or "
             "\"prompt\" and \"completion\"", opt.questions, number);
-    if ((expect = json_get(row, "expect"))) expect_check(expect, number);
-    char *text = format("%s%s", chat ? " " : "", answer);
+    if (expect) expect_check(expect, number);
     for (int i = 1; i < count; i++) tokens_add(docs, &(uint16_t){ids[i]}, 1, 0);
+    char *text = format("%s%s", chat ? " " : "", answer);
     tokens_encode(docs, t, text, strlen(text), 1);
     tokens_add(docs, &(uint16_t){t->end_of_text}, 1, 1);
     free(text), free(ids);
@@ -1712,7 +1708,7 @@ void held_out_load(Evaluation *e)
     if (e->train.examples) e->train_item = items_read(&e->train, end, &e->train_n);
     Item *val = items_read(&e->val, end, &e->all);
     e->n = opt.limit ? min_int(opt.limit, e->all) : e->all;
-    int *chosen = drawn(e->all, e->n, random_key(0, 2));        /* the same that score() draws */
+    int *chosen = drawn(e->all, e->n, random_key(opt.seed, 2)); /* the same that score() draws */
     e->train_item = reallocate(e->train_item, e->train_n + e->n, sizeof(Item));
     e->item = e->train_item + e->train_n;
     for (int i = 0; i < e->n; i++) {
@@ -1795,7 +1791,7 @@ typedef struct {
 } Predictions;
 
 /* Classify n examples by likelihood: predicted is the label that is, with the end of text, the most
- * probable answer; its probability is its share among the labels'. The arrays are new but truth. */
+ * probable answer; its probability is its share among the labels'. All arrays but truth are new. */
 Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const int *truth,
                            const Item *d, int n, const Shots *shots, int T)
 {
@@ -1805,7 +1801,7 @@ Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const 
     for (int i = 0; i < n; i++)
         for (int k = 0; k < l->count; k++)
             document_add(&docs, shots_before(shots, i), &d[i], &l->label[k]);
-    Scores s = score(m, t, &docs, opt.batch, T, 0);
+    Scores s = score(m, t, &docs, opt.batch, T, 0, 0);
     for (int i = 0; i < n; i++) {
         const double *loss = s.loss + (size_t)i * l->count;
         int best = 0;
@@ -1869,10 +1865,7 @@ char *faults_of(const Evaluation *e, int i, const char *answer)
     const Json *expect = e->question ? json_get(e->question[i], "expect") : NULL;
     if (expect) return faults(expect, answer);
     char *target = target_text(e->t, &e->item[i]);
-    int wrong = strcmp(target, answer) != 0;
-    char *found = format("%s%s", wrong ? "expected: " : "", wrong ? target : "");
-    free(target);
-    return found;
+    return strcmp(target, answer) ? format("expected: %s", target) : format("%s", "");
 }
 
 /* Let m answer all held-out examples, behind the shots if there are any: sets a->answer(n), whether
@@ -1912,7 +1905,8 @@ Answers answers_of(const Evaluation *e, Model *m, Shots *shots)
         document_add(&docs, before, &e->item[i], &e->item[i]);
         a.tokens += (prompt < T ? prompt : T - T / 2) / (double)e->n;    /* as generate() reads */
     }
-    Scores s = score(m, e->t, shots ? &docs : &e->val, opt.batch, e->T, shots ? 0 : opt.limit);
+    Scores s = score(m, e->t, shots ? &docs : &e->val, opt.batch, e->T, shots ? 0 : opt.limit,
+                     opt.seed);
     a.ratio[LOSS] = (Ratio){s.loss, s.count}, a.ratio[BITS] = (Ratio){s.loss, s.bytes};
     a.ratio[TOKEN] = (Ratio){s.right, s.count}, a.count = s.n;
     if (e->labels.count) {
@@ -2058,11 +2052,9 @@ Answers words_counted(const Evaluation *e)
 /* Which rows are measured, `count` of them: their file, and of how many. In new memory. */
 char *title_of(const Evaluation *e, int count)
 {
-    char *of = e->n < e->all ? format(" of %d", e->all) : format("%s", "");
-    char *title = format("%s: %d%s held-out %s%s", e->rows, count, of, e->n ? "examples" : "rows",
-                         *of ? ", drawn at random" : "");
-    free(of);
-    return title;
+    if (e->n == e->all)
+        return format("%s: %d held-out %s", e->rows, count, e->n ? "examples" : "rows");
+    return format("%s: %d of %d held-out examples, drawn at random", e->rows, count, e->all);
 }
 
 /* ---- eval: loss, labels and pairs ---- */
@@ -2104,50 +2096,55 @@ void report_confusion(const char *model, const Predictions *p, const Evaluation 
     table_done(&t, records);
 }
 
-/* The group of example i: its row's member --group, as text. */
-const char *question_group(const Evaluation *e, int i)
-{
-    const Json *member = json_get(e->question[i], opt.group);
-    return member && member->text ? member->text : "-";
-}
+/* A column of a table by group: a number of each row of the data, and the format of its mean. */
+typedef struct { const char *name, *form; const double *value; } Column;
 
-/* A row for the questions of one group (NULL: for all): their number, the share that each model
- * answers rightly and, of two models, by how much the second exceeds the first. */
-void right_row(Table *t, const Evaluation *e, const Answers *a, const char *group)
+/* Fill a table, whose columns are set and whose first two cells name the groups and the rows: a row
+ * for each group of the n rows of data, in the order in which they come, if there are several, and
+ * one for all; in it the number of rows, and the mean of each column over these. */
+void report_groups(Table *t, const char **group, int n, const Column *column, Writer *records)
 {
-    double *right = allocate(2 * e->n, sizeof(double)), *tuned = right + e->n;
-    int n = 0;
-    for (int i = 0; i < e->n; i++) {
-        if (group && strcmp(question_group(e, i), group)) continue;
-        for (int k = 0; k < e->count; k++) right[k * e->n + n] = a[k].ratio[EXACT].numerator[i];
-        n++;
+    double *chosen = allocate(n, sizeof *chosen);
+    int several = 0, columns = t->columns - 2;
+    for (int i = 0; i < n; i++) several |= strcmp(group[i], group[0]) != 0;
+    for (int k = 0; k < columns; k++) table_cell(t, "%s", column[k].name);
+    for (int i = several ? 0 : n; i <= n; i++) {              /* i = n: all */
+        int first = 0, count;
+        while (i < n && strcmp(group[first], group[i])) first++;
+        if (i < n && first < i) continue;
+        for (int k = 0; k < columns; k++) {
+            count = 0;
+            for (int row = 0; row < n; row++)
+                if (i == n || !strcmp(group[row], group[i])) chosen[count++] = column[k].value[row];
+            if (k == 0) table_cell(t, "%s", i < n ? group[i] : "all"), table_cell(t, "%d", count);
+            table_interval(t, column[k].form, ratio, &(Ratio){chosen, NULL}, count);
+        }
     }
-    table_cell(t, "%s", group ? group : "all"), table_cell(t, "%d", n);
-    for (int k = 0; k < e->count; k++)
-        table_interval(t, "%.3f", ratio, &(Ratio){right + k * e->n, NULL}, n);
-    if (e->count == 2) table_interval(t, "%+.3f", gain, &(Gain){{right, NULL}, {tuned, NULL}}, n);
-    free(right);
+    table_done(t, records);
+    free(chosen);
 }
 
-/* The share of questions answered rightly: a row for each group, in the order in which they come,
- * if there are several, and one for all. */
+/* The share of questions that each model answers rightly, and of two models the difference. A group
+ * is the text of the row's member --group. */
 void report_right(const Evaluation *e, const Answers *a, Writer *records)
 {
-    Table t = {.columns = 2 + e->count + (e->count == 2),
+    const double *right[] = {a[0].ratio[EXACT].numerator, a[1].ratio[EXACT].numerator};
+    double *gained = allocate(e->n, sizeof *gained);
+    const char **group = allocate(e->n, sizeof *group);
+    int two = e->count == 2;
+    Column columns[] = {{e->name[0], "%.3f", right[0]}, {e->name[1], "%.3f", right[1]},
+                        {"difference", "%+.3f", gained}};
+    Table t = {.columns = two ? 5 : 3,
                .title = format("%s: the share of right answers", e->rows),
                .note = format("answers of at most %d tokens (--tokens), always the likeliest one",
                               opt.tokens)};
-    int groups = 0;
-    table_cell(&t, "%s", opt.group), table_cell(&t, "questions");
-    for (int k = 0; k < e->count; k++) table_cell(&t, "%s", e->name[k]);
-    if (e->count == 2) table_cell(&t, "difference");
-    for (int i = 0; i < e->n; i++) groups += !!strcmp(question_group(e, i), question_group(e, 0));
-    for (int i = 0, first; groups && i < e->n; i++) {
-        for (first = 0; strcmp(question_group(e, first), question_group(e, i));) first++;
-        if (first == i) right_row(&t, e, a, question_group(e, i));
+    for (int i = 0; i < e->n; i++) {
+        const Json *member = json_get(e->question[i], opt.group);
+        group[i] = member && member->text ? member->text : "-";
+        if (two) gained[i] = right[1][i] - right[0][i];
     }
-    right_row(&t, e, a, NULL);
-    table_done(&t, records);
+    table_cell(&t, "%s", opt.group), table_cell(&t, "questions");
+    report_groups(&t, group, e->n, columns, records);
 }
 
 /* One line for each example that model k answered, in answers.jsonl: its prompt, the answer that is
@@ -2155,16 +2152,14 @@ void report_right(const Evaluation *e, const Answers *a, Writer *records)
  * that of the wanted one, and whether it is right. With --errors, print the wrong ones. */
 void answers_record(const Evaluation *e, const Answers *a, int k, Writer *lines)
 {
-    int wrong = 0, list = opt.errors && k == e->count - 1;
+    int wrong = 0, list = opt.errors && k == e->count - 1, labels = e->labels.count;
     if (list) printf("\nwrong answers of %s\n", e->name[k]);
     for (int i = 0; i < e->n; i++) {
-        int label = e->labels.count ? a->p.predicted[i] : -1;
         char *prompt = tokens_text(e->t, e->item[i].ids, e->item[i].answer);
         char *wanted = target_text(e->t, &e->item[i]);
-        char *got = label < 0 ? format("%s", a->answer[i])
-                              : target_text(e->t, &e->labels.label[label]);
+        char *got = labels ? target_text(e->t, &e->labels.label[a->p.predicted[i]]) : a->answer[i];
         char *fault = faults_of(e, i, got);
-        double p = label < 0 ? exp(-a->ratio[LOSS].numerator[i]) : a->p.probability[i];
+        double p = labels ? a->p.probability[i] : exp(-a->ratio[LOSS].numerator[i]);
         fputc('{', lines->file), print_json(lines->file, "model", e->name[k], ",");
         print_json(lines->file, "prompt", prompt, ",");
         print_json(lines->file, "wanted", wanted, ","), print_json(lines->file, "got", got, ",");
@@ -2172,7 +2167,6 @@ void answers_record(const Evaluation *e, const Answers *a, int k, Writer *lines)
         wrong += *fault != 0;
         if (list && *fault)
             print_line("  ", prompt), print_line("    -> ", got), print_line("    ", fault);
-        free(prompt), free(wanted), free(got), free(fault);
     }
     if (list) printf("  %d of %d are wrong\n", wrong, e->n);
 }
@@ -2187,7 +2181,7 @@ void report_eval(const Evaluation *e, Writer *records)
         {"accuracy, by generation", "%.3f", ratio, EXACT},
         {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"macro-F1", "%.3f", label_f1, RATIOS}, {"calibration error", "%.3f", label_ece, RATIOS}};
-    Answers a[3];
+    Answers a[3] = {{0}};
     int labels = e->labels.count, answers = e->n && !opt.questions;
     int rows = labels ? (int)(sizeof measures / sizeof *measures) : 4 + answers;
     int columns = e->count + (labels && e->train_n);
@@ -2228,57 +2222,38 @@ void pairs_gap(double *gap, Model *m, Tokenizer *t, const Json *pairs, int n, in
             tokens_encode(&docs, t, text->text, text->size, 1);
             tokens_add(&docs, &(uint16_t){t->end_of_text}, 1, 1);
         }
-    Scores s = score(m, t, &docs, opt.batch, T, 0);
+    Scores s = score(m, t, &docs, opt.batch, T, 0, 0);
     for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
     free(s.loss), tokens_free(&docs);
 }
 
-/* A row for the pairs of one group (NULL: for all): their number, and for each model, with its n
- * gaps, the mean of gap and of |gap|. */
-void pairs_row(Table *t, const Json *pairs, const double *gap, int n, int models, const char *group)
-{
-    double *chosen = allocate(2 * n, sizeof(double)), *size = chosen + n;
-    table_cell(t, "%s", group ? group : "all");
-    for (int k = 0; k < models; k++) {
-        int count = 0;
-        for (const Json *p = pairs; p; p = p->next, gap++)
-            if (!group || !strcmp(string_of(p, "group"), group))
-                chosen[count] = *gap, size[count++] = fabs(*gap);
-        if (k == 0) table_cell(t, "%d", count);
-        table_interval(t, "%+.3f", ratio, &(Ratio){chosen, NULL}, count);
-        table_interval(t, "%.3f", ratio, &(Ratio){size, NULL}, count);
-    }
-    free(chosen);
-}
-
-/* A row for each group, and one for all; two columns for each model. */
+/* The mean gap and the mean of its size for each model, by group. */
 void report_pairs(const Evaluation *e, Writer *records)
 {
     Json *pairs = records_read("", opt.pairs, 1);
+    const char **group = NULL;
     int n = 0;
     for (const Json *p = pairs; p; p = p->next) {
         const char *a = string_of(p, "a"), *b = string_of(p, "b");
-        n++;
-        if (!a || !*a || !b || !*b || !string_of(p, "group"))
+        group = grow(group, n, sizeof *group);
+        group[n++] = string_of(p, "group");
+        if (!a || !*a || !b || !*b || !group[n - 1])
             die("%s, pair %d: expected {\"a\": text, \"b\": text, \"group\": text}", opt.pairs, n);
     }
     if (!n) die("%s: holds no pairs", opt.pairs);
-    double *gap = allocate(2 * n, sizeof(double));
+    Column column[4];
     Table t = {.columns = 2 + 2 * e->count,
                .title = format("%s: %d pairs, log p(a) - log p(b), in nats", opt.pairs, n),
                .note = "near 0: both are equally likely; size: the mean distance from 0"};
-    table_cell(&t, "group"), table_cell(&t, "pairs");
     for (int k = 0; k < e->count; k++) {
-        pairs_gap(gap + k * n, e->model[k], e->t, pairs, n, e->T);
-        table_cell(&t, "%s: gap", e->name[k]), table_cell(&t, "size");
+        double *gap = allocate(2 * n, sizeof *gap), *size = gap + n;
+        pairs_gap(gap, e->model[k], e->t, pairs, n, e->T);
+        for (int i = 0; i < n; i++) size[i] = fabs(gap[i]);
+        column[2 * k] = (Column){format("%s: gap", e->name[k]), "%+.3f", gap};
+        column[2 * k + 1] = (Column){"size", "%.3f", size};
     }
-    for (const Json *p = pairs, *first; p; p = p->next) {
-        const char *group = string_of(p, "group");
-        for (first = pairs; strcmp(string_of(first, "group"), group);) first = first->next;
-        if (first == p) pairs_row(&t, pairs, gap, n, e->count, group);
-    }
-    pairs_row(&t, pairs, gap, n, e->count, NULL);
-    table_done(&t, records);
+    table_cell(&t, "group"), table_cell(&t, "pairs");
+    report_groups(&t, group, n, column, records);
 }
 
 int command_eval(int words, char **word)
@@ -2322,20 +2297,15 @@ void compare_row(Table *t, const Answers *a, const Answers *b, int n)
 char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
-    Text text = {0};
-    text_add(&text, "", 0);
-    if (tokens <= 0 || tokens_saved <= 0) return text.bytes;
-    text_print(&text,
+    if (tokens <= 0 || tokens_saved <= 0) return format("%s", "");
+    return format(
         "\n  Tuning read %.0f tokens, which costs as much as %.0f tokens of prompts, and took %s.\n"
         "  Against the longest prompt, if each query reads its shots anew, it pays after\n"
-        "  %.0f queries counted in tokens", tokens, 3 * tokens, duration(time),
-        ceil(3 * tokens / tokens_saved));
-    if (seconds_saved > 0)
-        text_print(&text, ", or %.0f counted in seconds", ceil(time / seconds_saved));
-    text_print(&text, ". If the keys and values of the shots are kept in\n"
+        "  %.0f queries counted in tokens%s. If the keys and values of the shots are kept in\n"
         "  memory between queries, prompting reads no more tokens than the tuned model: then\n"
-        "  tuning pays by its better answers alone.");
-    return text.bytes;
+        "  tuning pays by its better answers alone.", tokens, 3 * tokens, duration(time),
+        ceil(3 * tokens / tokens_saved), seconds_saved <= 0 ? ""
+        : format(", or %.0f counted in seconds", ceil(time / seconds_saved)));
 }
 
 enum { MOST_WAYS = 16 };
@@ -2343,9 +2313,9 @@ enum { MOST_WAYS = 16 };
 /* The numbers of --shots, such as 0,4, into k; returns how many. */
 int shots_parse(int k[MOST_WAYS])
 {
-    int ways = 0;
     const char *at = opt.shots;
-    for (char *end; ways < MOST_WAYS; at = end + 1) {
+    char *end;
+    for (int ways = 0; ways < MOST_WAYS; at = end + 1) {
         long count = strtol(at, &end, 10);
         if (end == at || count < 0 || count > 1000 || (*end && *end != ',')) break;
         k[ways++] = (int)count;
@@ -2360,8 +2330,8 @@ int shots_parse(int k[MOST_WAYS])
 void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *records)
 {
     const Answers *tuned = a + ways, *longest = a;
-    const char *last = opt.adapter ? opt.adapter : opt.tuned, *slash = strrchr(last, '/');
-    char *folder = format("%.*s", slash ? (int)(slash - last) : 0, last);
+    const char *path = file_beside(opt.adapter ? opt.adapter : opt.tuned, "run.txt");
+    Setting *run = settings_parse(path ? record_read("", path) : NULL);
     Table t = {.title = format("%s, base %s, tuned %s", title_of(e, e->n), opt.model, e->name[1])};
     table_row(&t, "model\tshots\tloss a token\taccuracy\t%s answer\ttokens a query\tms a query",
               opt.questions ? "right" : "exact");
@@ -2370,7 +2340,6 @@ void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *rec
         compare_row(&t, &a[i], tuned, e->n);
         if (a[i].tokens > longest->tokens) longest = &a[i];
     }
-    Setting *run = settings_parse(record_read(folder, "run.txt"));
     t.note = format("shots: the mean number of whole shots that fit into %d tokens with the prompt "
                     "and answer.%s", e->T, break_even(run, longest->tokens - tuned->tokens,
                                                       longest->seconds - tuned->seconds));
@@ -2411,18 +2380,17 @@ Labels classify_labels;                               /* of --labels, for answer
 Labels labels_parse(const char *text, Tokenizer *t)
 {
     Labels l = {0};
+    Map seen = {0};
     char *rest = format("%s", text), *part;
     while ((part = strsep(&rest, ","))) {
-        char *label = format(" %s", trimmed(format("%s", part)));
-        Tokens answer = documents_new("--labels", t);
-        if (!label[1]) die_usage("--labels: an empty label in '%s'", text);
-        tokens_encode(&answer, t, label, strlen(label), 1);
-        for (int k = 0; k < l.count; k++)
-            if (l.label[k].size == (int)answer.count &&
-                !memcmp(l.label[k].ids, answer.ids, 2 * answer.count))
-                die_usage("--labels: '%s' is there twice", label + 1);
+        char *label = trimmed(format("%s", part)), *answer = format(" %s", label);
+        Tokens docs = documents_new("--labels", t);
+        if (!*label) die_usage("--labels: an empty label in '%s'", text);
+        if (map_enter(&seen, label, strlen(label))->value++)
+            die_usage("--labels: '%s' is there twice", label);
+        tokens_encode(&docs, t, answer, strlen(answer), 1);
         l.label = grow(l.label, l.count, sizeof *l.label);
-        l.label[l.count++] = (Item){answer.ids, (int)answer.count, 1, 1};
+        l.label[l.count++] = (Item){docs.ids, (int)docs.count, 1, 1};
     }
     if (l.count < 2) die_usage("--labels: expected two labels or more, found '%s'", text);
     return l;
@@ -3698,59 +3666,48 @@ int command_examples(int words, char **word)
 
 const char report_style[] =
     ":root{--paper:#fcfbf8;--ink:#22252a;--soft:#5d636b;--rule:#e3e0d9;--raised:#f4f2ec;"
-    "--blue:33 96 158;--red:172 62 18}\n"
-    "@media(prefers-color-scheme:dark){:root{--paper:#15171b;--ink:#e4e3df;--soft:#a3a8b0;"
-    "--rule:#30343b;--raised:#1d2026;--blue:122 178 238;--red:240 150 96}}\n"
-    "*{box-sizing:border-box}html{color-scheme:light dark;-webkit-text-size-adjust:100%}\n"
-    "body{margin:0 auto;max-width:60rem;padding:3rem 1.25rem 4rem;background:var(--paper);"
-    "color:var(--ink);font:16px/1.6 system-ui,-apple-system,'Segoe UI',Roboto,sans-serif}\n"
-    "h1,h2{font:500 1.5rem/1.2 'Iowan Old Style',Palatino,'Palatino Linotype',Georgia,serif}\n"
-    "h1{font-size:clamp(1.9rem,6vw,2.9rem);margin:.2em 0 .35em;letter-spacing:-.01em}\n"
-    "h2{margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}\n"
-    "h3{font-size:.95rem;margin:1.4rem 0 .4rem}p{margin:.4rem 0;max-width:44rem}\n"
-    ".soft{color:var(--soft);font-size:.9rem}.lead{font-size:1.15rem}h1 b{font-weight:500}\n"
-    ".blue{color:rgb(var(--blue));stroke:rgb(var(--blue))}"
-    "b,.red{color:rgb(var(--red));stroke:rgb(var(--red))}\n"
-    ".warn{border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}\n"
-    ".figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));"
-    "gap:1rem 1.5rem;margin:1.8rem 0 0}"
-    ".figures div{border-top:1px solid var(--rule);padding-top:.5rem}\n"
-    ".figures dt{font-size:.85rem;color:var(--soft)}.figures dd{margin:0;font-size:1.25rem}\n"
-    "dd,table,.chart{font-variant-numeric:tabular-nums}figure{margin:1.2rem 0 0}\n"
-    ".chart{position:relative;height:21rem;margin:2rem .8rem 3.4rem 3.4rem;font-size:.75rem;"
-    "line-height:1;color:var(--soft)}.small{height:10rem}\n"
-    ".chart svg{position:absolute;width:100%;height:100%;overflow:visible}"
-    "path{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke}\n"
-    ".chart span{position:absolute;white-space:nowrap}"
-    ".y{right:100%;margin-right:.6rem;transform:translateY(-50%)}"
-    ".x{top:100%;margin-top:.7rem;transform:translateX(-50%)}\n"
-    ".unit{right:0;top:100%;margin-top:2rem}.mark{bottom:100%;margin:0 0 .4rem}\n"
-    ".grid{stroke:var(--rule)}.line{stroke-width:1.8}.raw{opacity:.28}"
-    ".dots{stroke-width:5;stroke-linecap:round}.best{stroke-width:11}.dash{stroke-dasharray:2 4}\n"
-    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 2rem}\n"
-    ".tables{display:flex;flex-wrap:wrap;gap:1.8rem 4rem}.tables section{max-width:100%}"
-    ".tables h3{margin-top:0}\n"
-    ".scroll{overflow-x:auto}table{border-collapse:collapse;font-size:.92rem}th,td{text-align:left;"
-    "padding:.32rem 1.1rem .32rem 0;vertical-align:top;border-bottom:1px solid var(--rule)}\n"
-    "thead th{font-weight:500;color:var(--soft)}tbody th{font-weight:400}"
-    ".n{text-align:right}td.n{white-space:nowrap}tbody th{min-width:7rem}\n"
-    ".bar{width:12rem;min-width:5rem;vertical-align:middle}.bar i{display:block;height:.7rem;"
-    "background:rgb(var(--blue)/.75);border-radius:0 2px 2px 0}\n"
-    ".heat td,.heat th+th{text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
-    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle;min-width:0}\n"
-    ".sample{margin:1.2rem 0 2.2rem}\n"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,SFMono-Regular,"
-    "Menlo,Consolas,monospace;background:var(--raised);padding:.7rem .9rem;border-radius:4px;"
-    "margin:.2rem 0 0}\n"
-    ".settings{columns:19rem;column-gap:3rem;margin:0;font-size:.92rem}.settings div{display:flex;"
+    "--blue:33 96 158;--red:172 62 18}@media(prefers-color-scheme:dark){:root{--paper:#15171b;"
+    "--ink:#e4e3df;--soft:#a3a8b0;--rule:#30343b;--raised:#1d2026;--blue:122 178 238;"
+    "--red:240 150 96}}*{box-sizing:border-box}html{color-scheme:light dark;"
+    "-webkit-text-size-adjust:100%}body{margin:0 auto;max-width:60rem;padding:3rem 1.25rem 4rem;"
+    "background:var(--paper);color:var(--ink);font:16px/1.6 system-ui,-apple-system,'Segoe UI',"
+    "Roboto,sans-serif}h1,h2{font:500 1.5rem/1.2 'Iowan Old Style',Palatino,'Palatino Linotype',"
+    "Georgia,serif}h1{font-size:clamp(1.9rem,6vw,2.9rem);margin:.2em 0 .35em;letter-spacing:-.01em}"
+    "h2{margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}h3{font-size:.95rem;"
+    "margin:1.4rem 0 .4rem}p{margin:.4rem 0;max-width:44rem}.soft{color:var(--soft);"
+    "font-size:.9rem}.lead{font-size:1.15rem}h1 b{font-weight:500}.blue{color:rgb(var(--blue));"
+    "stroke:rgb(var(--blue))}b,.red{color:rgb(var(--red));stroke:rgb(var(--red))}.warn{"
+    "border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}.figures{"
+    "display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:1rem 1.5rem;"
+    "margin:1.8rem 0 0}.figures div{border-top:1px solid var(--rule);padding-top:.5rem}.figures dt{"
+    "font-size:.85rem;color:var(--soft)}.figures dd{margin:0;font-size:1.25rem}dd,table,.chart{"
+    "font-variant-numeric:tabular-nums}figure{margin:1.2rem 0 0}.chart{position:relative;"
+    "height:21rem;margin:2rem .8rem 3.4rem 3.4rem;font-size:.75rem;line-height:1;color:var(--soft)}"
+    ".small{height:10rem}.chart svg{position:absolute;width:100%;height:100%;overflow:visible}path{"
+    "fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke}.chart span{"
+    "position:absolute;white-space:nowrap}.y{right:100%;margin-right:.6rem;"
+    "transform:translateY(-50%)}.x{top:100%;margin-top:.7rem;transform:translateX(-50%)}.unit{"
+    "right:0;top:100%;margin-top:2rem}.mark{bottom:100%;margin:0 0 .4rem}.grid{stroke:var(--rule)}"
+    ".line{stroke-width:1.8}.raw{opacity:.28}.dots{stroke-width:5;stroke-linecap:round}.best{"
+    "stroke-width:11}.dash{stroke-dasharray:2 4}.pair{display:grid;"
+    "grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 2rem}.tables{display:flex;"
+    "flex-wrap:wrap;gap:1.8rem 4rem}.tables section{max-width:100%}.tables h3{margin-top:0}.scroll{"
+    "overflow-x:auto}table{border-collapse:collapse;font-size:.92rem}th,td{text-align:left;"
+    "padding:.32rem 1.1rem .32rem 0;vertical-align:top;border-bottom:1px solid var(--rule)}"
+    "thead th{font-weight:500;color:var(--soft)}tbody th{font-weight:400}.n{text-align:right}td.n{"
+    "white-space:nowrap}tbody th{min-width:7rem}.bar{width:12rem;min-width:5rem;"
+    "vertical-align:middle}.bar i{display:block;height:.7rem;background:rgb(var(--blue)/.75);"
+    "border-radius:0 2px 2px 0}.heat td,.heat th+th{text-align:center}.heat td{"
+    "padding:.45rem .8rem;min-width:3.6rem;border:1px solid var(--paper)}.heat tbody th{"
+    "vertical-align:middle;min-width:0}.sample{margin:1.2rem 0 2.2rem}pre{white-space:pre-wrap;"
+    "overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;"
+    "background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:.2rem 0 0}.settings{"
+    "columns:19rem;column-gap:3rem;margin:0;font-size:.92rem}.settings div{display:flex;"
     "justify-content:space-between;gap:1rem;border-bottom:1px solid var(--rule);padding:.25rem 0;"
     "break-inside:avoid}.settings dt{color:var(--soft);white-space:nowrap}.settings dd{margin:0;"
-    "text-align:right;overflow-wrap:anywhere}\n"
-    "@media(max-width:40rem){body{padding-top:1.75rem}.chart{height:15rem}.small{height:9rem}"
-    ".heat td,.heat th+th{padding:.4rem;min-width:2rem;font-size:.8rem}}\n"
-    "@media print{body{padding:0}figure,.sample,section{break-inside:avoid}}\n";
-
-/* ---- elements ---- */
+    "text-align:right;overflow-wrap:anywhere}@media(max-width:40rem){body{padding-top:1.75rem}"
+    ".chart{height:15rem}.small{height:9rem}.heat td,.heat th+th{padding:.4rem;min-width:2rem;"
+    "font-size:.8rem}}@media print{body{padding:0}figure,.sample,section{break-inside:avoid}}";
 
 /* Add text in which HTML finds no markup of its own, whatever bytes it holds. */
 void html_text(Text *page, const char *text, size_t size)
@@ -3777,8 +3734,6 @@ void html(Text *page, const char *tag, const char *form, ...)
     text_print(page, "</%.*s>\n", (int)strcspn(tag, " "), tag);
     free(text);
 }
-
-/* ---- the log ---- */
 
 enum { STEP, EPOCH, SEEN, TRAIN_LOSS, VAL_LOSS, RATE, NORM, SPEED, SECONDS, LOG_COLUMNS };
 const char log_header[] = "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds";
@@ -3826,9 +3781,8 @@ Log log_read(const char *folder)
 typedef struct { const char *color; int column, parts, raw, dots; } Curve;
 
 typedef struct {
-    const char *class, *words;                     /* words: for those who cannot see it */
-    int best, count;                               /* the row to mark, or -1; of curves */
     const Curve *curve;
+    int count;                                     /* of curves */
     double x0, x1, y0, y1;                         /* the ranges shown */
 } Chart;
 
@@ -3913,16 +3867,20 @@ void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
     text_print(p, "'/>\n");
 }
 
-void chart_draw(Text *p, Chart c, const Log *log)
+/* Draw curves, and mark a row of the log, unless it is -1, as the best. `words` describe the chart
+ * to those who cannot see it; in `style` "small" it is less high. */
+void chart_draw(Text *p, const Log *log, const char *style, const char *words, int mark,
+                const Curve *curve, int count)
 {
+    Chart c = {curve, count, 0, 0, 0, 0};
     if (!chart_range(&c, log)) return;
-    const double *best = c.best < 0 ? NULL : log->row[c.best];
+    const double *best = mark < 0 ? NULL : log->row[mark];
     double x = best ? chart_x(&c, best[STEP]) : 0;
-    text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", c.class, c.words);
+    text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", style, words);
     chart_axes(p, &c);
     text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>\n");
     if (best) text_print(p, "<path class='red dash' d='M%.2f 0V100'/>\n", x);
-    for (int k = 0; k < c.count; k++) chart_curve(p, &c, &c.curve[k], log);
+    for (int k = 0; k < count; k++) chart_curve(p, &c, &curve[k], log);
     if (best) text_print(p, "<path class='dots best red' d='M%.2f %.2fh.01'/>\n", x,
                          chart_y(&c, best[VAL_LOSS]));
     text_print(p, "</svg>\n");
@@ -3939,22 +3897,18 @@ void page_curves(Text *p, const Log *log)
                                  {"red", VAL_LOSS, ALL, 0, 1}};
     static const Curve rate = {"blue", RATE, ALL, 0, 0};
     static const Curve norm[] = {{"blue", NORM, ALL, 1, 0}, {"blue", NORM, FEW, 0, 0}};
-    Chart c = {.words = "Loss by step.", .best = log->best, .curve = loss, .count = 3, .class = ""};
-    Chart small = {.class = "small", .best = -1};
-    if (c.best >= 0)
-        c.words = format("Loss by step. Validation loss goes from %.3f to %.3f at step %.0f.",
-                         log->row[log->first[VAL_LOSS]][VAL_LOSS], log->row[c.best][VAL_LOSS],
-                         log->row[c.best][STEP]);
+    const double *best = log->best < 0 ? NULL : log->row[log->best];
+    char *words = !best ? "Loss by step."
+        : format("Loss by step. Validation loss goes from %.3f to %.3f at step %.0f.",
+                 log->row[log->first[VAL_LOSS]][VAL_LOSS], best[VAL_LOSS], best[STEP]);
     text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. "
                "<span class='blue'>Training</span>: each step faint, and means of neighbouring "
                "steps. <span class='red'>Validation</span>: each measurement.</p>\n");
-    chart_draw(p, c, log);
+    chart_draw(p, log, "", words, log->best, loss, 3);
     text_print(p, "<div class='pair'>\n<figure><h3>Learning rate</h3>\n");
-    small.words = "Learning rate by step", small.curve = &rate, small.count = 1;
-    chart_draw(p, small, log);
+    chart_draw(p, log, "small", "Learning rate by step", -1, &rate, 1);
     text_print(p, "</figure>\n<figure><h3>Gradient norm</h3>\n");
-    small.words = "Gradient norm by step", small.curve = norm, small.count = 2;
-    chart_draw(p, small, log);
+    chart_draw(p, log, "small", "Gradient norm by step", -1, norm, 2);
     text_print(p, "</figure>\n</div>\n");
 }
 
@@ -3964,71 +3918,60 @@ void page_curves(Text *p, const Log *log)
 double cell_number(const Json *cell)
 {
     char *end;
-    if (cell->type != '"' && cell->type != '0') return NAN;
+    if (!cell || !cell->text) return NAN;
     double x = strtod(cell->text, &end);
     int whole = !*end || !strcmp(end, "%") || !strncmp(end, " [", 2);
     return end > cell->text && isfinite(x) && whole ? x : NAN;
 }
 
-/* Of the numbers of a row, behind its name: the first, and the sum of their sizes; or 0. */
-double row_number(const Json *row, double *sum)
-{
-    double first = NAN;
-    *sum = 0;
-    for (const Json *c = row->child ? row->child->next : NULL; c; c = c->next) {
-        double x = cell_number(c);
-        if (isnan(first)) first = x;
-        if (!isnan(x)) *sum += fabs(x);
-    }
-    return isnan(first) ? 0 : first;
-}
-
 /* Add a row. Numbers stand at the right; `heat`: each is as dark as its share of the row; most > 0:
- * behind the name stands a bar, of full length if the row's first number is `most`. */
+ * behind the name stands a bar, of full length if the number after the name is `most`. */
 void page_row(Text *p, const Json *row, int heat, double most)
 {
-    double sum, first = row_number(row, &sum);
+    const Json *name = row->child;
+    double sum = 0;
     text_print(p, "<tr>");
-    for (const Json *c = row->child; c; c = c->next) {
+    for (const Json *c = name ? name->next : NULL; c; c = c->next)
+        sum += isnan(cell_number(c)) ? 0 : fabs(cell_number(c));
+    for (const Json *c = name; c; c = c->next) {
         double x = cell_number(c);
         char tag[80];
-        snprintf(tag, sizeof tag, c == row->child ? "th scope='row'" : isnan(x) ? "td"
+        snprintf(tag, sizeof tag, c == name ? "th scope='row'" : isnan(x) ? "td"
                  : heat ? "td style='background:rgb(var(--blue)/%.2f)'" : "td class='n'",
                  0.04 + 0.5 * fabs(x) / fmax(sum, 1e-300));
         html(p, tag, "%s", c->text ? c->text : "");
-        if (most > 0 && c == row->child)
+        if (most > 0 && c == name)
             text_print(p, "<td class='bar'><i style='width:%.1f%%'></i></td>",
-                       100 * fmax(first, 0) / most);
+                       100 * fmax(cell_number(c->next), 0) / most);
     }
     text_print(p, "</tr>\n");
 }
 
-/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. In kind "bars"
- * the longest bar is full, in kind "shares" one of 100%. A column has its name at the right if its
- * first cell is a number. */
+/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. In kind "bars" the
+ * greatest number behind a name has a full bar, in kind "shares" 100% has. A column has its name at
+ * the right if its first cell is a number. */
 void page_table(Text *p, const Json *table)
 {
     const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows");
     const Json *top = rows ? rows->child : NULL, *below = top ? top->child : NULL;
     const char *title = string_of(table, "title"), *kind = string_of(table, "kind");
     const char *note = string_of(table, "note");
-    int shares = kind && !strcmp(kind, "shares"), heat = kind && !strcmp(kind, "heat");
-    int bars = shares || (kind && !strcmp(kind, "bars"));
-    double most = 1e-300, sum;
+    int heat = kind && !strcmp(kind, "heat"), bars = kind && !strcmp(kind, "bars");
+    double most = kind && !strcmp(kind, "shares") ? 100 : 0;
+    for (const Json *row = bars ? top : NULL; row; row = row->next)
+        most = fmax(most, row->child ? cell_number(row->child->next) : 0);
     text_print(p, "<section>\n");
     if (title && *title) html(p, "h3", "%s", title);
     text_print(p, "<div class='scroll'><table%s>\n<thead><tr>", heat ? " class='heat'" : "");
     for (const Json *c = columns ? columns->child : NULL; c; c = c->next) {
         int number = below && c != columns->child && !isnan(cell_number(below));
-        const char *tag = number ? "th class='n' scope='col'" : "th scope='col'";
-        html(p, tag, "%s", c->text ? c->text : "");
-        if (bars && c == columns->child) text_print(p, "<td></td>");
+        html(p, number ? "th class='n' scope='col'" : "th scope='col'", "%s",
+             c->text ? c->text : "");
+        if (most > 0 && c == columns->child) text_print(p, "<td></td>");
         if (below) below = below->next;
     }
     text_print(p, "</tr></thead>\n<tbody>");
-    for (const Json *row = top; row; row = row->next) most = fmax(most, row_number(row, &sum));
-    if (shares) most = 100;
-    for (const Json *row = top; row; row = row->next) page_row(p, row, heat, bars ? most : 0);
+    for (const Json *row = top; row; row = row->next) page_row(p, row, heat, most);
     text_print(p, "</tbody></table></div>\n");
     if (note && *note) html(p, "p class='soft'", "%s", note);
     text_print(p, "</section>\n");
@@ -4043,8 +3986,6 @@ void page_tables(Text *p, const char *folder, const char *name, const char *head
     text_print(p, "</div>\n");
 }
 
-/* ---- samples, settings ---- */
-
 /* The first record of a prompt with that value of "when" (NULL: any); NULL if there is none. */
 const Json *sample_find(const Json *all, const char *prompt, const char *when)
 {
@@ -4055,28 +3996,27 @@ const Json *sample_find(const Json *all, const char *prompt, const char *when)
     return all;
 }
 
-void page_sample(Text *p, const char *heading, const char *text)
-{
-    if (!text) return;
-    text_print(p, "<div><h3>%s</h3>", heading);
-    html(p, "pre", "%s", text + strspn(text, " \n"));
-    text_print(p, "</div>\n");
-}
-
 /* Each prompt with its answers before and after training, and the target. */
 void page_samples(Text *p, const char *folder)
 {
+    static const char *const headings[] = {"Before", "After", "Target"};
     const Json *all = records_read(folder, "samples.jsonl", 0);
     if (all) text_print(p, "<h2>Samples</h2>\n");
     for (const Json *s = all; s; s = s->next) {
-        const char *prompt = string_of(s, "prompt"), *target = string_of(s, "target");
+        const char *prompt = string_of(s, "prompt");
         if (!prompt || sample_find(all, prompt, NULL) != s) continue;    /* it is shown already */
+        const char *text[] = {string_of(sample_find(all, prompt, "before"), "text"),
+                              string_of(sample_find(all, prompt, "after"), "text"),
+                              string_of(s, "target")};
         text_print(p, "<article class='sample'>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
-        page_sample(p, "Before", string_of(sample_find(all, prompt, "before"), "text"));
-        page_sample(p, "After", string_of(sample_find(all, prompt, "after"), "text"));
-        page_sample(p, "Target", target ? target : string_of(s, "wanted"));     /* the old name */
+        for (int i = 0; i < 3; i++) {
+            if (!text[i]) continue;
+            text_print(p, "<div><h3>%s</h3>", headings[i]);
+            html(p, "pre", "%s", text[i] + strspn(text[i], " \n"));
+            text_print(p, "</div>\n");
+        }
         text_print(p, "</div></article>\n");
     }
 }
@@ -4088,8 +4028,7 @@ void page_settings(Text *p, const Setting *run)
     for (; run->name; run++) {
         if (!*run->value || run->value == command) continue;
         text_print(p, "<div>");
-        html(p, "dt", "%s", run->name);
-        html(p, "dd", "%s", run->value);
+        html(p, "dt", "%s", run->name), html(p, "dd", "%s", run->value);
         text_print(p, "</div>\n");
     }
     text_print(p, "</dl>\n");
@@ -4105,16 +4044,17 @@ void page_settings(Text *p, const Setting *run)
 void page_verdict(Text *p, const Log *log, double from, double to)
 {
     const double *last = log->row[log->rows - 1], *best = log->row[max_int(log->best, 0)];
+    int measured = log->best >= 0;
+    double end = measured ? log->row[log->last[VAL_LOSS]][VAL_LOSS] : 0;
     text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n",
-               log->best < 0 ? "Training" : "Validation", from, to);
-    if (log->best < 0)
+               measured ? "Validation" : "Training", from, to);
+    if (!measured)
         html(p, "p class='lead'", "After %.0f steps, without validation data.", last[STEP]);
     else if (log->best == log->first[VAL_LOSS])
         html(p, "p class='lead'", "No later step is better than step %.0f.", best[STEP]);
     else
         html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", last[STEP],
              best[STEP], duration(best[SECONDS]));
-    double end = log->best < 0 ? 0 : log->row[log->last[VAL_LOSS]][VAL_LOSS];
     if (end > 1.05 * to)
         html(p, "p class='warn'", "After that step, validation loss rose to %.3f while training "
              "continued: the model overfits. best.bin holds the weights of the best step.", end);

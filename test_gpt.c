@@ -1325,7 +1325,7 @@ void test_score(void)
     for (int id = 0; id < small.V; id++) tokenizer_add(names, "abc", id % 3 + 1);
     for (size_t i = 0; i < t.count; i++) t.ids[i] = t.ids[i] ? 1 + t.ids[i] % (small.V - 1) : 0;
     names->end_of_text = 0;
-    Scores s = score(m, names, &t, 3, small.T, 0);
+    Scores s = score(m, names, &t, 3, small.T, 0, 0);
     expect(s.n == 30 && m->B == 3, "%d documents", s.n);
     for (size_t from = 0, to, i = 0; from + 1 < t.count; from = to, i++) {
         double count = 0, right = 0, bytes = 0;
@@ -2034,7 +2034,7 @@ double loss_on_v(Model *m, int T)
 {
     Tokens val = tokens_read(scratch("v"), "val", 300);
     Tokenizer *t = tokenizer_read(scratch("t"));
-    Scores s = score(m, t, &val, 1, T, 0);
+    Scores s = score(m, t, &val, 1, T, 0, 0);
     double mean = total(s.loss, s.n) / total(s.count, s.n);
     free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
     return mean;
@@ -3528,7 +3528,7 @@ double adapted_loss(const char *adapter, int merged)
     Model *m = model_read(scratch("m"));
     adapter_read(m, scratch(adapter));
     if (merged) model_merge(m);
-    Scores s = score(m, t, &val, 1, 16, 0);
+    Scores s = score(m, t, &val, 1, 16, 0, 0);
     double mean = total(s.loss, s.n) / total(s.count, s.n);
     free(s.loss), model_free(m), tokens_free(&val), tokenizer_free(t);
     return mean;
@@ -4635,6 +4635,48 @@ void test_worked(void)
     free(course);
 }
 
+/* --limit draws by --seed, the same rows for all measures; in training, whatever the seed. */
+void test_limit_seed(void)
+{
+    judged_folder();
+    long begin[3][10];
+    for (int k = 0; k < 3; k++) {
+        OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
+                "--data", (char *)scratch("x"), "--limit", "10", "--seed", k == 1 ? "2" : "1");
+        Evaluation e = models_load();
+        held_out_load(&e);
+        Answers a = answers_of(&e, e.model[0], NULL);
+        for (int i = 0; i < 10; i++) {
+            Tokens one = documents_new("one", e.t);
+            document_add(&one, (Tokens){0}, &e.item[i], &e.item[i]);
+            Scores alone = score(e.model[0], e.t, &one, 1, e.T, 0, 0);
+            bound("loss", fabs(*alone.loss - a.ratio[LOSS].numerator[i]), 1e-4);
+            begin[k][i] = e.item[i].ids - e.val.ids;
+            free(alone.loss), tokens_free(&one);
+        }
+        model_free(e.model[0]), tokenizer_free(e.t), tokens_free(&e.val), tokens_free(&e.train);
+    }
+    expect(memcmp(begin[0], begin[1], sizeof *begin), "two seeds draw the same rows");
+    expect(!memcmp(begin[0], begin[2], sizeof *begin), "one seed draws different rows");
+    static const char *const run[] = {
+        "mkdir -p alone; cp \"$here\"/train_gpt alone; alone/train_gpt eval --data x \"$@\"; "
+        "rm -r alone",
+        "\"$here\"/train_gpt --data x --steps 1 --warmup 0 --show 0 --out new \"$@\" | "
+        "grep ' 0  valid'"};
+    for (int train = 0; train < 2; train++) {
+        char *said[2];
+        for (int k = 0; k < 2; k++) {
+            char *line = format("set -- --model m --tokenizer t --limit 10 --seed %d; %s", k,
+                                run[train]);
+            said[k] = shell(line);
+            free(line);
+        }
+        expect(strstr(said[0], "loss") && train == !strcmp(said[0], said[1]),
+               "seed 0 and 1: %s%s", said[0], said[1]);
+        free(said[0]), free(said[1]);
+    }
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4802,6 +4844,7 @@ static const Test tests[] = {
     {"bf16: runs", IN_FLOAT, test_bf16_run, NULL, NULL},
     {"crowded cores", IN_FLOAT, test_crowded, NULL, NULL},
     {"worked numbers of the course", IN_DOUBLE, test_worked, NULL, NULL},
+    {"limit: rows drawn by the seed", IN_FLOAT, test_limit_seed, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -2036,12 +2036,12 @@ void loader_add(DataLoader *f, size_t begin, size_t end)
 }
 
 /* A loader of rows of T tokens. With `shuffle` each epoch has another random order, given by seed;
- * with `limit` > 0 only that many segments, drawn by `seed`, are read. Dies if there is none. */
+ * with `limit` > 0 only that many segments, drawn by seed, are read. Dies if there is none. */
 DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle, uint64_t seed,
                       int limit)
 {
     DataLoader f = {.tokens = tokens, .T = T, .end_of_text = end_of_text, .shuffle = shuffle,
-                    .key = random_key(seed, 1)};
+                    .key = random_key(shuffle ? seed : 0, 1)};
     if (tokens->examples && tokens->ids[0] != end_of_text)
         die("%s: begins with token %d, not with the end of text, which is %d: it was prepared with "
             "another tokenizer; use that one (--tokenizer)", tokens->path, tokens->ids[0],
@@ -2700,10 +2700,11 @@ Item *items_read(const Tokens *t, int end_of_text, int *count)
 typedef struct { int n; double *loss, *count, *right, *bytes; } Scores;
 
 /* Measure m on `docs` in batches of B rows of T tokens. `limit` > 0: only so many documents, drawn
- * at random, but always the same ones. Of m only the activations are written. */
-Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit)
+ * by seed. Of m only the activations are written. */
+Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit,
+             uint64_t seed)
 {
-    DataLoader f = loader_new(docs, T, t->end_of_text, 0, 0, limit);
+    DataLoader f = loader_new(docs, T, t->end_of_text, 0, seed, limit);
     double *sums = allocate((size_t)f.count * 4, sizeof(double));
     Scores s = {f.count, sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count};
     if (m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
@@ -2873,7 +2874,7 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
     TEXT("moments", moments, "fp32", "t", "of AdamW: fp32, or bf16 for less memory")              \
     FLAG("recompute", recompute, "t", "compute activations again in backward: less memory")       \
     INT("eval-every", eval_every, "50", 1, 1e9, "t", "steps between validations")                 \
-    INT("limit", limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all")               \
+    INT("limit", limit, "0", 0, 1e9, "tep", "held-out rows to draw at random; 0: all")            \
     INT("patience", patience, "0", 0, 1e9, "t", "validations without progress; 0: no early stop") \
     INT("save-every", save_every, "200", 0, 1e9, "t", "steps between saved states")               \
     FLAG("resume", resume, "t", "go on from the saved state")                                     \
@@ -3463,10 +3464,11 @@ void train_step(Run *r)
     r->flops = opt.accumulate * step_flops(r->m, opt.batch, r->T, targets / opt.accumulate, 0);
 }
 
-/* Measure the loss on the validation data, record it, and keep the model if it is the best one. */
+/* Measure the loss on the validation data, record it, and keep the model if it is the best one.
+ * With --limit, the rows are the same for every --seed, so that runs can be compared. */
 void validate(Run *r)
 {
-    Scores s = score(r->m, r->tokenizer, &r->val, opt.batch, r->T, opt.limit);
+    Scores s = score(r->m, r->tokenizer, &r->val, opt.batch, r->T, opt.limit, 0);
     double last = r->points ? r->curve[r->points - 1][1] : INFINITY;
     double loss = total(s.loss, s.n) / total(s.count, s.n);
     int first = r->p.step == 0, better = !first && loss < r->p.best_loss;
@@ -3755,7 +3757,7 @@ int run_eval(void)
     if (T > m->c.T) die_usage("--context: the model's longest is %d, found %d", m->c.T, T);
     const char *part = opt.test ? "test" : "val";
     Tokens val = tokens_read(opt.data, part, m->c.V);
-    Scores s = score(m, t, &val, opt.batch, T, opt.limit);
+    Scores s = score(m, t, &val, opt.batch, T, opt.limit, opt.seed);
     double loss = total(s.loss, s.n), count = total(s.count, s.n);
     char *name = model_name(opt.model, opt.adapter);
     printf("%s on %s_%s.bin: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "

@@ -228,6 +228,7 @@ exit $?
 # prepare.c f counted s/p\[truth\[row\[r\]\]\] -= 1/p[truth[row[r]]] -= 2/
 # prepare.c f counted s/w->value\[i\] = log1p(w->value\[i\])/w->value[i] += 1/
 # prepare.c p figures s/right\[i\] = !\*wrong/right[i] = 1/
+# prepare.c p limit: s/e->n, random_key(opt.seed, 2))/e->n, random_key(0, 2))/
 # prepare.c p figures s/part = opt.test ? "test" : "val"/part = "val"/
 # train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
 # doc/exercises/grader.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
