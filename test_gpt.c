@@ -2603,44 +2603,94 @@ void test_plain(void)
     outcome("%zu bytes%s", size, other < 0 ? "" : ", terminal and file");
 }
 
-/* ---- formats ---- */
+/* A text by a form, until the eighth next call. */
+__attribute__((format(printf, 1, 2)))
+const char *text_of(const char *form, ...)
+{
+    static char *kept[8];
+    static int turn;
+    va_list args;
+    va_start(args, form);
+    free(kept[turn = (turn + 1) % 8]);
+    kept[turn] = format_list(form, args);
+    va_end(args);
+    return kept[turn];
+}
 
-/* Names, shapes and places of all tensors in the file of a model of one layer, C 8, and the numbers
- * of one that is transposed. */
+/* Write a text into a scratch file. */
+void write_text(const char *name, const char *text) { write_file(name, text, strlen(text), "", 0); }
+
+/* ---- formats: safetensors, text, downloads ---- */
+
+/* The tensors of the exported model m (L = 1, C = 8, V = 300, T = 16), in the file's order. */
+static const struct { const char *name, *shape; int count; } tensors[16] = {
+    {"wte.weight", "300,8", 2400}, {"wpe.weight", "16,8", 128}, {"h.0.ln_1.weight", "8", 8},
+    {"h.0.ln_1.bias", "8", 8}, {"h.0.attn.c_attn.weight", "8,24", 192},
+    {"h.0.attn.c_attn.bias", "24", 24}, {"h.0.attn.c_proj.weight", "8,8", 64},
+    {"h.0.attn.c_proj.bias", "8", 8}, {"h.0.ln_2.weight", "8", 8}, {"h.0.ln_2.bias", "8", 8},
+    {"h.0.mlp.c_fc.weight", "8,32", 256}, {"h.0.mlp.c_fc.bias", "32", 32},
+    {"h.0.mlp.c_proj.weight", "32,8", 256}, {"h.0.mlp.c_proj.bias", "8", 8},
+    {"ln_f.weight", "8", 8}, {"ln_f.bias", "8", 8}};
+
+/* Names, shapes and places of all tensors; the numbers of one that is transposed; and the same
+ * model in two files, weights and biases, with an index: it is imported as the same bytes. A file
+ * or a tensor that is missing, one that is in both files, and a file elsewhere are refused. */
 void test_safetensors(void)
 {
-    static const struct { const char *name, *shape; int count; } tensors[] = {
-        {"wte.weight", "300,8", 2400}, {"wpe.weight", "16,8", 128}, {"h.0.ln_1.weight", "8", 8},
-        {"h.0.ln_1.bias", "8", 8}, {"h.0.attn.c_attn.weight", "8,24", 192},
-        {"h.0.attn.c_attn.bias", "24", 24}, {"h.0.attn.c_proj.weight", "8,8", 64},
-        {"h.0.attn.c_proj.bias", "8", 8}, {"h.0.ln_2.weight", "8", 8}, {"h.0.ln_2.bias", "8", 8},
-        {"h.0.mlp.c_fc.weight", "8,32", 256}, {"h.0.mlp.c_fc.bias", "32", 32},
-        {"h.0.mlp.c_proj.weight", "32,8", 256}, {"h.0.mlp.c_proj.bias", "8", 8},
-        {"ln_f.weight", "8", 8}, {"ln_f.bias", "8", 8}};
-    bad_folder();
-    size_t size, at = 0, attention = 0, count = sizeof tensors / sizeof *tensors;
-    char *file = read_file(scratch("hf/model.safetensors"), &size);
-    Model *m = model_read(scratch("m"));
+    static const char *const bad[][2] = {
+        {"s:l-1:l-7:", "x.json: names model-7.safetensors, which is not "},
+        {"s:model-1:../cut/&:", "x.json: expected a weight_map that names "},
+        {"s:l-1:l-0:g", "x.json: tensor h.0.ln_1.bias is missing"}};
+    Text head[2] = {{0}}, data[2] = {{0}}, index = {0};
+    size_t size, at = 0, attention = 0;
     uint64_t length;
+    bad_folder();
+    Model *m = model_read(scratch("m"));
+    char *file = read_file(scratch("hf/model.safetensors"), &size), *numbers;
     memcpy(&length, file, 8);
-    char *header = format("%.*s", (int)length, file + 8);
-    for (size_t i = 0, end; i < count; i++, at = end) {
-        end = at + 4 * tensors[i].count;
-        char *row = format(F32("transformer.%s", "[%s]", "[%zu,%zu]"), tensors[i].name,
-                           tensors[i].shape, at, end);
-        expect(strstr(header, row) != NULL, "the header lacks %s", row);
+    numbers = file + 8 + length;
+    for (int k = 0; k < 2; k++) text_add(&head[k], (char[8]){0}, 8);      /* for its length */
+    for (int i = 0; i < 16; i++) {
+        const char *name = tensors[i].name, *shape = tensors[i].shape;
+        int bias = ends_with(name, "bias"), bytes = 4 * tensors[i].count;
+        Text *h = &head[bias], *d = &data[bias];
+        const char *row = text_of(F32("transformer.%s", "[%s]", "[%zu,%zu]"), name, shape, at,
+                                  at + bytes);
+        expect(memmem(file, 8 + length, row, strlen(row)) != NULL, "the header lacks %s", row);
+        text_print(h, "%c" F32("%s", "[%s]", "[%zu,%zu]"), h->size > 8 ? ',' : '{', name, shape,
+                   d->size, d->size + bytes);
+        text_add(d, numbers + at, bytes);
+        text_print(&index, "%s\"%s\":\"model-%d.safetensors\"", i ? "," : "{\"weight_map\":{", name,
+                   bias);
         if (i == 4) attention = at;
-        free(row);
+        at += bytes;
     }
     expect(size == 8 + length + at && length % 8 == 0, "%zu bytes", size);
-    for (int i = 0; i < 8; i++)
-        for (int o = 0; o < 24; o++) {
-            float x;
-            memcpy(&x, file + 8 + length + attention + 4 * (size_t)(i * 24 + o), 4);
-            expect(x == (float)m->w.qkv_w[o * 8 + i], "c_attn.weight(%d,%d) is %g", i, o, x);
-        }
-    outcome("%zu tensors", count);
-    free(file), free(header), model_free(m);
+    for (int i = 0; i < 8 * 24; i++) {
+        float x;
+        memcpy(&x, numbers + attention + 4 * i, 4);
+        expect(x == (float)m->w.qkv_w[i % 24 * 8 + i / 24], "number %d of c_attn is %g", i, x);
+    }
+    free(shell("mkdir cut; cp hf/*.json hf/merges.txt cut"));
+    for (int k = 0; k < 2; k++) {
+        text_print(&head[k], "}");
+        length = head[k].size - 8;
+        memcpy(head[k].bytes, &length, 8);
+        write_file(text_of("cut/model-%d.safetensors", k), head[k].bytes, head[k].size,
+                   data[k].bytes, data[k].size);
+        free(head[k].bytes), free(data[k].bytes);
+    }
+    write_file("cut/model.safetensors.index.json", index.bytes, index.size, "}}", 2);
+    expect_run("prepare import cut --out rt; cmp m rt && rm rt* && echo same", "same\nstatus 0",
+               NULL);
+    for (int i = 0; i < 3; i++)
+        expect_run(text_of("cd cut; sed '%s' m*.json >x.json; prepare import x.json --out rt",
+                           bad[i][0]), bad[i][1], "status 1", NULL);
+    expect_run("cp cut/model-0.safetensors cut/model-1.safetensors; prepare import cut --out rt",
+               "error: cut/model.safetensors.index.json: tensor 'wte.weight' is there twice",
+               "status 1", NULL);
+    free(shell("rm -r cut")), free(file), free(index.bytes), model_free(m);
+    outcome("16 tensors; 2 files, 4 bad indexes");
 }
 
 /* What is exported and imported again is the same file, for the model and the vocabulary; a head
@@ -2649,73 +2699,19 @@ void test_export_import(void)
 {
     bad_folder();
     write_head("hf/same_head", 0);
-    char *text = shell(
-        "p=\"$here\"/prepare; exec 2>&1; $p import m --bf16 --out m16 >log.txt; "
-        "for b in '' --bf16; do f=m${b:+16}; $p export $f --tokenizer t $b --out rt >>log.txt; "
-        "$p import rt $b --out rt.bin >>log.txt; "
-        "cmp $f rt.bin && cmp t rt_tokenizer.bin && echo same; rm -r rt*; done; "
-        "$p export m --tokenizer t --out new >>log.txt; mv hf/same_head new; rm new/vocab.json; "
-        "$p import new/same_head --out rt >>log.txt; cmp m rt && echo same; "
-        "$p import new --out rt | grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
-    expect(!strncmp(text, "same\nsame\nsame\nno vocabulary", 28), "%.300s", text);
+    expect_run("prepare import m --bf16 --out m16 >log.txt; "
+               "for b in '' --bf16; do f=m${b:+16}; prepare export $f --tokenizer t $b --out rt; "
+               "prepare import rt $b --out rt.bin; cmp $f rt.bin && cmp t rt_tokenizer.bin && "
+               "echo same; rm -r rt*; done >>log.txt; grep -c same log.txt", "2\nstatus 0", NULL);
+    expect_run("prepare export m --tokenizer t --out new; mv hf/same_head new; rm new/vocab.json; "
+               "prepare import new/same_head --out rt; cmp m rt && echo same; "
+               "prepare import new --out rt; rm -r rt* m16 new", "\nsame\n",
+               "no vocabulary is imported", "status 0", NULL);
     outcome("fp32, bf16, with a head");
-    free(text);
 }
 
-/* A model in two files, weights and biases, and an index is imported as the same bytes. A file or a
- * tensor that is missing, a tensor in both files and a file of another folder are refused. */
-void test_shards(void)
-{
-    Text head[2] = {{0}}, data[2] = {{0}}, index = {0};
-    char name[40], shape[20], path[40];
-    size_t size, from, to;
-    int n;
-    bad_folder();
-    free(shell("\"$here\"/prepare export m --tokenizer t --out cut && "
-               "mv cut/model.safetensors all"));
-    char *file = read_file(scratch("all"), &size), *at = strstr(file + 8, ",\"tr");
-    uint64_t length;
-    memcpy(&length, file, 8);
-    text_print(&index, "{\"metadata\":{},\"weight_map\":{");
-    for (; sscanf(at, "," F32("%39[^\"]", "[%19[^]]]", "[%zu,%zu]") "%n", name, shape, &from, &to,
-                  &n) == 4; at += n) {
-        int k = ends_with(name, "bias");
-        text_print(&head[k], "%c" F32("%s", "[%s]", "[%zu,%zu]"), head[k].size ? ',' : '{', name,
-                   shape, data[k].size, data[k].size + to - from);
-        text_add(&data[k], file + 8 + length + from, to - from);
-        text_print(&index, "\"%s\":\"model-%d.safetensors\",", name, k);
-    }
-    memcpy(index.bytes + index.size - 1, "}", 1), text_add(&index, "}", 1);
-    write_file("cut/model.safetensors.index.json", index.bytes, index.size, "", 0);
-    for (int k = 0; k < 2; k++) {
-        text_add(&head[k], "}", 1);
-        length = head[k].size;
-        Text front = {0};
-        text_add(&front, (char *)&length, 8), text_add(&front, head[k].bytes, length);
-        snprintf(path, sizeof path, "cut/model-%d.safetensors", k);
-        write_file(path, front.bytes, front.size, data[k].bytes, data[k].size);
-        free(front.bytes), free(head[k].bytes), free(data[k].bytes);
-    }
-    free(file), free(index.bytes);
-#define CHANGED(change) "cd cut; sed '" change "' m*.json >x.json; prepare import x.json --out rt"
-    expect_run("prepare import cut --out rt; cmp m rt && rm rt* && echo same",
-               "same\nstatus 0", NULL);
-    expect_run(CHANGED("s:l-1:l-7:"), "error: x.json: names model-7.safetensors, which is not ",
-               "status 1", NULL);
-    expect_run(CHANGED("s:model-1:../cut/&:"), "error: x.json: expected a weight_map that names ",
-               "status 1", NULL);
-    expect_run(CHANGED("s:l-1:l-0:g"), "error: x.json: tensor h.0.ln_1.bias is missing",
-               "status 1", NULL);
-    expect_run("cp cut/model-0.safetensors cut/model-1.safetensors; prepare import cut --out rt",
-               "error: cut/model.safetensors.index.json: tensor 'wte.weight' is there twice",
-               "status 1", NULL);
-#undef CHANGED
-    free(shell("rm -rf cut all rt_tokenizer.bin"));
-    outcome("2 files; 4 bad indexes");
-}
-
-/* Which of the 20 documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole
- * ones may be there, each once. */
+/* Which of the documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole ones
+ * may be there, each once. No file: 0. */
 unsigned documents_in(const char *side, const Tokenizer *t)
 {
     unsigned found = 0;
@@ -2739,28 +2735,29 @@ unsigned documents_in(const char *side, const Tokenizer *t)
  * old validation file, which is now training data, goes. */
 void test_documents(void)
 {
+    static const struct { const char *options; unsigned documents; int held_out; } cases[] = {
+        {"documents.txt --val 0.3 --seed 1", 0xfffff, 6},
+        {"documents.txt --val 0.3 --seed 2", 0xfffff, 6}, {"documents.txt --val 0", 0xfffff, 0},
+        {"one.txt --val 0", 1, 0}};
     bad_folder();
     Tokenizer *t = tokenizer_read(scratch("t"));
     Text text = {0};
     for (int k = 0; k < 20; k++)
         text_print(&text, "\n number %d, and a comma \n" END_OF_TEXT "\n", k);
-    write_file("documents.txt", text.bytes, text.size, "", 0);
+    write_text("documents.txt", text.bytes);
+    free(shell("head -n 2 documents.txt > one.txt"));
     unsigned last = 0;
-    for (int seed = 1; seed < 3; seed++) {
-        char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 "
-                            "--seed %d --out x", seed);
-        free(shell(line)), free(line);
+    for (int i = 0; i < 4; i++) {
+        const char *options = cases[i].options;
+        expect_run(text_of("prepare text %s --tokenizer t --out x", options), "status 0", NULL);
         unsigned train = documents_in("train", t), val = documents_in("val", t);
-        expect((train ^ val) == 0xfffff, "training %x, validation %x", train, val);
-        expect(__builtin_popcount(val) == 6 && val != last, "validation %x after %x", val, last);
+        expect((train ^ val) == cases[i].documents, "%s: training %x, validation %x", options,
+               train, val);
+        expect(__builtin_popcount(val) == cases[i].held_out && (val != last || !val),
+               "%s: validation %x after %x", options, val, last);
+        expect(!val == (access(scratch("x_val.bin"), F_OK) != 0), "%s: an old file", options);
         last = val;
     }
-    free(shell("\"$here\"/prepare text documents.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("train", t) == 0xfffff, "--val 0 leaves some out");
-    expect(access(scratch("x_val.bin"), F_OK) != 0, "--val 0 keeps the old validation file");
-    free(shell("rm x_train.bin; head -n 2 documents.txt > one.txt; "
-               "\"$here\"/prepare text one.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("train", t) == 1, "--val 0 refuses a single document");
     free(shell("rm x_*")), free(text.bytes), tokenizer_free(t);
     outcome("20 documents");
 }
@@ -2769,52 +2766,33 @@ void test_documents(void)
  * until the file is whole; another model than the one asked for is refused. */
 void test_download(void)
 {
-    static const char curl[] =
+    bad_folder();
+    mkdir(scratch("bin"), 0777);
+    write_text("bin/curl",
         "#!/bin/sh\necho \"$*\" >> curl.txt\nwhile [ \"$1\" != --output ]; do shift; done\n"
         "n=$(cat \"$2\" 2>/dev/null | wc -c)\n"
         "tail -c +$((n + 1)) hf/model.safetensors | head -c 9000 >> \"$2\"\n"
-        "cmp -s hf/model.safetensors \"$2\" || exit 18\n";
-    bad_folder();
-    mkdir(scratch("bin"), 0777);
-    write_file("bin/curl", curl, strlen(curl), "", 0);
-    char *text = shell("chmod +x bin/curl; "
-                       "PATH=$PWD/bin:$PATH \"$here\"/prepare gpt2 --out got 2>&1; "
-                       "grep -c -e '--proto =https' curl.txt; "
-                       "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*");
-    expect(strstr(text, "expected 12 layers, found 1\n2\nwhole\n") != NULL, "%.300s", text);
+        "cmp -s hf/model.safetensors \"$2\" || exit 18\n");
+    expect_run("chmod +x bin/curl; PATH=$PWD/bin:$PATH prepare gpt2 --out got; "
+               "grep -c -e '--proto =https' curl.txt; "
+               "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*",
+               "expected 12 layers, found 1\n2\nwhole\n", NULL);
     outcome("2 calls of curl");
-    free(text);
-}
-
-/* Output that cannot be written is an error for every command. */
-void test_full_output(void)
-{
-    bad_folder();
-    char *text = shell("mkdir full; for i in 1 2 3 4 5 6 7 8 9; do echo '{\"prompt\":\"'$i'\","
-                       "\"completion\":\" a\"}'; done > full/e.jsonl; for c in "
-                       "'examples full/e.jsonl --tokenizer t --out full/e' 'import m --out full/m' "
-                       "'text text.txt --tokenizer t --out full/t' 'report full' "
-                       "'export m --tokenizer t --out full/hf'; do "
-                       "\"$here\"/prepare $c >/dev/full 2>/dev/null; echo $?; done; rm -r full");
-    expect(!strcmp(text, "1\n1\n1\n1\n1\n"), "%s", text);
-    free(text);
 }
 
 /* `make clean` and `make debug`, in a folder with a user's models and data: these stay. */
 void test_make(void)
 {
-    char *text = shell(
+    const char *output = run_line(
         "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
         "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/shop_train.bin tokenizer.c "
         "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
-        "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
+        "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true; make -s debug CC=true >log; "
         "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
-    if (!strcmp(text, "none\n")) skip("make is not there");
-    else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
-                text);
-    free(text);
+    if (!strcmp(output, "none\n")) skip("make is not there");
+    else expect(strstr(output, "data/my_train.bin data/my_val.bin out/best.bin\nstatus") != NULL,
+                "left: %s", output);
 }
-
 /* ---- EXAMPLES ---- */
 
 static Tokenizer *mini;                                       /* the bundled small vocabulary */
@@ -5759,12 +5737,10 @@ static const Test tests[] = {
     {"commands from any folder", IN_FLOAT, test_run_commands, NULL, NULL},
     {"JSON lines and chat", IN_FLOAT, test_jsonl, NULL, NULL},
     {"bad input: full output", IN_FLOAT, NULL, test_bad, bad_outputs},
-    {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
+    {"safetensors: names, places, files", IN_FLOAT, test_safetensors, NULL, NULL},
     {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
-    {"safetensors: several files", IN_FLOAT, test_shards, NULL, NULL},
     {"text: whole documents on one side", IN_FLOAT, test_documents, NULL, NULL},
     {"download: resumed, only by https", IN_FLOAT, test_download, NULL, NULL},
-    {"output that cannot be written", IN_FLOAT, test_full_output, NULL, NULL},
     {"make keeps what is not its own", IN_FLOAT, test_make, NULL, NULL},
     {"examples: every finding and its place", IN_FLOAT, test_findings, NULL, NULL},
     {"examples: contradictions", IN_FLOAT, test_conflicts, NULL, NULL},
