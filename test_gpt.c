@@ -2617,6 +2617,14 @@ const char *text_of(const char *form, ...)
     return kept[turn];
 }
 
+/* The same text with double quotes for single ones, as JSON has them. */
+const char *json_text(const char *text)
+{
+    char *quoted = (char *)text_of("%s", text);
+    for (char *at = quoted; (at = strchr(at, '\''));) *at = '"';
+    return quoted;
+}
+
 /* Write a text into a scratch file. */
 void write_text(const char *name, const char *text) { write_file(name, text, strlen(text), "", 0); }
 
@@ -2710,24 +2718,30 @@ void test_export_import(void)
     outcome("fp32, bf16, with a head");
 }
 
+/* The text of the token file x_train.bin or x_val.bin, with targets of examples in braces. */
+Text set_text(const char *x, const char *side, const Tokenizer *t)
+{
+    Tokens tokens = tokens_read(scratch(x), side, t->count);
+    Encoded e = {allocate(tokens.count, sizeof *e.ids), allocate(tokens.count, 1), tokens.count, 0};
+    for (size_t i = 0; i < e.size; i++) e.ids[i] = tokens.ids[i];
+    if (tokens.loss_mask) memcpy(e.loss_mask, tokens.loss_mask, e.size);
+    Text text = marked_text(t, e);
+    free(e.ids), free(e.loss_mask), tokens_free(&tokens);
+    return text;
+}
+
 /* Which of the documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole ones
  * may be there, each once. No file: 0. */
 unsigned documents_in(const char *side, const Tokenizer *t)
 {
     unsigned found = 0;
     if (!tokens_exist(scratch("x"), side)) return 0;
-    Tokens x = tokens_read(scratch("x"), side, t->count);
-    Text text = {0};
-    for (size_t i = 0; i < x.count; i++) {
-        int size;
-        const char *bytes = tokenizer_bytes(t, x.ids[i], &size);
-        text_add(&text, bytes, (size_t)size);
-    }
+    Text text = set_text("x", side, t);
     char *at = text.bytes;
     for (int k, n; sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
         expect(!(found >> k & 1), "document %d comes twice", k), found |= 1u << k;
     expect(!*at, "%s: a document is not whole: %.60s", side, at);
-    tokens_free(&x), free(text.bytes);
+    free(text.bytes);
     return found;
 }
 
@@ -2793,10 +2807,10 @@ void test_make(void)
     else expect(strstr(output, "data/my_train.bin data/my_val.bin out/best.bin\nstatus") != NULL,
                 "left: %s", output);
 }
-/* ---- EXAMPLES ---- */
+/* ---- examples: rows of all kinds of files, findings, the split, copies ---- */
 
+#define MINI "--tokenizer \"$here\"/data/mini_tokenizer.bin "
 static Tokenizer *mini;                                       /* the bundled small vocabulary */
-
 static int drop_kind = NOTES;                                 /* of findings: drop their rows */
 
 /* Read a scratch file with this text, with no finding from before, and examine its rows. */
@@ -2818,80 +2832,85 @@ Examples examples_of(const char *name, const char *text, size_t size)
     return x;
 }
 
+/* The rows of a file are to be read as these, a line each, with the targets in braces. */
+void expect_rows(const Examples *x, const char *name, const char *rows)
+{
+    Text found = {0};
+    for (const Example *e = x->row; e < x->row + x->count; e++) {
+        Text row = marked_text(mini, e->tokens);
+        text_print(&found, "%s\n", row.bytes);
+        free(row.bytes);
+    }
+    expect(found.size && !strcmp(found.bytes, rows), "%s: read as %s", name, found.bytes);
+    free(found.bytes);
+}
+
 /* One row of every kind of finding; ~ is not part of the file, but marks the column. */
-#define SAYS(role, content) "{\"role\":\"" role "\",\"content\":" content "}"
-#define CHAT(turns) "{\"messages\":~[" turns "]}\n"
-#define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
-    SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define SAYS(role, content) "{'role':'" role "','content':" content "}"
+#define CHAT(turns) "{'messages':" turns "}\n"
+#define TELL(system, user) CHAT("[" SAYS("system", "'" system "'") "," SAYS("user", "'" user "'") \
+                                "," SAYS("assistant", "'b'") "]")
 #define LETTERS "a b c d e f g h i j k l m n o p q r s t u v w x y z "
-#define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
+#define PAIR(p, c) "{'prompt':'" p "','completion':'" c "'}\n"
 static const struct { int finding; const char *text, *message; } golden[] = {
-    {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
-    {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
+    {NOT_UTF8, "{'prompt':'~\xFF'}", "no character"},
+    {NOT_JSON, "{'prompt':~}", "expected a value, found '}'"},
     {WRONG_TYPE, "~[]", "not an object"},
-    {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is a number, not an array"},
-    {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "is an array, not a text"},
-    {WRONG_TYPE, "{\"messages\":[~true]}", "this is a boolean, not an object"},
-    {WRONG_TYPE, "{\"messages\":[{\"role\":\"user\",\"content\":~{}}]}",
-     "is an object, not a text"},
-    {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
-     "\"weight\" is not 0 or 1"},
-    {MISSING_KEY, "~{\"label\":\"a\",\"x\":1}", "recognized in \"label\", \"x\"; if these"},
-    {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
-    {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
-    {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
+    {WRONG_TYPE, CHAT("~3"), "\"messages\" is a number, not an array"},
+    {WRONG_TYPE, "{'prompt':'a','completion':~[]}", "is an array, not a text"},
+    {WRONG_TYPE, CHAT("[~true]"), "this is a boolean, not an object"},
+    {WRONG_TYPE, CHAT("[" SAYS("user", "~{}") "]"), "is an object, not a text"},
+    {WRONG_TYPE, CHAT("[" SAYS("assistant", "'a','weight':~2") "]"), "\"weight\" is not 0 or 1"},
+    {MISSING_KEY, "~{'label':'a','x':1}", "recognized in \"label\", \"x\"; if these"},
+    {MISSING_KEY, CHAT("[~{'role':'user'}]"), "there is no \"content\""},
+    {NO_CONTENT, "{'prompt':'a','completion':~null}", "\"completion\" is null"},
+    {NO_CONTENT, CHAT("[" SAYS("user", "~' \\n'") "]"), "a message is empty"},
     {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
-    {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
-     "\"tone\""},
-    {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
-     "\"weight\" 1 is for assistant messages"},
-    {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
-    {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
-    {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
-     "every weight is 0"},
+    {UNKNOWN_KEY, CHAT("[" SAYS("user", "'a','tone':~1") "]"), "\"tone\""},
+    {UNKNOWN_KEY, CHAT("[" SAYS("user", "'a','weight':~1") "]"), "1 is for assistant messages"},
+    {UNKNOWN_ROLE, CHAT("[{'role':~'bot','content':'a'}]"), "\"bot\""},
+    {NO_ANSWER, CHAT("~[" SAYS("user", "'a'") "]"), "there is nothing to learn"},
+    {NO_ANSWER, CHAT("~[" SAYS("assistant", "'a','weight':0") "]"), "every weight is 0"},
     {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
     {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
      "91% the same"},
     {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "A, b C d."), "100% the same"},
     {TOO_LONG, PAIR(LETTERS LETTERS "a b c d e f g h i j k l m n", " b"), "first 13"},
-    {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
-    {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
+    {IGNORED_KEY, "{'prompt':'a','completion':' b','id':~7}", "\"id\""},
+    {HEADER_IN, CHAT("[" SAYS("assistant", "~'a\\nUser: b'") "]"), "\"User:\""},
     {NO_SPACE, PAIR("a", "b"), "space"}};
 
 /* Each, alone in a file of JSON lines, is found once, where it is, and nothing else. */
 void test_findings(void)
 {
     for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
-        const char *text = golden[i].text, *mark = strchr(text, '~');
-        int line = golden[i].finding == REPEATED || golden[i].finding == SIMILAR ? 3 : 2, before;
-        char where[50];
-        Text file = {0};
-        before = mark ? (int)(mark - text) : (int)strlen(text);
-        text_print(&file, " \n%.*s%s", before, text, mark ? mark + 1 : "");
-        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line,
-                 before + 1);
-        Examples x = examples_of("golden.jsonl", file.bytes, file.size);
+        const char *text = json_text(golden[i].text), *mark = strchr(text, '~');
+        int finding = golden[i].finding, line = finding == REPEATED || finding == SIMILAR ? 3 : 2;
+        int before = (int)(mark ? mark - text : (long)strlen(text));
+        const char *where = mark ? text_of("line %d, column %d: ", line, before + 1)
+                                 : text_of("line %d: ", line);
+        const char *file = text_of(" \n%.*s%s", before, text, mark ? mark + 1 : "");
+        Examples x = examples_of("golden.jsonl", file, strlen(file));
         for (int f = 0; f < FINDING_COUNT; f++)
-            expect(findings[f].count == (f == golden[i].finding), "%s: found %d times in %s",
+            expect(findings[f].count == (f == finding), "%s: found %d times in %s",
                    findings[f].what, findings[f].count, text);
-        const char *said = findings[golden[i].finding].shown[0];
+        const char *said = findings[finding].shown[0];
         expect(said && strstr(said, where) && strstr(said, golden[i].message),
                "expected '%s%s', found '%s'", where, golden[i].message, said);
-        expect(x.errors == (findings[golden[i].finding].kind == ERRORS),
-               "%s: is it an error?", text);
-        examples_free(&x), free(file.bytes);
+        expect(x.errors == (findings[finding].kind == ERRORS), "%s: is it an error?", text);
+        examples_free(&x);
     }
 }
 
 /* Same prompts with other answers, and what the options to drop rows leave. */
 void test_conflicts(void)
 {
-    static const char text[] = PAIR("a", " b") PAIR("a", " c") PAIR("a", " b") PAIR("d", " b");
-    static const struct { int drop; const char *kept; } golden[] = {
+    const char *text = json_text(PAIR("a", " b") PAIR("a", " c") PAIR("a", " b") PAIR("d", " b"));
+    static const struct { int drop; const char *kept; } cases[] = {
         {NOTES, "1111"}, {DUPLICATES, "1101"}, {CONFLICTS, "0001"}};
     for (int k = 0; k < 3; k++) {
-        drop_kind = golden[k].drop;
-        Examples x = examples_of("conflicts.jsonl", text, sizeof text - 1);
+        drop_kind = cases[k].drop;
+        Examples x = examples_of("conflicts.jsonl", text, strlen(text));
         drop_kind = NOTES;
         expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
         expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
@@ -2900,46 +2919,153 @@ void test_conflicts(void)
             expect(said[n] && said[n][strlen(said[n]) - 1] == "212"[n], "row %d: %s", n,
                    said[n] ? said[n] : "");
         for (int i = 0; i < 4; i++)
-            expect(x.row[i].dropped == (golden[k].kept[i] == '0'), "row %d: dropped %d", i,
+            expect(x.row[i].dropped == (cases[k].kept[i] == '0'), "row %d: dropped %d", i,
                    x.row[i].dropped);
         examples_free(&x);
     }
 }
 
-/* Tables: what is read, as "prompt|completion;", and the errors with their lines. */
-void test_csv(void)
+/* Files, the rows that are read of them, and the error of a row that is left out. Without any row,
+ * the file is refused, with the option or the change that helps. ~ is a byte of zero. */
+static const struct { const char *name, *columns, *text, *rows, *error; } files[] = {
+    {"plain.csv", 0, "text,label\na b,yes\nc,no\n", "a b{ yes}\nc{ no}\n", ""},
+    {"columns.csv", 0, "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a{ x}\nb{ y}\n", ""},
+    {"quotes.csv", 0, "prompt,completion\n'a, ''b''',' c'\n", "a, 'b'{ c}\n", ""},
+    {"lines.csv", 0, "text,label\n'a\nb\n','x'\nc,y\n", "a\nb{ x}\nc{ y}\n", ""},
+    {"crlf.csv", 0, "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n'b','y'\r\nc,z",
+     "a{ x}\nb{ y}\nc{ z}\n", ""},
+    {"few.csv", 0, "text,label\n'a\n',x\nb\nc,y\n", "a{ x}\nc{ y}\n", "line 4: 1 fields, not 2"},
+    {"many.csv", 0, "text,label\na,x,b\nc,y\n", "c{ y}\n", "line 2: 3 fields, not 2"},
+    {"inside.csv", 0, "text,label\na 'b',x\nc,y\n", "c{ y}\n", "line 2: field 1: there is"},
+    {"after.csv", 0, "text,label\nc,'x' y\nd,z\n", "d{ z}\n", "line 2: field 2: there is text"},
+    {"open.csv", 0, "text,label\na,'x\nb,y\nc,z\n", "b{ y}\nc{ z}\n",
+     "line 2: field 2: a quote is"},
+    {"utf8.csv", 0, "text,label\n\xC3,x\nc,y\n", "c{ y}\n", "line 2, column 1: "},
+    {"empty.csv", 0, "text,label\na,\nc,y\n", "c{ y}\n", "line 2: the answer is empty"},
+    {"quotes.tsv", 0, "label\ttext\nx\t'a\ny\tb'\n", "'a{ x}\nb'{ y}\n", ""},
+    {"crlf.tsv", 0, "prompt\tcompletion\r\na 'b' c\t 'd'\r\n", "a 'b' c{ 'd'}\n", ""},
+    {"v.csv", 0, "v1,v2\na,b\nc,b\nd,b\ne,c\nf,c\ng,c\n", NULL,
+     "v.csv, line 1: no text and answer are recognized in 'v1', 'v2'; if these are names, "},
+    {"p.tsv", 0, "b\thello\nc\tyou\n", NULL,
+     "--columns NAME=text,NAME=label tells what they are; if they are a row, --columns label,"},
+    {"n.tsv", 0, "index\tsentence\n0\thello\n1\tyou\n", NULL, "in 'index', 'sentence';"},
+    {"3.csv", "label,text", "a,b,c\nd,e,f\n", NULL, "tells what its 3 columns are"},
+    {"zero.csv", 0, "t~e~", NULL, "byte that is zero; save the file as CSV or JSON in UTF-8"},
+    {"a.json", "label,text", "{'a':1}", NULL, "rows of JSON have names, expected NAME=text"},
+    {"b.json", 0, "[{'text':'a','label':'b'},\n {'text' 2}]", NULL, "b.json, line 2, column 10: expected"},
+    {"c.json", 0, "[{'text':'a','label':'b'}\n", NULL, "c.json: expected one array, found"},
+    {"d.json", 0, "[{'text':'a','label':'b'}] 1", NULL, "found something behind it"},
+    {"e.json", 0, "[{'text':'a','label':'b'},]", NULL, "e.json, line 1, column 27: expect"}};
+
+void read_only(void *path) { read_examples(&(Examples){0}, path); }
+void test_files(void)
 {
-    static const struct { const char *name, *text, *rows, *error; } golden[] = {
-        {"plain.csv", "text,label\na b,yes\nc,no\n", "a b| yes;c| no;", NULL},
-        {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
-        {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
-        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb| x;c| y;", NULL},
-        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;",
-         NULL},
-        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a| x;c| y;", "line 4: 1 fields, not 2"},
-        {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
-        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is"},
-        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text"},
-        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is"},
-        {"utf8.csv", "text,label\n\xC3,x\nc,y\n", "c| y;", "line 2, column 1: "},
-        {"empty.csv", "text,label\na,\nc,y\n", "c| y;", "line 2: the answer is empty"},
-        {"quotes.tsv", "label\ttext\nx\t\"a\ny\tb\"\n", "\"a| x;b\"| y;", NULL},
-        {"crlf.tsv", "prompt\tcompletion\r\na \"b\" c\t \"d\"\r\n", "a \"b\" c| \"d\";", NULL}};
-    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
-        Examples x = examples_of(golden[i].name, golden[i].text, strlen(golden[i].text));
-        Text rows = {0};
-        text_add(&rows, "", 0);
-        for (const Example *e = x.row; e < x.row + x.count; e++)
-            text_print(&rows, "%s|%s;", e->turns[0].text, e->turns[1].text);
-        expect(!strcmp(rows.bytes, golden[i].rows), "%s: read as %s", golden[i].name, rows.bytes);
-        const char *error = NULL;
-        for (int f = 0; f < FINDING_COUNT; f++)
-            if (findings[f].kind == ERRORS && findings[f].count) error = findings[f].shown[0];
-        expect(!error == !golden[i].error && (!error || strstr(error, golden[i].error)),
-               "%s: the error is %s", golden[i].name, error);
-        expect(x.errors == !!error, "%s: %d errors", golden[i].name, x.errors);
-        examples_free(&x), free(rows.bytes);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *name = files[i].name, *rows = files[i].rows, *said = "";
+        const char *error = json_text(files[i].error);
+        char *text = (char *)json_text(files[i].text);
+        size_t size = strlen(text);
+        for (size_t k = 0; k < size; k++) if (text[k] == '~') text[k] = 0;
+        prep.columns = files[i].columns;
+        if (rows) {
+            Examples x = examples_of(name, text, size);
+            expect_rows(&x, name, json_text(rows));
+            expect(x.errors == (*error != 0), "%s: %d errors", name, x.errors);
+            for (int f = 0; f < FINDING_COUNT; f++)
+                if (findings[f].kind == ERRORS && findings[f].count) said = findings[f].shown[0];
+            examples_free(&x);
+        } else {
+            write_file(name, text, size, "", 0);
+            said = error_of(read_only, (void *)scratch(name));
+        }
+        prep.columns = NULL;
+        expect(!*said == !*error && strstr(said, error), "%s: %s", name, said);
     }
+    outcome("%zu files", sizeof files / sizeof *files);
+}
+
+/* Twelve rows in each shape: %1$s is a text, %2$s its label, %3$d its number, %4$d its class. The
+ * expected text has the targets that count in braces. wide: UTF-16, 1 little, 2 big endian. */
+static const struct { const char *name, *columns, *head, *row, *between, *tail, *expected, *says;
+                      int wide; } shapes[] = {
+    {"SMSSpamCollection", 0, "", "%2$s\tcall '%1$s now", "\n", "", "call '%1$s now{ %2$s}",
+     "(UTF-8, columns separated by tabs, no header: label,text): text = 'text', label = ", 0},
+    {"sst2.tsv", 0, "sentence\tlabel\n", "%1$s \t%4$d", "\n", "\n", "%1$s{ %4$d}",
+     "tabs, a header): text = 'sentence', label = 'label'", 0},
+    {"banking77.csv", 0, "text,category\r\n", "'%1$s',%2$s", "\r\n", "", "%1$s{ %2$s}",
+     "commas, a header): text = 'text', label = 'category'", 0},
+    {"ag_news.csv", 0, "", "'%4$d','No. %3$d','%1$s'", "\n", "\n", "%1$s{ %4$d}",
+     "commas, no header: label,-,text)", 0},
+    {"ag_title.csv", "label,title,text", "", "'%4$d','No. %3$d','%1$s'", "\n", "\n",
+     "No. %3$d\n%1$s{ %4$d}", "prompt = 'title', text = 'text', label = 'label'", 0},
+    {"ag_header.csv", 0, "Class Index,Title,Description\n", "%4$d,No. %3$d,'%1$s'", "\n", "",
+     "No. %3$d\n%1$s{ %4$d}", "label = 'Class Index'", 0},
+    {"kaggle.csv", "v1=label,v2=text", "v1,v2,,\n", "%2$s,'%1$s',,", "\n", "\n", "%1$s{ %2$s}",
+     "text = 'v2', label = 'v1'", 0},
+    {"reviews.csv", 0, " Review ;ID; SENTIMENT\n", "'%1$s';%3$d; %2$s", "\n", "\n", "%1$s{ %2$s}",
+     "semicolons, a header): text = ' Review '", 0},
+    {"little.txt", 0, "Question|Answer\r\n", "%1$s \xF0\x9F\x8E\x88|%2$s", "\r\n", "",
+     "User: %1$s \xF0\x9F\x8E\x88\nAssistant:{ %2$s}", "(UTF-16, columns separated by bars", 1},
+    {"big.tsv", 0, "", "%1$s\t%2$s", "\n", "", "%1$s{ %2$s}", "no header: text,label", 2},
+    {"alpaca.json", 0, " [\n ", "{'instruction': 'Sort %3$d, [{\\\\', 'input': '%1$s',\n"
+     "  'output': '%2$s'}", ",\n ", "]\n", "User: Sort %3$d, [{\\\n%1$s\nAssistant:{ %2$s}",
+     "a JSON array): prompt = 'instruction', text = 'input', answer = 'output'", 0},
+    {"sharegpt.json", 0, "[", "{'id': %3$d, 'conversations': [{'from': 'system', "
+     "'value': 'Sort.', 'weight': null}, {'from': 'human', 'value': '%1$s', "
+     "'weight': 0}, {'from': 'gpt', 'value': '%2$s'}]}", ", ", "]",
+     "System: Sort.\nUser: %1$s\nAssistant:{ %2$s}", "messages = 'conversations'", 0},
+    {"orca.jsonl", 0, "", "{'system_prompt':'Sort.','question':'%1$s',"
+     "'response':'%2$s','category':'x'}", "\n", "",
+     "System: Sort.\nUser: %1$s\nAssistant:{ %2$s}",
+     "system = 'system_prompt', prompt = 'question', answer = 'response'", 0},
+    {"setfit.json", 0, "", "{'text':'%1$s','label':%4$d,'label_text':'%2$s'}", "\n", "",
+     "%1$s{ %2$s}", "JSON, a row in each line): text = 'text', label = 'label_text'", 0},
+    {"booleans", 0, "[", "{'premise':'%1$s','hypothesis':%3$d,'label':true}", ",", "]",
+     "%1$s\n%3$d{ true}", "a JSON array): prompt = 'premise'", 0},
+    {"renamed.jsonl", "ask=prompt,say=completion", "", "{'ask':'%1$s ','say':'%2$s'}", "\n",
+     "", "%1$s {%2$s}", "prompt = 'ask', completion = 'say'", 0}};
+
+/* The rows of a shape as its file has them; or, if `expected`, as they should be read. */
+Text shape_text(size_t shape, int expected)
+{
+    static const char *const texts[] = {"Soup %d was cold; we left", "Music %d, and sun",
+                                        "Wrong door %d!", "The caf\xC3\xA9 and garden %d"};
+    Text t = {0};
+    for (int i = 0; i < 12; i++) {
+        text_print(&t, "%s", expected ? "" : i ? shapes[shape].between : shapes[shape].head);
+        text_print(&t, json_text(expected ? shapes[shape].expected : shapes[shape].row),
+                   text_of(texts[i % 4], i), i % 2 ? "good" : "bad", i, 1 + i % 2);
+        text_print(&t, "%s", expected ? "\n" : i == 11 ? shapes[shape].tail : "");
+    }
+    return t;
+}
+
+/* Change a text in UTF-8 to UTF-16 with a byte order mark. */
+Text utf16_from_utf8(Text from, int big)
+{
+    Text to = {0};
+    uint32_t c = 0xFEFF;
+    for (size_t i = 0;; i += utf8_decode(from.bytes + i, from.size - i, &c)) {
+        uint32_t unit[] = {0xD800 + ((c - 0x10000) >> 10), c < 0x10000 ? c : 0xDC00 + (c & 0x3FF)};
+        for (int k = c < 0x10000; k < 2; k++)
+            text_add(&to, (char[]){(char)(unit[k] >> 8 * big), (char)(unit[k] >> 8 * !big)}, 2);
+        if (i == from.size) return free(from.bytes), to;
+    }
+}
+
+void test_published(void)
+{
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        Text file = shape_text(s, 0), expected = shape_text(s, 1);
+        prep.columns = shapes[s].columns;
+        if (shapes[s].wide) file = utf16_from_utf8(file, shapes[s].wide == 2);
+        Examples x = examples_of(shapes[s].name, file.bytes, file.size);
+        expect_rows(&x, shapes[s].name, expected.bytes);
+        expect(!x.errors && strstr(x.files.bytes, json_text(shapes[s].says)), "%s: said '%s'",
+               shapes[s].name, x.files.bytes);
+        examples_free(&x), free(file.bytes), free(expected.bytes);
+    }
+    prep.columns = NULL;
 }
 
 /* ROWS rows, many of them copies of earlier ones of which one word in `change` is lost. The frame
@@ -3051,14 +3177,6 @@ void test_split(void)
             example_free(e);
         }
     }
-    Tokens t = tokens_of(&x, 1, mini->end_of_text);
-    long targets = -x.held;                                   /* the ends of text count, too */
-    for (size_t i = 0; i < t.count; i++) targets += t.loss_mask[i];
-    for (int i = 0; i < ROWS; i++)
-        for (size_t k = 0; x.row[i].set && k < x.row[i].tokens.size; k++)
-            targets -= x.row[i].tokens.loss_mask[k];
-    expect(targets == 0, "%ld targets too many", targets);
-    tokens_free(&t), free((char *)t.path);
     expect(x.moved > 1000, "%d moved", x.moved);
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
@@ -3067,14 +3185,14 @@ void test_split(void)
 void test_augment(void)
 {
     static const char *const files[] = {
-        "{\"messages\":[" SAYS("system", "\"Be Brief\"") ","
-        SAYS("user", "\"Good morning dear Friend\"") ","
-        "{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
-        SAYS("user", "\"What else may it be\"") "," SAYS("assistant", "\"Never Mind\"") "]}\n",
+        CHAT("[" SAYS("system", "'Be Brief'") "," SAYS("user", "'Good morning dear Friend'") ","
+             SAYS("assistant", "'Yes I Know','weight':0") "," SAYS("user", "'What else may it be'")
+             "," SAYS("assistant", "'Never Mind'") "]"),
         PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
         PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day")};
     for (int pairs = 0; pairs < 2; pairs++) {
-        Examples x = examples_of("a.jsonl", files[pairs], strlen(files[pairs]));
+        const char *file = json_text(files[pairs]);
+        Examples x = examples_of("a.jsonl", file, strlen(file));
         int copies = 0;
         for (int i = 0; i < 300; i++) {
             Example copy, *e = &x.row[i % x.count];
@@ -3099,25 +3217,18 @@ void test_augment(void)
     }
 }
 
-/* Answers as cells of the report: control characters move no column, no character is cut in two. */
+/* Answers as cells of the report: control characters move no column, and an answer of 41 bytes is
+ * cut to 39, not in the middle of a character. */
 void test_report_cells(void)
 {
-#define ACCENTS "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9"
-    size_t size;
+#define NINE "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
     Text text = {0};
     for (int i = 0; i < 9; i++)
-        text_print(&text, "{\"prompt\":\"%d\",\"completion\":\" %s\"}\n", i,
-                   i < 4 ? "a\\tb\\nc" : "x" ACCENTS ACCENTS ACCENTS ACCENTS);
-    write_file("cells.jsonl", text.bytes, text.size, "", 0);
+        text_print(&text, PAIR("%d", " %s"), i, i < 4 ? "a\\tb\\nc" : "x" NINE NINE "\u00e9\u00e9");
+    write_text("cells.jsonl", json_text(text.bytes));
+    expect_run("prepare examples cells.jsonl --out cells " MINI "; cat cells_report.jsonl",
+               "[\"a?b?c\",\"4\",\"44.4%\",", "[\"x" NINE NINE "\u00e9\",\"5\",", "status 0", NULL);
     free(text.bytes);
-    free(shell("$here/prepare examples cells.jsonl --tokenizer $here/data/mini_tokenizer.bin "
-               "--out cells"));
-    char *report = read_file(scratch("cells_report.jsonl"), &size);
-    expect(strstr(report, "[\"a?b?c\",\"4\",\"44.4%\",") != NULL, "a tab: %s", report);
-    char *cut = strstr(report, "[\"x\xC3\xA9");
-    expect(cut && strcspn(cut + 2, "\"") == 39 && !strstr(report, "\xEF\xBF\xBD"), "cut: %s",
-           report);
-    free(report);
 }
 
 /* The report's counts are those of the token files. */
@@ -3126,52 +3237,64 @@ void test_report_counts(void)
     Examples x = random_examples(9, 3, 40);
     size_t size;
     int examples = 0, copies = 0, dropped = 0;
-    char *said = shell("$here/prepare examples random.jsonl --tokenizer "
-                       "$here/data/mini_tokenizer.bin --context 200 --out random "
-                       "--augment-case 0.5 --drop-near --val 0.2 2>&1");
+    expect_run("prepare examples random.jsonl " MINI "--context 200 --out random "
+               "--augment-case 0.5 --drop-near --val 0.2", "near duplicate", "status 0", NULL);
     char *report = read_file(scratch("random_report.jsonl"), &size);
     for (int s = 0; s < 2; s++) {
         Tokens t = tokens_read(scratch("random"), s ? "val" : "train", mini->count);
         int before = examples, targets = 0;
         for (size_t i = 0; i < t.count; i++)
             examples += i && t.ids[i] == mini->end_of_text, targets += t.loss_mask[i];
-        char *row = format("[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
-                           examples - before, t.count, targets);
+        const char *row = text_of("[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
+                                  examples - before, t.count, targets);
         expect(strstr(report, row) != NULL, "%s is not in %.600s", row, report);
-        tokens_free(&t), free(row);
+        tokens_free(&t);
     }
     const char *note = strstr(report, "300 rows read, 0 with errors, ");
     if (note) sscanf(note + 30, "%d left out. %d changed", &dropped, &copies);
     expect(dropped > 20 && copies > 50 && examples == ROWS - dropped + copies,
            "%d examples, %d dropped, %d copies", examples, dropped, copies);
-    expect(strstr(said, "near duplicate") != NULL, "no near duplicates: %s", said);
-    free(report), free(said), examples_free(&x);
+    free(report), examples_free(&x);
 }
 
 /* Files of one data set are replaced together or not at all. In the second of three runs a folder
  * is where train.bin should be: val.bin must stay as it was. */
 void test_replaced_together(void)
 {
-    static const char *const run = "%s; $here/prepare examples random.jsonl --out group --seed %d "
-        "--tokenizer $here/data/mini_tokenizer.bin >/dev/null 2>&1; echo $?; %s; "
-        "cat group_*.bin | cksum";
-    static const char *const before[] = {":", "mv group_train.bin kept; mkdir group_train.bin",
-                                         ":"};
-    static const char *const after[] = {":", "rmdir group_train.bin; mv kept group_train.bin",
-                                        ":"};
     Examples x = random_examples(9, 3, 5);
-    char *said[3];
-    for (int i = 0; i < 3; i++) {
-        char *command = format(run, before[i], i ? 2 : 1, after[i]);
-        said[i] = shell(command);
-        free(command);
-    }
-    expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
-           said[1], said[2]);
-    expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
-    expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
-    for (int i = 0; i < 3; i++) free(said[i]);
+    expect_run("run() { prepare examples random.jsonl --out group --seed $1 " MINI ">log.txt 2>&1; "
+               "echo $?; }; sum() { cat group_*.bin | cksum; }; run 1; first=$(sum); "
+               "mv group_train.bin kept; mkdir group_train.bin; run 2; rmdir group_train.bin; "
+               "mv kept group_train.bin; [ \"$(sum)\" = \"$first\" ] && echo same; run 2; "
+               "[ \"$(sum)\" = \"$first\" ] || echo others", "0\n1\nsame\n0\nothers\n", NULL);
     examples_free(&x);
+}
+
+/* --test: its rows and no others are in NAME_test.bin; those of training in it are reported, and a
+ * run without --test removes the file. */
+void test_test_file(void)
+{
+    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
+    write_text("train.csv", "text,label\none two three four five six seven eight,a\nb b,b\nc c,a\n"
+                            "d d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n");
+    write_text("test.csv", "label,text\na,zero one two three four five six seven eight\nb,b b\n"
+                           "a,new\nz,k k\nb,\n");
+    for (int drop = 1; drop >= 0; drop--) {
+        expect_run(text_of("prepare examples train.csv --test test.csv --out tested " MINI
+                           "--drop-errors%s", drop ? " --drop-near --drop-duplicates" : ""),
+                   "  training           9 ", "  validation         1 ",
+                   "equal to a row of training: test.csv, line 3: of train.csv, line 3",
+                   "like a row of training: test.csv, line 2: 88% the same",
+                   "answer is not in training: test.csv, line 5", "15 rows read, 1 with errors, ",
+                   "status 0", NULL);
+        Text text = set_text("tested", "test", mini);
+        expect(!strcmp(text.bytes, drop ? "<|endoftext|>new{ a<|endoftext|>}k k{ z<|endoftext|>}" :
+               "<|endoftext|>zero one two three four five six seven eight{ a<|endoftext|>}b b{ b"
+               "<|endoftext|>}new{ a<|endoftext|>}k k{ z<|endoftext|>}"), "tests: %s", text.bytes);
+        free(text.bytes);
+    }
+    expect_run("prepare examples train.csv --val 0 --out tested " MINI ">log.txt; "
+               "echo tested_*.bin", "tested_train.bin\nstatus 0", NULL);
 }
 
 /* ---- JUDGING: labels, shots, intervals, tables, compare, search, the report ---- */
@@ -4196,182 +4319,6 @@ static const Bad bad_world[] = {
     {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for f16"},
     {0}};
 
-
-/* ---- FILES: rows as data sets are published ---- */
-
-/* Twelve rows in each shape: %1$s is a text, %2$s its label, %3$d its number, %4$d its class. The
- * expected text has the targets that count in brackets. wide: UTF-16, 1 little, 2 big endian. */
-static const struct { const char *name, *columns, *head, *row, *between, *tail, *expected, *says;
-                      int wide; } shapes[] = {
-    {"SMSSpamCollection", 0, "", "%2$s\tcall \"%1$s now", "\n", "", "call \"%1$s now[ %2$s]",
-     "(UTF-8, columns separated by tabs, no header: label,text): text = \"text\", label = ", 0},
-    {"sst2.tsv", 0, "sentence\tlabel\n", "%1$s \t%4$d", "\n", "\n", "%1$s[ %4$d]",
-     "tabs, a header): text = \"sentence\", label = \"label\"", 0},
-    {"banking77.csv", 0, "text,category\r\n", "\"%1$s\",%2$s", "\r\n", "", "%1$s[ %2$s]",
-     "commas, a header): text = \"text\", label = \"category\"", 0},
-    {"ag_news.csv", 0, "", "\"%4$d\",\"No. %3$d\",\"%1$s\"", "\n", "\n", "%1$s[ %4$d]",
-     "commas, no header: label,-,text)", 0},
-    {"ag_title.csv", "label,title,text", "", "\"%4$d\",\"No. %3$d\",\"%1$s\"", "\n", "\n",
-     "No. %3$d\n%1$s[ %4$d]", "prompt = \"title\", text = \"text\", label = \"label\"", 0},
-    {"ag_header.csv", 0, "Class Index,Title,Description\n", "%4$d,No. %3$d,\"%1$s\"", "\n", "",
-     "No. %3$d\n%1$s[ %4$d]", "label = \"Class Index\"", 0},
-    {"kaggle.csv", "v1=label,v2=text", "v1,v2,,\n", "%2$s,\"%1$s\",,", "\n", "\n", "%1$s[ %2$s]",
-     "text = \"v2\", label = \"v1\"", 0},
-    {"reviews.csv", 0, " Review ;ID; SENTIMENT\n", "\"%1$s\";%3$d; %2$s", "\n", "\n", "%1$s[ %2$s]",
-     "semicolons, a header): text = \" Review \"", 0},
-    {"little.txt", 0, "Question|Answer\r\n", "%1$s \xF0\x9F\x8E\x88|%2$s", "\r\n", "",
-     "User: %1$s \xF0\x9F\x8E\x88\nAssistant:[ %2$s]", "(UTF-16, columns separated by bars", 1},
-    {"big.tsv", 0, "", "%1$s\t%2$s", "\n", "", "%1$s[ %2$s]", "no header: text,label", 2},
-    {"alpaca.json", 0, " [\n ", "{\"instruction\": \"Sort %3$d, [{\\\\\", \"input\": \"%1$s\",\n"
-     "  \"output\": \"%2$s\"}", ",\n ", "]\n", "User: Sort %3$d, [{\\\n%1$s\nAssistant:[ %2$s]",
-     "a JSON array): prompt = \"instruction\", text = \"input\", answer = \"output\"", 0},
-    {"sharegpt.json", 0, "[", "{\"id\": %3$d, \"conversations\": [{\"from\": \"system\", "
-     "\"value\": \"Sort.\", \"weight\": null}, {\"from\": \"human\", \"value\": \"%1$s\", "
-     "\"weight\": 0}, {\"from\": \"gpt\", \"value\": \"%2$s\"}]}", ", ", "]",
-     "System: Sort.\nUser: %1$s\nAssistant:[ %2$s]", "messages = \"conversations\"", 0},
-    {"orca.jsonl", 0, "", "{\"system_prompt\":\"Sort.\",\"question\":\"%1$s\","
-     "\"response\":\"%2$s\",\"category\":\"x\"}", "\n", "",
-     "System: Sort.\nUser: %1$s\nAssistant:[ %2$s]",
-     "system = \"system_prompt\", prompt = \"question\", answer = \"response\"", 0},
-    {"setfit.json", 0, "", "{\"text\":\"%1$s\",\"label\":%4$d,\"label_text\":\"%2$s\"}", "\n", "",
-     "%1$s[ %2$s]", "JSON, a row in each line): text = \"text\", label = \"label_text\"", 0},
-    {"booleans", 0, "[", "{\"premise\":\"%1$s\",\"hypothesis\":%3$d,\"label\":true}", ",", "]",
-     "%1$s\n%3$d[ true]", "a JSON array): prompt = \"premise\"", 0},
-    {"renamed.jsonl", "ask=prompt,say=completion", "", "{\"ask\":\"%1$s \",\"say\":\"%2$s\"}", "\n",
-     "", "%1$s [%2$s]", "prompt = \"ask\", completion = \"say\"", 0}};
-
-/* The rows of a shape as its file has them; or, if `expected`, as they should be read. */
-Text shape_text(size_t shape, int expected)
-{
-    static const char *const texts[] = {
-        "The soup was cold; we left", "Music by the river, and sun", "They painted the wrong door!",
-        "My sister's garden won a prize", "Rain came through the new roof",
-        "Early, for once: lovely", "The key broke on the first day", "Fresh bread; what more?",
-        "Nobody called for a week", "The guide knew every bird", "Two pages were missing",
-        "Our dog loves caf\xC3\xA9s"};
-    Text t = {0};
-    for (int i = 0; i < 12; i++) {
-        text_print(&t, "%s", expected ? "" : i ? shapes[shape].between : shapes[shape].head);
-        text_print(&t, expected ? shapes[shape].expected : shapes[shape].row, texts[i],
-                   i % 2 ? "good" : "bad", i, 1 + i % 2);
-        text_print(&t, "%s", expected ? "\n" : i == 11 ? shapes[shape].tail : "");
-    }
-    return t;
-}
-
-/* Change a text in UTF-8 to UTF-16 with a byte order mark. */
-Text utf16_from_utf8(Text from, int big)
-{
-    Text to = {0};
-    uint32_t c = 0xFEFF;
-    for (size_t i = 0;; i += utf8_decode(from.bytes + i, from.size - i, &c)) {
-        uint32_t unit[] = {0xD800 + ((c - 0x10000) >> 10), c < 0x10000 ? c : 0xDC00 + (c & 0x3FF)};
-        for (int k = c < 0x10000; k < 2; k++)
-            text_add(&to, (char[]){(char)(unit[k] >> 8 * big), (char)(unit[k] >> 8 * !big)}, 2);
-        if (i == from.size) return free(from.bytes), to;
-    }
-}
-
-void read_published(void *path) { read_examples(&(Examples){0}, path); }
-void test_published(void)
-{
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        Text file = shape_text(s, 0), expected = shape_text(s, 1), found = {0};
-        prep.columns = shapes[s].columns;
-        if (shapes[s].wide) file = utf16_from_utf8(file, shapes[s].wide == 2);
-        write_file(shapes[s].name, file.bytes, file.size, "", 0);
-        const char *error = error_of(read_published, (void *)scratch(shapes[s].name));
-        expect(!*error, "%s", error);
-        if (*error) continue;
-        Examples x = examples_of(shapes[s].name, file.bytes, file.size);
-        for (const Example *e = x.row; e < x.row + x.count; e++, text_add(&found, "\n", 1))
-            for (size_t i = 0, was = 0, is; i <= e->tokens.size; i++, was = is) {
-                is = i < e->tokens.size && e->tokens.loss_mask[i];
-                if (is != was) text_add(&found, is ? "[" : "]", 1);
-                if (i == e->tokens.size) break;
-                int id = e->tokens.ids[i];
-                text_add(&found, mini->bytes + mini->start[id], token_size(mini, id));
-            }
-        expect(found.size && !strcmp(found.bytes, expected.bytes), "%s: read as %s",
-               shapes[s].name, found.bytes);
-        expect(!x.errors && x.files.size && strstr(x.files.bytes, shapes[s].says), "%s: said '%s'",
-               shapes[s].name, x.files.bytes);
-        examples_free(&x), free(file.bytes), free(expected.bytes), free(found.bytes);
-    }
-    prep.columns = NULL;
-}
-
-/* What is refused, with the option or the change that helps. */
-static const struct { const char *name, *columns, *text, *message; } refusals[] = {
-    {"v.csv", 0, "v1,v2\na,b\nc,b\nd,b\ne,c\nf,c\ng,c\n",
-     "\"v1\", \"v2\"; if these are names, --columns NAME=text,"},
-    {"p.tsv", 0, "b\thello\nc\tyou\n", "if they are a row, --columns label,text tells what its 2"},
-    {"n.tsv", 0, "index\tsentence\n0\thello\n1\tyou\n", "in \"index\", \"sentence\""},
-    {"few.csv", "label,text", "a,b,c\nd,e,f\n", "tells what its 3 columns are"},
-    {"zero.csv", 0, "t\0e\0", "save the file as CSV or JSON in UTF-8"},
-    {"by_place.json", "label,text", "{\"a\":1}", "rows of JSON have names, expected NAME=text"},
-    {"a.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},\n {\"text\" 2}]",
-     "line 2, column 10: expected ':'"},
-    {"b.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}\n", "no bracket that closes it"},
-    {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "found something behind it"},
-    {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found the end"}};
-
-void test_refused(void)
-{
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-        size_t size = strlen(refusals[i].text) + 2 * (i == 4);
-        write_file(refusals[i].name, refusals[i].text, size, "", 0);
-        prep.columns = refusals[i].columns;
-        const char *said = error_of(read_published, (void *)scratch(refusals[i].name));
-        prep.columns = NULL;
-        expect(strstr(said, refusals[i].message) && strstr(said, i == 5 ? "" : refusals[i].name),
-               "%s: %s", refusals[i].name, said);
-    }
-}
-
-/* --test: its rows and no others are in NAME_test.bin; those of training in it are reported, and a
- * run without --test removes the file. */
-void test_test_file(void)
-{
-    static const char train[] = "text,label\none two three four five six seven eight,a\nb b,b\n"
-                                "c c,a\nd d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n";
-    static const char test[] = "label,text\na,zero one two three four five six seven eight\nb,b b\n"
-                               "a,new\nz,k k\nb,\n";
-    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
-    write_file("train.csv", train, sizeof train - 1, "", 0);
-    write_file("test.csv", test, sizeof test - 1, "", 0);
-    for (int drop = 1; drop >= 0; drop--) {
-        char *line = format("\"$here\"/prepare examples train.csv --test test.csv --out tested "
-                            "--tokenizer \"$here\"/data/mini_tokenizer.bin --drop-errors%s",
-                            drop ? " --drop-near --drop-duplicates" : ""), *said = shell(line);
-        Tokens t = tokens_read(scratch("tested"), "test", 1 << 16);
-        Text text = {0};
-        for (size_t i = 0; i < t.count; i++) {
-            const char *token = mini->bytes + mini->start[t.ids[i]];
-            int end = t.ids[i] == mini->end_of_text;
-            text_add(&text, end ? ";" : token, end ? 1 : token_size(mini, t.ids[i]));
-        }
-        expect(!strcmp(text.bytes, drop ? ";new a;k k z;" : ";zero one two three four five six "
-               "seven eight a;b b b;new a;k k z;"), "the test set is %s", text.bytes);
-        expect(strstr(said, "equal to a row of training: test.csv, line 3: of train.csv, line 3") &&
-               strstr(said, "like a row of training: test.csv, line 2: 88% the same") &&
-               strstr(said, "answer is not in training: test.csv, line 5") &&
-               strstr(said, "15 rows read, 1 with errors, "),
-               "%s", said);
-        for (int set = 0; set < 2; set++) {
-            Tokens other = tokens_read(scratch("tested"), set ? "val" : "train", 1 << 16);
-            int ends = 0;
-            for (size_t i = 0; i < other.count; i++) ends += other.ids[i] == mini->end_of_text;
-            expect(ends == (set ? 2 : 10), "%d ends of text", ends);
-            tokens_free(&other);
-        }
-        free(line), free(said), free(text.bytes), tokens_free(&t);
-    }
-    char *after = shell("\"$here\"/prepare examples train.csv --val 0 --out tested --tokenizer "
-                        "\"$here\"/data/mini_tokenizer.bin >/dev/null; echo tested_*.bin");
-    expect(!strcmp(after, "tested_train.bin\n"), "left: %s", after);
-    free(after);
-}
 
 /* ---- bf16 ---- */
 
@@ -5744,7 +5691,7 @@ static const Test tests[] = {
     {"make keeps what is not its own", IN_FLOAT, test_make, NULL, NULL},
     {"examples: every finding and its place", IN_FLOAT, test_findings, NULL, NULL},
     {"examples: contradictions", IN_FLOAT, test_conflicts, NULL, NULL},
-    {"examples: rows of CSV and TSV", IN_FLOAT, test_csv, NULL, NULL},
+    {"examples: files read and refused", IN_FLOAT, test_files, NULL, NULL},
     {"examples: near duplicates by definition", IN_FLOAT, test_similar, NULL, NULL},
     {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
     {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
@@ -5781,7 +5728,6 @@ static const Test tests[] = {
     {"world: ids without a token", IN_FLOAT, test_spare_ids, NULL, NULL},
     {"bad input: world", IN_FLOAT, NULL, test_bad_world, bad_world},
     {"examples: files as they are published", IN_FLOAT, test_published, NULL, NULL},
-    {"examples: files that are refused", IN_FLOAT, test_refused, NULL, NULL},
     {"examples: the test set", IN_FLOAT, test_test_file, NULL, NULL},
     {"explain: the model's numbers", IN_BOTH, test_explain, NULL, NULL},
     {"explain: the page, a step", IN_FLOAT, test_explain_page, NULL, NULL},
