@@ -2952,7 +2952,7 @@ static const struct { const char *name, *columns, *text, *rows, *error; } files[
     {"3.csv", "label,text", "a,b,c\nd,e,f\n", NULL, "tells what its 3 columns are"},
     {"zero.csv", 0, "t~e~", NULL, "byte that is zero; save the file as CSV or JSON in UTF-8"},
     {"a.json", "label,text", "{'a':1}", NULL, "rows of JSON have names, expected NAME=text"},
-    {"b.json", 0, "[{'text':'a','label':'b'},\n {'text' 2}]", NULL, "b.json, line 2, column 10: expected"},
+    {"b.json", 0, "[{'text':'a','label':'b'},\n {'text' 2}]", NULL, "b.json, line 2, column 10: "},
     {"c.json", 0, "[{'text':'a','label':'b'}\n", NULL, "c.json: expected one array, found"},
     {"d.json", 0, "[{'text':'a','label':'b'}] 1", NULL, "found something behind it"},
     {"e.json", 0, "[{'text':'a','label':'b'},]", NULL, "e.json, line 1, column 27: expect"}};
@@ -3069,17 +3069,18 @@ void test_published(void)
 }
 
 /* ROWS rows, many of them copies of earlier ones of which one word in `change` is lost. The frame
- * around the prompts must not count. word[i] holds the row's words, the answer last. */
+ * around the prompts must not count. word[i] holds the row's words, the answer last, then zeros. */
 enum { ROWS = 300, WORDS = 24 };
-static int word[ROWS][WORDS + 1], words[ROWS];
+static int word[ROWS][WORDS + 3], words[ROWS];
 Examples random_examples(uint64_t key, int labels, int change)
 {
     Text text = {0};
+    memset(word, 0, sizeof word);
     for (int i = 0; i < ROWS; i++) {
         uint64_t k = random_key(key, i);
         int from = below(max_int(1, i), k, 0), own = i % 3 == 0, n = 0;
         for (int j = 0; j < (own ? 1 + below(WORDS, k, 99) : words[from] - 1); j++)
-            if (own) word[i][n++] = below(90, k, j + 1);
+            if (own) word[i][n++] = 1 + below(90, k, j + 1);
             else if (!n || below(change, k, j + 1)) word[i][n++] = word[from][j];
         word[i][n] = 100 + below(labels, k, 100), words[i] = n + 1;
         text_print(&text, "{\"prompt\":\"Look here:");
@@ -3091,24 +3092,20 @@ Examples random_examples(uint64_t key, int labels, int change)
     return x;
 }
 
-int shingle_count(int i) { return max_int(1, words[i] - 2); }
-
-/* Is shingle k of row i among the first `most` of row j? */
-int has_shingle(int i, int k, int j, int most)
-{
-    int size = min_int(3, words[i]);
-    for (int m = 0; m < most; m++)
-        if (size == min_int(3, words[j]) &&
-            !memcmp(&word[i][k], &word[j][m], size * sizeof(int))) return 1;
-    return 0;
-}
+/* Three words in a row, or all that a row of fewer has, as one number. */
+int shingle(int i, int k) { return word[i][k] << 16 | word[i][k + 1] << 8 | word[i][k + 2]; }
 
 /* How many different shingles rows i and j have in common. */
 int common_shingles(int i, int j)
 {
+    static int seen[1 << 24], call;                           /* twice the number of calls */
     int common = 0;
-    for (int k = 0; k < shingle_count(i); k++)
-        common += !has_shingle(i, k, i, k) && has_shingle(i, k, j, shingle_count(j));
+    call += 2;
+    for (int k = 0; k == 0 || k < words[j] - 2; k++) seen[shingle(j, k)] = call;
+    for (int k = 0; k == 0 || k < words[i] - 2; k++) {
+        int *last = &seen[shingle(i, k)];
+        if (*last == call) common++, *last = call + 1;        /* so that it counts once */
+    }
     return common;
 }
 
@@ -3297,9 +3294,9 @@ void test_test_file(void)
                "echo tested_*.bin", "tested_train.bin\nstatus 0", NULL);
 }
 
-/* ---- JUDGING: labels, shots, intervals, tables, compare, search, the report ---- */
+/* ---- judging: labels, shots, intervals, right answers, tables, search, the report ---- */
 
-enum { JUDGED_LABELS = 40 };                                 /* more than the 32 of old */
+enum { JUDGED_LABELS = 40 };                                  /* too many for a matrix */
 
 /* Write examples with one-token labels: <end> three or more tokens, a label of `labels`, <end>. */
 void labelled_file(const char *name, int count, int labels, uint64_t key)
@@ -3316,47 +3313,36 @@ void labelled_file(const char *name, int count, int labels, uint64_t key)
     tokens_free(&docs);
 }
 
-/* Beside the files of bad_folder(): examples x, the same without a training set y, a second model
- * m2, m290 of a smaller vocabulary, and pairs. */
+/* Write a small model with first values and this number of tokens. */
+void write_model(const char *name, int V)
+{
+    Model *m = model_new((Config){.T = 16, .V = V, .L = 1, .NH = 2, .C = 8, .Vp = V + 300});
+    model_initialize(m, 77);
+    model_write(m, scratch(name), 0);
+    model_free(m);
+}
+
+/* Beside the files of bad_folder(): examples x, the same without a training set y, z with a third
+ * set; models m2, and m290 of a smaller vocabulary; pairs of texts, and questions. */
 void judged_folder(void)
 {
     static int done;
-    static const char pairs[] = "{\"a\":\"a in\",\"b\":\"rest or\",\"group\":\"one\"}\n\n"
-                                "{\"a\":\"set on\",\"b\":\"no\",\"group\":\"two\"}\n";
     bad_folder();
     if (done++) return;
     labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 5);
-    labelled_file("x_val.bin", 40, 10, 6);
-    labelled_file("y_val.bin", 40, 10, 6);
-    write_file("pairs.jsonl", pairs, sizeof pairs - 1, "", 0);
-    for (int i = 0; i < 2; i++) {
-        Config c = {.T = 16, .V = i ? 290 : 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
-        Model *m = model_new(c);
-        model_initialize(m, 77);
-        memset(m->w.wte + c.V * 8, 0, (384 - c.V) * 8 * sizeof(real));
-        model_write(m, scratch(i ? "m290" : "m2"), 0);
-        model_free(m);
-    }
+    labelled_file("x_val.bin", 40, 10, 6), labelled_file("y_val.bin", 40, 10, 6);
+    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
+    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
+    write_model("m2", 300), write_model("m290", 290);
+    write_text("pairs.jsonl", json_text("{'a':'a in','b':'rest or','group':'one'}\n\n"
+                                        "{'a':'set on','b':'no','group':'two'}\n"));
+    write_text("asked.jsonl", json_text(
+        "{'messages':[" SAYS("user", "'in'") "," SAYS("assistant", "'no'") "],'kind':'a',"
+        "'expect':{'must_not':['zzzz']}}\n"
+        "{'prompt':'rest or','completion':' no','kind':'b','expect':{'must':['zz|zy']}}\n"
+        "{'prompt':'or','completion':' no','kind':'a','expect':{'must_not':['z']}}\n"
+        "{'prompt':'set','completion':' the best','kind':'b'}\n"));
 }
-
-void test_bad_judging(const void *rows) { judged_folder(), test_bad(rows); }
-
-static const Bad bad_judging[] = {
-    {"prepare compare --model m --tuned m290 --tokenizer t --data x", 1, "m290: has 290 tokens"},
-    {"prepare eval --model m --tuned m290 --tokenizer t --pairs pairs.jsonl", 1, "m290: has 290"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,a", 2, "found '0,a'"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --data y", 1, "y_train.bin"},
-    {"prepare classify --model m --tokenizer t --labels ''", 2, "an empty label"},
-    {"prepare classify --model m --tokenizer t --labels a", 2, "two labels or more"},
-    {"prepare classify --model m --tokenizer t --labels a,,b", 2, "an empty label"},
-    {"prepare classify --model m --tokenizer t --labels 'a,b, a'", 2, "'a' is there twice"},
-    {"prepare search --model m --tokenizer t --data d --lr 1e-3,1e-2 --out new", 1,
-     "d_val.bin is not there"},
-    {"prepare search --model m --tokenizer t --data x --lr 1e-3 --out new", 2, "several values"},
-    {"prepare eval --model m --tokenizer t --data x --out new >/dev/full", 1, "writ"},
-    {"prepare classify --model m --tokenizer t --labels a,b <pairs.jsonl >/dev/full", 1, "writ"},
-    {"prepare report new >/dev/full", 1, "writ"},
-    {0}};
 
 /* Set the options of a command to their defaults, but for the words given. */
 void set_options(char letter, int count, char **words)
@@ -3521,35 +3507,32 @@ void test_tables(void)
     free(run), free(none), free(pays), free(unpaid), free(unknown);
 }
 
-/* eval names both models and measures each; compare's gains are the differences of its rows. */
+/* eval names both models and measures each as it does alone; compare's gains are the differences of
+ * its rows. */
 void test_both_models(void)
 {
     judged_folder();
-    char *both = shell("\"$here\"/prepare eval --model m --tuned m2 --tokenizer t --data x "
-                       "--out new");
-    char *tuned = shell("\"$here\"/prepare eval --model m2 --tokenizer t --data x --out new");
-    char *loss = strstr(both, "loss, nats"), *alone = strstr(tuned, "loss, nats");
-    expect(strstr(both, "40 held-out examples") && strstr(both, "confusion of m2") &&
-           strstr(both, "those of the training data") && strstr(both, "too many labels"),
-           "eval says %s", both);
-    if (loss && alone) alone[strcspn(alone, "]")] = 0, loss[strcspn(loss, "\n")] = 0;
-    expect(loss && alone && strstr(loss, strrchr(alone, '[') - 7), "m2: %s, alone %s", loss, alone);
-    free(both), free(tuned);
-    free(shell("\"$here\"/prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,1 "
-               "--out new --tokens 2"));
+    expect_run("prepare eval --model m --tuned m2 --tokenizer t --data x --out new >both.txt; "
+               "cat both.txt", "40 held-out examples", "confusion of m2", "too many labels",
+               "those of the training data", "status 0", NULL);
+    expect_run("alone=$(prepare eval --model m2 --tokenizer t --data x --out new | "
+               "sed -n 's/.*loss, nats a token *\\(.*]\\).*/\\1/p'); echo \"$alone\"; "
+               "grep -cF \"]     $alone\" both.txt", ", ", "]\n1\nstatus 0", NULL);
+    expect_run("prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,1 --out new "
+               "--tokens 2", "status 0", NULL);
     Json *table = records_read(scratch("new"), "compare.jsonl", 0), *row = json_get(table, "rows");
-    double cell[7][7] = {{0}};
+    double cell[7][7] = {{0}};                    /* 3 ways to ask, tuned, the gain over each */
     row = row ? row->child : NULL;
     for (int r = 0; row && r < 7; r++, row = row->next) {
         Json *c = row->child;
         for (int k = 0; c && k < 7; k++, c = c->next) cell[r][k] = cell_number(c);
     }
-    for (int way = 0; way < 2; way++)
+    for (int way = 0; way < 3; way++)
         for (int k = 2; k < 6; k++)
-            bound("gain", fabs(cell[4 + way][k] - (cell[3][k] - cell[way][k])),
-                  k == 5 ? 1.1 : 2e-3);
+            if (way < 2 || k == 3)                            /* words have only an accuracy */
+                bound("gain", fabs(cell[4 + way][k] - (cell[3][k] - cell[way][k])),
+                      k == 5 ? 1.1 : 2e-3);
     expect(cell[3][2] != cell[0][2], "m and m2 have the same loss");
-    bound("gain over words counted", fabs(cell[6][3] - (cell[3][3] - cell[2][3])), 2e-3);
     expect(cell[1][1] > 0 && cell[1][1] <= 1, "%g shots used of 1", cell[1][1]);
     json_free(table);
 }
@@ -3557,17 +3540,15 @@ void test_both_models(void)
 /* What is finished is not run again; what has other settings or data is. */
 void test_search(void)
 {
-    static const char *const changes[] = {"", "", "--decay 0.2", "--decay 0.2"};
-    static const char *const says[] = {"", NULL, "have changed", "have changed"};
+    static const char *const cases[][2] = {{"", "\n1\n"}, {"", "\n0\n"},
+        {"--decay 0.2", "have changed"}, {"--decay 0.2", "have changed"}};
     judged_folder();
     for (int i = 0; i < 4; i++) {
         if (i == 3) labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 7);
-        char *line = format("\"$here\"/prepare search --model m --tokenizer t --data x --steps 1 "
-                            "--warmup 0 --show 0 --lr 1e-3,1e-2 --out found %s 2>&1", changes[i]);
-        char *text = shell(line), *ran = strstr(text, "=== lr=1e-2");
-        expect(says[i] ? ran && strstr(text, says[i]) : !ran, "search %d says %.300s", i, text);
-        expect(strstr(text, "the best model: found/best.bin") != NULL, "search %d: %s", i, text);
-        free(line), free(text);
+        expect_run(text_of("prepare search --model m --tokenizer t --data x --steps 1 --warmup 0 "
+                           "--show 0 --lr 1e-3,1e-2 --out found %s >s.txt 2>&1; cat s.txt; "
+                           "grep -c '=== lr=1e-2' s.txt", cases[i][0]),
+                   cases[i][1], i == 1 ? "\n0\n" : "\n1\n", "the best model: found/best.bin", NULL);
     }
 }
 
@@ -3578,33 +3559,198 @@ void test_report(void)
     static const char json[] = "</pre><script>alert('1')</script>\\\"&\\u0007\x7f\\u001b[1m";
     judged_folder();
     mkdir(scratch("new"), 0777), mkdir(scratch("new/evil"), 0777);
-    char *run = format("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil);
-    char *table = format("{\"title\":\"%1$s\",\"kind\":\"%1$s\",\"note\":\"%1$s\",\"columns\":"
-                         "[\"%1$s\",\"b\"],\"rows\":[[\"%1$s\",\"%1$s\"],[\"x\",3]]}\n", json);
-    char *samples = format("{\"when\":\"before\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"target\":"
-                           "\"%1$s\"}\n{\"when\":\"after\",\"prompt\":\"%1$s\",\"text\":\"%1$s\","
-                           "\"wanted\":\"%1$s\"}\n", json);
-    char *log = format("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n1,0,64,1,1,1e-3,1,9,1\n2,0,",
-                       log_header);
-    write_file("new/evil/run.txt", run, strlen(run), "", 0);
-    write_file("new/evil/eval.jsonl", table, strlen(table), "no JSON\n", 8);
-    write_file("new/evil/samples.jsonl", samples, strlen(samples), "", 0);
-    write_file("new/evil/log.csv", log, strlen(log), "", 0);
-    free(shell("timeout 5 \"$here\"/prepare report new/evil"));
+    write_text("new/evil/run.txt", text_of("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil));
+    write_text("new/evil/eval.jsonl", text_of(
+        "{\"title\":\"%1$s\",\"kind\":\"%1$s\",\"note\":\"%1$s\",\"columns\":[\"%1$s\",\"b\"],"
+        "\"rows\":[[\"%1$s\",\"%1$s\"],[\"x\",3]]}\nno JSON\n", json));
+    write_text("new/evil/samples.jsonl", text_of(
+        "{\"when\":\"before\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"target\":\"%1$s\"}\n"
+        "{\"when\":\"after\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"wanted\":\"%1$s\"}\n", json));
+    write_text("new/evil/log.csv", text_of("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n"
+                                           "1,0,64,1,1,1e-3,1,9,1\n2,0,", log_header));
+    expect_run("timeout 5 prepare report new/evil", "status 0", NULL);
     char *page = record_read(scratch("new/evil"), "report.html");
     int shown_as = 0;
-    expect(page != NULL, "no page came of it");
     for (const char *c = page; c && *c; c++) {
         expect(*c != 0x7f && (*c < 0 || *c >= ' ' || *c == '\n'), "a control byte is on the page");
         shown_as += !strncmp(c, "&#60;/pre&#62;&#60;script&#62;alert(&#39;1&#39;)", 48);
     }
     expect(page && !strstr(page, "<script") && !strstr(page, "alert('"), "markup is on the page");
     expect(shown_as == 13, "the text is shown %d times", shown_as);
-    free(run), free(table), free(samples), free(log), free(page);
+    free(page);
     outcome("%d times escaped", shown_as);
 }
 
-/* ---- THE MODEL: first values, masks of dropout, sizes ---- */
+/* What counts as mentioned: case, beginnings of words, whole numbers. */
+void test_mentions(void)
+{
+    static const struct { const char *text, *part; int found; } row[] = {
+        {"It costs 4 Euros.", "4 euros", 1}, {"It costs 14 euros.", "4 euros", 0},
+        {"It costs 1.4 euros.", "4 euros", 0}, {"It costs 1,4 euros.", "4 euros", 0},
+        {"3, 4 euros", "4 euros", 1}, {"You are refunded.", "refund", 1},
+        {"a prerefund", "refund", 0}, {"non-refundable", "refund", 1}, {"room 5", "5", 1},
+        {"room 50", "5", 0}, {"5.99", "5", 0}, {"the 5.", "5", 1}, {"5, or 6", "5", 1},
+        {"caf\xc3\xa9" "4", "4", 0}, {"\xe2\x80\x9c" "4\xe2\x80\x9d", "4", 1}, {"", "a", 0},
+        {"50% off", "% off", 1}, {"x 14 euros, 4 euros", "4 euros", 1}, {"ab", "abc", 0}};
+    unicode_begin();
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        expect(mentions(row[i].text, row[i].part) == row[i].found, "'%s' in '%s' is not %d",
+               row[i].part, row[i].text, row[i].found);
+    Json *rows = records_read("data", "shop_heldout.jsonl", 1);
+    int n = 0;
+    for (const Json *r = rows, *turn; r; r = r->next, n++) {
+        for (turn = json_get(r, "messages")->child; turn->next;) turn = turn->next;
+        char *fault = faults(json_get(r, "expect"), string_of(turn, "content"));
+        char *empty = faults(json_get(r, "expect"), "");
+        expect_check(json_get(r, "expect"), n + 1);
+        expect(!*fault && *empty, "row %d's own answer: %s; no answer: %s", n + 1, fault, empty);
+        free(fault), free(empty);
+    }
+    json_free(rows);
+    outcome("%d answers fulfil what their rows expect", n);
+}
+
+/* Answers by several threads are those of one model; the command's shares, errors and records. */
+void test_questions(void)
+{
+    judged_folder();
+    OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
+            "--questions", (char *)scratch("asked.jsonl"), "--tokens", "9");
+    Evaluation e = models_load();
+    Answers a = {0};
+    held_out_load(&e);
+    use_threads(3);
+    answers_generate(&a, e.model[0], &e, NULL);
+    use_threads(1);
+    for (int i = 0; i < 4; i++) {
+        char *alone = answer_text(e.model[0], e.t, &e.item[i], 9, "\nUser:");
+        expect(!strcmp(a.answer[i], alone) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
+               "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone,
+               a.ratio[EXACT].numerator[i]);
+        free(alone), free(a.answer[i]);
+    }
+    expect_run("train_gpt eval --model m --tuned m --tokenizer t --questions asked.jsonl "
+               "--tokens 9 --errors --out new", "asked.jsonl: 4 held-out examples",
+               "\n  a             2  1.000 [1.000, 1.000]  1.000",
+               "\n  b             2  0.000 [0.000, 0.0", "\n  all           4  0.500 [0.000, 1.0",
+               "missing: \"zz|zy\"", "expected: the best", "2 of 4 are wrong", "status 0", NULL);
+    Json *rows = records_read(scratch("new"), "answers.jsonl", 1);
+    int n = 0, right = 0;
+    for (const Json *r = rows; r; r = r->next, n++) {
+        right += json_get(r, "right")->type == 't';
+        expect(string_of(r, "got") && string_of(r, "prompt") && string_of(r, "wanted") &&
+               json_get(r, "probability")->number < 1, "record %d", n);
+    }
+    expect(n == 8 && right == 4, "%d records, %d of them right", n, right);
+    json_free(rows), free(e.train_item), free(e.question), free(a.answer);
+    tokens_free(&e.val), tokenizer_free(e.t), model_free(e.model[0]);
+}
+
+/* The answer to a line of --jsonl is drawn by --seed and does not depend on the other lines. */
+void test_line_seeds(void)
+{
+    judged_folder();
+    expect_run("say() { printf '\"%s\"\\n' $* | train_gpt generate --model m --tokenizer t --jsonl "
+               "--temperature 1 --top-p 1 --tokens 8 | sort; }; say in or set >1.txt; "
+               "say set in or | cmp - 1.txt && grep -c completion 1.txt", "3\nstatus 0", NULL);
+}
+
+/* Words counted: a row by hand; after many steps the gradient is 0, computed by its definition; a
+ * label that a word decides is learned, a word that only held-out rows have is left out. */
+void test_words(void)
+{
+    enum { N = 60, L = 3 };
+    int start[N + 2] = {0}, truth[N], row[N], wrong = 0;
+    WordCounts x = {.words = 1, .labels = L, .start = start};
+    static const char *const colour[] = {"red", "blue", "green"};
+    char *text[N + 1];
+    unicode_begin();
+    for (int i = 0; i < N; i++) {
+        truth[i] = below(L, 31, i), row[i] = i;
+        text[i] = format("Good w%d %s, GOOD", i % 7, colour[truth[i]]);
+        words_add(&x, text[i], 1);
+    }
+    words_add(&x, text[N] = format("%s", "unseen RED"), 0);
+    double one = log(2), two = log(3), size = sqrt(1 + 2 * one * one + two * two);
+    expect(start[N + 1] - start[N] == 2, "a word of held-out rows alone is counted");
+    bound("its row", fabs(x.value[start[N] + 1] - one / sqrt(1 + one * one)), 1e-6);
+    bound("good, twice", fabs(x.value[1] - two / size), 1e-6);
+    float *W = allocate(x.words * L, sizeof *W), p[L], largest = 0, decay = 1e-2f;
+    for (int i = 0; i < 10; i++) words_fit(W, &x, truth, row, N, decay);
+    for (int k = 0; k < L; k++)
+        for (int word = 0; word < x.words; word++) {
+            double sum = decay * W[word * L + k];
+            for (int i = 0; i < N; i++) {
+                wrong += words_predict(p, W, &x, i) != truth[i];
+                for (int j = start[i]; j < start[i + 1]; j++)
+                    if (x.word[j] == word) sum += x.value[j] * (p[k] - (truth[i] == k)) / N;
+            }
+            largest = fmax(largest, fabs(sum));
+        }
+    bound("gradient", largest, 1e-5);
+    expect(wrong == 0 && words_predict(p, W, &x, N) == 0, "%d wrong", wrong);
+    for (int i = 0; i <= N; i++) free(text[i]);
+    free(W), free(x.word), free(x.value), free(x.numbers.entry);
+}
+
+/* The third set is measured by --test alone, and named, by either program. */
+void test_third_set(void)
+{
+    judged_folder();
+    expect_run("prepare eval --model m --tokenizer t --data z --test --out new; "
+               "prepare eval --model m --tokenizer t --data z --limit 5 --out new; "
+               "mkdir -p alone; cp \"$here\"/train_gpt alone; "
+               "alone/train_gpt eval --model m --tokenizer t --data z --test; "
+               "alone/train_gpt eval --model m --tokenizer t --data z --tuned m2; rm -r alone",
+               "z_test.bin: 12 held-out examples\n", "make builds it",
+               "z_val.bin: 5 of 8 held-out examples, drawn at random\n",
+               "m on z_test.bin: 12 examples", NULL);
+}
+
+#define ASK "prepare eval --model m --tokenizer t --questions "
+
+/* Rows of questions that are refused. */
+void test_bad_questions(void)
+{
+    static const char *const rows[][2] = {
+        {"", "holds no questions"}, {"{'prompt':'a'}", "row 1: expected \"mess"},
+        {CHAT("[" SAYS("user", "'a'") "]"), "row 1: expected \"mess"},
+        {CHAT("[" SAYS("assistant", "'b'") "," SAYS("user", "'a'") "]"), "row 1: expected \"mess"},
+        {PAIR("a", " "), "row 1: expected \"mess"},
+        {"{'prompt':'a','completion':'b','expect':{}}", "row 1: expected \"exp"},
+        {"{'prompt':'a','completion':'b','expect':{'Must':['b']}}", "row 1: expected \"exp"},
+        {"{'prompt':'a','completion':'b','expect':{'must':['b|']}}", "row 1: expected \"exp"},
+        {"{'prompt':'a','completion':'b','expect':{'must':'b'}}", "row 1: expected \"exp"}};
+    judged_folder();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        write_text("q.txt", text_of("%s\n", json_text(rows[i][0])));
+        test_bad((Bad[]){{ASK "q.txt", 1, rows[i][1]}, {0}});
+    }
+    outcome("%zu files", sizeof rows / sizeof *rows);
+}
+
+void test_bad_judging(const void *rows) { judged_folder(), test_bad(rows); }
+
+static const Bad bad_judging[] = {
+    {"prepare compare --model m --tuned m290 --tokenizer t --data x", 1, "m290: has 290 tokens"},
+    {"prepare eval --model m --tuned m290 --tokenizer t --pairs pairs.jsonl", 1, "m290: has 290"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,a", 2, "found '0,a'"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --data y", 1, "y_train.bin"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt"},
+    {"prepare classify --model m --tokenizer t --labels ''", 2, "an empty label"},
+    {"prepare classify --model m --tokenizer t --labels a", 2, "two labels or more"},
+    {"prepare classify --model m --tokenizer t --labels a,,b", 2, "an empty label"},
+    {"prepare classify --model m --tokenizer t --labels 'a,b, a'", 2, "'a' is there twice"},
+    {"prepare search --model m --tokenizer t --data d --lr 1e-3,1e-2 --out new", 1,
+     "d_val.bin is not there"},
+    {"prepare search --model m --tokenizer t --data x --lr 1e-3 --out new", 2, "several values"},
+    {ASK "nowhere", 1, "nowhere"}, {ASK "q --test", 2, "--test and --questions"},
+    {ASK "q --pairs q", 2, "alone"},
+    {"prepare eval --model m --tokenizer t --data x --test", 1, "x_test.bin is not there"},
+    {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
+    {0}};
+
+/* ---- the model: first values, masks, recompute, adapters, moments ---- */
 
 /* Each tensor has the mean and the standard deviation of its first values; padding stays 0. */
 void test_first_values(void)
@@ -3655,203 +3801,17 @@ void test_sizes(void)
     expect(dies(batch_too_large, "is too large: choose a smaller --batch"), "B * T overflows");
 }
 
-/* ---- FIGURES: right answers, records of answers ---- */
-
-/* What counts as mentioned: case, beginnings of words, whole numbers. */
-void test_mentions(void)
+/* The best loss that a run has told. */
+double best_loss(const char *run)
 {
-    static const struct { const char *text, *part; int found; } row[] = {
-        {"It costs 4 Euros.", "4 euros", 1}, {"It costs 14 euros.", "4 euros", 0},
-        {"It costs 1.4 euros.", "4 euros", 0}, {"It costs 1,4 euros.", "4 euros", 0},
-        {"3, 4 euros", "4 euros", 1}, {"You are refunded.", "refund", 1},
-        {"a prerefund", "refund", 0}, {"non-refundable", "refund", 1}, {"room 5", "5", 1},
-        {"room 50", "5", 0}, {"5.99", "5", 0}, {"the 5.", "5", 1}, {"5, or 6", "5", 1},
-        {"caf\xc3\xa9" "4", "4", 0}, {"\xe2\x80\x9c" "4\xe2\x80\x9d", "4", 1}, {"", "a", 0},
-        {"50% off", "% off", 1}, {"x 14 euros, 4 euros", "4 euros", 1}, {"ab", "abc", 0}};
-    unicode_begin();
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
-        expect(mentions(row[i].text, row[i].part) == row[i].found, "'%s' in '%s' is not %d",
-               row[i].part, row[i].text, row[i].found);
-    Json *rows = records_read("data", "shop_heldout.jsonl", 1);
-    int n = 0;
-    for (const Json *r = rows, *turn; r; r = r->next, n++) {
-        for (turn = json_get(r, "messages")->child; turn->next;) turn = turn->next;
-        char *fault = faults(json_get(r, "expect"), string_of(turn, "content"));
-        char *empty = faults(json_get(r, "expect"), "");
-        expect_check(json_get(r, "expect"), n + 1);
-        expect(!*fault && *empty, "row %d's own answer: %s; no answer: %s", n + 1, fault, empty);
-        free(fault), free(empty);
-    }
-    json_free(rows);
-    outcome("%d answers fulfil what their rows expect", n);
+    return strtod(run_line(text_of("sed -n 's/^best_loss = //p' %s/run.txt", run)), NULL);
 }
-
-static const char asked[] =
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"in\"},{\"role\":\"assistant\",\"content\":"
-    "\"no\"}],\"kind\":\"a\",\"expect\":{\"must_not\":[\"zzzz\"]}}\n"
-    "{\"prompt\":\"rest or\",\"completion\":\" no\",\"kind\":\"b\",\"expect\":"
-    "{\"must\":[\"zz|zy\"]}}\n"
-    "{\"prompt\":\"or\",\"completion\":\" no\",\"kind\":\"a\",\"expect\":{\"must_not\":[\"z\"]}}\n"
-    "{\"prompt\":\"set\",\"completion\":\" the best\",\"kind\":\"b\"}\n";
-
-/* Answers by several threads are those of one model; the command's shares, errors and records. */
-void test_questions(void)
-{
-    judged_folder();
-    write_file("asked.jsonl", asked, sizeof asked - 1, "", 0);
-    OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
-            "--questions", (char *)scratch("asked.jsonl"), "--tokens", "9");
-    Evaluation e = models_load();
-    Answers a = {0};
-    held_out_load(&e);
-    use_threads(3);
-    answers_generate(&a, e.model[0], &e, NULL);
-    use_threads(1);
-    for (int i = 0; i < 4; i++) {
-        char *alone = answer_text(e.model[0], e.t, &e.item[i], 9, "\nUser:");
-        expect(!strcmp(a.answer[i], alone) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
-               "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone,
-               a.ratio[EXACT].numerator[i]);
-        free(alone), free(a.answer[i]);
-    }
-    char *text = shell("\"$here\"/train_gpt eval --model m --tuned m --tokenizer t --questions "
-                       "asked.jsonl --tokens 9 --errors --out new");
-    static const char *const says[] = {
-        "asked.jsonl: 4 held-out examples", "\n  a             2  1.000 [1.000, 1.000]  1.000",
-        "\n  b             2  0.000 [0.000, 0.000]", "\n  all           4  0.500 [0.000, 1.000]",
-        "missing: \"zz|zy\"", "expected: the best", "2 of 4 are wrong"};
-    for (int i = 0; i < 7; i++)
-        expect(strstr(text, says[i]) != NULL, "'%s' is not in %s", says[i], text);
-    Json *rows = records_read(scratch("new"), "answers.jsonl", 1);
-    int n = 0, right = 0;
-    for (const Json *r = rows; r; r = r->next, n++) {
-        right += json_get(r, "right")->type == 't';
-        expect(string_of(r, "got") && string_of(r, "prompt") && string_of(r, "wanted") &&
-               json_get(r, "probability")->number < 1, "record %d", n);
-    }
-    expect(n == 8 && right == 4, "%d records, %d of them right", n, right);
-    json_free(rows), free(text), free(e.train_item), free(e.question), free(a.answer);
-    tokens_free(&e.val), tokenizer_free(e.t), model_free(e.model[0]);
-}
-
-/* The answer to a line of --jsonl is drawn by --seed and does not depend on the other lines. */
-void test_line_seeds(void)
-{
-    judged_folder();
-    char *said[2];
-    for (int i = 0; i < 2; i++) {
-        char *line = format("printf '\"%%s\"\n' %s | \"$here\"/train_gpt generate --model m "
-                            "--tokenizer t --jsonl --temperature 1 --top-p 1 --tokens 8 | sort",
-                            i ? "set in or" : "in or set");
-        said[i] = shell(line);
-        free(line);
-    }
-    expect(strstr(said[0], "completion") && !strcmp(said[0], said[1]),
-           "in another order: %s, not %s", said[1], said[0]);
-    free(said[0]), free(said[1]);
-}
-
-/* Words counted: a row by hand; after many steps the gradient is 0, computed by its definition; a
- * label that a word decides is learned, a word that only held-out rows have is left out. */
-void test_words(void)
-{
-    enum { N = 60, L = 3 };
-    int start[N + 2] = {0}, truth[N], row[N], wrong = 0;
-    WordCounts x = {.words = 1, .labels = L, .start = start};
-    static const char *const colour[] = {"red", "blue", "green"};
-    char *text[N + 1];
-    unicode_begin();
-    for (int i = 0; i < N; i++) {
-        truth[i] = below(L, 31, i), row[i] = i;
-        text[i] = format("Good w%d %s, GOOD", i % 7, colour[truth[i]]);
-        words_add(&x, text[i], 1);
-    }
-    words_add(&x, text[N] = format("%s", "unseen RED"), 0);
-    double one = log(2), two = log(3), size = sqrt(1 + 2 * one * one + two * two);
-    expect(start[N + 1] - start[N] == 2, "a word of held-out rows alone is counted");
-    bound("its row", fabs(x.value[start[N] + 1] - one / sqrt(1 + one * one)), 1e-6);
-    bound("good, twice", fabs(x.value[1] - two / size), 1e-6);
-    float *W = allocate(x.words * L, sizeof *W), p[L], largest = 0, decay = 1e-2f;
-    for (int i = 0; i < 10; i++) words_fit(W, &x, truth, row, N, decay);
-    for (int k = 0; k < L; k++)
-        for (int word = 0; word < x.words; word++) {
-            double sum = decay * W[word * L + k];
-            for (int i = 0; i < N; i++) {
-                wrong += words_predict(p, W, &x, i) != truth[i];
-                for (int j = start[i]; j < start[i + 1]; j++)
-                    if (x.word[j] == word) sum += x.value[j] * (p[k] - (truth[i] == k)) / N;
-            }
-            largest = fmax(largest, fabs(sum));
-        }
-    bound("gradient", largest, 1e-5);
-    expect(wrong == 0 && words_predict(p, W, &x, N) == 0, "%d wrong", wrong);
-    for (int i = 0; i <= N; i++) free(text[i]);
-    free(W), free(x.word), free(x.value), free(x.numbers.entry);
-}
-
-/* Rows of questions that are refused, in the files q0.txt, ... */
-static const char *const bad_rows[] = {
-    "", "{\"prompt\":\"a\"}", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
-    ("{\"messages\":[{\"role\":\"assistant\",\"content\":\"b\"},"
-     "{\"role\":\"user\",\"content\":\"a\"}]}"),
-    "{\"prompt\":\"a\",\"completion\":\" \"}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{}}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"Must\":[\"b\"]}}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"must\":[\"b|\"]}}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"must\":\"b\"}}"};
-
-void test_bad_figures(const void *rows)
-{
-    judged_folder();
-    for (int i = 0; i < (int)(sizeof bad_rows / sizeof *bad_rows); i++) {
-        char *name = format("q%d.txt", i);
-        write_file(name, bad_rows[i], strlen(bad_rows[i]), "\n", 1);
-        free(name);
-    }
-    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
-    test_bad(rows);
-}
-
-/* The third set is measured by --test alone, and named, by either program. */
-void test_third_set(void)
-{
-    judged_folder();
-    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
-    char *says = shell("\"$here\"/prepare eval --model m --tokenizer t --data z --test --out new; "
-                       "\"$here\"/prepare eval --model m --tokenizer t --data z --limit 5 "
-                       "--out new; "
-                       "mkdir -p alone; cp \"$here\"/train_gpt alone; "
-                       "alone/train_gpt eval --model m --tokenizer t --data z --test; "
-                       "alone/train_gpt eval --model m --tokenizer t --data z --tuned m2 2>&1; "
-                       "rm -r alone");
-    static const char *const said[] = {"z_test.bin: 12 held-out examples\n", "make builds it",
-        "z_val.bin: 5 of 8 held-out examples, drawn at random\n", "m on z_test.bin: 12 examples"};
-    for (int i = 0; i < 4; i++)
-        expect(strstr(says, said[i]) != NULL, "'%s' is not in %s", said[i], says);
-    free(says);
-}
-
-#define ASK "prepare eval --model m --tokenizer t --questions "
-static const Bad bad_figures[] = {
-    {ASK "q0.txt", 1, "q0.txt: holds no questions"}, {ASK "q1.txt", 1, "row 1: expected \"mess"},
-    {ASK "q2.txt", 1, "row 1: expected \"mess"}, {ASK "q3.txt", 1, "row 1: expected \"mess"},
-    {ASK "q4.txt", 1, "row 1: expected \"mess"}, {ASK "q5.txt", 1, "row 1: expected \"exp"},
-    {ASK "q6.txt", 1, "row 1: expected \"exp"}, {ASK "q7.txt", 1, "row 1: expected \"exp"},
-    {ASK "q8.txt", 1, "row 1: expected \"exp"}, {ASK "nowhere", 1, "nowhere"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt"},
-    {ASK "q1.txt --test", 2, "--test and --questions"}, {ASK "q1.txt --pairs q", 2, "alone"},
-    {"prepare eval --model m --tokenizer t --data x --test", 1, "x_test.bin is not there"},
-    {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
-    {0}};
-
-/* ---- RECOMPUTE, LORA, MOMENTS ---- */
 
 /* Through every adapter, with all kinds of dropout, packing, masks, smoothing, and recompute. The
  * model itself has no gradient. A model that has merged its adapters gives the same loss. */
 void test_adapter_gradient(void)
 {
-    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, (real)0.25, 77};
-    smoothing_rate = 0.1;
+    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, (real)0.25, 77}, smoothing_rate = 0.1;
     batch = random_batch(2, small.T, small.V, 3);
     for (int i = 0; i < 6; i++) {
         Model *m = model = random_model(small, INFERENCE, 2, 0);
@@ -3914,11 +3874,6 @@ double adapted_loss(const char *adapter, int merged)
     return mean;
 }
 
-void adapter_open(void *path)
-{
-    adapter_read(model_read(scratch("m")), path);
-}
-
 /* A run with --lora writes adapters, which give what the run has told, merged or not. Damaged ones,
  * those of another model, and adapters in place of a model are refused. */
 void test_run_lora(void)
@@ -3929,11 +3884,13 @@ void test_run_lora(void)
         {48, 0, 0, "rank 0"}, {48, 3, 0, "bytes of numbers"}, {52, 16, 0, "matrices 16"},
         {52, 7, 0, "bytes of numbers"}, {1024, 0x7fc00000, 0, "number 0 of qkv_A is nan"},
         {4, 1, 4, "bytes of numbers"}, {4, 1, 1800, "too few"}};
-    double best = 0;
+    static const char *const options[][2] = {
+        {"--lora 2 --lora-on fc,proj", "expected some of qkv"}, {"--resume --lora 1", "--lora"},
+        {"--resume --lora 2 --lora-on qkv,attproj,fc,fcproj --lora-alpha 8", "--lora-alpha"}};
     size_t size;
     expect_run(TINY "v --out r9 --steps 6 --lr 3e-2 --eval-every 2 --lora 2 --show 1 --lora-on "
                "fcproj,qkv,fc,attproj", "after training", "status 0", NULL);
-    sscanf(run_line("sed -n 's/^best_loss = //p' r9/run.txt"), "%lf", &best);
+    double best = best_loss("r9");
     for (int merged = 0; merged < 2; merged++)
         bound("loss", fabs(adapted_loss("r9/best.bin", merged) - best), 2e-6);
     expect(fabs(adapted_loss("r9/model.bin", 0) - best) < 1, "model.bin is another thing");
@@ -3942,24 +3899,18 @@ void test_run_lora(void)
         char *copied = memcpy(allocate(size, 1), file, size);
         memcpy(copied + bad[i].at, &bad[i].value, 4);
         write_file("a", copied, size - bad[i].cut, "", 0);
-        const char *said = error_of(adapter_open, format("%s/a", folder));
-        expect(strstr(said, bad[i].says) != NULL, "damage %zu: %s", i, said);
+        expect_run("train_gpt generate --model m --tokenizer t --adapter a", bad[i].says,
+                   "status 1", NULL);
         free(copied);
     }
     free(file);
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-        setenv("KIND", bf16 ? "bf16" : "fp32", 1);
-        expect_run("prepare eval --model m --adapter r9/best.bin --tokenizer t --questions "
-                   "rows.jsonl --out new --precision $KIND", "m + r9/best.bin", "status 0", NULL);
-        expect_run(TINY "v --out r10 --steps 2 --lora 2 --show 1 --precision $KIND", "status 0",
-                   NULL);
-    }
+    for (int i = 0; i < 3; i++)
+        expect_run(text_of(TINY "v --out r9 --steps 9 %s", options[i][0]), options[i][1],
+                   i ? "status 1" : "status 2", NULL);
+    expect_run("prepare eval --model m --adapter r9/best.bin --tokenizer t --questions rows.jsonl "
+               "--out new", "m + r9/best.bin", "status 0", NULL);
     expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
-    expect_run(TINY "v --lora 2 --lora-on fc,proj", "expected some of qkv", "status 2", NULL);
     expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
-    expect_run(TINY "v --out r9 --steps 9 --resume --lora 1", "--lora", "status 1", NULL);
-    expect_run(TINY "v --out r9 --steps 9 --resume --lora 2 --lora-on qkv,attproj,fc,fcproj "
-               "--lora-alpha 8", "--lora-alpha", "status 1", NULL);
 }
 
 /* Adapters that PEFT made are imported; ten steps from them have PEFT's losses. Exported again they
@@ -3971,15 +3922,15 @@ void test_peft(void)
     Reference f = reference_open();
     Model *m = reference_model(&f);
     model_write(m, scratch("ref"), 0);
+    model_free(m);
     expect_run("prepare import $here/data/adapters --model ref --out pa && "
                "prepare export ref --adapter pa --peft --out peft && "
-               "prepare import peft --model ref --out pa2 && cmp pa pa2",
-               "rank 3", "status 0", NULL);
+               "prepare import peft --model ref --out pa2 && cmp pa pa2", "rank 3", "status 0",
+               NULL);
     expect_run("sed -i 's/\"use_dora\": false/\"use_dora\": true/' peft/adapter_config.json; "
                "prepare import peft --model ref --out pa2",
                "use_dora: expected false, found true; this kind of adapter", "status 1", NULL);
     if (broken) return;
-    model_free(m);
     m = model_read(scratch("ref"));
     adapter_read(m, scratch("pa"));
     model_prepare(m, TRAINING, f.B, f.c.T, 0);
@@ -5714,7 +5665,7 @@ static const Test tests[] = {
     {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
     {"figures: words counted", IN_FLOAT, test_words, NULL, NULL},
     {"figures: seeds of lines", IN_FLOAT, test_line_seeds, NULL, NULL},
-    {"bad input: figures", IN_FLOAT, NULL, test_bad_figures, bad_figures},
+    {"bad input: figures", IN_FLOAT, test_bad_questions, NULL, NULL},
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
     {"PEFT: import, 10 steps, export", IN_FLOAT, test_peft, NULL, NULL},
