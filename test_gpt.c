@@ -4030,7 +4030,7 @@ void test_memory(void)
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }
 
-/* ---- MODELS IN THE WORLD: GGUF, tokenizer.json, padded vocabularies, other formats ---- */
+/* ---- other programs' models: GGUF, tokenizer.json, padded vocabularies ---- */
 
 /* Every number of half precision comes back; what lies between two neighbours becomes the nearer
  * one, and the middle the even one. Behind the largest, 65504, stands infinity. */
@@ -4048,35 +4048,11 @@ void test_f16(void)
     outcome("31744 numbers and those between");
 }
 
-/* Append the next value of a GGUF file, a text (type 8) or a number of some bytes, and a space. */
-void gguf_show(Text *seen, char **at, int type)
+/* Append a number of some bytes, or a text behind its length, as GGUF has them. */
+void put(Text *to, uint64_t number, int bytes) { text_add(to, (char *)&number, bytes); }
+void put_text(Text *to, const char *text)
 {
-    uint64_t value = 0, size = type == 8 ? 8 : type == 7 ? 1 : type == 64 ? 8 : 4;
-    memcpy(&value, *at, size);
-    *at += size;
-    if (type == 8) text_add(seen, *at, value), *at += value, text_add(seen, " ", 1);
-    else text_print(seen, "%" PRIu64 " ", value);
-}
-
-/* All that a GGUF file says before its data: keys, then tensors. *at moves behind it. */
-Text gguf_seen(char **at)
-{
-    Text seen = {0};
-    uint64_t counts[2], list;
-    memcpy(counts, *at + 8, 16);
-    for (*at += 24; counts[1]--; text_add(&seen, "\n", 1)) {
-        gguf_show(&seen, at, 8);
-        int type = **at, is_list = type == 9;
-        *at += 4;
-        if (is_list) type = **at, memcpy(&list, *at + 4, 8), *at += 12;
-        for (uint64_t n = is_list ? list : 1; n; n--) gguf_show(&seen, at, type);
-    }
-    for (; counts[0]--; text_add(&seen, "\n", 1)) {
-        gguf_show(&seen, at, 8);
-        for (int d = *(*at += 4, *at - 4); d >= 0; d--) gguf_show(&seen, at, d ? 64 : 4);
-        gguf_show(&seen, at, 64);
-    }
-    return seen;
+    put(to, strlen(text), 8), text_add(to, text, strlen(text));
 }
 
 /* The place in a GGUF file of the number i of a row-major tensor that was stored as `type`, and
@@ -4092,58 +4068,77 @@ int gguf_is(const char *data, size_t i, int type, float x)
     return fabs(q * step - x) <= (0.5 + 0.07) * step;         /* F16 rounds 127 steps by 0.07 */
 }
 
-/* Model m, the file at path, with the vocabulary of data/, in one type: what the GGUF says, and
- * its numbers. Rows that are no whole blocks of 32 are F16 in Q8_0. 925353388 is 1e-5f in bits. */
+/* The head of the GGUF file x of a model with the vocabulary of data/, up to its tensors. Types of
+ * values: 4 uint32, 5 int32, 6 float32 (0x3727c5ac is 1e-5), 7 bool, 8 text, 9 array. */
+Text gguf_head(const Config *c, const Tokenizer *t, int file_type)
+{
+    const struct { const char *name, *text; int type; uint32_t number; } keys[] = {
+        {"general.architecture", "gpt2", 8, 0}, {"general.name", "x", 8, 0},
+        {"general.alignment", 0, 4, 32}, {"general.quantization_version", 0, 4, 2},
+        {"general.file_type", 0, 4, file_type}, {"gpt2.context_length", 0, 4, c->T},
+        {"gpt2.embedding_length", 0, 4, c->C}, {"gpt2.feed_forward_length", 0, 4, 4 * c->C},
+        {"gpt2.block_count", 0, 4, c->L}, {"gpt2.attention.head_count", 0, 4, c->NH},
+        {"gpt2.attention.layer_norm_epsilon", 0, 6, 0x3727c5ac},
+        {"tokenizer.ggml.model", "gpt2", 8, 0}, {"tokenizer.ggml.pre", "gpt-2", 8, 0},
+        {"tokenizer.ggml.bos_token_id", 0, 4, 4095}, {"tokenizer.ggml.eos_token_id", 0, 4, 4095},
+        {"tokenizer.ggml.unknown_token_id", 0, 4, 4095}, {"tokenizer.ggml.add_bos_token", 0, 7, 1},
+        {"tokenizer.chat_template", chat_template, 8, 0}, {"tokenizer.ggml.tokens", 0, 9, 8},
+        {"tokenizer.ggml.token_type", 0, 9, 5}, {"tokenizer.ggml.merges", 0, 9, 8}};
+    Text head = {0};
+    char word[2 * WORD];
+    text_add(&head, "GGUF\3\0\0", 8), put(&head, 4 + 12 * c->L, 8), put(&head, 21, 8);
+    for (int i = 0; i < 21; i++) {
+        put_text(&head, keys[i].name), put(&head, keys[i].type, 4);
+        if (keys[i].type == 8) put_text(&head, keys[i].text);
+        else put(&head, keys[i].number, keys[i].type == 7 ? 1 : 4);
+        if (keys[i].type == 9) put(&head, i < 20 ? 4096 : 4096 - 257, 8);
+        for (int id = 0; keys[i].type == 9 && id < 4096; id++) {
+            if (i == 18) word_from_token(word, t, id);
+            if (i == 19) put(&head, id < 4095 ? 1 : 3, 4);
+            else if (i == 18 || merge_line(word, t, id)) put_text(&head, word);
+        }
+    }
+    return head;
+}
+
+/* Model m, the file at path, in one type: all that the GGUF file says, and its numbers. Rows that
+ * are no whole blocks of 32 are F16 in Q8_0. */
 void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char *name, int type,
                 int file_type)
 {
-    static const char *const names[] = {"token_embd", "position_embd", "attn_norm", "attn_norm",
-        "attn_qkv", "attn_qkv", "attn_output", "attn_output", "ffn_norm", "ffn_norm", "ffn_up",
-        "ffn_up", "ffn_down", "ffn_down", "output_norm", "output_norm"};
-    Text e = {0}, merges = {0};
-    char word[2 * WORD];
-    size_t size, place = 0;
-    text_print(&e, "prepare export %s --tokenizer \"$here\"/data/mini_tokenizer.bin --type %s "
-               "--out x.gguf", path, name);
-    expect_run(e.bytes, "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
-    char *file = read_file(scratch("x.gguf"), &size), *at = file;
-    expect(!memcmp(file, "GGUF\3\0\0", 8), "no GGUF of version 3");
-    Text seen = gguf_seen(&at);
-    char *data = file + (at - file + 31) / 32 * 32;
-    e.size = 0;
-    text_print(&e, "general.architecture gpt2 \ngeneral.name x \ngeneral.alignment 32 \n"
-        "general.quantization_version 2 \ngeneral.file_type %d \ngpt2.context_length %d \n"
-        "gpt2.embedding_length %d \ngpt2.feed_forward_length %d \ngpt2.block_count %d \n"
-        "gpt2.attention.head_count %d \ngpt2.attention.layer_norm_epsilon 925353388 \n"
-        "tokenizer.ggml.model gpt2 \ntokenizer.ggml.pre gpt-2 \ntokenizer.ggml.bos_token_id 4095 \n"
-        "tokenizer.ggml.eos_token_id 4095 \ntokenizer.ggml.unknown_token_id 4095 \n"
-        "tokenizer.ggml.add_bos_token 1 \ntokenizer.chat_template %s \ntokenizer.ggml.tokens ",
-        file_type, m->c.T, m->c.C, 4 * m->c.C, m->c.L, m->c.NH, chat_template);
-    for (int id = 0; id < 4096; id++) {
-        word_from_token(word, t, id), text_print(&e, "%s ", word);
-        if (merge_line(word, t, id)) text_print(&merges, "%s ", word);
+    static const char *const names[] = {"token_embd", "position_embd", "attn_norm", "attn_qkv",
+        "attn_output", "ffn_norm", "ffn_up", "ffn_down", "output_norm"};
+    size_t size, place;
+    expect_run(text_of("prepare export %s " MINI "--type %s --out x.gguf", path, name),
+               "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
+    char *file = read_file(scratch("x.gguf"), &size);
+    Text head = gguf_head(&m->c, t, file_type);
+    for (int pass = 0; pass < 2; pass++) {                    /* names and shapes; data */
+        const char *data = file + (head.size + 31) / 32 * 32;
+        place = 0;
+        for (int i = 0; i < 16; i++)
+            for (int l = 0; l < (m->tensors[i].layered ? m->c.L : 1); l++) {
+                const Tensor *x = &m->tensors[i];
+                int vector = x->rows == 1, cut = type == 8 && x->columns % 32;
+                int is = vector || i == 1 ? 0 : cut ? 1 : type;
+                for (size_t k = 0; pass && k < x->size && !broken; k++)
+                    expect(gguf_is(data + place, k, is, m->w.tensor[i][l * x->size + k]),
+                           "%s: number %zu of layer %d differs", x->name, k, l);
+                if (!pass) {
+                    const char *block = x->layered ? text_of("blk.%d.", l) : "";
+                    put_text(&head, text_of("%s%s.%s", block, names[i < 2 ? i : i / 2 + 1],
+                                            i > 2 && i % 2 ? "bias" : "weight"));
+                    put(&head, 2 - vector, 4), put(&head, x->columns, 8);
+                    if (!vector) put(&head, x->rows, 8);
+                    put(&head, is, 4), put(&head, place, 8);
+                }
+                place += ((is == 8 ? x->size / 32 * 34 : x->size * (is ? 2 : 4)) + 31) / 32 * 32;
+            }
+        expect(size >= head.size && !memcmp(file, head.bytes, head.size), "another head");
+        if (broken) break;
+        expect(!pass || data + place == file + size, "%zu bytes", size);
     }
-    text_print(&e, "\ntokenizer.ggml.token_type ");
-    for (int id = 0; id < 4096; id++) text_print(&e, id < 4095 ? "1 " : "3 ");
-    text_print(&e, "\ntokenizer.ggml.merges %s\n", merges.bytes);
-    for (int i = 0; i < 16; i++)
-        for (int l = 0; l < (m->tensors[i].layered ? m->c.L : 1); l++) {
-            const Tensor *x = &m->tensors[i];
-            int vector = x->rows == 1, cut = type == 8 && x->columns % 32;
-            int is = vector || i == 1 ? 0 : cut ? 1 : type;
-            if (x->layered) text_print(&e, "blk.%d.", l);
-            text_print(&e, "%s.%s %d ", names[i], ends_with(x->field, "_b") ? "bias" : "weight",
-                       x->columns);
-            if (!vector) text_print(&e, "%d ", x->rows);
-            text_print(&e, "%d %zu \n", is, place);
-            for (size_t k = 0; k < x->size && !broken; k++)
-                expect(gguf_is(data + place, k, is, m->w.tensor[i][l * x->size + k]),
-                       "%s: number %zu of layer %d differs", x->name, k, l);
-            place += ((is == 8 ? x->size / 32 * 34 : x->size * (is ? 2 : 4)) + 31) / 32 * 32;
-        }
-    expect(!strcmp(seen.bytes, e.bytes), "the file says another thing");
-    expect(data + place == file + size, "%zu bytes", size);
-    free(file), free(seen.bytes), free(e.bytes), free(merges.bytes);
+    free(file), free(head.bytes);
 }
 
 /* The model in data/, and a small one whose tensors do not end where the next may begin. */
@@ -4152,15 +4147,13 @@ void test_gguf(void)
     const Config odd = {.T = 5, .V = 4096, .L = 2, .NH = 2, .C = 6, .Vp = 4096};
     static const struct { const char *name; int type, file_type; } types[] = {
         {"f32", 0, 0}, {"f16", 1, 1}, {"bf16", 30, 32}, {"q8_0", 8, 7}};
-    Model *m = model_read("data/mini.bin"), *small_one = random_model(odd, INFERENCE, 1, 0);
+    Model *m[2] = {model_read("data/mini.bin"), random_model(odd, INFERENCE, 1, 0)};
     Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    model_write(small_one, scratch("odd"), 0);
-    for (int i = 0; i < 4; i++) {
-        gguf_check(m, t, "\"$here\"/data/mini.bin", types[i].name, types[i].type,
-                   types[i].file_type);
-        gguf_check(small_one, t, "odd", types[i].name, types[i].type, types[i].file_type);
-    }
-    model_free(m), model_free(small_one), tokenizer_free(t);
+    model_write(m[1], scratch("odd"), 0);
+    for (int i = 0; i < 8; i++)
+        gguf_check(m[i % 2], t, i % 2 ? "odd" : "\"$here\"/data/mini.bin", types[i / 2].name,
+                   types[i / 2].type, types[i / 2].file_type);
+    model_free(m[0]), model_free(m[1]), tokenizer_free(t);
     outcome("2 models in 4 types");
 }
 
@@ -4173,24 +4166,23 @@ void world_files(void)
     if (done++) return;
     bad_folder();
     Model *m = model_read(scratch("m"));
-    Config c = {.T = 16, .V = 1324, .L = 1, .NH = 2, .C = 8, .Vp = 1408};
     fill(m->w.wte + 300 * 8, 3 * 8, 30, 5);
     m->stored_V = 303;
     model_write(m, scratch("spare"), 0);
     m->stored_V = 300, m->w.qkv_w[5] = 70000;
     model_write(m, scratch("large"), 0);
-    Model *wide = random_model(c, INFERENCE, 1, 0);
-    model_write(wide, scratch("wide"), 0);
-    model_free(m), model_free(wide);
+    model_free(m);
+    write_model("wide", 1324);
     write_tokens("mine_train.bin", (uint16_t[]){1, 2, 299, 3, 299}, "\0\1\1\1\1", 5);
-    free(shell("cp -r hf jf; cd jf; { printf '{\"added_tokens\":[{\"id\":299,\"content\":"
-               "\"<|endoftext|>\"},{\"id\":300,\"content\":\"[PAD]\"}],\"normalizer\":null,"
-               "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
-               "\"model\":{\"type\":\"BPE\",\"vocab\":'; cat vocab.json; printf ',\"merges\":['; "
-               "sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' merges.txt; echo ']}}'; } "
-               ">tokenizer.json; rm vocab.json merges.txt; "
-               "sed 's/gelu_new/gelu_pytorch_tanh/' config.json >c; mv c config.json; "
-               "mkdir py; cp config.json py; touch py/pytorch_model.bin ../m.pt"));
+    write_text("before", json_text(
+        "{'added_tokens':[{'id':299,'content':'<|endoftext|>'},{'id':300,'content':'[PAD]'}],"
+        "'normalizer':null,'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':false},"
+        "'model':{'type':'BPE','vocab':"));
+    free(shell("mkdir -p jf/py new; cp hf/model.safetensors jf; { cat before hf/vocab.json; "
+               "printf ',\"merges\":['; sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' "
+               "hf/merges.txt; echo ']}}'; } >jf/tokenizer.json; "
+               "sed 's/gelu_new/gelu_pytorch_tanh/' hf/config.json >jf/config.json; "
+               "cp jf/config.json jf/py; touch jf/py/pytorch_model.bin m.pt"));
 }
 
 /* tokenizer.json is read like the other two files, alone and in a folder, with merges as pairs or
@@ -4199,13 +4191,13 @@ void test_tokenizer_json(void)
 {
     static const char *const others[][2] = {
         {"s/BPE/Unigram/", "model.type: expected BPE, found Unigram"},
-        {"s/\"ByteLevel\"/\"Metaspace\"/", "type: expected ByteLevel, found Metaspace"},
-        {"s/_space\":false/_space\":true/", "add_prefix_space: expected false, found true"},
-        {"s/\"normalizer\":null/\"normalizer\":{\"type\":\"NFC\"}/", "expected none, found NFC"},
-        {"s/\"type\":\"BPE\"/\"byte_fallback\":true/", "model.byte_fallback: expected false"},
-        {"s/\"type\":\"BPE\"/\"end_of_word_suffix\":\"_\"/", "suffix: expected none, found _"},
+        {"s/'ByteLevel'/'Metaspace'/", "type: expected ByteLevel, found Metaspace"},
+        {"s/_space':false/_space':true/", "add_prefix_space: expected false, found true"},
+        {"s/'normalizer':null/'normalizer':{'type':'NFC'}/", "expected none, found NFC"},
+        {"s/'type':'BPE'/'byte_fallback':true/", "model.byte_fallback: expected false"},
+        {"s/'type':'BPE'/'end_of_word_suffix':'_'/", "suffix: expected none, found _"},
         {"s/pre_tokenizer/tokenizer/", "pre_tokenizer.type: expected ByteLevel, found none"},
-        {"s/\"merges\"/\"margins\"/", "expected the vocab and the merges of BPE"},
+        {"s/'merges'/'margins'/", "expected the vocab and the merges of BPE"},
         {"5d", "merges, line 5: the ids of the tokens imply the merge"},
         {"s/<|endoftext|>/<s>/g", "expected a token <|endoftext|>"}};
     world_files();
@@ -4216,12 +4208,10 @@ void test_tokenizer_json(void)
                "jf/tokenizer.json >j_tokenizer.json; grep -c 299 j_tokenizer.json; "
                "prepare import j_tokenizer.json --out j.bin; cmp t j.bin && echo same", "1\n",
                "same\nstatus 0", NULL);
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        char *line = format("sed '%s' jf/tokenizer.json >j_tokenizer.json; "
-                            "prepare import j_tokenizer.json --out j.bin", others[i][0]);
-        expect_run(line, "error: j_tokenizer.json: ", others[i][1], "status 1", NULL);
-        free(line);
-    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        expect_run(text_of("sed '%s' jf/tokenizer.json >j_tokenizer.json; prepare import "
+                           "j_tokenizer.json --out j.bin", json_text(others[i][0])),
+                   "error: j_tokenizer.json: ", others[i][1], "status 1", NULL);
     free(shell("rm j*.*"));
     outcome("read in 3 ways, refused in %zu", sizeof others / sizeof *others);
 }
@@ -4231,19 +4221,15 @@ void test_tokenizer_json(void)
 void test_spare_ids(void)
 {
     static const char *const commands[] = {
-        "train_gpt generate --tokens 30 --samples 4 --seed 2 --tokenizer t --model a",
-        "train_gpt generate --tokens 30 --temperature 0 --tokenizer t --model a",
-        "train_gpt eval --tokenizer t --model a --data v",
-        ("train_gpt train --tokenizer t --model a --data v --batch 1 --steps 9 --lr 1e-2 "
-         "--warmup 0 --out sp >sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt")};
+        "generate $o --tokens 30 --samples 4 --seed 2", "generate $o --tokens 30 --temperature 0",
+        "eval $o --data v", ("train $o --data v --batch 1 --steps 9 --lr 1e-2 --warmup 0 --out sp "
+                             ">sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt")};
     world_files();
-    for (int i = 0; i < 4; i++) {
-        char *line = format("for f in m spare; do cp $f a; { %s; } 2>$f.e >$f.txt; done; cat *.e; "
-                            "cmp m.txt spare.txt && [ $(wc -c <m.txt) -gt 20 ] && echo same",
-                            commands[i]);
-        expect_run(line, "t: 3 of the model's 303 ids have no token", "same\nstatus 0", NULL);
-        free(line);
-    }
+    for (int i = 0; i < 4; i++)
+        expect_run(text_of("o='--tokenizer t --model a'; for f in m spare; do cp $f a; "
+                           "{ train_gpt %s; } 2>$f.e >$f.txt; done; cat *.e; cmp m.txt spare.txt "
+                           "&& [ $(wc -c <m.txt) -gt 20 ] && echo same", commands[i]),
+                   "t: 3 of the model's 303 ids have no token", "same\nstatus 0", NULL);
     expect_run("od -An -td4 -j12 -N4 sp/model.bin; prepare export spare --tokenizer t --out sp; "
                "prepare import sp --out sp.bin; cmp spare sp.bin && cmp t sp_tokenizer.bin && "
                "echo same; prepare export spare --tokenizer t --out sp.gguf", " 303\n", "same\n",
@@ -4268,8 +4254,9 @@ static const Bad bad_world[] = {
     {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
     {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
     {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for f16"},
+    {"prepare import m --out new/m" FULL}, {"prepare export m --tokenizer t --out new/hf" FULL},
+    {"prepare text text.txt --tokenizer t --out new/t" FULL},
     {0}};
-
 
 /* ---- bf16 ---- */
 
