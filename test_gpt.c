@@ -4258,15 +4258,14 @@ static const Bad bad_world[] = {
     {"prepare text text.txt --tokenizer t --out new/t" FULL},
     {0}};
 
-/* ---- bf16 ---- */
-
 /* The error of a product in bf16, against matmul_plain in fp32 on numbers that were rounded before.
  * Bits 0 and 1 of `kind` transpose an operand, bits 2 and 3 store it in bf16. matmul_plain in bf16
  * must give the same bits as in fp32, and matmul the same bits on 1 to 4 threads. */
 double bf16_error(int M, int N, int K, int kind)
 {
     size_t size[2] = {(size_t)M * K, (size_t)K * N}, lines[2] = {M, K}, columns[2] = {K, N};
-    real *numbers[2], *rounded[2], *c = allocate_reals((size_t)6 * M * N);
+    size_t all = (size_t)M * N;
+    real *numbers[2], *rounded[2], *c = allocate_reals(6 * all);
     bfloat16 *half[2];
     View in[2], exact[2];
     for (int i = 0; i < 2; i++) {
@@ -4274,9 +4273,8 @@ double bf16_error(int M, int N, int K, int kind)
         size_t ld = turned ? lines[i] : columns[i];
         fill(numbers[i] = allocate_reals(size[i]), size[i], 1, 1 + i);
         rounded[i] = allocate_reals(size[i]), half[i] = allocate(size[i], sizeof(bfloat16));
-        for (size_t j = 0; j < size[i]; j++) {
+        for (size_t j = 0; j < size[i]; j++)
             half[i][j] = bf16_from((float)numbers[i][j]), rounded[i][j] = bf16_to(half[i][j]);
-        }
         in[i] = kind >> (2 + i) & 1 ? view_bf16(half[i], ld) : view(numbers[i], ld);
         exact[i] = view(rounded[i], ld);
         if (turned) in[i] = flipped(in[i]), exact[i] = flipped(exact[i]);
@@ -4284,16 +4282,14 @@ double bf16_error(int M, int N, int K, int kind)
     matmul_plain(assign(c, N), exact[0], exact[1], M, N, K);
     bf16_products = kind < 4 || kind & 16;
     for (int way = 1; way < 6; way++) {
-        real *to = c + (size_t)way * M * N;
+        real *to = c + way * all;
         use_threads(way < 5 ? way : 1);
-        if (way == 5) matmul_plain(assign(to, N), in[0], in[1], M, N, K);
-        else matmul(assign(to, N), in[0], in[1], M, N, K);
-        expect(way == 1 || way == 5 || !memcmp(to, to - (size_t)M * N, (size_t)M * N * sizeof *to),
-               "%d x %d x %d, kind %d: other bits on %d threads", M, N, K, kind, way);
+        (way < 5 ? matmul : matmul_plain)(assign(to, N), in[0], in[1], M, N, K);
+        expect(way == 1 || !memcmp(to, way < 5 ? to - all : c, all * sizeof *to),
+               "%d x %d x %d, kind %d: other bits on %d threads (5: in the plain product)", M, N, K,
+               kind, way);
     }
-    expect(!memcmp(c, c + (size_t)5 * M * N, (size_t)M * N * sizeof *c),
-           "%d x %d x %d, kind %d: the plain product rounds otherwise", M, N, K, kind);
-    double error = difference(c, c + (size_t)M * N, (size_t)M * N);
+    double error = difference(c, c + all, all);
     bf16_products = 0, use_threads(1);
     for (int i = 0; i < 2; i++) free_reals(numbers[i]), free_reals(rounded[i]), free(half[i]);
     free_reals(c);
@@ -4306,9 +4302,7 @@ void test_bf16_matmul(void)
     for (int i = 0; i < 320; i++) {
         int M = i % 3 ? 1 + below(70, 1, i) : 1 + i / 3 % 4, N = 1 + below(70, 2, i);
         int K = 1 + below(70, 3, i), kind = i % 32;
-        char what[80];
-        snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, kind);
-        bound(what, bf16_error(M, N, K, kind), limit);
+        bound(text_of("%d x %d x %d, kind %d", M, N, K, kind), bf16_error(M, N, K, kind), limit);
     }
     for (int kind = 0; kind < 16; kind++) {                   /* beyond one block, each way */
         bound("K > KC", bf16_error(19, 50, 2 * KC + 37, kind), limit);
@@ -4364,29 +4358,27 @@ void test_bf16_weights(void)
 /* Runs in bf16 end near those in fp32, and the commands that judge, answer and adapt take it. */
 void test_bf16_run(void)
 {
-    double best[4], said = 0;
+    double best[4];
     for (int i = 0; i < 4; i++) {
-        char *line = format(TINY "v --out r10 --steps 12 --lr 3e-3 --eval-every 4 --show 1%s%s",
-                            i & 1 ? " --precision bf16" : "", i & 2 ? " --lora 2" : "");
-        expect_run(line, i & 1 ? "in bf16" : "in fp32", "status 0", NULL);
-        sscanf(run_line("sed -n 's/^best_loss = //p' r10/run.txt"), "%lf", &best[i]);
-        free(line);
+        expect_run(text_of(TINY "v --out r10 --steps 12 --lr 3e-3 --eval-every 4 --show 1%s%s",
+                           i & 1 ? " --precision bf16" : "", i & 2 ? " --lora 2" : ""),
+                   i & 1 ? "in bf16" : "in fp32", "status 0", NULL);
+        best[i] = best_loss("r10");
     }
     for (int i = 0; i < 4; i += 2) {
         bound("loss", fabs(best[i + 1] / best[i] - 1), 5e-3);
         expect(best[i + 1] != best[i], "bf16 is fp32");
     }
-    sscanf(run_line("prepare eval --model m --adapter r10/best.bin --tokenizer t --data v "
-                    "--context 16 --out new --precision bf16 2>&- | sed -n 's/.*nats a token//p'"),
-           "%lf", &said);
-    bound("judged", fabs(said - best[3]), 1e-4);
+    const char *judged = run_line("prepare eval --model m --adapter r10/best.bin --tokenizer t "
+        "--data v --context 16 --out new --precision bf16 2>&- | sed -n 's/.*nats a token//p'");
+    bound("judged", fabs(strtod(judged, NULL) - best[3]), 1e-4);
     expect_run("train_gpt generate --model m --tokenizer t --prompt a --tokens 3 --precision bf16",
                "tok/s", "status 0", NULL);
     expect_run("train_gpt generate --model m --tokenizer t --precision fp16",
                "expected fp32 or bf16", "status 2", NULL);
 }
 
-/* ---- EXPLAIN ---- */
+/* ---- explain ---- */
 
 /* The page's numbers are the model's: the next token is that of generation; attention_row gives
  * what attention_forward writes; a head is off as if its values were 0; nothing stays changed. */
@@ -4438,7 +4430,6 @@ void test_explain(void)
 void test_explain_page(void)
 {
     static const char evil[] = "<script>\"'&", shown_as[] = "&#60;script&#62;&#34;&#39;&#38;";
-    char *page, *at, *part[3];
     judged_folder();
     Model *m = model_read(scratch("m"));
     Tokenizer *t = tokenizer_read(scratch("t"));
@@ -4449,37 +4440,35 @@ void test_explain_page(void)
     opened_forward(&o), opened_choose(&o, 1);
     expect_run("train_gpt explain '<script>\"'\\''&' --model m2 --tokenizer t --compare m --out "
                "new.html", "new.html is written", "status 0", NULL);
-    at = page = read_file(scratch("new.html"), &size);
-    for (; *at; at++) scripts += !strncmp(at, "<script", 7), texts += !strncmp(at, shown_as, 31);
+    char *page = read_file(scratch("new.html"), &size);
+    for (char *at = page; *at; at++)
+        scripts += !strncmp(at, "<script", 7), texts += !strncmp(at, shown_as, 31);
     expect(scripts == 2 && texts == 2, "%d scripts, the text %d times", scripts, texts);
-    part[0] = format("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]);
-    part[1] = format("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
-                     100.0 * o.without[o.head]);
-    part[2] = format("<small>%.2f</small>", m->loss[o.n - 2]);
-    for (int i = 0; i < 3; i++) expect(strstr(page, part[i]) != NULL, "no %s", part[i]);
-    const char *steps[] = {"res2", "embedding", "res"};
+    const char *parts[] = {
+        text_of("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]),
+        text_of("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
+                100.0 * o.without[o.head]), text_of("<small>%.2f</small>", m->loss[o.n - 2])};
+    static const char *const steps[] = {"res2", "embedding", "res"};
     for (int i = 0; i < 3; i++) {
-        char *line = format("\"$here\"/prepare explain hm --model m --tokenizer t --layer %s",
-                            steps[i]), *said = shell(line);
+        expect(strstr(page, parts[i]) != NULL, "no %s", parts[i]);
         double x[3] = {NAN, NAN, NAN};
-        sscanf(said, "%*54c%lf%*[^\n]\n%*54c%lf%*[^\n]\n%*54c%lf", x, x + 1, x + 2);
+        sscanf(run_line(text_of("prepare explain hm --model m --tokenizer t --layer %s", steps[i])),
+               "%*54c%lf%*[^\n]\n%*54c%lf%*[^\n]\n%*54c%lf", x, x + 1, x + 2);
         bound(steps[i], fabs(x[0] + x[1] - x[2]), 2e-4);
-        free(line), free(said);
     }
-    for (int i = 0; i < 3; i++) free(part[i]);
     free(page), model_free(m), tokenizer_free(t);
 }
 
+#define EXPLAIN "train_gpt explain --model m --tokenizer t "
 static const Bad bad_explain[] = {
-    {"train_gpt explain --model m --tokenizer t", 2, "expected one text in quotes, found none"},
-    {"train_gpt explain --model m --tokenizer t ''", 2, "found an empty one"},
-    {"train_gpt explain --model m --tokenizer t a b", 2, "found several words"},
-    {"train_gpt explain --model m --tokenizer t 'a text of 16 tokens or more, too long'", 1,
-     "context is 16, of which"},
-    {"train_gpt explain --model m --tokenizer t --compare m290 a", 1, "m290: has 290 tokens"},
-    {"train_gpt explain --model m --tokenizer t --layer ln3 a", 2, "found 'ln3'"},
-    {"train_gpt explain --model m --tokenizer t --layer ln1.9 a", 2, "found 'ln1.9'"},
-    {"train_gpt explain --model m --tokenizer t --out no/page.html a", 1, "cannot be written"},
+    {EXPLAIN, 2, "expected one text in quotes, found none"},
+    {EXPLAIN "''", 2, "found an empty one"},
+    {EXPLAIN "a b", 2, "found several words"},
+    {EXPLAIN "'a text of 16 tokens or more, too long'", 1, "context is 16, of which"},
+    {EXPLAIN "--compare m290 a", 1, "m290: has 290 tokens"},
+    {EXPLAIN "--layer ln3 a", 2, "found 'ln3'"},
+    {EXPLAIN "--layer ln1.9 a", 2, "found 'ln1.9'"},
+    {EXPLAIN "--out no/page.html a", 1, "cannot be written"},
     {"train_gpt explain a", 1, "data/mini.bin: cannot be opened"},
     {0}};
 
