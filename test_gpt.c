@@ -3313,10 +3313,10 @@ void labelled_file(const char *name, int count, int labels, uint64_t key)
     tokens_free(&docs);
 }
 
-/* Write a small model with first values and this number of tokens. */
+/* Write a model of the shape of m, but for its V tokens, with first values. */
 void write_model(const char *name, int V)
 {
-    Model *m = model_new((Config){.T = 16, .V = V, .L = 1, .NH = 2, .C = 8, .Vp = V + 300});
+    Model *m = model_new((Config){.T = 16, .V = V, .L = 1, .NH = 2, .C = 8, .Vp = V + 84});
     model_initialize(m, 77);
     model_write(m, scratch(name), 0);
     model_free(m);
