@@ -70,30 +70,37 @@ demo-stories: train_gpt prepare
 # Exercises: exercises/NAME.c is the learner's, and no target removes it. SEED chooses the inputs.
 SEED     = 1
 LEVEL    = 1
-SANITIZE ?= $(if $(call accepts,-fsanitize=address),-fsanitize=address -DMARGIN=0)
-grader: test_gpt.c train_gpt.c prepare.c tokenizer.c
-	$(CC) -O0 -w -DDOUBLE -o $@ $< -lm
-exercises: grader
-	@./grader exercise list
-exercise-%: grader
-	@./grader exercise begin $*
-hint-%: grader
-	@./grader exercise hint $* $(LEVEL)
-exam: grader
-	@./grader exercise begin exam-$(SEED)
-GRADE_CC = $(CC) -O0 -g -DDOUBLE $(SANITIZE) $(if $(findstring clang,$(shell $(CC) --version)),-w, \
+GRADER   = doc/exercises/grader.c
+SANITIZE ?= $(call accepts,-fsanitize=address)
+GRADE_CC = $(CC) -O0 -g -I. -DDOUBLE $(SANITIZE) $(if $(findstring clang,$(shell $(CC) --version)),-w, \
            $(WARN) -Wno-unused -Wno-unknown-pragmas -Wno-missing-field-initializers \
            $(call accepts,-fmax-errors=5))
+# Graded by its speed, on one thread.
+grade-tile_kernel: SANITIZE = -O3 $(ARCH) $(filter-out $(OPENMP),$(MATH))
+# Compile the grading program of the exercise $$name with the attempt in $$file.
+BUILD_GRADER = mkdir -p exercises/build && ./grader write exercises/build/$$name.c $$name "$$file" && \
+           $(GRADE_CC) -DVARIANTS="\"exercises/build/$$name.c\"" -o exercises/build/$$name $(GRADER) -lm
+JUDGE    = ASAN_OPTIONS=detect_leaks=0:log_path=exercises/build/asan exercises/build/$$name judge
+grader: $(GRADER) tokenizer.c
+	$(CC) -O0 -w -DDOUBLE -o $@ $< -lm
+exercises: grader
+	@./grader list
+exercise-%: grader
+	@./grader begin $*
+hint-%: grader
+	@./grader hint $* $(LEVEL)
+exam: grader
+	@./grader begin exam-$(SEED)
 grade-%: grader
-	@GRADE_CC='$(GRADE_CC)' ./grader exercise grade $* exercises/$*.c $(SEED)
+	@name=$* file=exercises/$*.c; $(BUILD_GRADER) && $(JUDGE) $$name $$file $(SEED)
 marks: grader
 	@[ -n '$(DIR)' ] || { echo "error: make marks DIR=FOLDER, with files FOLDER/STUDENT/NAME.c" >&2; exit 2; }
 	@echo "student,exercise,stars,of,right,checks,mistake"
 	@for file in '$(DIR)'/*/*.c; do \
 	    [ -f "$$file" ] || { echo "error: $$file: there is no such file" >&2; exit 1; }; \
 	    student=$${file%/*}; student=$${student##*/}; name=$$(basename "$$file" .c); \
-	    row=$$(GRADE_CC='$(GRADE_CC)' ./grader exercise grade "$$name" "$$file" $(SEED) "$$student" 2>/dev/null); \
-	    echo "$${row:-$$student,$$name,0,0,0,0,\"The file does not contain an exercise.\"}"; done
+	    if { $(BUILD_GRADER); } 2>/dev/null; then $(JUDGE) $$name "$$file" $(SEED) "$$student" 2>/dev/null; \
+	    else echo "$$student,$$name,0,0,0,0,\"The file does not compile, or contains no exercise.\""; fi; done; true
 
 test: all test_gpt test_gpt_double
 	./test_gpt

@@ -10,6 +10,7 @@
  *            11 search   12 command line
  *
  * It includes train_gpt.c, whose table of parameters also has their names in Hugging Face's files.
+ * What is allocated or opened once in a command stays so until the program ends.
  * Formats: [safetensors] github.com/huggingface/safetensors   [llm.c] github.com/karpathy/llm.c
  *          [PEFT] github.com/huggingface/peft   [RFC 4180] CSV
  *          [Bayardo et al. 2007] similar pairs   [Kaplan et al. 2020] flops
@@ -46,17 +47,20 @@ char *file_beside(const char *path, const char *name)
     int folder = slash ? (int)(slash + 1 - path) : 0;
     char *found = is_folder(path) ? format("%s/%s", path, name)
                                   : format("%.*s%s", folder, path, name);
-    if (access(found, F_OK) == 0) return found;
-    free(found);
-    return NULL;
+    return access(found, F_OK) == 0 ? found : NULL;
 }
 
 Writer *writer_in(const char *folder, const char *name)
 {
-    char *path = format("%s/%s", folder, name);
+    return writer_open(format("%s/%s", folder, name));
+}
+
+/* Write a file whose text is in memory of its own, which is freed. */
+void text_write(const char *path, char *text)
+{
     Writer *w = writer_open(path);
-    free(path);
-    return w;
+    writer_take(w, text);
+    writer_close(w);
 }
 
 /* Replace the control characters of a name from a file, which in a message could end the line or
@@ -80,23 +84,20 @@ Json *json_read(Reader *r, size_t size)
     Json *json = json_parse(text, size, error, sizeof error);
     if (!json) die("%s: %s", r->path, error);
     if (json->type != '{') die("%s: expected an object in braces", r->path);
-    free(text);
     return json;
 }
 
 Json *json_file(const char *path)
 {
     Reader r = reader_open(path);
-    Json *json = json_read(&r, r.size);
-    reader_close(&r);
-    return json;
+    return json_read(&r, r.size);
 }
 
 /* A value, for a message. */
 const char *json_shown(const Json *v)
 {
-    return !v ? "none" : v->text ? shown(v->text) : v->type == '{' ? "an object"
-         : v->type == '[' ? "a list" : v->type == 't' ? "true" : v->type == 'f' ? "false" : "null";
+    return !v || v->type == 'n' ? "none" : v->text ? shown(v->text) : v->type == '{' ? "an object"
+         : v->type == '[' ? "a list" : v->type == 't' ? "true" : "false";
 }
 
 /* A size, an offset or an id: dies unless value is a whole number from 0 to 2^53, up to which the
@@ -109,29 +110,35 @@ size_t json_whole(const Json *value, const char *path, const char *what)
     return value->number;
 }
 
-/* What a file must say about itself: the value of `key` in the object `within` of the root (NULL:
- * in the root) has this type and this number or text, or the text `also`. */
-typedef struct {
-    const char *within, *key;
-    char type;                   /* as in Json; 0: there must be no value, or an empty one */
-    double number;
-    const char *text, *also;     /* text: for messages as well */
-} Must;
-
-/* Die, with `advice`, unless all rows up to one without a key hold; a value may always be absent or
- * null. */
-void json_must(const Json *root, const Must *must, const char *path, const char *advice)
+/* Are two values the same? `wanted` null: is v an empty one? */
+int json_same(const Json *v, const Json *wanted)
 {
-    for (; must->key; must++) {
-        const Json *v = json_get(must->within ? json_get(root, must->within) : root, must->key);
+    if (wanted->type == 'n') return strchr("{[\"", v->type) && !v->count && !v->size;
+    return v->type == wanted->type && (v->type != '0' || v->number == wanted->number) &&
+           (v->type != '"' || !strcmp(v->text, wanted->text));
+}
+
+/* JSON as a string of C: quotes need no backslashes in it. */
+#define JSON_TEXT(...) #__VA_ARGS__
+
+/* Die, with `advice`, unless the object says what `wanted`, an object as text, says of the same
+ * keys; "a.b" is b in the object a. Of a list in `wanted` any value is right, and instead of any
+ * value the object may have none, or null. */
+void json_must(const Json *object, const char *wanted, const char *path, const char *advice)
+{
+    char error[200];
+    Json *rules = json_parse(wanted, strlen(wanted), error, sizeof error);
+    assert(rules);
+    for (const Json *rule = rules->child; rule; rule = rule->next) {
+        char *point = strchr(rule->key, '.');
+        char *above = format("%.*s", point ? (int)(point - rule->key) : 0, rule->key);
+        const Json *v = json_get(point ? json_get(object, above) : object,
+                                 point ? point + 1 : rule->key);
+        const Json *first = rule->type == '[' ? rule->child : rule, *good = first;
         if (!v || v->type == 'n') continue;
-        if (!must->type && strchr("{[", v->type) && !v->count) continue;
-        if (v->type != must->type || (v->type == '0' && v->number != must->number) ||
-            (v->type == '"' && strcmp(v->text, must->text) &&
-             (!must->also || strcmp(v->text, must->also))))
-            die("%s: %s%s%s: expected %s, found %.20s; %s", path, must->within ? must->within : "",
-                must->within ? "." : "", must->key, *must->text ? must->text : "none",
-                json_shown(v), advice);
+        while (good && !json_same(v, good)) good = good == rule ? NULL : good->next;
+        if (!good) die("%s: %s: expected %s, found %.20s; %s", path, rule->key, json_shown(first),
+                       json_shown(v), advice);
     }
 }
 
@@ -163,10 +170,10 @@ void documents_add(Documents *d, const char *begin, const char *end)
 
 /* Append the documents of a text, which must stay in memory: if part is 0, those between lines
  * <|endoftext|>, otherwise parts of about that many bytes. Returns the number of cuts. */
-int documents_cut(Documents *d, const char *text, size_t size, size_t part)
+int documents_cut(Documents *d, Text text, size_t part)
 {
-    Lines l = {.at = text, .end = text + size};
-    const char *begin = text;
+    Lines l = {.at = text.bytes, .end = text.bytes + text.size};
+    const char *begin = text.bytes;
     int cuts = 0;
     while (next_line(&l)) {
         const char *line = l.text;
@@ -189,7 +196,6 @@ void documents_split(Documents *d, double share, int seed)
     int n = (int)d->count, *order = shuffled(n, random_key(seed, 0));
     int chosen = min_int(max_int((int)(share * n + 0.5), 1), n - 1);
     for (int i = 0; i < chosen; i++) d->document[order[i]].validation = 1;
-    free(order);
 }
 
 /* Write the token file t->path: version 2 with t->loss_mask, version 1 if there is none. */
@@ -230,25 +236,24 @@ void documents_write(const Documents *d, int validation, const char *path, Token
     }
     tokens_write(&tokens);
     printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
-    tokens_free(&tokens);
 }
 
 /* Write the documents of text files as data for training and for validation. */
 int command_text(int words, char **word)
 {
-    char **texts = allocate(words, sizeof *texts);
-    size_t *sizes = allocate(words, sizeof *sizes), total = 0, part;
+    Text *texts = allocate(words, sizeof *texts);
+    size_t total = 0;
     Documents d = {0};
     if (words == 0) die_usage("text: expected the text files");
     if (!prep.out) die_usage("text: expected --out data/NAME");
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
-    for (int i = 0; i < words; i++) texts[i] = read_file(word[i], &sizes[i]), total += sizes[i];
-    part = total / 10 < 8192 ? total / 10 + 1 : 8192;
+    for (int i = 0; i < words; total += texts[i++].size)
+        texts[i].bytes = read_file(word[i], &texts[i].size);
     for (int i = 0; i < words; i++) {
         size_t before = d.count;
-        if (documents_cut(&d, texts[i], sizes[i], 0)) continue;
+        if (documents_cut(&d, texts[i], 0)) continue;
         d.count = before;                             /* no separator: divide the one document */
-        documents_cut(&d, texts[i], sizes[i], part);
+        documents_cut(&d, texts[i], total / 10 < 8192 ? total / 10 + 1 : 8192);
     }
     if (d.count == 0) die("%s: there is no text%s", word[0], words > 1 ? ", nor in others" : "");
     if (d.count == 1 && prep.val > 0)
@@ -261,9 +266,6 @@ int command_text(int words, char **word)
     documents_write(&d, 0, train, t);
     if (prep.val == 0) unlink(val);                   /* it belongs to the old training data */
     writers_commit();
-    for (int i = 0; i < words; i++) free(texts[i]);
-    free(texts), free(sizes), free(d.document), free(train), free(val);
-    tokenizer_free(t);
     return 0;
 }
 
@@ -318,11 +320,11 @@ int merge_line(char line[2 * WORD], const Tokenizer *t, int id)
     return 1;
 }
 
-/* Die unless the text, lines of merges.txt, has the merges that the ids imply, in their order. */
-void merges_check(const Tokenizer *t, const char *text, size_t size, const char *path)
+/* Die unless the lines of merges.txt have the merges that the ids imply, in their order. */
+void merges_check(const Tokenizer *t, Text lines, const char *path)
 {
     char expected[2 * WORD];
-    Lines l = {.at = text, .end = text + size};
+    Lines l = {.at = lines.bytes, .end = lines.bytes + lines.size};
     for (int id = 0; id <= t->count; id++) {           /* after the last id, the text must end */
         if (id == t->count) *expected = 0;
         else if (!merge_line(expected, t, id)) continue;
@@ -352,10 +354,14 @@ size_t end_of_text_find(const Json *words, const Json *added, const char *path)
     return end->number;
 }
 
-/* A vocabulary of words with their ids, {"word": id, ...}, and of the end of text. */
-Tokenizer *vocabulary_from(const Json *words, size_t end_of_text, const char *path)
+/* A vocabulary: the words with their ids, {"word": id, ...}, at path; tokens that were added; the
+ * lines of merges.txt, at merges_path. */
+Tokenizer *vocabulary_from(const Json *words, const Json *added, const char *path, Text merges,
+                           const char *merges_path)
 {
     Json **token = allocate(words->count, sizeof *token);
+    Tokenizer *t = tokenizer_new();
+    t->end_of_text = (int)end_of_text_find(words, added, path);
     for (Json *member = words->child; member; member = member->next) {
         size_t id = json_whole(member, path, shown(member->key));
         if (id >= words->count || token[id])
@@ -363,8 +369,6 @@ Tokenizer *vocabulary_from(const Json *words, size_t end_of_text, const char *pa
                 words->count - 1, id, shown(member->key));
         token[id] = member;
     }
-    Tokenizer *t = tokenizer_new();
-    t->end_of_text = (int)end_of_text;
     for (size_t id = 0; id < words->count; id++) {
         char bytes[TOKEN_BYTES];
         size_t size = bytes_from_word(bytes, token[id]->key, token[id]->key_size);
@@ -373,22 +377,18 @@ Tokenizer *vocabulary_from(const Json *words, size_t end_of_text, const char *pa
                 shown(token[id]->key), TOKEN_BYTES);
         tokenizer_add(t, bytes, size);
     }
-    if (end_of_text == words->count) tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
+    if (t->end_of_text == t->count) tokenizer_add(t, END_OF_TEXT, END_OF_TEXT_SIZE);
     if (!tokenizer_index(t)) die("%s: expected a token for each of the 256 bytes", path);
-    free(token);
+    merges_check(t, merges, merges_path);
     return t;
 }
 
 /* Read a vocabulary from the two files. */
 Tokenizer *vocabulary_read(const char *vocab, const char *merges)
 {
-    size_t size;
-    Json *json = json_file(vocab);
-    Tokenizer *t = vocabulary_from(json, end_of_text_find(json, NULL, vocab), vocab);
-    char *text = read_file(merges, &size);
-    merges_check(t, text, size, merges);
-    free(text), json_free(json);
-    return t;
+    Text lines = {0};
+    lines.bytes = read_file(merges, &lines.size);
+    return vocabulary_from(json_file(vocab), NULL, vocab, lines, merges);
 }
 
 /* Merges, each "a b" or ["a", "b"], as the lines of merges.txt. */
@@ -410,30 +410,21 @@ Text merges_text(const Json *merges, const char *path)
 /* Read a vocabulary from a tokenizer.json. It can describe other kinds, too: these are refused. */
 Tokenizer *tokenizer_json_read(const char *path)
 {
-    static const Must must[] = {
-        {"model", "type", '"', 0, "BPE", NULL}, {"normalizer", "type", 0, 0, "none", NULL},
-        {"pre_tokenizer", "type", '"', 0, "ByteLevel", NULL},
-        {"pre_tokenizer", "add_prefix_space", 'f', 0, "false", NULL},
-        {"pre_tokenizer", "use_regex", 't', 0, "true", NULL},
-        {"model", "byte_fallback", 'f', 0, "false", NULL},
-        {"model", "ignore_merges", 'f', 0, "false", NULL},
-        {"model", "dropout", 0, 0, "none", NULL},
-        {"model", "continuing_subword_prefix", '"', 0, "", NULL},
-        {"model", "end_of_word_suffix", '"', 0, "", NULL}, {0}};
-    Json *json = json_file(path), *model = json_get(json, "model");
+    static const char wanted[] = JSON_TEXT({
+        "model.type": "BPE", "normalizer.type": null, "pre_tokenizer.type": "ByteLevel",
+        "pre_tokenizer.add_prefix_space": false, "pre_tokenizer.use_regex": true,
+        "model.byte_fallback": false, "model.ignore_merges": false, "model.dropout": null,
+        "model.continuing_subword_prefix": null, "model.end_of_word_suffix": null});
+    const Json *json = json_file(path), *model = json_get(json, "model");
     const Json *words = json_get(model, "vocab"), *merges = json_get(model, "merges");
-    json_must(json, must, path, "only byte-level BPE as in GPT-2 is read; to import a model "
+    json_must(json, wanted, path, "only byte-level BPE as in GPT-2 is read; to import a model "
               "without its tokenizer, name its model.safetensors instead of the folder");
     if (!json_get(json_get(json, "pre_tokenizer"), "type"))
         die("%s: pre_tokenizer.type: expected ByteLevel, found none", path);
     if (!words || words->type != '{' || !merges || merges->type != '[')
         die("%s: model: expected the vocab and the merges of BPE", path);
-    size_t end = end_of_text_find(words, json_get(json, "added_tokens"), path);
-    Tokenizer *t = vocabulary_from(words, end, path);
-    Text text = merges_text(merges, path);
-    merges_check(t, text.bytes, text.size, path);
-    free(text.bytes), json_free(json);
-    return t;
+    return vocabulary_from(words, json_get(json, "added_tokens"), path, merges_text(merges, path),
+                           path);
 }
 
 /* Die if two tokens are spelled alike: `where`, a file that lists spellings, cannot tell them. */
@@ -491,7 +482,7 @@ const struct { const char *name; size_t bytes; } number_types[] = {
 
 typedef struct {                 /* a tensor in a file */
     Reader *file;
-    char *name;                  /* without "transformer." and what PEFT puts before that */
+    const char *name;            /* without "transformer." and what PEFT puts before that */
     int type;                    /* in number_types */
     char shape[48];              /* "768,2304"; cut off if longer, as no shape of GPT-2 is */
     size_t count, from, to;      /* how many numbers; the bytes where they stand */
@@ -501,45 +492,40 @@ typedef struct {                 /* a tensor in a file */
 
 typedef struct {                 /* the tensors of a model as one file, or several, hold them */
     Config c;                    /* the shape; no tensor tells NH, and Vp = V */
-    const char *path;            /* the caller's, of the file or the index */
-    Reader *file;                /* of all files that are read; they own their paths */
-    int files;
+    const char *path;            /* of the file or the index */
     Stored *entry;
     int count;
 } Weights;
 
-/* All tensors of a model of shape c in that type of number, one after the other from byte 0. Linear
- * layers are stored as (in, out), ours as (out, in). */
-Weights weights_expected(Config c, int type)
+/* Rows `from` to `to` - 1 of a model's table of tensors, of L layers, as a file holds them: in that
+ * type of number, one after the other from byte 0. Linear layers are stored as (in, out), ours as
+ * (out, in). */
+Weights tensors_listed(const Tensor *t, int from, int to, int L, int type)
 {
-    c.Vp = c.V;                                        /* a file has no padding */
-    Weights w = {.c = c, .entry = allocate(TENSORS * c.L, sizeof *w.entry)};
-    Tensor tensors[TENSORS], *t = tensors;
+    Weights w = {.entry = allocate((to - from) * L, sizeof *w.entry)};
     size_t at = 0;
-    tensors_describe(c, tensors);
-    for (int i = 0; i < TENSORS; i++, t++)
-        for (int l = 0; l < (t->layered ? c.L : 1); l++) {
-            int linear = t->first_value == LINEAR || t->first_value == RESIDUAL;
-            Stored s = {.name = format(t->name, l), .type = type, .count = t->size, .from = at,
-                        .tensor = i, .layer = l, .rows = linear ? t->rows : 1};
-            s.to = at += t->size * number_types[type].bytes;
-            if (t->first_value == ONES || t->first_value == ZEROS)
-                snprintf(s.shape, sizeof s.shape, "%d", t->columns);
-            else snprintf(s.shape, sizeof s.shape, "%d,%d", linear ? t->columns : t->rows,
-                          linear ? t->rows : t->columns);
+    for (int i = from; i < to; i++)
+        for (int l = 0; t[i].size && l < (t[i].layered ? L : 1); l++) {
+            int kind = t[i].first_value, linear = kind == LINEAR || kind == RESIDUAL;
+            Stored s = {.name = format(t[i].name, l), .type = type, .count = t[i].size, .from = at,
+                        .tensor = i, .layer = l, .rows = linear ? t[i].rows : 1};
+            s.to = at += s.count * number_types[type].bytes;
+            if (kind == ONES || kind == ZEROS)
+                snprintf(s.shape, sizeof s.shape, "%d", t[i].columns);
+            else snprintf(s.shape, sizeof s.shape, "%d,%d", linear ? t[i].columns : t[i].rows,
+                          linear ? t[i].rows : t[i].columns);
             w.entry[w.count++] = s;
         }
     return w;
 }
 
-void weights_close(Weights *w)
+/* The same of all tensors of a model of shape c, without the padding of wte. */
+Weights weights_expected(Config c, int type)
 {
-    for (int i = 0; i < w->count; i++) free(w->entry[i].name);
-    for (int i = 0; i < w->files; i++) {
-        free((char *)w->file[i].path);
-        reader_close(&w->file[i]);
-    }
-    free(w->entry), free(w->file);
+    Tensor tensors[TENSORS];
+    c.Vp = c.V;
+    tensors_describe(c, tensors);
+    return tensors_listed(tensors, 0, TENSORS, c.L, type);
 }
 
 /* The tensor of that name, or NULL. */
@@ -553,10 +539,10 @@ Stored *weights_find(const Weights *w, const char *name)
 /* Read one entry of a header and check it by itself. The data begin at byte `data` of the file. */
 Stored stored_read(Reader *r, Json *entry, size_t data)
 {
-    const char *name = shown(entry->key), *rest = name;
-    if (!strncmp(rest, "base_model.model.", 17)) rest += 17;
-    if (!strncmp(rest, "transformer.", 12)) rest += 12;
-    Stored s = {.name = format("%s", rest), .file = r, .tensor = -1};
+    const char *name = shown(entry->key);
+    Stored s = {.name = name, .file = r, .tensor = -1};
+    if (!strncmp(s.name, "base_model.model.", 17)) s.name += 17;
+    if (!strncmp(s.name, "transformer.", 12)) s.name += 12;
     const Json *type = json_get(entry, "dtype"), *shape = json_get(entry, "shape");
     const Json *offsets = json_get(entry, "data_offsets");
     if (!type || type->type != '"' || !shape || shape->type != '[' || !offsets ||
@@ -581,7 +567,8 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     return s;
 }
 
-/* By position: the sum of both ends orders all that do not overlap, the empty ones, too. */
+/* For qsort: by position in the file. Of tensors that do not overlap, the earlier has the smaller
+ * sum of begin and end, even if one of them is empty. */
 int stored_order(const void *a, const void *b)
 {
     const Stored *s = a, *t = b;
@@ -606,9 +593,9 @@ void weights_shape(Weights *w)
     config_check(*c, w->path);
 }
 
-/* Say of every tensor which of the model's it is. Dies unless all of these are there, once, in
- * their shapes and in numbers that can be read, and nothing else but masks and a head. Frees the
- * list of what is expected. */
+/* Find for every tensor in the files the one of the model that it is. Dies unless each of the
+ * model's is there once, in its shape and in numbers that can be read, and nothing else but masks
+ * and a head. */
 void weights_match(Weights *w, Weights model)
 {
     const char *path = w->path;
@@ -632,13 +619,12 @@ void weights_match(Weights *w, Weights model)
     }
     for (const Stored *e = model.entry; e < model.entry + model.count; e++)
         if (e->tensor >= 0) die("%s: tensor %s is missing", path, e->name);
-    weights_close(&model);
 }
 
-/* Add the tensors of another file, which must cover its data; weights_close frees path. */
+/* Add the tensors of another file, which must cover its data. The file stays open. */
 void weights_add(Weights *w, const char *path)
 {
-    Reader *r = &w->file[w->files++];
+    Reader *r = allocate(1, sizeof *r);
     uint64_t header;
     *r = reader_open(path);
     reader_get(r, &header, sizeof header);
@@ -651,7 +637,6 @@ void weights_add(Weights *w, const char *path)
     Stored *first = w->entry + w->count;
     for (Json *entry = json->child; entry; entry = entry->next)
         if (strcmp(entry->key, "__metadata__")) w->entry[w->count++] = stored_read(r, entry, at);
-    json_free(json);
     qsort(first, w->entry + w->count - first, sizeof *first, stored_order);
     for (const Stored *s = first; s < w->entry + w->count; at = s++->to)
         if (s->from != at)
@@ -663,32 +648,26 @@ void weights_add(Weights *w, const char *path)
 /* Add the files that an index names, which must be beside it, each once. */
 void weights_index(Weights *w)
 {
-    Json *index = json_file(w->path), *map = json_get(index, "weight_map");
+    const Json *map = json_get(json_file(w->path), "weight_map");
     if (!map) die("%s: expected a weight_map, which names files", w->path);
-    w->file = allocate(map->count, sizeof *w->file);
     for (const Json *m = map->child; m; m = m->next) {
+        int i = 0;
         if (m->type != '"' || strchr(m->text, '/'))
             die("%s: expected a weight_map that names files in the same folder", w->path);
         char *path = file_beside(w->path, m->text);
         if (!path) die("%s: names %.60s, which is not there", w->path, shown(m->text));
-        int i = 0;
-        while (i < w->files && strcmp(w->file[i].path, path)) i++;
-        if (i < w->files) free(path);
-        else weights_add(w, path);
+        while (i < w->count && strcmp(w->entry[i].file->path, path)) i++;
+        if (i == w->count) weights_add(w, path);
     }
-    json_free(index);
 }
 
 /* Open a model in one file, or in those that an index names, and check all that is said above, but
- * for the values; path must stay in memory. */
+ * for the values. */
 Weights weights_open(const char *path)
 {
     Weights w = {.path = path};
     if (ends_with(path, ".json")) weights_index(&w);
-    else {
-        w.file = allocate(1, sizeof *w.file);
-        weights_add(&w, format("%s", path));
-    }
+    else weights_add(&w, path);
     weights_shape(&w);
     weights_match(&w, weights_expected(w.c, F32));
     return w;
@@ -723,7 +702,7 @@ real *stored_numbers(const Stored *s)
         reader_get(s->file, half, s->count * sizeof *half);
         for (size_t i = 0; i < s->count; i++) x[i] = f16_to(half[i]);
         free(half);
-    } else read_reals(s->file, x, s->count, s->type == BF16);
+    } else read_reals(s->file, x, NULL, s->count, s->type == BF16);
     return x;
 }
 
@@ -745,45 +724,43 @@ real *stored_parameters(const Model *m, const Stored *s)
     return m->w.tensor[s->tensor] + s->layer * m->tensors[s->tensor].size;
 }
 
-/* Check config.json against the shapes of the weights, and take from it the number of heads, which
- * no shape tells. What it does not mention is as in GPT-2. */
-void config_read(Config *c, const char *path)
+/* Read the parameters of m that the files hold, which are all, and check them. */
+void weights_read(Model *m, const Weights *w)
 {
-    const Must must[] = {
-        {NULL, "model_type",                     '"', 0,        "gpt2", NULL},
-        {NULL, "activation_function",            '"', 0,        "gelu_new", "gelu_pytorch_tanh"},
-        {NULL, "layer_norm_epsilon",             '0', 1e-5,     "0.00001", NULL},
-        {NULL, "vocab_size",                     '0', c->V,     "as in wte.weight", NULL},
-        {NULL, "n_positions",                    '0', c->T,     "as in wpe.weight", NULL},
-        {NULL, "n_embd",                         '0', c->C,     "as in wte.weight", NULL},
-        {NULL, "n_layer",                        '0', c->L,     "as in the weights", NULL},
-        {NULL, "n_inner",                        '0', 4.0*c->C, "four times n_embd", NULL},
-        {NULL, "scale_attn_weights",             't', 0,        "true", NULL},
-        {NULL, "scale_attn_by_inverse_layer_idx",'f', 0,        "false", NULL},
-        {NULL, "reorder_and_upcast_attn",        'f', 0,        "false", NULL},
-        {NULL, "add_cross_attention",            'f', 0,        "false", NULL},
-        {0}};
-    Json *json = json_file(path);
-    json_must(json, must, path, "another kind of model cannot be imported");
-    size_t heads = json_whole(json_get(json, "n_head"), path, "n_head");
-    c->NH = heads < 1 << 16 ? (int)heads : 0;
-    json_free(json);
+    for (const Stored *s = w->entry; s < w->entry + w->count; s++) {
+        if (s->tensor < 0) continue;                   /* a mask or a head */
+        real *x = stored_numbers(s);
+        matrix_transpose(stored_parameters(m, s), x, s->count / s->rows, s->rows);
+        free_reals(x);
+    }
+    params_check(m, w->path);
 }
 
-/* The shape of our model: that of the weights at path, with the number of heads, and with V padded
- * to a multiple of 128 as in llm.c. */
+/* The shape of our model: that of the weights at path, with V padded to a multiple of 128 as in
+ * llm.c. Takes from config.json the number of heads, which no shape tells, and checks it against
+ * the weights. What it does not mention is as in GPT-2. */
 Config config_complete(Config c, const char *path)
 {
     char *config = file_beside(path, "config.json");
-    c.NH = c.C / 64;
-    if (config) config_read(&c, config);
-    else if (c.C % 64 == 0)
+    c.NH = c.C / 64, c.Vp = (c.V + 127) / 128 * 128;
+    if (!config && c.C % 64)
+        die("%s: no config.json is beside it to tell the number of heads, and %d channels are no "
+            "multiple of 64, the size of GPT-2's heads", path, c.C);
+    if (config) {
+        char *wanted = format(JSON_TEXT({
+            "model_type": "gpt2", "activation_function": ["gelu_new", "gelu_pytorch_tanh"],
+            "layer_norm_epsilon": 1e-5, "vocab_size": %d, "n_positions": %d, "n_embd": %d,
+            "n_layer": %d, "n_inner": %d, "scale_attn_weights": true,
+            "scale_attn_by_inverse_layer_idx": false, "reorder_and_upcast_attn": false,
+            "add_cross_attention": false}), c.V, c.T, c.C, c.L, 4 * c.C);
+        const Json *json = json_file(config);
+        json_must(json, wanted, config, "only GPT-2 is imported, and its config must fit its "
+                  "weights");
+        size_t heads = json_whole(json_get(json, "n_head"), config, "n_head");
+        c.NH = heads < 1 << 16 ? (int)heads : 0;
+    } else
         printf("%s: no config.json: taking heads of 64 channels, as in GPT-2: %d\n", path, c.NH);
-    else die("%s: no config.json is beside it to tell the number of heads, and %d channels are no "
-             "multiple of 64, the size of GPT-2's heads", path, c.C);
-    c.Vp = (c.V + 127) / 128 * 128;
     config_check(c, config ? config : path);
-    free(config);
     return c;
 }
 
@@ -792,56 +769,34 @@ Model *safetensors_read(const char *path)
 {
     Weights w = weights_open(path);
     Model *m = model_new(config_complete(w.c, path));
-    for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
-        if (s->tensor < 0) continue;                   /* a mask or a head */
-        real *x = stored_numbers(s);
-        matrix_transpose(stored_parameters(m, s), x, s->count / s->rows, s->rows);
-        free_reals(x);
-    }
-    params_check(m, path);
+    weights_read(m, &w);
     const Stored *head = weights_find(&w, "lm_head.weight");
     real *x = head ? stored_numbers(head) : NULL;
     for (size_t i = 0; head && i < head->count; i++)
         if (x[i] != m->w.wte[i])
             die("%s: lm_head.weight differs from wte.weight at number %zu (%g, %g); GPT-2 has one "
                 "tensor for both", path, i, (double)x[i], (double)m->w.wte[i]);
-    free_reals(x);
-    weights_close(&w);
     return m;
 }
 
-/* Die if the file at path, or one in that folder, is a model in a format that only Python reads. */
-void foreign_refuse(const char *path)
-{
-    static const char *const names[] = {"pytorch_model.bin", "pytorch_model.bin.index.json", ".pt",
-                                        ".pth", "tf_model.h5", "flax_model.msgpack"};
-    for (int i = 0; i < 6; i++) {
-        char *inside = is_folder(path) ? file_beside(path, names[i]) : NULL;
-        if (inside || ends_with(path, names[i]))
-            die("%s: only safetensors are read. In its folder, where config.json is, this writes "
-                "model.safetensors: python3 -c \"from transformers import GPT2LMHeadModel as M; "
-                "M.from_pretrained('.'%s).save_pretrained('.')\"%s", inside ? inside : path,
-                i < 4 ? "" : i < 5 ? ", from_tf=True" : ", from_flax=True",
-                i < 4 ? "" : " (with transformers 4)");
-    }
-}
-
-/* Read a model from a file of safetensors, of llm.c or ours, or from a folder with safetensors. */
+/* Read a model from a file of safetensors, of llm.c or ours, or from a folder with safetensors.
+ * Dies if it is in a format that only Python reads. */
 Model *model_import(const char *path)
 {
+    static const char *const foreign[] = {".bin", ".pt", ".pth", ".h5", ".msgpack"};
     int32_t magic = 0;
     char *file = is_folder(path) ? file_beside(path, "model.safetensors") : format("%s", path);
     if (!file) file = file_beside(path, "model.safetensors.index.json");
-    if (!file || !is_folder(path)) foreign_refuse(path);
-    if (!file)
-        die("%s: has neither model.safetensors nor model.safetensors.index.json; a model in "
-            "another format must first be saved as one of these", path);
-    Reader r = reader_open(file);
+    Reader r = file ? reader_open(file) : (Reader){0};
     if (r.size >= sizeof magic) reader_get(&r, &magic, sizeof magic);
-    reader_close(&r);
-    Model *m = magic == MODEL_MAGIC ? model_read(file) : safetensors_read(file);
-    free(file);
-    return m;
+    if (magic == MODEL_MAGIC) return model_read(file);
+    for (int i = 0; i < 5; i++)
+        if (!file || ends_with(file, foreign[i]))
+            die("%s: only safetensors are read. In a model's folder, where config.json is, this "
+                "writes model.safetensors: python3 -c \"from transformers import GPT2LMHeadModel "
+                "as M; M.from_pretrained('.').save_pretrained('.')\" (for a model of TensorFlow or "
+                "Flax with transformers 4, and from_tf=True or from_flax=True after '.')", path);
+    return safetensors_read(file);
 }
 
 /* The vocabulary in a model's folder, and a line that says which; NULL, and what to do, if there is
@@ -850,16 +805,14 @@ Tokenizer *folder_vocabulary(const char *folder)
 {
     char *json = file_beside(folder, "tokenizer.json"), *vocab = file_beside(folder, "vocab.json");
     char *merges = file_beside(folder, "merges.txt");
-    Tokenizer *t = json ? tokenizer_json_read(json)
-                 : vocab && merges ? vocabulary_read(vocab, merges) : NULL;
-    if (t)
+    if (json || (vocab && merges)) {
         printf("%s: the vocabulary is that of %s\n", folder,
                json ? "tokenizer.json" : "vocab.json and merges.txt");
-    else
-        printf("%s: no vocabulary is imported: neither tokenizer.json is there nor vocab.json with "
-               "merges.txt. If the model's is GPT-2's own, use data/gpt2_tokenizer.bin\n", folder);
-    free(json), free(vocab), free(merges);
-    return t;
+        return json ? tokenizer_json_read(json) : vocabulary_read(vocab, merges);
+    }
+    printf("%s: no vocabulary is imported: neither tokenizer.json is there nor vocab.json with "
+           "merges.txt. If the model's is GPT-2's own, use data/gpt2_tokenizer.bin\n", folder);
+    return NULL;
 }
 
 int peft_import(const char *folder, const char *path);        /* chapter 5 */
@@ -895,11 +848,8 @@ int command_import(int words, char **word)
             printf("%d tokens, vocabulary %d: %s\n", t->count, c.V,
                    t->count < c.V && t->count + SPARE_IDS > c.V ? "ids without a token are kept, "
                    "but never generated" : "these cannot be used together");
-        model_free(m);
     }
     writers_commit();
-    if (t) tokenizer_free(t);
-    free(path);
     return 0;
 }
 
@@ -910,10 +860,12 @@ int command_import(int words, char **word)
  * model.safetensors then also directs the writing of the data.
  */
 
-/* Write those tensors of m, with a prefix before each name; spaces fill the header up to a multiple
- * of 8 bytes. Frees the list. */
-void stored_write(Writer *w, const Model *m, Weights file, const char *prefix)
+/* Write the listed tensors of m to folder/name, with a prefix before the name of each; spaces fill
+ * the header up to a multiple of 8 bytes. */
+void safetensors_write(const Model *m, Weights file, const char *prefix, const char *folder,
+                       const char *name)
 {
+    Writer *w = writer_in(folder, name);
     Text header = {0};
     text_print(&header, "{\"__metadata__\":{\"format\":\"pt\"}");
     for (const Stored *s = file.entry; s < file.entry + file.count; s++)
@@ -930,40 +882,27 @@ void stored_write(Writer *w, const Model *m, Weights file, const char *prefix)
         free_reals(x);
     }
     writer_close(w);
-    free(header.bytes);
-    weights_close(&file);
-}
-
-/* Write model.safetensors. */
-void safetensors_write(const Model *m, const char *folder, int bf16)
-{
-    Writer *w = writer_in(folder, "model.safetensors");
-    stored_write(w, m, weights_expected(m->c, bf16 ? BF16 : F32), "transformer.");
 }
 
 /* Write the small files that tell transformers what the large ones are. */
 void configs_write(const Config *c, const Tokenizer *t, const char *folder, int bf16)
 {
-    static const char *const special[] = {"bos_token", "eos_token", "unk_token"};
     int end = t->end_of_text;
     char word[WORD];
     size_t size = word_from_token(word, t, end);
-    Writer *w = writer_in(folder, "config.json");
-    writer_print(w, "{\n  \"architectures\": [\"GPT2LMHeadModel\"],\n  \"model_type\": \"gpt2\",\n"
-        "  \"vocab_size\": %d,\n  \"n_positions\": %d,\n  \"n_embd\": %d,\n  \"n_layer\": %d,\n"
-        "  \"n_head\": %d,\n"
-        "  \"activation_function\": \"gelu_new\",\n  \"layer_norm_epsilon\": 1e-05,\n"
-        "  \"tie_word_embeddings\": true,\n  \"bos_token_id\": %d,\n  \"eos_token_id\": %d,\n"
-        "  \"torch_dtype\": \"%s\"\n}\n",
-        c->V, c->T, c->C, c->L, c->NH, end, end, bf16 ? "bfloat16" : "float32");
-    writer_close(w);
-    w = writer_in(folder, "generation_config.json");
-    writer_print(w, "{\"bos_token_id\": %d, \"eos_token_id\": %d}\n", end, end);
-    writer_close(w);
-    w = writer_in(folder, "tokenizer_config.json");
+    text_write(format("%s/config.json", folder), format(JSON_TEXT({
+        "architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "vocab_size": %d,
+        "n_positions": %d, "n_embd": %d, "n_layer": %d, "n_head": %d,
+        "activation_function": "gelu_new", "layer_norm_epsilon": 1e-05,
+        "tie_word_embeddings": true, "bos_token_id": %d, "eos_token_id": %d,
+        "torch_dtype": "%s"}) "\n", c->V, c->T, c->C, c->L, c->NH, end, end,
+        bf16 ? "bfloat16" : "float32"));
+    text_write(format("%s/generation_config.json", folder),
+               format(JSON_TEXT({"bos_token_id": %d, "eos_token_id": %d}) "\n", end, end));
+    Writer *w = writer_in(folder, "tokenizer_config.json");
     writer_print(w, "{\"tokenizer_class\": \"GPT2Tokenizer\", \"model_max_length\": %d", c->T);
     for (int i = 0; i < 3; i++) {
-        writer_print(w, ", \"%s\": ", special[i]);
+        writer_print(w, ", \"%s_token\": ", i == 0 ? "bos" : i == 1 ? "eos" : "unk");
         json_write_string(w->file, word, size);
     }
     writer_print(w, ", \"add_prefix_space\": false}\n");
@@ -973,71 +912,47 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
 /* ---- adapters, as PEFT stores them: A(rank, in) and B(out, rank) of each matrix in each layer,
  * under the name of the matrix; and adapter_config.json, which says what they are [PEFT] ---- */
 
-/* The list of all adapters of m. None is transposed. */
-Weights adapters_expected(const Model *m)
-{
-    Weights w = {.entry = allocate((ALL_TENSORS - TENSORS) * m->c.L, sizeof *w.entry)};
-    size_t at = 0;
-    for (int i = TENSORS; i < ALL_TENSORS; i++)
-        for (int l = 0; l < m->c.L && m->tensors[i].size; l++) {
-            const Tensor *t = &m->tensors[i];
-            Stored s = {.name = format(t->name, l), .type = F32, .count = t->size, .from = at,
-                        .tensor = i, .layer = l, .rows = 1};
-            s.to = at += t->size * 4;
-            snprintf(s.shape, sizeof s.shape, "%d,%d", t->rows, t->columns);
-            w.entry[w.count++] = s;
-        }
-    return w;
-}
-
 /* Write the adapters of a model into a folder. */
 int peft_export(const char *model)
 {
     static const char *const modules[ADAPTED] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
                                                  "mlp.c_proj"};
+    Text on = {0};
     if (!prep.adapter) die_usage("export --peft: expected --adapter, the file to write as PEFT's");
     Model *m = model_read(model);
     adapter_read(m, prep.adapter);
     make_folder(prep.out);
     writers_begin();
-    Writer *w = writer_in(prep.out, "adapter_config.json");
-    writer_print(w, "{\n  \"peft_type\": \"LORA\",\n  \"task_type\": \"CAUSAL_LM\",\n"
-        "  \"base_model_name_or_path\": null,\n  \"r\": %d,\n  \"lora_alpha\": %.17g,\n"
-        "  \"lora_dropout\": 0.0,\n  \"fan_in_fan_out\": true,\n  \"bias\": \"none\",\n"
-        "  \"use_rslora\": false,\n  \"use_dora\": false,\n  \"inference_mode\": true,\n"
-        "  \"target_modules\": [", m->adapter.rank, m->adapter.alpha);
-    for (int i = 0, n = 0; i < ADAPTED; i++)
-        if (m->adapter.on >> i & 1) writer_print(w, "%s\"%s\"", n++ ? ", " : "", modules[i]);
-    writer_print(w, "]\n}\n");
-    writer_close(w);
-    w = writer_in(prep.out, "adapter_model.safetensors");
-    stored_write(w, m, adapters_expected(m), "base_model.model.transformer.");
+    for (int i = 0; i < ADAPTED; i++)
+        if (m->adapter.on >> i & 1)
+            text_print(&on, "%s\"%s\"", on.size ? ", " : "", modules[i]);
+    text_write(format("%s/adapter_config.json", prep.out), format(JSON_TEXT({
+        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": null,
+        "r": %d, "lora_alpha": %.17g, "lora_dropout": 0.0, "fan_in_fan_out": true,
+        "bias": "none", "use_rslora": false, "use_dora": false, "inference_mode": true,
+        "target_modules": [%s]}) "\n", m->adapter.rank, m->adapter.alpha, on.bytes));
+    safetensors_write(m, tensors_listed(m->tensors, TENSORS, ALL_TENSORS, m->c.L, F32),
+                      "base_model.model.transformer.", prep.out, "adapter_model.safetensors");
     writers_commit();
     printf("%s: adapter_model.safetensors, adapter_config.json\n", prep.out);
-    model_free(m);
     return 0;
 }
 
 /* What adapter_config.json says of rank and alpha. Dies if it wants more than LoRA on matrices. */
 Adapter peft_config(const char *path)
 {
-    static const Must must[] = {
-        {NULL, "peft_type", '"', 0, "LORA", NULL}, {NULL, "bias", '"', 0, "none", NULL},
-        {NULL, "use_dora", 'f', 0, "false", NULL}, {NULL, "use_qalora", 'f', 0, "false", NULL},
-        {NULL, "modules_to_save", 0, 0, "", NULL}, {NULL, "layers_to_transform", 0, 0, "", NULL},
-        {NULL, "rank_pattern", 0, 0, "", NULL}, {NULL, "alpha_pattern", 0, 0, "", NULL},
-        {NULL, "layer_replication", 0, 0, "", NULL},
-        {NULL, "alora_invocation_tokens", 0, 0, "", NULL}, {0}};
+    static const char wanted[] = JSON_TEXT({
+        "peft_type": "LORA", "bias": "none", "use_dora": false, "use_qalora": false,
+        "modules_to_save": null, "layers_to_transform": null, "rank_pattern": null,
+        "alpha_pattern": null, "layer_replication": null, "alora_invocation_tokens": null});
     Json *json = json_file(path), *alpha = json_get(json, "lora_alpha");
     Json *scaled = json_get(json, "use_rslora");
-    json_must(json, must, path, "this kind of adapter is not read");
+    json_must(json, wanted, path, "this kind of adapter is not read");
     size_t rank = json_whole(json_get(json, "r"), path, "r");
     if (!alpha || alpha->type != '0' || !(alpha->number > 0))
         die("%s: lora_alpha: expected a number above 0", path);
     double factor = scaled && scaled->type == 't' ? sqrt((double)rank) : 1;     /* rsLoRA */
-    Adapter a = {.alpha = alpha->number * factor, .rank = rank < 1 << 16 ? (int)rank : 0};
-    json_free(json);
-    return a;
+    return (Adapter){.alpha = alpha->number * factor, .rank = rank < 1 << 16 ? (int)rank : 0};
 }
 
 /* Import PEFT's adapters of the model --model from a folder. */
@@ -1047,31 +962,23 @@ int peft_import(const char *folder, const char *path)
     if (!config) die("%s: adapter_config.json is missing", folder);
     if (!prep.model) die_usage("import: expected --model, what the adapters were trained on");
     Model *m = model_read(prep.model);
-    Weights w = {.path = path, .c = m->c, .file = allocate(1, sizeof *w.file)};
+    Weights w = {.path = path};
     Adapter a = peft_config(config);
     a.base = model_fingerprint(m);
-    weights_add(&w, format("%s", path));
+    weights_add(&w, path);
     adapters_describe(m->c, (Adapter){.rank = 1, .on = (1 << ADAPTED) - 1}, m->tensors + TENSORS);
     for (int i = 0; i < ADAPTED; i++) {
         char *first = format(m->tensors[TENSORS + 2 * i].name, 0);
         a.on |= (weights_find(&w, first) != NULL) << i;
-        free(first);
     }
     if (!a.on || a.rank < 1 || a.rank > m->c.C)
         die("%s: expected adapters of h.0 with a rank of 1 to %d, found rank %d", path, m->c.C,
             a.rank);
     model_adapt(m, a, 0);
-    weights_match(&w, adapters_expected(m));
-    for (const Stored *s = w.entry; s < w.entry + w.count; s++) {
-        if (s->tensor < 0) continue;
-        real *x = stored_numbers(s);
-        memcpy(stored_parameters(m, s), x, s->count * sizeof *x);
-        free_reals(x);
-    }
-    params_check(m, path);
+    weights_match(&w, tensors_listed(m->tensors, TENSORS, ALL_TENSORS, m->c.L, F32));
+    weights_read(m, &w);
     adapter_write(m, prep.out);
     printf("%s: adapters of rank %d, %zu numbers\n", prep.out, a.rank, m->adapter_count);
-    weights_close(&w), model_free(m), free(config);
     return 0;
 }
 
@@ -1150,7 +1057,6 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
         s->from = at;
         s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
         at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-        free(s->name);
         s->name = format(gguf_names[s->tensor], s->layer);
     }
     return w;
@@ -1160,8 +1066,9 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
 void gguf_numbers(Writer *w, const Stored *s, const real *x)
 {
     size_t block = gguf_types[s->type].block;
-    if (s->type == F32 || s->type == BF16) write_reals(w, x, s->count, s->type == BF16);
-    for (size_t i = 0; i < s->count && (s->type == F16 || s->type == Q8_0); i += block) {
+    int as_is = s->type == F32 || s->type == BF16;
+    if (as_is) write_reals(w, x, s->count, s->type == BF16);
+    for (size_t i = 0; !as_is && i < s->count; i += block) {
         Q8Block b = s->type == Q8_0 ? q8_from(x + i) : (Q8Block){f16_from((float)x[i]), {0}};
         if ((b.scale & 0x7fff) == 0x7c00)
             die("%s: %s: number %zu is %g, too large for %s: give --type bf16 or f32", w->path,
@@ -1177,14 +1084,14 @@ void gguf_text(Text *t, const char *text, size_t size)
     text_add(t, text, size);
 }
 
-/* Append a key and its value to the head; of a list (count >= 0), the values of its elements. */
-void gguf_key(Text *head, const char *name, uint32_t type, int64_t count, const Text value)
+/* Append a key whose value is a list of `count` values of a type. */
+void gguf_list(Text *head, const char *name, uint32_t type, uint64_t count, Text values)
 {
     gguf_text(head, name, strlen(name));
-    if (count >= 0) text_add(head, (char *)&(uint32_t){GGUF_ARRAY}, 4);
+    text_add(head, (char *)&(uint32_t){GGUF_ARRAY}, 4);
     text_add(head, (char *)&type, 4);
-    if (count >= 0) text_add(head, (char *)&count, 8);
-    text_add(head, value.bytes, value.size);
+    text_add(head, (char *)&count, 8);
+    text_add(head, values.bytes, values.size);
 }
 
 /* Append the tokens, what kinds they are (1 normal, 3 control), and the merges: three keys. */
@@ -1200,10 +1107,9 @@ void gguf_vocabulary(Text *head, const Tokenizer *t)
         gguf_text(&merges, word, strlen(word));
         merge_count++;
     }
-    gguf_key(head, "tokenizer.ggml.tokens", GGUF_STRING, t->count, tokens);
-    gguf_key(head, "tokenizer.ggml.token_type", GGUF_I32, t->count, kinds);
-    gguf_key(head, "tokenizer.ggml.merges", GGUF_STRING, merge_count, merges);
-    free(tokens.bytes), free(kinds.bytes), free(merges.bytes);
+    gguf_list(head, "tokenizer.ggml.tokens", GGUF_STRING, t->count, tokens);
+    gguf_list(head, "tokenizer.ggml.token_type", GGUF_I32, t->count, kinds);
+    gguf_list(head, "tokenizer.ggml.merges", GGUF_STRING, merge_count, merges);
 }
 
 /* Append all keys that llama.cpp reads of a GPT-2 of shape c; returns how many. Every text begins
@@ -1212,7 +1118,7 @@ uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *
 {
     const uint32_t end = t->end_of_text, epsilon = 0x3727c5ac;      /* the bits of 1e-5f */
     const struct { const char *key, *text; uint32_t type, number; } rows[] = {
-        {"general.architecture", "gpt2", 0, 0}, {"general.name", name, 0, 0},
+        {"general.architecture", "gpt2", GGUF_STRING, 0}, {"general.name", name, GGUF_STRING, 0},
         {"general.alignment", NULL, GGUF_U32, ALIGNMENT},
         {"general.quantization_version", NULL, GGUF_U32, 2},
         {"general.file_type", NULL, GGUF_U32, gguf_types[type].file_type},
@@ -1222,28 +1128,22 @@ uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *
         {"gpt2.block_count", NULL, GGUF_U32, c->L},
         {"gpt2.attention.head_count", NULL, GGUF_U32, c->NH},
         {"gpt2.attention.layer_norm_epsilon", NULL, GGUF_F32, epsilon},
-        {"tokenizer.ggml.model", "gpt2", 0, 0}, {"tokenizer.ggml.pre", "gpt-2", 0, 0},
+        {"tokenizer.ggml.model", "gpt2", GGUF_STRING, 0},
+        {"tokenizer.ggml.pre", "gpt-2", GGUF_STRING, 0},
         {"tokenizer.ggml.bos_token_id", NULL, GGUF_U32, end},
         {"tokenizer.ggml.eos_token_id", NULL, GGUF_U32, end},
         {"tokenizer.ggml.unknown_token_id", NULL, GGUF_U32, end},
         {"tokenizer.ggml.add_bos_token", NULL, GGUF_BOOL, 1},
-        {"tokenizer.chat_template", chat_template, 0, 0}};
+        {"tokenizer.chat_template", chat_template, GGUF_STRING, 0}};
     int count = sizeof rows / sizeof *rows;
     for (int i = 0; i < count; i++) {
-        Text value = {0};
-        if (rows[i].text) gguf_text(&value, rows[i].text, strlen(rows[i].text));
-        else text_add(&value, (char *)&rows[i].number, rows[i].type == GGUF_BOOL ? 1 : 4);
-        gguf_key(head, rows[i].key, rows[i].text ? GGUF_STRING : rows[i].type, -1, value);
-        free(value.bytes);
+        gguf_text(head, rows[i].key, strlen(rows[i].key));
+        text_add(head, (char *)&rows[i].type, 4);
+        if (rows[i].text) gguf_text(head, rows[i].text, strlen(rows[i].text));
+        else text_add(head, (char *)&rows[i].number, rows[i].type == GGUF_BOOL ? 1 : 4);
     }
     gguf_vocabulary(head, t);
     return count + 3;
-}
-
-/* Fill up with zeros after `at` bytes. */
-void gguf_align(Writer *w, size_t at)
-{
-    writer_put(w, (char[ALIGNMENT]){0}, (ALIGNMENT - at % ALIGNMENT) % ALIGNMENT);
 }
 
 /* Write the file at path, with the rows of wte that have a token. */
@@ -1251,6 +1151,7 @@ void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
 {
     const char *slash = strrchr(path, '/'), *base = slash ? slash + 1 : path;
     char *name = format("%.*s", (int)strlen(base) - 5, base);      /* without .gguf */
+    const char zeros[ALIGNMENT] = {0};                 /* -n % ALIGNMENT of them follow n bytes */
     Text head = {0};
     Weights file = gguf_tensors(m, t->count, type);
     uint64_t counts[] = {file.count, gguf_keys(&head, &m->c, t, name, type)};
@@ -1267,14 +1168,12 @@ void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
     writer_put(w, "GGUF\3\0\0\0", 8);                  /* 3 is the version, a number of 4 bytes */
     writer_put(w, counts, sizeof counts);
     writer_put(w, head.bytes, head.size);
-    gguf_align(w, 8 + sizeof counts + head.size);
+    writer_put(w, zeros, -(8 + sizeof counts + head.size) % ALIGNMENT);
     for (const Stored *s = file.entry; s < file.entry + file.count; s++) {
         gguf_numbers(w, s, stored_parameters(m, s));
-        gguf_align(w, s->to);
+        writer_put(w, zeros, -s->to % ALIGNMENT);
     }
     writer_close(w);
-    weights_close(&file);
-    free(name), free(head.bytes);
 }
 
 /* Write a folder for transformers, which would prefer an old tokenizer.json to what is written. */
@@ -1287,7 +1186,8 @@ void folder_write(const Model *m, const Tokenizer *t, const char *folder, int bf
     writers_begin();
     configs_write(&m->c, t, folder, bf16);
     vocabulary_write(t, folder);
-    safetensors_write(m, folder, bf16);
+    safetensors_write(m, weights_expected(m->c, bf16 ? BF16 : F32), "transformer.", folder,
+                      "model.safetensors");
     writers_commit();
     printf("%s: model.safetensors (%s), config.json, generation_config.json, vocab.json, "
            "merges.txt, tokenizer_config.json\n", folder, bf16 ? "BF16" : "F32");
@@ -1315,8 +1215,6 @@ int command_export(int words, char **word)
         printf("%s: GGUF, %d tokens, matrices in %s%s\n", prep.out, t->count, name, type == Q8_0 &&
                m->c.C % Q8_BLOCK ? " (f16 where rows cannot be divided into blocks of 32)" : "");
     } else folder_write(m, t, prep.out, type == BF16);
-    tokenizer_free(t);
-    model_free(m);
     return 0;
 }
 
@@ -1354,7 +1252,6 @@ void curl(const char *url, const char *path)
         fprintf(stderr, "curl ended with status %d, trying again\n", status);
         sleep(1);
     }
-    free(protocols);
 }
 
 int command_gpt2(int words, char **word)
@@ -1374,14 +1271,12 @@ int command_gpt2(int words, char **word)
         if (rename(partial, file) != 0) die("%s: %s", file, strerror(errno));
     }
     printf("%s has arrived; if it is refused, remove it\n", file);
-    Weights w = weights_open(file);
-    if (w.c.L != published[i].layers)
-        die("%s: expected %d layers, found %d", file, published[i].layers, w.c.L);
-    weights_close(&w);
+    int layers = weights_open(file).c.L;
+    if (layers != published[i].layers)
+        die("%s: expected %d layers, found %d", file, published[i].layers, layers);
     prep.out = out;
     command_import(1, &file);
     unlink(file);
-    free(out), free(file), free(partial), free(url);
     return 0;
 }
 
@@ -1553,8 +1448,8 @@ Setting *settings_parse(const char *text)
         if (!equals) continue;
         size_t left = equals - l.text, right = end - equals - 1;
         all = reallocate(all, count + 2, sizeof *all);
-        all[count].name = trimmed(format("%.*s", (int)left, l.text), left);
-        all[count++].value = trimmed(format("%.*s", (int)right, equals + 1), right);
+        all[count].name = trimmed(format("%.*s", (int)left, l.text));
+        all[count++].value = trimmed(format("%.*s", (int)right, equals + 1));
         all[count].name = NULL;
     }
     return all;
@@ -2518,7 +2413,7 @@ Labels labels_parse(const char *text, Tokenizer *t)
     Labels l = {0};
     char *rest = format("%s", text), *part;
     while ((part = strsep(&rest, ","))) {
-        char *label = format(" %s", trimmed(format("%s", part), strlen(part)));
+        char *label = format(" %s", trimmed(format("%s", part)));
         Tokens answer = documents_new("--labels", t);
         if (!label[1]) die_usage("--labels: an empty label in '%s'", text);
         tokens_encode(&answer, t, label, strlen(label), 1);
@@ -2619,7 +2514,7 @@ const char *const set_files[] = {"train", "val", "test"};
 
 typedef struct {
     const char *path;
-    int line, column, count;     /* where the row begins, a column from 0; number of turns */
+    int line, origin, count;     /* where the row begins; line 1 of its values; number of turns */
     Turn *turns;
     Encoded tokens;
     int equal, same_prompt, label;     /* first row with these tokens, this prompt, this answer */
@@ -2639,7 +2534,7 @@ typedef struct {
     int tests;                   /* rows of the test set, which `kept` leaves out */
     Text files;                  /* a line for each file: what its rows are taken for */
     const char *encoding;        /* of the file that is read */
-    char *columns;               /* of tables without a header: --columns or a guess */
+    char *columns, *names;       /* of tables without a header: --columns or a guess; decoded */
     int labels;                  /* number of different answers, 0 if answers are free text */
     size_t prefix, suffix;       /* bytes with which all prompts begin and end: see find_frame */
 } Examples;
@@ -2650,17 +2545,17 @@ __attribute__((format(printf, 4, 5)))
 int finding_add(Example *e, int finding, const Json *at, const char *form, ...)
 {
     va_list args;
-    int n = findings[finding].count++, line = e->line + (at ? at->line - 1 : 0);
-    char where[32] = "";
+    Text message = {0};
+    int n = findings[finding].count++;
     e->dropped |= prep.drop[findings[finding].kind];
     if (n >= SHOWN) return 0;
+    text_print(&message, "%s, line %d", e->path, at ? e->origin + at->line - 1 : e->line);
+    if (at && at->column) text_print(&message, ", column %d", at->column);
+    text_add(&message, ": ", 2);
     va_start(args, form);
-    char *message = format_list(form, args);
+    text_take(&message, format_list(form, args));
     va_end(args);
-    if (at && at->column) snprintf(where, sizeof where, ", column %d",
-                                   at->column + (at->line == 1 ? e->column : 0));
-    findings[finding].shown[n] = format("%s, line %d%s: %s", e->path, line, where, message);
-    free(message);
+    findings[finding].shown[n] = message.bytes;
     return 0;
 }
 
@@ -2715,7 +2610,8 @@ void examples_add(Examples *x, Example *e, int good)
 void examples_free(Examples *x)
 {
     while (x->count) example_free(&x->row[--x->count]);
-    free(x->row), free(x->label), free(x->files.bytes), free(x->columns);
+    free(x->row), free(x->label), free(x->files.bytes), free(x->columns),
+    free(x->names);
 }
 
 /* ---- what the names of a row mean ----
@@ -2801,20 +2697,24 @@ void say_parts(Examples *x, const char *path, const char *form, const Json *cons
 char *names_found(const Json *row)
 {
     Text names = {0};
+    const Json *m = row->child;
     text_print(&names, "no text and answer are recognized in ");
-    int n = 0;
-    for (const Json *m = row->child; m && n < 8; m = m->next, n++)
+    for (int n = 0; m && n < 8; m = m->next, n++)
         text_print(&names, "%s\"%.20s\"", n ? ", " : "", m->key);
     text_print(&names, "%s; if these are names, --columns NAME=text,NAME=label tells what they are",
-               n < (int)row->count ? ", ..." : "");
+               m ? ", ..." : "");
     shown(names.bytes);
     return names.bytes;
 }
 
-const char *type_name(const Json *v)
+/* Record that a value, a member or an element, is not what was expected ("a text"). Returns 0. */
+int wrong_type(Example *e, const Json *v, const char *expected)
 {
-    return v->type == '{' ? "an object" : v->type == '[' ? "an array" : v->type == '"' ? "a text"
-         : v->type == '0' ? "a number" : v->type == 'n' ? "null" : "a boolean";
+    const char *found = v->type == '{' ? "an object" : v->type == '[' ? "an array"
+                      : v->type == '"' ? "a text" : v->type == '0' ? "a number"
+                      : v->type == 'n' ? "null" : "a boolean";
+    if (!v->key) return finding_add(e, WRONG_TYPE, v, "this is %s, not %s", found, expected);
+    return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not %s", v->key, found, expected);
 }
 
 /* ---- from a row to turns: the checks of OpenAI's cookbook, "Chat fine-tuning data preparation",
@@ -2829,15 +2729,13 @@ int read_message(Example *e, const Json *message)
                                             {"system", "human", "gpt"}};
     const Json *value[4];
     int r = SYSTEM;
-    if (message->type != '{')
-        return finding_add(e, WRONG_TYPE, message, "this is %s, not an object", type_name(message));
+    if (message->type != '{') return wrong_type(e, message, "an object");
     for (int k = 0; k < 4; k++) {
         const Json *v = value[k] = json_get(message, keys[k][!json_get(message, keys[k][0])]);
         if (k > 1) continue;
         if (!v) return finding_add(e, MISSING_KEY, message, "there is no \"%s\"", keys[k][0]);
         if (v->type == 'n') return finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
-        if (v->type != '"')
-            return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+        if (v->type != '"') return wrong_type(e, v, "a text");
     }
     const Json *role = value[0], *text = value[1], *weight = value[2];
     for (const Json *m = message->child; m; m = m->next)
@@ -2863,9 +2761,7 @@ int read_message(Example *e, const Json *message)
 int read_messages(Example *e, const Json *messages)
 {
     int targets = 0;
-    if (messages->type != '[')
-        return finding_add(e, WRONG_TYPE, messages, "\"%s\" is %s, not an array", messages->key,
-                           type_name(messages));
+    if (messages->type != '[') return wrong_type(e, messages, "an array");
     for (const Json *m = messages->child; m; m = m->next)
         if (!read_message(e, m)) return 0;
     while (e->count && !is_answer(e->turns[e->count - 1].role)) free(e->turns[--e->count].text);
@@ -2881,8 +2777,7 @@ int add_value(Example *e, Text *to, const Json *v, const char *between, int as_i
     text_add(to, "", 0);
     if (!v) return 1;
     if (v->type == 'n') return !as_is || finding_add(e, NO_CONTENT, v, "\"%s\" is null", v->key);
-    if (v->type == '{' || v->type == '[')
-        return finding_add(e, WRONG_TYPE, v, "\"%s\" is %s, not a text", v->key, type_name(v));
+    if (v->type == '{' || v->type == '[') return wrong_type(e, v, "a text");
     const char *text = v->type == 't' ? "true" : v->type == 'f' ? "false" : v->text;
     size_t size = v->text ? v->size : strlen(text);
     if (!as_is) trim(&text, &size);
@@ -2922,10 +2817,8 @@ void read_row(Examples *x, Example *e, const char *form, const Json *row)
 {
     const Json *part[PARTS];
     Text rules = {0};
-    int good = row->type == '{' && row_parts(row, part);
-    if (row->type != '{')
-        finding_add(e, WRONG_TYPE, row, "this is %s, not an object", type_name(row));
-    else if (!good) {
+    int good = row->type == '{' ? row_parts(row, part) : wrong_type(e, row, "an object");
+    if (!good && row->type == '{') {
         char *names = names_found(row);
         finding_add(e, MISSING_KEY, row, "%s", names);
         free(names);
@@ -2946,57 +2839,50 @@ void read_row(Examples *x, Example *e, const char *form, const Json *row)
 
 /* ---- rows in JSON: an object in each line, or an array of objects ---- */
 
-/* Set l->text and l->size to the next element of a JSON array, l->number and *line to the line in
- * which it begins. At l->at is the bracket or comma before it, then the one behind. Only brackets
- * and strings are looked at; what they enclose is checked by json_parse. Returns 0 at the end. */
-int next_element(Lines *l, const char **line)
+/* The array of rows that a file of JSON is, or that is under any name in the object that the file
+ * is, if this object is no row. NULL if each line is a row. */
+const Json *rows_array(const char *path, const Json *file)
 {
-    const char *from = l->text;
-    int depth = 0, inside = 0;                        /* brackets that are open; in a string? */
-    if (l->at == l->end || *l->at == ']') return 0;
-    for (l->at++; l->at < l->end && isspace((unsigned char)*l->at);) l->at++;
-    for (l->text = l->at; from < l->text; from++)
-        if (*from == '\n') l->number++, *line = from + 1;
-    for (; l->at < l->end && (inside || depth || (*l->at != ',' && *l->at != ']')); l->at++) {
-        char c = *l->at;
-        if (inside && c == '\\' && l->at + 1 < l->end) l->at++;
-        else if (c == '"') inside = !inside;
-        else if (!inside) depth += (c == '[' || c == '{') - (c == ']' || c == '}');
-    }
-    l->size = (size_t)(l->at - l->text);
-    return 1;
+    const Json *part[PARTS], *array = NULL;
+    int arrays = 0;
+    if (!file || (file->type == '{' && row_parts(file, part))) return NULL;
+    for (const Json *v = file->type == '{' ? file->child : file; v; v = v->next)
+        if (v->type == '[' && v->child && v->child->type == '{') array = v, arrays++;
+    if (arrays > 1)
+        die("%s: expected a row in each line, an array of rows, or an object with one such array, "
+            "found an object with %d; write the array of rows to a file of its own", path, arrays);
+    return array;
 }
 
 /* Read rows of JSON. A line that is wrong is one wrong row. In an array it would be uncertain where
  * the next row begins, so there it ends the program. */
 void read_json(Examples *x, const char *path, const char *text, size_t size)
 {
-    Lines l = {.at = text, .end = text + size, .text = text};
-    const char *line = text, *open = text + strspn(text, " \t\r\n");
-    int array = *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{';
+    char error[200];
+    const char *open = text + strspn(text, " \t\r\n");
+    Json *json = json_parse(text, size, error, sizeof error);
+    const Json *array = rows_array(path, json);
     if (prep.columns && !strchr(prep.columns, '='))
         die_usage("--columns: rows of JSON have names, expected NAME=text,NAME=label");
-    if (array) l.at = open, l.number = 1;
-    while (array ? next_element(&l, &line) : next_line(&l)) {
-        char error[200];
-        int skip = 0, column = array ? (int)(l.text - line) : 0;
-        Json at = {0}, *json = NULL;
-        Example e = {.path = path, .line = l.number, .column = column};
-        if (!array && is_blank(l.text, l.size)) continue;
+    if (!json && *open == '[' && open[1 + strspn(open + 1, " \t\r\n")] == '{')
+        die("%s, %s", path, error);
+    for (const Json *v = array ? array->child : NULL; v; v = v->next)
+        read_row(x, &(Example){.path = path, .line = v->line, .origin = 1}, "a JSON array", v);
+    for (Lines l = {.at = text, .end = text + size}; !array && next_line(&l);) {
+        Example e = {.path = path, .line = l.number, .origin = l.number};
+        Json at = {0}, *row = NULL;
+        int skip = 0;
+        if (is_blank(l.text, l.size)) continue;
         int good = is_utf8(&e, l.text, l.size);
-        if (good && !(json = json_parse(l.text, l.size, error, sizeof error))) {
+        if (good && !(row = json_parse(l.text, l.size, error, sizeof error))) {
             sscanf(error, "line %d, column %d: %n", &at.line, &at.column, &skip);
-            if (array) die("%s, line %d, column %d: %s", path, l.number + at.line - 1,
-                           at.column + (at.line == 1 ? column : 0), error + skip);
             finding_add(&e, NOT_JSON, &at, "%s", error + skip);
         }
-        if (json) read_row(x, &e, array ? "a JSON array" : "JSON, a row in each line", json);
+        if (row) read_row(x, &e, "JSON, a row in each line", row);
         else examples_add(x, &e, 0);
-        json_free(json);
+        json_free(row);
     }
-    if (array && (l.at == l.end || !is_blank(l.at + 1, (size_t)(l.end - l.at) - 1)))
-        die("%s: expected one array, found %s", path,
-            l.at == l.end ? "no bracket that closes it" : "something behind it");
+    json_free(json);
 }
 
 /* ---- rows of a table ----
@@ -3008,56 +2894,62 @@ void read_json(Examples *x, const char *path, const char *text, size_t size)
 enum { COLUMNS = 64 };
 typedef struct {
     char separator, quote;       /* quote: what encloses fields, or 0 */
-    const char *row, *at, *end;  /* where the last row begins; what is still to be read */
+    const char *text, *end;
+    const char *row, *at;        /* where the last row begins; what is still to be read */
+    char *fields;                /* as large as text: each field, decoded, at its place in text */
     int line;                    /* of the row, from 1 */
     const char *error;           /* what is wrong with the row, or NULL */
 } Csv;
 
-/* Read a field and the separator or line end after it. Returns 1 after a separator. */
-int csv_field(Csv *c, Text *field)
+/* Read a field and the separator or line end after it; decoded, it is never longer. Returns 1 after
+ * a separator. */
+int csv_field(Csv *c, Json *field)
 {
     int quoted = c->quote && c->at < c->end && *c->at == c->quote, open = quoted;
-    field->size = 0;
-    text_add(field, "", 0);
+    char *to = field->text = c->fields + (c->at - c->text);
     for (c->at += quoted; c->at < c->end; c->at++) {
         int quote = c->quote && *c->at == c->quote;
         int twice = quote && c->at + 1 < c->end && c->at[1] == c->quote;
         if (open && quote && !twice) open = 0;
-        else if (open) text_add(field, c->at, 1), c->at += twice;
+        else if (open) *to++ = *c->at, c->at += twice;
         else if (*c->at == c->separator || *c->at == '\n') break;
-        else if (!quoted && !quote) text_add(field, c->at, 1);
+        else if (!quoted && !quote) *to++ = *c->at;
         else if (!quoted) c->error = "there is a quote, but not around the whole field";
         else if (*c->at != '\r') c->error = "there is text after a closing quote";
     }
     if (open) c->error = "a quote is opened and never closed";
-    if (!quoted && field->size && field->bytes[field->size - 1] == '\r')
-        field->bytes[--field->size] = 0;
+    if (!quoted && to > field->text && to[-1] == '\r') to--;
+    *to = 0;
+    field->type = '"', field->line = 1, field->size = (size_t)(to - field->text);
     return c->at < c->end && *c->at++ == c->separator;
 }
 
-/* Read a row; returns how many fields it has. A wrong quote may have joined many rows, so after an
- * error reading goes on with the second line of this row. */
-int csv_row(Csv *c, Text fields[COLUMNS])
+/* Read a row into row[0], an object, and its members row[1], ..., which keep their keys. Returns
+ * how many fields it has. A wrong quote may have joined many rows, so after an error reading goes
+ * on with the second line of this row. */
+int csv_row(Csv *c, Json row[COLUMNS + 1])
 {
-    int count = 0;
+    int count = 1;
     for (; c->row < c->at; c->row++) c->line += *c->row == '\n';
     c->error = NULL;
-    while (!c->error && csv_field(c, &fields[count++]))
-        if (count == COLUMNS) c->error = "there are too many fields";
+    while (csv_field(c, &row[count]) && !c->error) {
+        if (count == COLUMNS) { c->error = "there are too many fields"; break; }
+        row[count].next = &row[count + 1];
+        count++;
+    }
+    row[count].next = NULL;
+    row[0] = (Json){.type = '{', .line = 1, .count = (size_t)count, .child = row + 1};
     if (!c->error) return count;
     c->at = memchr(c->row, '\n', (size_t)(c->end - c->row));
     c->at = c->at ? c->at + 1 : c->end;
     return count;
 }
 
-/* Make an object of `count` cells: row[0] is the object, row[1], ... are its members. */
-void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int count)
+/* Let the fields of this row be the names of all columns. */
+void row_names(Json *row)
 {
-    for (int i = 0; i < count; i++)
-        row[i + 1] = (Json){.type = '"', .line = 1, .key = name[i].bytes, .key_size = name[i].size,
-                            .text = field[i].bytes, .size = field[i].size, .next = row + i + 2};
-    row[0] = (Json){.type = '{', .line = 1, .count = (size_t)count, .child = row + 1};
-    row[count].next = NULL;
+    for (Json *field = row->child; field; field = field->next)
+        field->key = field->text, field->key_size = field->size;
 }
 
 /* Begin to read a table, with the separator for which the names in line 1 are recognized, or else
@@ -3065,73 +2957,74 @@ void row_object(Json row[COLUMNS + 1], const Text *name, const Text *field, int 
 Csv csv_open(const char *text, size_t size)
 {
     Csv best = {0};
-    Text field[COLUMNS] = {{0}};
+    char *fields = allocate(size + 1, 1);
     int most = -1;
     for (const char *p = "\t,;|"; *p; p++) {
-        const Csv start = {*p, *p == '\t' ? 0 : '"', text, text, text + size, 1, NULL};
+        const char quote = *p == '\t' ? 0 : '"', *end = text + size;
+        const Csv start = {*p, quote, text, end, text, text, fields, 1, NULL};
         const Json *part[PARTS];
-        Json row[COLUMNS + 1];
+        Json row[COLUMNS + 1] = {{0}};
         Csv c = start;
-        int count = csv_row(&c, field);
-        row_object(row, field, field, count);
+        int count = csv_row(&c, row);
+        row_names(row);
         int agree = !c.error && row_parts(row, part) ? 100 : 0;
         for (int i = 0; i < 20 && c.at < c.end; i++)
-            agree += csv_row(&c, field) == count && count > 1 && !c.error;
+            agree += csv_row(&c, row) == count && count > 1 && !c.error;
         if (agree > most) most = agree, best = start;
     }
-    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes);
     return best;
 }
 
 /* Guess the columns of a table without names: the label is the only column in which values repeat,
  * occurring twice or more on average, that of line 1 among them; the text is the column with the
- * most bytes of the others. Returns a list as --columns has it, in new memory, or NULL. */
+ * most bytes of the others. Returns a list as --columns has it, in new memory, empty if no column
+ * is a label. */
 char *columns_guess(Csv c, int columns)
 {
     Map values[COLUMNS] = {{0}};
-    Text field[COLUMNS] = {{0}}, list = {0};
+    Text list = {0};
     size_t bytes[COLUMNS] = {0}, rows = 0;
-    MapEntry first[COLUMNS] = {{0}};                  /* of line 1; all keys are copies */
+    Json row[COLUMNS + 1] = {{0}}, first[COLUMNS];
     int label = -1, text = -1, labels = 0;
     while (c.at < c.end) {
-        if (csv_row(&c, field) != columns || c.error) continue;
-        for (int i = 0; i < columns; bytes[i] += field[i].size, i++) {
-            MapEntry *e = map_enter(&values[i], field[i].bytes, field[i].size);
-            if (!e->value++) e->key = memcpy(allocate(e->size + 1, 1), e->key, e->size);
-            if (!rows) first[i] = *e;
+        if (csv_row(&c, row) != columns || c.error) continue;
+        if (!rows++) memcpy(first, row + 1, (size_t)columns * sizeof *row);
+        for (int i = 0; i < columns; i++) {
+            map_enter(&values[i], row[i + 1].text, row[i + 1].size)->value++;
+            bytes[i] += row[i + 1].size;
         }
-        rows++;
     }
     for (int i = 0; i < columns && rows; i++)
         if (values[i].count > 1 && 2 * values[i].count <= rows) label = i, labels++;
     for (int i = 0; i < columns; i++)
         if (i != label && (text < 0 || bytes[i] > bytes[text])) text = i;
-    if (labels == 1 && map_find(&values[label], first[label].key, first[label].size)->value > 1)
+    text_add(&list, "", 0);
+    if (labels == 1 && map_find(&values[label], first[label].text, first[label].size)->value > 1)
         for (int i = 0; i < columns; i++)
             text_print(&list, "%s%s", i ? "," : "",
                        i == label ? "label" : i == text ? "text" : "-");
-    for (int i = 0; i < columns; free(values[i].entry), free(field[i++].bytes))
-        for (size_t k = 0; k < values[i].capacity; k++) free((char *)values[i].entry[k].key);
+    for (int i = 0; i < columns; i++) free(values[i].entry);
     return list.bytes;
 }
 
-/* Set name[i] to what column i of a table is called: by --columns, in line 1 or, if its names say
- * nothing, by a guess, which holds for all further files. Returns whether line 1 is a header; dies
- * if that cannot be said. */
-int table_names(Examples *x, const char *path, const Csv *start, Text name[COLUMNS], int columns)
+/* Name the columns of a table, whose line 1 is in `row`: by --columns, by line 1 or, if its names
+ * say nothing, by a guess, which holds for all further files. Returns whether line 1 is a header;
+ * dies if that cannot be said. */
+int table_names(Examples *x, const char *path, const Csv *start, Json row[COLUMNS + 1])
 {
     const Json *part[PARTS];
-    Json row[COLUMNS + 1];
-    row_object(row, name, name, columns);
+    int columns = (int)row->count;
+    row_names(row);
     int header = row_parts(row, part);
     if (header && (!prep.columns || strchr(prep.columns, '='))) return 1;
     char *names = names_found(row);
-    if (!x->columns) x->columns = prep.columns ? format("%s", prep.columns)
-                                               : columns_guess(*start, columns);
-    Csv list = {.separator = ',', .at = x->columns, .row = x->columns};
-    list.end = list.at + (list.at ? strlen(list.at) : 0);
-    int listed = list.at ? csv_row(&list, name) : 0;
-    row_object(row, name, name, listed);
+    if (!x->columns) {
+        x->columns = prep.columns ? format("%s", prep.columns) : columns_guess(*start, columns);
+        x->names = format("%s", x->columns);
+    }
+    const char *list = x->columns, *end = list + strlen(list);
+    int listed = csv_row(&(Csv){',', 0, list, end, list, list, x->names, 1, NULL}, row);
+    row_names(row);
     if (listed != columns || !row_parts(row, part))
         die("%s, line 1: %s; if they are a row, --columns label,text tells what its %d columns are",
             path, names, columns);
@@ -3144,29 +3037,26 @@ void read_table(Examples *x, const char *path, const char *text, size_t size)
 {
     const Csv start = csv_open(text, size);
     Csv c = start;
-    Text field[COLUMNS] = {{0}}, name[COLUMNS] = {{0}};
-    Json row[COLUMNS + 1];
-    int columns = csv_row(&c, name);
+    Json row[COLUMNS + 1] = {{0}};
+    int columns = csv_row(&c, row);
     if (c.error) die("%s, line 1: %s", path, c.error);
-    int header = table_names(x, path, &start, name, columns);
+    int header = table_names(x, path, &start, row);
     char *form = format("columns separated by %s, %s%s", c.separator == '\t' ? "tabs"
                         : c.separator == ',' ? "commas" : c.separator == ';' ? "semicolons"
                         : "bars", header ? "a header" : "no header: ", header ? "" : x->columns);
     if (!header) c = start;
     while (c.at < c.end) {
-        int count = csv_row(&c, field);
-        Example e = {.path = path, .line = c.line};
+        int count = csv_row(&c, row);
+        Example e = {.path = path, .line = c.line, .origin = c.line};
         size_t length = (size_t)(c.at - c.row);
         if (is_blank(c.row, length)) continue;
-        row_object(row, name, field, count);
         if (c.error) finding_add(&e, NOT_CSV, NULL, "field %d: %s", count, c.error);
         else if (count != columns)
             finding_add(&e, NOT_CSV, NULL, "%d fields, not %d as in line 1", count, columns);
         if (!c.error && count == columns && is_utf8(&e, c.row, length)) read_row(x, &e, form, row);
         else examples_add(x, &e, 0);
     }
-    for (int i = 0; i < COLUMNS; i++) free(field[i].bytes), free(name[i].bytes);
-    free(form);
+    free(start.fields), free(form);
 }
 
 /* ---- files ---- */
@@ -3508,10 +3398,8 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         to.size = 0;
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
-        if (is_blank(to.bytes + begin, to.size - begin)) {
-            to.size = 0;
-            text_add(&to, t->text, end);
-        }
+        if (is_blank(to.bytes + begin, to.size - begin))
+            to.size = 0, text_add(&to, t->text, end);
         text_add(&to, t->text + end, t->size - end);
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
         turn_add(copy, t->role, t->is_target, to.bytes, to.size);
@@ -3642,17 +3530,16 @@ void report_lengths(const Examples *x, Writer *records)
     Table t = {.title = "Tokens"};
     table_row(&t, "\tmean\tleast\t5%%\t25%%\tmedian\t75%%\t95%%\tmost");
     for (int k = 0; k < 3; k++) {
-        double sum = 0;
+        double sum = 0, *l = length;
         int last = -1;
         for (const Example *e = x->row; e < x->row + x->count; e++) {
             size_t before = e->tokens.answer, all = e->tokens.size;
-            if (!e->dropped) sum += length[++last] = k == 0 ? before : k == 1 ? all - before : all;
+            if (!e->dropped) sum += l[++last] = k == 0 ? before : k == 1 ? all - before : all;
         }
-        qsort(length, (size_t)last + 1, sizeof *length, by_value);
+        qsort(l, (size_t)last + 1, sizeof *l, by_value);
         table_row(&t, "%s\t%.1f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", names[k],
-                  sum / (last + 1), length[0], length[last / 20], length[last / 4],
-                  length[last / 2], length[last - last / 4], length[last - last / 20],
-                  length[last]);
+                  sum / (last + 1), l[0], l[last / 20], l[last / 4], l[last / 2],
+                  l[last - last / 4], l[last - last / 20], l[last]);
     }
     table_done(&t, records);
     free(length);
@@ -4360,19 +4247,17 @@ void heads_switch_off(Opened *o)
 {
     Model *m = o->m;
     int C = m->c.C, NH = m->c.NH, HS = C / NH;
-    real *kept = allocate_reals((size_t)C * HS), *p = allocate_reals(2 * m->c.V);
+    size_t size = (size_t)C * C;
+    real *kept = allocate_reals(size), *p = allocate_reals(2 * m->c.V);
     o->without = allocate_reals((size_t)m->c.L * NH);
     for (int i = 0; i < m->c.L * NH; i++) {
-        real *w = params_layer(m->tensors, m->w, i / NH).attproj_w + i % NH * HS;
-        for (int c = 0; c < C; c++) {
-            memcpy(kept + (size_t)c * HS, w + (size_t)c * C, HS * sizeof(real));
-            memset(w + (size_t)c * C, 0, HS * sizeof(real));
-        }
+        real *w = params_layer(m->tensors, m->w, i / NH).attproj_w, *columns = w + i % NH * HS;
+        memcpy(kept, w, size * sizeof *w);
+        for (int c = 0; c < C; c++) memset(columns + (size_t)c * C, 0, HS * sizeof *w);
         model_forward(m, o->tokens, NULL, 1, 0, o->n, (Dropout){0});
         next_token(p, p + m->c.V, m, stream_after(m, m->c.L));
         o->without[i] = p[o->answer];
-        for (int c = 0; c < C; c++)
-            memcpy(w + (size_t)c * C, kept + (size_t)c * HS, HS * sizeof(real));
+        memcpy(w, kept, size * sizeof *w);
     }
     model_forward(m, o->tokens, NULL, 1, 0, o->n, (Dropout){0});
     free_reals(kept), free_reals(p);
@@ -4445,26 +4330,26 @@ const char explain_style[] =
     ".maps{gap:.3rem}th,td{padding-right:.5rem;font-size:.85rem}.bar{width:4rem;min-width:2.2rem}"
     ".heat td,.heat th+th{padding:.4rem .2rem}}\n";
 
-/* A click chooses the query t or the head h; what depends on them is written anew, as page_seen
- * wrote it. D.m[k][h] has, in the units of page_data, s and p of each query, row after row, and of
- * each token the lengths v of its value and o of the output. */
+/* A click chooses the query t or the head h; what depends on them is written anew, as by
+ * page_attention. The units are those of page_data. */
 const char explain_script[] =
     "const D=JSON.parse(document.getElementById('data').textContent),"
     "Q=(s,e=document)=>[...e.querySelectorAll(s)];let t=D.n-1,h=D.h;\n"
-    "function draw(){const b=t*(t+1)/2;Q('main')[0].style.setProperty('--t',t);\n"
+    "function draw(){Q('main')[0].style.setProperty('--t',t);\n"
     "for(const[n,x]of[['t',t],['h',h]])Q(`[data-${n}]`).forEach(e=>"
     "e.setAttribute('aria-pressed',e.dataset[n]==x));\n"
-    "Q('.seen').forEach((f,k)=>{const m=D.m[k][h],key=Q('.key',f).map(e=>e.textContent),"
-    "p=j=>m.p[b+j]/1e5,set=(s,x)=>f.querySelector(s).textContent=x,"
-    "top=[...Array(t+1).keys()].sort((x,y)=>p(y)-p(x)).slice(0,10);\n"
+    "Q('.seen').forEach((f,k)=>{const m=D.m.slice((k*D.all+h)*D.n),q=m[t],"
+    "key=Q('.key',f).map(e=>e.textContent),p=j=>q.p[j]/1e5,"
+    "set=(s,x)=>f.querySelector(s).textContent=x,"
+    "top=[...q.p.keys()].sort((x,y)=>p(y)-p(x)).slice(0,10);\n"
     "Q('.key',f).forEach((e,j)=>e.style.setProperty('--a',j>t?0:Math.sqrt(p(j))));\n"
     "set('h3',`Block ${1+Math.floor(h/D.heads)}, head ${1+h%D.heads}, query ${t} ${key[t]}`);"
-    "set('.soft',`Keys that are not shown: ${t+1-top.length}; |out| = ${(m.o[t]/1e3).toFixed(2)}`);"
+    "set('.soft',`Keys that are not shown: ${t+1-top.length}; |out| = ${(q.o/1e3).toFixed(2)}`);"
     "set('tbody','');\n"
     "for(const j of top){const r=f.querySelector('tbody').insertRow();"
     "r.innerHTML=`<th></th><td class=bar><i style='width:${100*p(j)}%'></i>"
-    "<td class=n>${(100*p(j)).toFixed(1)}%<td class=n>${(m.s[b+j]/100).toFixed(2)}"
-    "<td class=n>${(m.v[j]/1e3).toFixed(2)}<td class=n>${(p(j)*m.v[j]/1e3).toFixed(2)}`;"
+    "<td class=n>${(100*p(j)).toFixed(1)}%<td class=n>${(q.s[j]/100).toFixed(2)}"
+    "<td class=n>${(m[j].v/1e3).toFixed(2)}<td class=n>${(p(j)*m[j].v/1e3).toFixed(2)}`;"
     "r.cells[0].textContent=`${j} ${key[j]}`}})}\n"
     "onclick=e=>{const d=(e.target.closest('[data-t],[data-h]')||{}).dataset;if(!d)return;"
     "t=+(d.t??t);h=+(d.h??h);draw()};draw()\n";
@@ -4483,8 +4368,8 @@ char *token_text(const Opened *o, int id)
     return text.bytes;
 }
 
-/* Add a table as the report shows it, and free its cells. */
-void page_cells(Text *p, Table *t)
+/* Add a table as the report shows it. */
+void page_cells(Text *p, const Table *t)
 {
     char *bytes, error[200];
     size_t size;
@@ -4492,13 +4377,10 @@ void page_cells(Text *p, Table *t)
     if (!w.file) die("out of memory");
     table_record(t, &w);
     fclose(w.file);
-    Json *json = json_parse(bytes, size, error, sizeof error);
-    assert(json);
-    page_table(p, json);
-    json_free(json), free(bytes);
-    for (int i = 0; i < t->count; i++) free(t->cells[i]);
-    free(t->cells);
+    page_table(p, json_parse(bytes, size, error, sizeof error));
 }
+
+/* ---- the steps of the page, as explain_steps describes them ---- */
 
 void page_chips(Text *p, const Opened *o)
 {
@@ -4536,48 +4418,46 @@ void page_embedding(Text *p, const Opened *o)
                    length_of(x, NULL, C), C);
         for (int c = 0; c < C; c++) text_print(p, "M%d 0v%.0fh.8V0", c, -48 * x[c] / most);
         text_print(p, "'/></svg>\n");
-        free(rows[i].name);
     }
 }
 
-/* The map of head i: row t has the probabilities of query t. Cells of one of ten shades are a path
- * of lines, in which cells side by side are one line. */
+/* The map of head i: row t has the probabilities of query t. Each of ten shades is a path of lines;
+ * cells side by side are one line. */
 void page_map(Text *p, const Opened *o, int i)
 {
-    int n = o->n, NH = o->m->c.NH, drawn = 0;
+    int n = o->n, NH = o->m->c.NH, block = i / NH + 1, head = i % NH + 1;
     real *s = allocate_reals(2 * n);
-    char *shade = allocate((size_t)n * n, 1);
+    Text shade[11] = {{0}};
     for (int t = 0; t < n; t++) {
         attention_row(s, s + n, o->m, i, t);
-        for (int j = 0; j <= t; j++) shade[t * n + j] = (char)(10 * sqrt(s[n + j]) + 0.5);
+        for (int j = 0; j <= t; j++) s[j] = (int)(10 * sqrt(s[n + j]) + 0.5);
+        for (int j = 0, run; j <= t; j += run) {
+            for (run = 1; j + run <= t && s[j + run] == s[j];) run++;
+            text_print(&shade[(int)s[j]], "M%d %dh%d", j, t, run);
+        }
     }
     text_print(p, "<button class='map' data-h='%d' aria-label='block %d, head %d'>%d\u00b7%d<span>"
-               "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, i / NH + 1,
-               i % NH + 1, i / NH + 1, i % NH + 1, n, n);
-    for (int k = 1, run; k <= 10; k++, drawn = 0) {
-        for (int c = 0; c < n * n; c += run) {
-            for (run = 1; c % n + run < n && shade[c + run] == shade[c];) run++;
-            if (shade[c] != k) continue;
-            if (!drawn++) text_print(p, "<path opacity='%.1f' d='", k / 10.0);
-            text_print(p, "M%d %dh%d", c % n, c / n, run);
-        }
-        if (drawn) text_print(p, "'/>");
-    }
+               "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, block, head, block,
+               head, n, n);
+    for (int k = 1; k <= 10; k++)
+        if (shade[k].size)
+            text_print(p, "<path opacity='%.1f' d='%s'/>", k / 10.0, shade[k].bytes);
     text_print(p, "</svg></span></button>\n");
-    free_reals(s), free(shade);
 }
 
-/* What the last query sees in the head that is shown: all tokens, as dark as the root of their
- * probability; the ten most likely as a table. */
-void page_seen(Text *p, const Opened *o)
+/* The maps; and what the last query sees in the head that is shown: all tokens, as dark as the root
+ * of their probability, and the ten most likely as a table. */
+void page_attention(Text *p, const Opened *o)
 {
     enum { FEW = 10 };
     int C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, n = o->n, h = o->head % NH, best[FEW];
     Activations a = activations_layer(o->m, o->head / NH);
     Table t = {.kind = "shares"};
     real *s = allocate_reals(2 * n), *prob = s + n;
+    text_print(p, "<div class='look'><div class='maps' style='--heads:%d'>\n", NH);
+    for (int i = 0; i < o->m->c.L * NH; i++) page_map(p, o, i);
+    text_print(p, "</div>\n<div class='seen'><div class='chips'>\n");
     attention_row(s, prob, o->m, o->head, n - 1);
-    text_print(p, "<div class='seen'><div class='chips'>\n");
     for (int j = 0; j < n; j++) {
         char tag[80];
         snprintf(tag, sizeof tag, "button class='key' data-t='%d' style='--a:%.3f'", j,
@@ -4598,17 +4478,7 @@ void page_seen(Text *p, const Opened *o)
                   100.0 * prob[j], (double)s[j], v, prob[j] * v);
     }
     page_cells(p, &t);
-    text_print(p, "</div>\n");
-    free_reals(s);
-}
-
-void page_attention(Text *p, const Opened *o)
-{
-    text_print(p, "<div class='look'><div class='maps' style='--heads:%d'>\n", o->m->c.NH);
-    for (int i = 0; i < o->m->c.L * o->m->c.NH; i++) page_map(p, o, i);
-    text_print(p, "</div>\n");
-    page_seen(p, o);
-    text_print(p, "</div>\n");
+    text_print(p, "</div>\n</div>\n");
 }
 
 void page_norms(Text *p, const Opened *o)
@@ -4639,7 +4509,6 @@ void page_lens(Text *p, const Opened *o)
                   100.0 * prob[o->answer], token_text(o, top), 100.0 * prob[top]);
     }
     page_cells(p, &t);
-    free_reals(prob);
 }
 
 void page_top(Text *p, const Opened *o)
@@ -4672,35 +4541,31 @@ void page_heads(Text *p, const Opened *o)
     text_print(p, "</tbody></table></div>\n");
 }
 
-/* The numbers of explain_script, in units of 1/100 for s, 1/100,000 for p, 1/1,000 for v and o. */
+/* The numbers of explain_script. D.m[(k all + h) n + t] is about token t in head h of model k: as a
+ * key, the length v of its value, in 1/1,000; as a query, the length o of the output, in the same
+ * unit, and the lists s of scores, in 1/100, and p of probabilities, in 1/100,000. */
 void page_data(Text *p, const Opened *o, int count)
 {
-    int n = o->n, C = o->m->c.C, NH = o->m->c.NH, HS = C / NH;
+    int n = o->n, C = o->m->c.C, NH = o->m->c.NH, HS = C / NH, all = o->m->c.L * NH;
     real *s = allocate_reals(2 * n);
-    text_print(p, "<script type='application/json' id='data'>{\"n\":%d,\"heads\":%d,\"h\":%d,"
-               "\"m\":[", n, NH, o->head);
-    for (int k = 0; k < count; k++)
-        for (int i = 0; i < o->m->c.L * NH; i++) {
-            Activations a = activations_layer(o[k].m, i / NH);
-            Text list[4] = {{0}};
-            for (int t = 0; t < n; t++) {
-                const real *v = a.qkv + (size_t)t * 3 * C + 2 * C, *out = a.att + (size_t)t * C;
-                const char *comma = t ? "," : "";
-                attention_row(s, s + n, o[k].m, i, t);
-                for (int j = 0; j <= t; j++) {
-                    text_print(&list[0], "%s%.0f", comma, 100.0 * s[j]);
-                    text_print(&list[1], "%s%.0f", comma, 1e5 * s[n + j]);
-                }
-                text_print(&list[2], "%s%.0f", comma, 1e3 * length_of(v + i % NH * HS, NULL, HS));
-                text_print(&list[3], "%s%.0f", comma, 1e3 * length_of(out + i % NH * HS, NULL, HS));
-            }
-            text_print(p, "%s{\"s\":[%s],\"p\":[%s],\"v\":[%s],\"o\":[%s]}",
-                       i ? "," : k ? "],[" : "[", list[0].bytes, list[1].bytes, list[2].bytes,
-                       list[3].bytes);
-            for (int f = 0; f < 4; f++) free(list[f].bytes);
-        }
-    text_print(p, "]]}</script>\n<script>\n%s</script>\n", explain_script);
-    free_reals(s);
+    text_print(p, "<script type='application/json' id='data'>{\"n\":%d,\"heads\":%d,\"all\":%d,"
+               "\"h\":%d,\"m\":", n, NH, all, o->head);
+    for (int row = 0; row < count * all * n; row++) {
+        int t = row % n, i = row / n % all, h = i % NH;
+        const Model *m = o[row / n / all].m;
+        Activations a = activations_layer(m, i / NH);
+        const real *out = a.att + (size_t)t * C + h * HS;
+        const real *v = a.qkv + (size_t)t * 3 * C + 2 * C + h * HS;
+        attention_row(s, s + n, m, i, t);
+        text_print(p, "%c{\"v\":%.0f,\"o\":%.0f", row ? ',' : '[', 1e3 * length_of(v, NULL, HS),
+                   1e3 * length_of(out, NULL, HS));
+        for (int j = 0; j <= t; j++)
+            text_print(p, "%s%.0f", j ? "," : ",\"s\":[", 100.0 * s[j]);
+        for (int j = 0; j <= t; j++)
+            text_print(p, "%s%.0f", j ? "," : "],\"p\":[", 1e5 * s[n + j]);
+        text_print(p, "]}");
+    }
+    text_print(p, "]}</script>\n<script>\n%s</script>\n", explain_script);
 }
 
 static const struct {
@@ -4741,12 +4606,12 @@ static const struct {
 void page_explain(Text *p, const char *text, const Opened *o, int count)
 {
     Config c = o->m->c;
+    int size;
     text_print(p, "<main style='--n:%d;--t:%d'>\n<p class='soft'>What comes next?</p>\n<h1>", o->n,
                o->n - 1);
     html_text(p, text, strlen(text));
-    char *answer = token_text(o, o->answer);
-    int space = !strncmp(answer, "\u2423", 3);             /* as the text would go on */
-    html(p, "b", "%s%s", space ? " " : "", answer + 3 * space);
+    const char *answer = tokenizer_bytes(o->t, o->answer, &size);
+    html(p, "b", "%.*s", size, answer);
     text_print(p, "</h1>\n");
     for (int k = 0; k < count; k++)
         html(p, "p class='lead'", "%.1f%% in %s", 100.0 * o[k].p[o->answer], o[k].name);
@@ -4774,22 +4639,20 @@ void page_explain(Text *p, const char *text, const Opened *o, int count)
 
 /* ---- the numbers of one step in the terminal, for those who follow with a pencil ---- */
 
-/* What a kind of layer reads and writes, in the order of its vectors in step_print. Of a linear
- * layer's weight only the row w[0] is shown, which makes y_0. */
+/* What a kind of layer reads and writes. Of a linear layer's weight only the row w[0] is shown,
+ * which makes y_0. */
 enum { VECTORS = 5, NUMBERS = 6 };
-typedef const char *const Names[VECTORS];
-Names embedding_names = {"wte[token]", "wpe[position]",
-                         "embedding_forward(): x = wte[token] + wpe[position]"};
-Names norm_names = {"x", "mean, r = 1/sqrt(variance + 1e-5)", "w", "b",
-                    "layernorm_forward(): y = (x - mean) r w + b"};
-Names linear_names = {"x", "w[0]", "b", "linear_forward(): y_o = sum_c x_c w_oc + b_o"};
-Names attention_names = {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s)",
-                         "attention_forward(): out = sum_j p_j v_j"};
-Names gelu_names = {"x, u = 0.79788 (x + 0.044715 x^3)",
-                    "gelu_forward(): y = x/2 (1 + tanh u)"};
-Names residual_names = {"a", "b", "residual_forward(): y = a + b"};
-Names head_names = {"x", "matmul(): the largest of logits = x wte^T",
-                    "p = softmax(logits), of these"};
+enum { EMBED, NORM_STEP, PRODUCT, SCORES, GELU, SUM, OUTPUT };
+const char *const vector_names[][VECTORS] = {
+    {"wte[token]", "wpe[position]", "embedding_forward(): x = wte[token] + wpe[position]"},
+    {"x", "mean, r = 1/sqrt(variance + 1e-5)", "w", "b",
+     "layernorm_forward(): y = (x - mean) r w + b"},
+    {"x", "w[0]", "b", "linear_forward(): y_o = sum_c x_c w_oc + b_o"},
+    {"q of head 1", "s_j = q.k_j / sqrt(HS)", "p = softmax(s)",
+     "attention_forward(): out = sum_j p_j v_j"},
+    {"x, u = 0.79788 (x + 0.044715 x^3)", "gelu_forward(): y = x/2 (1 + tanh u)"},
+    {"a", "b", "residual_forward(): y = a + b"},
+    {"x", "matmul(): the largest of logits = x wte^T", "p = softmax(logits), of these"}};
 
 /* Print the first numbers of each vector of a step of block l, for the last token; returns 0 if
  * there is no such step. What the model has not kept is computed again. */
@@ -4802,9 +4665,10 @@ int step_print(const Opened *o, const char *step, int l)
     Activations a = activations_layer(m, l);
     const real *in = stream_after(m, l), *mid = a.res2 + t * C, *end = stream_after(m, m->c.L);
     const real *qkv = a.qkv + t * 3 * C, *att = a.att + t * C, *fc = a.fc + t * 4 * C;
-    real *ln1 = allocate_reals(9 * C + 2 * n + 6 + 2 * NUMBERS), *ln2 = ln1 + C, *lnf = ln2 + C;
-    real *attproj = lnf + C, *mlp = attproj + C, *gelu = mlp + C, *s = gelu + 4 * C, *p = s + n;
-    real *s1 = p + n, *s2 = s1 + 2, *sf = s2 + 2, *top = sf + 2, *top_p = top + NUMBERS;
+    real *ln1 = allocate_reals(C), *attproj = allocate_reals(C), *ln2 = allocate_reals(C);
+    real *gelu = allocate_reals(4 * C), *mlp = allocate_reals(C), *lnf = allocate_reals(C);
+    real *s = allocate_reals(n), *p = allocate_reals(n), top[NUMBERS], top_p[NUMBERS];
+    real s1[2], s2[2], sf[2];
     layernorm_forward(ln1, s1, in, w.ln1_w, w.ln1_b, 1, C);
     attention_row(s, p, m, l * m->c.NH, t);
     linear_forward(attproj, C, att, view(w.attproj_w, C), w.attproj_b, 1, C, C);
@@ -4813,30 +4677,28 @@ int step_print(const Opened *o, const char *step, int l)
     linear_forward(mlp, C, gelu, view(w.fcproj_w, 4 * C), w.fcproj_b, 1, 4 * C, C);
     layernorm_forward(lnf, sf, end, w.lnf_w, w.lnf_b, 1, C);
     for (int k = 0; k < most; k++) top[k] = o->logits[best[k]], top_p[k] = o->p[best[k]];
-    const struct { const char *step; Names *names; const real *x[VECTORS]; int n[VECTORS]; }
-    steps[] = {
-        {"embedding", &embedding_names,
-         {w.wte + (size_t)o->tokens[t] * C, w.wpe + t * C, stream_after(m, 0)}, {C, C, C}},
-        {"ln1", &norm_names, {in, s1, w.ln1_w, w.ln1_b, ln1}, {C, 2, C, C, C}},
-        {"qkv", &linear_names, {ln1, w.qkv_w, w.qkv_b, qkv}, {C, C, 3 * C, 3 * C}},
-        {"attention", &attention_names, {qkv, s, p, att}, {HS, n, n, HS}},
-        {"attproj", &linear_names, {att, w.attproj_w, w.attproj_b, attproj}, {C, C, C, C}},
-        {"res2", &residual_names, {in, attproj, mid}, {C, C, C}},
-        {"ln2", &norm_names, {mid, s2, w.ln2_w, w.ln2_b, ln2}, {C, 2, C, C, C}},
-        {"fc", &linear_names, {ln2, w.fc_w, w.fc_b, fc}, {C, C, 4 * C, 4 * C}},
-        {"gelu", &gelu_names, {fc, gelu}, {4 * C, 4 * C}},
-        {"fcproj", &linear_names, {gelu, w.fcproj_w, w.fcproj_b, mlp}, {4 * C, 4 * C, C, C}},
-        {"res", &residual_names, {mid, mlp, stream_after(m, l + 1)}, {C, C, C}},
-        {"lnf", &norm_names, {end, sf, w.lnf_w, w.lnf_b, lnf}, {C, 2, C, C, C}},
-        {"head", &head_names, {lnf, top, top_p}, {C, most, most}}, {0}};
+    const struct { const char *step; int kind; const real *x[VECTORS]; int n[VECTORS]; } steps[] = {
+        {"embedding", EMBED, {w.wte + (size_t)o->tokens[t] * C, w.wpe + t * C, stream_after(m, 0)},
+         {C, C, C}},
+        {"ln1", NORM_STEP, {in, s1, w.ln1_w, w.ln1_b, ln1}, {C, 2, C, C, C}},
+        {"qkv", PRODUCT, {ln1, w.qkv_w, w.qkv_b, qkv}, {C, C, 3 * C, 3 * C}},
+        {"attention", SCORES, {qkv, s, p, att}, {HS, n, n, HS}},
+        {"attproj", PRODUCT, {att, w.attproj_w, w.attproj_b, attproj}, {C, C, C, C}},
+        {"res2", SUM, {in, attproj, mid}, {C, C, C}},
+        {"ln2", NORM_STEP, {mid, s2, w.ln2_w, w.ln2_b, ln2}, {C, 2, C, C, C}},
+        {"fc", PRODUCT, {ln2, w.fc_w, w.fc_b, fc}, {C, C, 4 * C, 4 * C}},
+        {"gelu", GELU, {fc, gelu}, {4 * C, 4 * C}},
+        {"fcproj", PRODUCT, {gelu, w.fcproj_w, w.fcproj_b, mlp}, {4 * C, 4 * C, C, C}},
+        {"res", SUM, {mid, mlp, stream_after(m, l + 1)}, {C, C, C}},
+        {"lnf", NORM_STEP, {end, sf, w.lnf_w, w.lnf_b, lnf}, {C, 2, C, C, C}},
+        {"head", OUTPUT, {lnf, top, top_p}, {C, most, most}}, {0}};
     while (steps[i].step && strcmp(steps[i].step, step)) i++;
     for (int k = 0; k < VECTORS && steps[i].n[k]; k++) {
-        printf("  %-52s", (*steps[i].names)[k]);
+        printf("  %-52s", vector_names[steps[i].kind][k]);
         for (int c = 0; c < min_int(NUMBERS, steps[i].n[k]); c++)
             printf(" %9.4f", (double)steps[i].x[k][c]);
         printf(steps[i].n[k] > NUMBERS ? " ... %d\n" : "\n", steps[i].n[k]);
     }
-    free_reals(ln1);
     return steps[i].step != NULL;
 }
 
@@ -4904,10 +4766,9 @@ int command_explain(int words, char **word)
     page_begin(&page, word[0], explain_style);
     page_explain(&page, word[0], o, count);
     if (!file) make_folder(opt.out);
-    Writer *w = file ? writer_open(opt.out) : writer_in(opt.out, "explain.html");
-    printf("%s is written, %.0f KB\n", w->path, page.size / 1e3);
-    writer_put(w, page.bytes, page.size);
-    writer_close(w);
+    const char *path = file ? opt.out : format("%s/explain.html", opt.out);
+    printf("%s is written, %.0f KB\n", path, page.size / 1e3);
+    text_write(path, page.bytes);
     return 0;
 }
 
@@ -4920,7 +4781,7 @@ int command_explain(int words, char **word)
  * records all of them.
  */
 
-typedef struct { double loss, step, seconds; char *settings, *folder; } Trial;
+typedef struct { double loss, step, seconds; char *settings, *folder, **line; } Trial;
 
 /* How many values a list such as A,B,C has. */
 int list_length(const char *list)
@@ -4930,27 +4791,27 @@ int list_length(const char *list)
     return length;
 }
 
-/* The words of combination k, of each list one value, in new memory behind two words and before
- * four that are still empty. Sets *chosen to these values, as "name=value_...". */
-char **search_words(int count, char **words, int k, char **chosen)
+/* Combination k, one value of each list: t.settings are these values, as "name=value_...", t.line
+ * has the words with them, behind two words and before four that are still empty. */
+Trial trial_new(int count, char **words, int k)
 {
-    char **all = allocate(count + 6, sizeof *all);
+    Trial t = {.line = allocate(count + 6, sizeof *t.line)};
     Text text = {0};
     text_add(&text, "", 0);
     for (int i = 0; i < count; i++) {
-        const char *list = list_in(words, i), *name = words[i] + 2, *value = list;
-        all[2 + i] = words[i];
+        const char *list = list_in(words, i), *value = list;
+        t.line[2 + i] = words[i];
         if (!list) continue;
+        const char *name = (list == words[i] ? words[i - 1] : words[i]) + 2;
         for (int pick = k % list_length(list); pick; pick--) value = strchr(value, ',') + 1;
         k /= list_length(list);
-        if (list == words[i]) name = words[i - 1] + 2;
         int size = (int)strcspn(value, ",");
-        all[2 + i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
+        t.line[2 + i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
         text_print(&text, "%s%.*s=%.*s", text.size ? "_" : "", (int)strcspn(name, "="), name, size,
                    value);
     }
-    *chosen = text.bytes;
-    return all;
+    t.settings = text.bytes;
+    return t;
 }
 
 /* All that decides a run's result, as lines of "name = value": its options, and checksums of the
@@ -4978,52 +4839,48 @@ int trial_read(Trial *t)
     return setting_number(run, "finished", 0) != 0;
 }
 
-/* Train with the words of combination k, unless that is finished; a stopped run is continued. The
- * file trial.txt says from which inputs the files of a folder came. */
-Trial trial_run(int count, char **words, int k, const char *out)
+/* Make a trial, unless it is finished; a stopped run is continued. The file trial.txt says from
+ * which inputs the files of a folder came. */
+void trial_run(Trial *t, int count)
 {
-    Trial t = {0};
-    char **line = search_words(count, words, k, &t.settings);
-    t.folder = format("%s/%s", out, t.settings);
-    options_parse(options, 't', "", count, line + 2);          /* into opt, for trial_inputs() */
-    char *inputs = trial_inputs(), *recorded = record_read(t.folder, "trial.txt");
+    options_parse(options, 't', "", count, t->line + 2);       /* into opt, for trial_inputs() */
+    char *inputs = trial_inputs(), *recorded = record_read(t->folder, "trial.txt");
     int same = recorded && !strcmp(recorded, inputs);
-    if (same && trial_read(&t)) return t;
-    printf("\n=== %s\n", t.settings);
+    if (same && trial_read(t)) return;
+    printf("\n=== %s\n", t->settings);
     if (recorded && !same) printf("run anew, because options, data or model have changed\n");
-    make_folder(t.folder);
-    Writer *w = writer_in(t.folder, "trial.txt");
-    writer_print(w, "%s", inputs);
-    writer_close(w);
-    line[0] = sibling("train_gpt"), line[1] = "train";
-    line[count + 2] = "--out", line[count + 3] = t.folder;
-    if (same) line[count + 4] = "--resume";
-    int status = run_program(line);
+    make_folder(t->folder);
+    text_write(format("%s/trial.txt", t->folder), inputs);
+    t->line[0] = sibling("train_gpt"), t->line[1] = "train";
+    t->line[count + 2] = "--out", t->line[count + 3] = t->folder;
+    if (same) t->line[count + 4] = "--resume";
+    int status = run_program(t->line);
     if (status) exit(status);
-    trial_read(&t);
-    return t;
+    trial_read(t);
 }
 
 /* All trials, a table sorted by validation loss, and the best model into --out itself. */
 int command_search(int count, char **words)
 {
     int trials = 1;
-    char *chosen;
     for (int i = 0; i < count; i++) {
         if (list_in(words, i)) trials *= list_length(list_in(words, i));
         if (trials > 10000) die_usage("a search is of at most 10000 runs");
     }
+    Trial *t = allocate(trials, sizeof *t);
     for (int k = trials - 1; k >= 0; k--) {                    /* each must be a command line */
-        char **line = search_words(count, words, k, &chosen);
-        no_words(options_parse(options, 't', "", count, line + 2), words);
+        t[k] = trial_new(count, words, k);
+        no_words(options_parse(options, 't', "", count, t[k].line + 2), words);
     }
     if (trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
     if (!tokens_exist(opt.data, "val"))
         die("%s_val.bin is not there: a search needs validation data to choose by", opt.data);
     const char *out = opt.out;
-    Trial *t = allocate(trials, sizeof *t);
-    for (int k = 0; k < trials; k++) t[k] = trial_run(count, words, k, out);
+    for (int k = 0; k < trials; k++) {
+        t[k].folder = format("%s/%s", out, t[k].settings);
+        trial_run(&t[k], count);
+    }
     qsort(t, trials, sizeof *t, by_value);                     /* a trial begins with its loss */
     Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
@@ -5038,7 +4895,6 @@ int command_search(int count, char **words)
     Writer *copy = writer_in(out, "best.bin");
     writer_put(copy, best, size);
     writer_close(copy);
-    free(best);
     printf("\nthe best model: %s/best.bin, from %s\n", out, t->settings);
     command_report(1, &(char *){format("%s", out)});
     return 0;
@@ -5068,8 +4924,7 @@ const Option prepare_options[] = {
     {"peft", '!', &prep.peft, NULL, 0, 0, "e", "write the adapters alone, for PEFT"},
     {"shots", 'i', &prep.shots, "4", 1, 1e3, "x", "examples in a prompt, to compare costs with"},
     {"drop-errors", '!', &prep.drop[ERRORS], NULL, 0, 0, "x", "leave rows with errors out"},
-    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x",
-     "keep the first of equal rows"},
+    {"drop-duplicates", '!', &prep.drop[DUPLICATES], NULL, 0, 0, "x", "the first of equal rows"},
     {"drop-near", '!', &prep.drop[NEAR], NULL, 0, 0, "x", "keep the first of similar rows"},
     {"drop-conflicts", '!', &prep.drop[CONFLICTS], NULL, 0, 0, "x", "no prompt with two answers"},
     {"drop-long", '!', &prep.drop[LONG], NULL, 0, 0, "x", "no row beyond the context"},
@@ -5125,17 +4980,14 @@ int main(int argc, char **argv)
 {
     begin_program(argv);
     const Command *c = prepare_commands;
-    while (c->name && (argc < 2 || strcmp(argv[1], c->name))) c++;
-    int help = argc > 1 && !strcmp(argv[1], "--help");
-    if (!c->name && argc > 1 && !help)
-        die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
-    if (!c->name) {
-        FILE *to = help ? stdout : stderr;
-        for (c = prepare_commands; c->name; c++) fprintf(to, "%s\n", c->usage);
-        fprintf(to, "COMMAND --help lists the options.\n");
+    int help = argc > 1 && !strcmp(argv[1], "--help"), words = argc - 2;
+    if (argc < 2 || help) {
+        for (; c->name; c++) fprintf(help ? stdout : stderr, "%s\n", c->usage);
+        fprintf(help ? stdout : stderr, "COMMAND --help lists the options.\n");
         return finish_output(help ? 0 : 2);
     }
-    int words = argc - 2;
+    while (c->name && strcmp(argv[1], c->name)) c++;
+    if (!c->name) die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
     if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     options_apply();
     return finish_output(c->run(words, argv + 2));

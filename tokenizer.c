@@ -482,7 +482,7 @@ MapEntry *map_enter(Map *m, const char *key, size_t size)
  * JSON is read into a tree by recursive descent: one function for each kind of value consumes that
  * value from the front of the text. The reader accepts exactly RFC 8259. Rejected: accepting what
  * is almost right; the model would learn the misreading.
- * A first pass counts the values. So the tree needs one allocation: the nodes, then all strings.
+ * All decoded strings stand in one piece of memory, behind the root.
  */
 
 /* The length of the code point at text, and its number; 0 if the bytes are not UTF-8: cut short,
@@ -545,16 +545,17 @@ typedef struct Json {
     struct Json *child, *next;   /* first member; next member of the same array or object */
 } Json;
 
-/* The most values in a text. A node has 80 bytes, a value in the text perhaps two, as in "0,": this
- * bounds the memory. A vocabulary of 65,536 tokens with its merges has 261,376 values. */
+/* The most values in a text, unless there are 8 bytes of text for each. A node has 80 bytes, its
+ * text perhaps two, as in "0,": this bounds the memory. A vocabulary of 65,536 tokens with its
+ * merges has 261,376 values. */
 enum { JSON_VALUES = 1 << 18 };
 
 typedef struct {
     const char *at, *end, *line_start;
     int line, depth;             /* depth: brackets that are open */
+    size_t left;                 /* how many more values are accepted */
     char *error;                 /* receives the message */
     size_t error_size;
-    Json *node;                  /* the next free node */
     char *to;                    /* the next free byte for strings */
 } JsonReader;
 
@@ -681,7 +682,7 @@ int json_members(JsonReader *r, Json *value)
     r->at++;
     json_space(r);
     for (int more = json_peek(r) != close; more && good; more = good && json_take(r, ',')) {
-        Json *member = *link = r->node++;
+        Json *member = *link = allocate(1, sizeof *member);
         json_space(r);
         good = (!object || json_key(r, member, &keys)) && json_value(r, member);
         link = &member->next;
@@ -700,6 +701,7 @@ int json_value(JsonReader *r, Json *value)
     static const char *const words[] = {"true", "false", "null"};
     json_space(r);
     int c = json_peek(r);
+    if (r->left-- == 0) return json_fail(r, "at most 2^18 values, or one for every 8 bytes");
     value->type = (char)(c == '-' || isdigit(c) ? '0' : c);
     value->line = r->line;
     value->column = (int)(r->at - r->line_start) + 1;
@@ -713,41 +715,23 @@ int json_value(JsonReader *r, Json *value)
     return json_fail(r, "a value");
 }
 
-/* An upper bound of the values in a text: all but the first follow a bracket or a comma. */
-size_t json_count(const char *text, size_t size)
-{
-    size_t count = 1;
-    for (size_t i = 0, inside = 0; i < size; i++)     /* inside a string? */
-        if (text[i] == '"') inside = !inside;
-        else if (inside) i += text[i] == '\\';
-        else count += text[i] == ',' || text[i] == '[' || text[i] == '{';
-    return count;
-}
-
 /* Free a tree, and those whose roots the caller has linked to its root by `next`. */
 void json_free(Json *root)
 {
-    for (Json *next; root; root = next) next = root->next, free(root);
+    for (Json *next; root; root = next) next = root->next, json_free(root->child), free(root);
 }
 
 /* The tree of the value that the whole text is. If it is none, returns NULL and writes to `error`
  * "line L, column C: expected ..., found ...". */
 Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
 {
-    JsonReader r = {text, text + size, text, 1, 0, error, error_size, NULL, NULL};
-    size_t count = json_count(text, size);
-    if (count > JSON_VALUES) {
-        snprintf(error, error_size, "line 1, column 1: expected at most %d values, found %zu",
-                 JSON_VALUES, count);
-        return NULL;
-    }
-    Json *root = allocate(count * sizeof *root + size + 1, 1);
-    r.node = root + 1;
-    r.to = (char *)(root + count);
+    Json *root = allocate(1, sizeof *root + size + 1);
+    size_t most = size / 8 > JSON_VALUES ? size / 8 : JSON_VALUES;
+    JsonReader r = {text, text + size, text, 1, 0, most, error, error_size, (char *)(root + 1)};
     int good = json_value(&r, root);
     if (good) json_space(&r);
     if (good && (r.at == r.end || json_fail(&r, "nothing more"))) return root;
-    free(root);
+    json_free(root);
     return NULL;
 }
 
@@ -785,7 +769,7 @@ void json_write_string(FILE *file, const char *text, size_t size)
  * Rejected: the ranges as numbers, which would take 200 lines.
  */
 
-const char letter_runs[] =
+const char *const class_runs[] = {NULL,               /* OTHER, LETTER, NUMBER, SPACE */
     "CnBagBaBvbkbebfxbBfbRqemofhbbbEzfbccebbgbbdbbbubDfbFjiGkbBmcbgBpCtBbeeBtBrBjcbDvbbpchckdcbqbbB"
     "eBdDllbyBhjcebfwebjbdbxzhlfybgrBqCgCcdbsbhkpqeicccwbhbbdedbqbncbdockbigeccwbhbcbcbcBfebbtdqjbd"
     "bwbhbcbfdbsbpcxblicccwbhbcbfdbBecbdpbrbbgddbedcbbbcdcdddmwbCaibdbxbqdbBadcbccBebeibdbxbkbfdbBf"
@@ -804,36 +788,30 @@ const char letter_runs[] =
     "IdCmEyCxfbConCmcbbBcJCaiBVqBpkNFrebhbcbLfpbBddcboeiPgDKuEdfndjhkIWkDhbCtbccbcccebmbbbhbCnbecib"
     "hbBcbebfbbdhbNcczbzbBfbzbBfbzbBfbzbBfbzbiCSyBfggKbCkFqBtkhqbMjBesBsSqBcIuBecbTbhbebcbpbHpChCqh"
     "bBUiebBbbcbbcbbkbebbbbgbebbbbbbdbcbbcbbbbbbbbbbcbbcebhbebebbbkbrfdbfbrGOaCLFcBgGDugIocINqoLBlp"
-    "XyDQwUwCFyHHzfGFg";
-const char number_runs[] =
+    "XyDQwUwCFyHHzfGFg",
     "BwkEqcfbcdCDlkFekHqkPwkEokegEekEokEokcgEgnElkihDzkEahhtEfkDskEokCsuKikCskBBruBHxdJfkgkwkLokEyl"
     "GjkgkHakDikFekgkBOgbdggkHqBzcfBByCiDawYgBeCBhbBDxbzjodNfeFikBeibpBgkBnpBRSakHgkMigFykBmkHqkwkD"
     "ikPqkBFMckSzBtmCfrcNdBbBkeBdbibFefHukBKgizhBnjCxfwgGeccqcBuCmjCacBedCxfEaiyiBphMsgBwkgkKsBfGck"
     "BqeEihFeBeEykCikFokhuJrkNekEokOkkDykguCymQetDpkZmkDiBdItkCskQgkDyvBPbEhXAfkDMckDikFekbhUgkKcxB"
-    "JSzkCEwumuEezBQrByDNckQgkTikJnkBBojEykBElChbdbeCyBtbpBLanEDfk";
-
-const char space_runs[] = "jfsbDwbBabIHjbDPnlBdcfbBvbFXwb";
+    "JSzkCEwumuEezBQrByDNckQgkTikJnkBBojEykBElChbdbeCyBtbpBLanEDfk",
+    "jfsbDwbBabIHjbDPnlBdcfbBvbFXwb"};
 
 enum { OTHER, LETTER, NUMBER, SPACE };
 unsigned char unicode_class[0x110000];   /* by code point; filled by unicode_begin */
 
-/* Enter a class in the table for the second, fourth, ... run. */
-void unicode_unpack(const char *runs, int class)
-{
-    size_t at = 0, length = 0;
-    for (int inside = 0; *runs; runs++) {
-        length = length * 26 + (size_t)(*runs - (*runs >= 'a' ? 'a' : 'A'));
-        if (*runs < 'a') continue;
-        if (inside) memset(unicode_class + at, class, length);
-        at += length, length = 0, inside = !inside;
-    }
-}
-
+/* Fill the table: of each class, the second, fourth, ... run. */
 void unicode_begin(void)
 {
-    unicode_unpack(letter_runs, LETTER);
-    unicode_unpack(number_runs, NUMBER);
-    unicode_unpack(space_runs, SPACE);
+    for (int class = LETTER; class <= SPACE; class++) {
+        size_t at = 0, length = 0;
+        int inside = 0;
+        for (const char *c = class_runs[class]; *c; c++) {
+            length = length * 26 + (size_t)(*c - (*c >= 'a' ? 'a' : 'A'));
+            if (*c < 'a') continue;
+            if (inside) memset(unicode_class + at, class, length);
+            at += length, length = 0, inside = !inside;
+        }
+    }
 }
 
 /* ================================================================================================
@@ -857,9 +835,7 @@ static inline int class_at(const char *text, size_t size, size_t *length)
 {
     uint32_t c = (unsigned char)*text;
     *length = 1;
-    if (c < 0x80) return unicode_class[c];            /* most are */
-    *length = utf8_decode(text, size, &c);
-    if (*length) return unicode_class[c];
+    if (c < 0x80 || (*length = utf8_decode(text, size, &c))) return unicode_class[c];
     *length = 1;
     return OTHER;
 }
@@ -892,13 +868,15 @@ static inline size_t pretoken_length(const char *text, size_t size)
  * if there are several, the leftmost. This needs the spellings only, not a list of merges.
  *
  * The possible merges wait in a heap, so n bytes take time n log n; a pretoken may have a megabyte.
- * A cache keeps the tokens of recent pretokens: words repeat.
+ * A cache keeps the tokens of recent pretokens: words repeat. Where they do not, as in Chinese, the
+ * time goes into looking up pairs that spell no token. A filter [Bloom 1970] answers most of these:
+ * one bit for each of 2^20 hash values, 1 if a token has it, is 128 KB in place of a map of 3 MB.
  */
 
 /* ---- a heap: the entry with the lowest rank comes out first, of equals the lowest tie ---- */
 
 typedef struct { int64_t rank, tie, item; } HeapEntry;
-typedef struct { HeapEntry *entry; size_t count; } Heap;
+typedef struct { HeapEntry *entry; size_t count, capacity; } Heap;
 
 static inline int heap_before(const HeapEntry *a, const HeapEntry *b)
 {
@@ -907,7 +885,8 @@ static inline int heap_before(const HeapEntry *a, const HeapEntry *b)
 
 void heap_push(Heap *h, HeapEntry new)
 {
-    h->entry = grow(h->entry, h->count, sizeof *h->entry);
+    if (h->count == h->capacity)
+        h->entry = reallocate(h->entry, h->capacity = 2 * h->count + 64, sizeof *h->entry);
     size_t i = h->count++;
     for (size_t up; i > 0 && heap_before(&new, &h->entry[up = (i - 1) / 2]); i = up)
         h->entry[i] = h->entry[up];
@@ -934,13 +913,23 @@ int heap_pop(Heap *h, HeapEntry *first)
 
 #define END_OF_TEXT "<|endoftext|>"
 enum { END_OF_TEXT_SIZE = sizeof END_OF_TEXT - 1, TOKEN_BYTES = 255,
-       CACHE_SLOTS = 1 << 16, CACHE_BYTES = 22, CACHE_IDS = 10 };
+       CACHE_SLOTS = 1 << 16, CACHE_BYTES = 46, CACHE_IDS = 20, FILTER = 1 << 20 };
 
-typedef struct {                 /* 64 bytes, one line of the processor's cache */
+typedef struct {                 /* 128 bytes, two lines of the processor's cache */
     unsigned char size, count;   /* bytes of the pretoken, number of its tokens */
     char bytes[CACHE_BYTES];
     int32_t ids[CACHE_IDS];
 } CachedPretoken;
+
+/* A pretoken that is being encoded. A token from byte i to byte j has its id at at[i].first and at
+ * at[j].last, so its neighbours are found; where no token begins, first is -1. */
+typedef struct {
+    const char *pretoken;
+    size_t size, capacity;       /* of the pretoken; of at */
+    struct { int32_t first, last; } *at;              /* (size + 1) */
+    int32_t limit;               /* only ids below it are used */
+    Heap heap;                   /* possible merges: rank = id of the result, tie = first byte */
+} Merging;
 
 typedef struct Tokenizer {
     int count, end_of_text;      /* number of tokens; id of the one that separates documents */
@@ -948,7 +937,9 @@ typedef struct Tokenizer {
     char *bytes;                 /* all spellings, one after the other */
     Map ids;                     /* id + 1 by spelling */
     int32_t of_byte[256];        /* id of the token that is this byte */
+    uint64_t *filter;            /* (FILTER / 64): bit h is 1 if a spelling has hash h */
     CachedPretoken *cache;       /* (CACHE_SLOTS) */
+    Merging *merging;            /* its memory is used again for each pretoken */
 } Tokenizer;
 
 static inline size_t token_size(const Tokenizer *t, int id)
@@ -970,7 +961,9 @@ Tokenizer *tokenizer_new(void)
 {
     Tokenizer *t = allocate(1, sizeof *t);
     t->start = allocate(1, sizeof *t->start);
+    t->filter = allocate(FILTER / 64, sizeof *t->filter);
     t->cache = allocate(CACHE_SLOTS, sizeof *t->cache);
+    t->merging = allocate(1, sizeof *t->merging);
     if (!unicode_class['a']) unicode_begin();
     return t;
 }
@@ -993,6 +986,8 @@ int tokenizer_index(Tokenizer *t)
     for (int id = 0; id < t->count; id++) {
         if (id == t->end_of_text) continue;
         MapEntry *e = map_enter(&t->ids, t->bytes + t->start[id], token_size(t, id));
+        size_t hash = hash_bytes(e->key, e->size) % FILTER;
+        t->filter[hash / 64] |= UINT64_C(1) << hash % 64;
         if (e->value == 0) e->value = id + 1;
     }
     for (int b = 0; b < 256; b++) {
@@ -1004,7 +999,8 @@ int tokenizer_index(Tokenizer *t)
 
 void tokenizer_free(Tokenizer *t)
 {
-    free(t->start), free(t->bytes), free(t->ids.entry), free(t->cache), free(t);
+    free(t->start), free(t->bytes), free(t->ids.entry), free(t->filter), free(t->cache);
+    free(t->merging->at), free(t->merging->heap.entry), free(t->merging), free(t);
 }
 
 /* Read llm.c's file: a header {magic, version, count, end of text}, then for each token its length,
@@ -1054,24 +1050,15 @@ void tokenizer_write(const Tokenizer *t, const char *path)
 
 /* ---- encode ---- */
 
-/* A pretoken that is being encoded. A token from byte i to byte j has its id at first[i] and at
- * last[j], so its neighbours are found; where no token begins, first is -1. */
-typedef struct {
-    const Tokenizer *t;
-    const char *pretoken;
-    size_t size;
-    int32_t *first, *last;       /* (size + 1) each */
-    int32_t limit;               /* only ids below it are used */
-    Heap heap;                   /* possible merges: rank = id of the result, tie = first byte */
-} Merging;
-
 /* If the token at byte i and the next one together spell a token, put this merge into the heap. */
-static inline void merge_offer(Merging *m, size_t i)
+static inline void merge_offer(const Tokenizer *t, Merging *m, size_t i)
 {
-    size_t middle = i + token_size(m->t, m->first[i]);
+    size_t middle = i + token_size(t, m->at[i].first);
     if (middle == m->size) return;
-    size_t end = middle + token_size(m->t, m->first[middle]);
-    int64_t id = map_find(&m->t->ids, m->pretoken + i, end - i)->value - 1;
+    size_t size = middle + token_size(t, m->at[middle].first) - i;
+    size_t hash = hash_bytes(m->pretoken + i, size) % FILTER;
+    if (!(t->filter[hash / 64] >> hash % 64 & 1)) return;
+    int64_t id = map_find(&t->ids, m->pretoken + i, size)->value - 1;
     if (id >= 0 && id < m->limit) heap_push(&m->heap, (HeapEntry){id, (int64_t)i, 0});
 }
 
@@ -1079,25 +1066,26 @@ static inline void merge_offer(Merging *m, size_t i)
 size_t pretoken_encode(const Tokenizer *t, int32_t *ids, const char *pretoken, size_t size,
                        int limit)
 {
-    int32_t *memory = reallocate(NULL, 2 * (size + 1), sizeof *memory);
-    Merging m = {t, pretoken, size, memory, memory + size + 1, limit, {0}};
+    Merging *m = t->merging;
     HeapEntry best;
     size_t count = 0;
+    if (size >= m->capacity)
+        m->at = reallocate(m->at, m->capacity = 2 * size + 64, sizeof *m->at);
+    m->pretoken = pretoken, m->size = size, m->limit = limit;
     for (size_t i = 0; i < size; i++)
-        m.first[i] = m.last[i + 1] = t->of_byte[(unsigned char)pretoken[i]];
-    for (size_t i = 0; i < size; i++) merge_offer(&m, i);
-    while (heap_pop(&m.heap, &best)) {
+        m->at[i].first = m->at[i + 1].last = t->of_byte[(unsigned char)pretoken[i]];
+    for (size_t i = 0; i < size; i++) merge_offer(t, m, i);
+    while (heap_pop(&m->heap, &best)) {
         size_t i = (size_t)best.tie, end = i + token_size(t, (int)best.rank);
-        if (m.first[i] < 0) continue;                 /* another merge took one of the two */
-        size_t middle = i + token_size(t, m.first[i]);
-        if (middle >= end || middle + token_size(t, m.first[middle]) != end) continue;
-        m.first[middle] = -1;
-        m.first[i] = m.last[end] = (int32_t)best.rank;
-        merge_offer(&m, i);
-        if (i > 0) merge_offer(&m, i - token_size(t, m.last[i]));
+        if (m->at[i].first < 0) continue;             /* another merge took one of the two */
+        size_t middle = i + token_size(t, m->at[i].first);
+        if (middle >= end || middle + token_size(t, m->at[middle].first) != end) continue;
+        m->at[middle].first = -1;
+        m->at[i].first = m->at[end].last = (int32_t)best.rank;
+        merge_offer(t, m, i);
+        if (i > 0) merge_offer(t, m, i - token_size(t, m->at[i].last));
     }
-    for (size_t i = 0; i < size; i += token_size(t, m.first[i])) ids[count++] = m.first[i];
-    free(memory), free(m.heap.entry);
+    for (size_t i = 0; i < size; i += token_size(t, m->at[i].first)) ids[count++] = m->at[i].first;
     return count;
 }
 
@@ -1194,13 +1182,12 @@ typedef struct {
 typedef struct {                 /* what begins or ends at a byte of the text */
     int32_t first, last;         /* as in Merging; -1 also outside of all pretokens */
     int64_t weight;              /* how often the pretoken occurs */
-    int64_t pair;                /* the pair that begins here; -1: none */
-} Occurrence;
+} Place;
 
 typedef struct {
     Tokenizer *t;
     char *text;                  /* the different pretokens, a zero byte after each */
-    Occurrence *at;              /* one for each byte of text */
+    Place *at;                   /* one for each byte of text */
     Pair *pair;
     size_t pairs;
     Map by_spelling;             /* number of a pair + 1 */
@@ -1224,11 +1211,11 @@ size_t pretokens_count(Map *pretokens, const char *text, size_t size)
     return total;
 }
 
-/* Add the pair that begins at byte i, if there is one, to its list and count. A spelling names one
- * pair only, since everywhere the same merges have led to the same two tokens. */
-void occurrence_enter(Learner *l, int64_t i)
+/* If a pair begins at byte i, count and list this occurrence (sign 1) or count it no longer (-1). A
+ * spelling names one pair only: everywhere the same merges have led to the same two tokens. */
+void occurrence_count(Learner *l, int64_t i, int sign)
 {
-    Occurrence *at = &l->at[i];
+    const Place *at = &l->at[i];
     size_t left = token_size(l->t, at->first);
     int32_t right = at[left].first;
     size_t size = right < 0 ? 0 : left + token_size(l->t, right);
@@ -1239,18 +1226,11 @@ void occurrence_enter(Learner *l, int64_t i)
         l->pair[l->pairs++] = (Pair){size, (int64_t)at->first << 32 | right, 0, NULL, 0};
         e->value = (int64_t)l->pairs;
     }
-    Pair *pair = &l->pair[at->pair = e->value - 1];
+    Pair *pair = &l->pair[e->value - 1];
+    pair->count += sign * at->weight;
+    if (sign < 0) return;
     pair->list = grow(pair->list, pair->listed, sizeof *pair->list);
     pair->list[pair->listed++] = i;
-    pair->count += at->weight;
-}
-
-/* End the occurrence of a pair at byte i, if there is one. */
-void occurrence_leave(Learner *l, int64_t i)
-{
-    Occurrence *at = &l->at[i];
-    if (at->pair >= 0) l->pair[at->pair].count -= at->weight;
-    at->pair = -1;
 }
 
 /* Write the different pretokens, of this total size, as tokens of one byte, and enter all pairs. */
@@ -1258,7 +1238,7 @@ void learner_begin(Learner *l, const Map *pretokens, size_t size)
 {
     l->text = allocate(size, 1);
     l->at = allocate(size, sizeof *l->at);
-    for (size_t i = 0; i < size; i++) l->at[i] = (Occurrence){-1, -1, 0, -1};
+    for (size_t i = 0; i < size; i++) l->at[i] = (Place){-1, -1, 0};
     for (size_t k = 0, at = 0, stop; k < pretokens->capacity; k++) {
         const MapEntry *e = &pretokens->entry[k];
         if (!e->key) continue;
@@ -1268,7 +1248,7 @@ void learner_begin(Learner *l, const Map *pretokens, size_t size)
             l->at[i].weight = e->value;
             l->at[i].first = l->at[i + 1].last = l->t->of_byte[(unsigned char)l->text[i]];
         }
-        for (; at < stop; at++) occurrence_enter(l, (int64_t)at);
+        for (; at < stop; at++) occurrence_count(l, (int64_t)at, 1);
         at++;
     }
 }
@@ -1293,19 +1273,21 @@ int64_t learner_best(Learner *l)
 /* Replace all occurrences of pair k by token `id`. */
 void learner_merge(Learner *l, int64_t k, int32_t id)
 {
-    for (size_t n = 0; n < l->pair[k].listed; n++) {
-        int64_t i = l->pair[k].list[n];
-        Occurrence *at = &l->at[i];
-        if (at->pair != k) continue;
-        int64_t middle = (int64_t)token_size(l->t, at->first), before = 0;
+    const Pair pair = l->pair[k];                     /* a copy: new pairs may move the array */
+    int32_t left = (int32_t)(pair.ids >> 32), right = (int32_t)pair.ids;
+    int64_t middle = (int64_t)token_size(l->t, left);
+    for (size_t n = 0; n < pair.listed; n++) {
+        int64_t i = pair.list[n], before = 0;
+        Place *at = &l->at[i];
+        if (at->first != left || at[middle].first != right) continue;
         if (at->last >= 0) before = (int64_t)token_size(l->t, at->last);
-        occurrence_leave(l, i - before);
-        occurrence_leave(l, i);
-        occurrence_leave(l, i + middle);
+        if (before > 0) occurrence_count(l, i - before, -1);
+        occurrence_count(l, i, -1);
+        occurrence_count(l, i + middle, -1);
         at[middle].first = -1;
-        at->first = at[l->pair[k].size].last = id;
-        if (before > 0) occurrence_enter(l, i - before);
-        occurrence_enter(l, i);
+        at->first = at[pair.size].last = id;
+        if (before > 0) occurrence_count(l, i - before, 1);
+        occurrence_count(l, i, 1);
     }
 }
 
@@ -1464,10 +1446,10 @@ void command_info(Tokenizer *t)
 int main(int argc, char **argv)
 {
     static const char *const names[] = {"encode", "decode", "train", "info"};
-    const char *name = argc > 1 ? argv[1] : "";
+    const char *name = argc > 1 ? argv[1] : "--help";
     char **words = argv + 2, command = *name;
     int k = 0;
-    if (argc < 2 || !strcmp(name, "--help")) {
+    if (!strcmp(name, "--help")) {
         fprintf(argc < 2 ? stderr : stdout, "%s\n", usage);
         return finish_output(argc < 2 ? 2 : 0);
     }

@@ -40,8 +40,7 @@
  *   update     AdamW moves each parameter a little against its gradient.
  */
 
-/* Numbers are float. The tests also build with double, where finite differences can prove the
- * gradients to ten digits. */
+/* Numbers are float; the tests also use double, where differences prove gradients to ten digits. */
 #ifdef DOUBLE
 typedef double real;
 #define REAL_BYTES 8
@@ -58,10 +57,11 @@ typedef struct {
     real *loss_weight;
 } Batch;
 
-/* Rates of dropout, 0 to 1, and the key of its random masks. All zero: no dropout. */
+/* Rates of dropout, 0 to 1, and what its random numbers are made from. All zero: no dropout. */
 typedef struct { real embedding, attention, residual, adapter; uint64_t key; } Dropout;
 
-/* The optimizer's constants, as in the equations of adamw; clip: the longest gradient (0: any). */
+/* The optimizer's constants, as in the equations of adamw; clip: the longest gradient (0: any).
+ * smoothing is explained at softmax_loss. */
 typedef struct { double lr, beta1, beta2, epsilon, decay, l1, clip; } AdamW;
 typedef struct { Dropout dropout; double smoothing; AdamW adamw; } Recipe;
 typedef struct Model Model;                                                        /* chapter 6 */
@@ -73,8 +73,7 @@ void model_backward(Model *m, const Batch *b, Dropout d);
 double model_update(Model *m, AdamW a, int step);
 uint64_t random_key(uint64_t key, uint64_t n);
 
-/* The sum of loss_weight * loss over a batch. With `backward`, its gradient is added to that of the
- * parameters. */
+/* The sum of loss_weight * loss over a batch. `backward`: add its gradient to the gradients. */
 double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int backward)
 {
     model_forward(m, b->tokens, b->doc_start, b->B, 0, b->T, d);
@@ -84,7 +83,7 @@ double model_loss(Model *m, const Batch *b, Dropout d, double smoothing, int bac
 }
 
 /* Training step number `step` = 1, 2, ... on `count` batches, whose gradients add up; each has its
- * own masks of dropout. Returns the loss, and sets *norm to the length of the gradient. */
+ * own random numbers. Returns the loss, and sets *norm to the length of the gradient. */
 double model_step(Model *m, const Batch *batches, int count, const Recipe *r, int step,
                   double *norm)
 {
@@ -108,9 +107,11 @@ double model_step(Model *m, const Batch *batches, int count, const Recipe *r, in
  * the chain rule the derivative by each input. The comment above it derives the formula. Gradients
  * of parameters are *added to*, since every batch of a step contributes. Gradients of inputs are
  * *written*; only layernorm adds to dx, since its input has a second path forward, the residual
- * stream. Each output is computed by one thread, and every sum has one fixed order: so results are
- * the same bits for any number of threads.
- * Rejected: automatic differentiation, which would hide what is to be learned here.
+ * stream. Rejected: automatic differentiation, which would hide what is to be learned here.
+ *
+ * `#pragma omp parallel for` shares the passes of the loop below it among threads; `simd` lets the
+ * processor do several passes at once. Each output is computed by one thread, and every sum has one
+ * fixed order: so results are the same bits for any number of threads.
  */
 
 static inline int min_int(int a, int b) { return a < b ? a : b; }
@@ -118,17 +119,14 @@ static inline int max_int(int a, int b) { return a > b ? a : b; }
 
 /* ---- the product of two matrices ----
  * A View reads a matrix: X(i, j) = p[i*rs + j*cs]. One of the two strides is 1; exchanging them
- * transposes the matrix without moving a number. If h is not NULL, the numbers are at h instead of
- * p, in bf16: 16 bits each, see chapter 3. */
-typedef uint16_t bfloat16;
-typedef struct { const real *p; size_t rs, cs; const bfloat16 *h; } View;
+ * transposes the matrix without moving a number. Until chapter 3 needs it, h is NULL. */
+typedef struct { const real *p; size_t rs, cs; const uint16_t *h; } View;
 View view(const real *p, size_t columns) { return (View){p, columns, 1, NULL}; }
-View view_bf16(const bfloat16 *h, size_t columns) { return (View){NULL, columns, 1, h}; }
 View flipped(View x) { return (View){x.p, x.cs, x.rs, x.h}; }                 /* the transpose */
 View transposed(const real *p, size_t columns) { return flipped(view(p, columns)); }
 
 /* Where a product goes, c(i, j) = p[i*rs + j], and what it is added to, start[i*start_rs + j], or 0
- * if start is NULL. rs is at least the number of columns; what lies between rows is not touched. */
+ * if start is NULL. start_rs 0: the same row for all i. What lies between rows of c stays. */
 typedef struct { real *p; size_t rs; const real *start; size_t start_rs; } Output;
 Output assign(real *c, size_t rs) { return (Output){c, rs, NULL, 0}; }                /* c = a b */
 Output accumulate(real *c, size_t rs) { return (Output){c, rs, c, rs}; }             /* c += a b */
@@ -139,35 +137,33 @@ static inline real start_at(Output c, int i, int j)
     return c.start ? c.start[i * c.start_rs + j] : 0;
 }
 
-int is_bf16(View a, View b);
-static inline real element(View x, int i, int j, int bf16);
-
 /* c(M, N) = start + a(M, K) b(K, N). Training spends nearly all its time in this sum. Chapter 3
- * computes it much faster; compiled with -DPLAIN, the program uses this function everywhere. A
- * product is computed in fp32 or in bf16; element() gives X(i, j), in bf16 rounded to it. */
+ * computes it much faster; compiled with -DPLAIN, the program uses this function instead. */
 void matmul_plain(Output c, View a, View b, int M, int N, int K)
 {
-    int bf16 = is_bf16(a, b);
     for (int i = 0; i < M; i++)
         for (int j = 0; j < N; j++) {
             real sum = start_at(c, i, j);
-            for (int k = 0; k < K; k++) sum += element(a, i, k, bf16) * element(b, k, j, bf16);
+            for (int k = 0; k < K; k++) sum += a.p[i * a.rs + k * a.cs] * b.p[k * b.rs + j * b.cs];
             c.p[i * c.rs + j] = sum;
         }
 }
 
-/* From chapters 3 and 4. The two fast products differ in the threads that they use: all, or one. */
+/* From chapters 3 and 4: the fast product on all threads, and on the calling one; the sum of
+ * a_i b_i over n; X(i, j), if the last argument is 0; memory; e^x; and the i-th 32 random bits of a
+ * key, which are always the same ones. */
 void matmul(Output c, View a, View b, int M, int N, int K);
 void matmul_serial(Output c, View a, View b, int M, int N, int K);
 real dot(const real *a, const real *b, int n);
+static inline real element(View x, int i, int j, int bf16);
 int threads(void);
 real *allocate_reals(size_t count);
 void free_reals(real *p);
 static inline real exp_real(real x);
 static inline uint32_t random_bits(uint64_t key, uint32_t i);
 
-/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC). Rows of y are ldy >= OC numbers apart; w is a
- * View, in fp32 w.p[o*C + c]. ---- */
+/* ---- linear: y(N, OC) = x(N, C) w(OC, C)^T + b(OC), w_oc = w.p[o*C + c]; y's rows are ldy >= OC
+ * numbers apart. ---- */
 void linear_forward(real *y, size_t ldy, const real *x, View w, const real *b, int N, int C, int OC)
 {
     matmul(with_bias(y, ldy, b), view(x, C), flipped(w), N, OC, C);
@@ -196,19 +192,17 @@ void bias_backward(real *db, const real *dy, int N, int C)
 }
 
 /* ---- embedding: x(N, C) = wte[token] + wpe[position], rows of the tables wte(V, C), wpe(T, C),
- * which are Views, in fp32 wte.p[token*C + c]. tokens and positions are (N). ---- */
+ * which are Views, with wte.p[token*C + c]. tokens and positions are (N). ---- */
 void embedding_forward(real *x, const int *tokens, const int *positions, View wte, View wpe, int N,
                        int C)
 {
 #pragma omp parallel for
-    for (int n = 0; n < N; n++)
+    for (size_t n = 0; n < (size_t)N; n++)
         for (int c = 0; c < C; c++)
-            x[(size_t)n * C + c] =
-                element(wte, tokens[n], c, 0) + element(wpe, positions[n], c, 0);
+            x[n * C + c] = element(wte, tokens[n], c, 0) + element(wpe, positions[n], c, 0);
 }
 
-/* dwte[token] += dx and dwpe[position] += dx. Several n may add to the same row, so threads share
- * out the channels instead of the rows. */
+/* dwte[token] += dx, dwpe[position] += dx. Many n may add to one row, so threads share channels. */
 void embedding_backward(real *dwte, real *dwpe, const real *dx, const int *tokens,
                         const int *positions, int N, int C)
 {
@@ -249,8 +243,8 @@ void layernorm_forward(real *y, real *stats, const real *x, const real *w, const
  *   dmean/dx_i = 1/C      dr/dx_i = -r^3 (x_i - mean)/C = -r^2 xhat_i / C
  *   dxhat_j/dx_i = r ([i == j] - 1/C) + (x_j - mean) dr/dx_i = r ([i == j] - 1/C - xhat_j xhat_i/C)
  *   dx_i = sum_j g_j dxhat_j/dx_i = r (g_i - mean(g) - xhat_i mean(g*xhat)),
- * without a part along (1, ..., 1) or xhat, since shifting or scaling x does not change xhat. Adds
- * to dx and, if it is not NULL, to dw. */
+ * without a part along (1, ..., 1) or xhat, since shifting or scaling x does not change xhat. Both
+ * are added to; dw may be NULL. */
 void layernorm_backward(real *dx, real *dw, const real *dy, const real *x, const real *stats,
                         const real *w, int N, int C)
 {
@@ -359,8 +353,7 @@ void lora_forward(real *y, size_t ldy, const real *x, Lora l, int N, int C, int 
 
 /* Two linear layers, one after the other, so with dh(N, rank) = scale dy B
  *     dB += dy^T h,    dA += dh^T x',    dx += dh A, times the factors of dropout.
- * h is computed again, and its memory then holds dh. All three are added to: dx has what comes
- * through w. */
+ * h is computed again, and its memory then holds dh. All three are added to. */
 void lora_backward(real *dx, const real *dy, const real *x, Lora l, int N, int C, int OC)
 {
     if (!l.rank) return;
@@ -382,13 +375,12 @@ void lora_backward(real *dx, const real *dy, const real *x, Lora l, int N, int C
  * kept; backward computes the scores again [Dao et al. 2022]. The scores of one key lie side by
  * side: so softmax is vector code along the queries, and most products read their long operand
  * (keys, values or scores) where it is.
- * Rejected: the online softmax over blocks of keys; up to a few thousand keys, a block's scores fit
- * in the L2 cache. */
+ * Rejected: the online softmax over blocks of keys; the scores of thousands of keys fit in L2. */
 typedef struct {
     const real *qkv;                     /* (B, rows, 3C): q, k and v of each token side by side */
     const int *doc_start;                /* (B, T), or NULL: all documents begin at 0 */
     int B, past, T, rows, C, NH;         /* the T queries of a row come after `past` other tokens */
-    real dropout;                        /* the rate on p, and the key of its masks */
+    real dropout;                        /* the rate on p, and the key of its random numbers */
     uint64_t key;
 } Attention;
 
@@ -440,15 +432,15 @@ void scores_mask(real *s, const QueryBlock *n)
     }
 }
 
-/* Dropout on s(keys, width). The mask depends on the key and on the numbers of query and key. */
+/* Dropout on s(keys, width), with other random numbers for each pair of a query and a key. */
 void scores_dropout(real *s, const QueryBlock *n, const Attention *a)
 {
-    uint64_t keys[QB];
+    uint64_t random[QB];
     real p = a->dropout;
     int width = n->width;
-    for (int i = 0; i < width; i++) keys[i] = random_key(a->key, n->query + i);
+    for (int i = 0; i < width; i++) random[i] = random_key(a->key, n->query + i);
     for (int j = 0; p > 0 && j < n->keys; j++, s += width)
-        for (int i = 0; i < width; i++) s[i] *= dropout_factor(p, keys[i], n->key0 + j);
+        for (int i = 0; i < width; i++) s[i] *= dropout_factor(p, random[i], n->key0 + j);
 }
 
 /* For each query, with its products s = q.k(keys, width) and max the largest of them: in place
@@ -646,24 +638,21 @@ void head_loss(const Head *h)
  * kind of processor; the vector types of gcc and clang serve all).
  */
 
-/* Vectors are as wide as the processor's. A tile takes MR*NV registers for its sums, NV for a row
- * of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed if they are more than
- * IN_PLACE numbers apart. */
+/* A vector is VL numbers, VECTOR bytes, that the processor adds or multiplies with one instruction;
+ * a loose_vector may begin anywhere in an array. A tile takes MR*NV registers for its sums, NV for
+ * a row of B, one for a number of A: 28 of 32, or 16 of 16. Columns of A are packed where they are
+ * more than IN_PLACE numbers apart. */
 #if defined __AVX512F__
-#define VECTOR 64
-enum { MR = 8 };
+enum { VECTOR = 64, MR = 8 };
 #elif defined __AVX__
-#define VECTOR 32
-enum { MR = 4 };
+enum { VECTOR = 32, MR = 4 };
 #elif defined __aarch64__
-#define VECTOR 16
-enum { MR = 8 };
+enum { VECTOR = 16, MR = 8 };
 #else
-#define VECTOR 16
-enum { MR = 4 };
+enum { VECTOR = 16, MR = 4 };
 #endif
-#define VL (VECTOR / REAL_BYTES)                              /* numbers in a vector */
-enum { NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR, IN_PLACE = 128 };
+enum { VL = VECTOR / REAL_BYTES, NV = 3, NR = NV * VL, KC = 256, MC = 1536, NC = 16 * NR,
+       IN_PLACE = 128 };
 typedef real vector __attribute__((vector_size(VECTOR)));
 typedef real loose_vector __attribute__((vector_size(VECTOR), aligned(REAL_BYTES), may_alias));
 
@@ -755,11 +744,13 @@ void pack_b(real *to, View b, int columns, int depth)
  * range of a float, but only 2 to 3 decimal digits. Products bear that: each operand is wrong by at
  * most one part in 256, upwards or downwards, and in a sum over many k most of these errors cancel.
  * Sums do not: in bf16, 256 + 1 is 256. So a product in bf16 rounds its operands when they are
- * packed and adds in float. All else stays float. PyTorch's autocast does the same.
+ * packed and adds in float. All else stays float. PyTorch's autocast does the same. A matrix that
+ * is only read may be stored in bf16; then a View has its numbers at h instead of p.
  *
  * Rounding to nearest, ties to even: add just under half of the last place kept (0x7fff), plus 1 if
- * its last bit is odd, and cut off the lower half. A NaN must keep a bit of its fraction, or it
- * would be infinity. */
+ * its last bit is odd, and cut off the lower half. A NaN must keep a bit of its fraction. */
+typedef uint16_t bfloat16;
+View view_bf16(const bfloat16 *h, size_t columns) { return (View){NULL, columns, 1, h}; }
 static inline bfloat16 bf16_from(float x)
 {
     union { float f; uint32_t i; } u = {x};
@@ -776,6 +767,7 @@ static inline float bf16_rounded(float x) { return bf16_to(bf16_from(x)); }
 int bf16_products;
 int is_bf16(View a, View b) { return bf16_products || a.h || b.h; }
 
+/* X(i, j), with `bf16` rounded to it. */
 static inline real element(View x, int i, int j, int bf16)
 {
     size_t at = i * x.rs + j * x.cs;
@@ -829,47 +821,20 @@ void round_line(real *to, View x, size_t from, size_t step, size_t next, int n, 
             to[j] = word_of((float)x.p[at], both ? (float)x.p[at + next] : 0);
 }
 
-/* X(rows, depth) with x.cs == 1, rounded, to `width` rows of words; those beyond X are zeros. */
-void round_rows(real *to, View x, int rows, int width, int depth)
+/* The words of X(rows, depth), in rows as those of X or, if x.rs == 1, in columns. */
+View round_view(real *to, View x, int rows, int depth)
 {
     int words = words_of(depth), whole = depth / PAIR;
-    for (int j = 0; j < rows; j++, to += words) {
-        round_line(to, x, j * x.rs, PAIR, 1, whole, PAIR == 2);
-        if (whole < words) round_line(to + whole, x, j * x.rs + depth - 1, 0, 0, 1, 0);
+    for (int k = 0; x.cs != 1 && k < words; k++) {
+        int both = k < whole && PAIR == 2;
+        round_line(to + (size_t)k * rows, x, k * PAIR * x.cs, 1, x.cs, rows, both);
     }
-    memset(to, 0, (size_t)(width - rows) * words * sizeof(real));
-}
-
-/* X(rows, depth) with x.rs == 1, rounded, into panels of `width` rows, whose words for one k are
- * side by side. Rows beyond X are zeros. The order is that of pack_strips. */
-static inline __attribute__((always_inline))
-void round_strips(real *to, View x, int rows, int width, int depth)
-{
-    int words = words_of(depth);
-    for (int group = 0; group < rows; group += 8 * width)
-        for (int k = 0; k < words; k++)
-            for (int i = group; i < min_int(rows, group + 8 * width); i += width) {
-                real *line = to + (size_t)i * words + k * width;
-                size_t from = i + k * PAIR * x.cs;
-                int n = min_int(width, rows - i), both = (k + 1) * PAIR <= depth && PAIR == 2;
-                if (n == width && both) round_line(line, x, from, 1, x.cs, width, 1);
-                else round_line(line, x, from, 1, x.cs, n, both);
-                for (; n < width; n++) line[n] = 0;
-            }
-}
-
-/* As pack_a and pack_b. Contiguous rows of A stay rows. scratch: as long as a panel of B. */
-void round_a(real *to, View a, int rows, int depth)
-{
-    if (a.cs == 1) round_rows(to, a, rows, (rows + MR - 1) / MR * MR, depth);
-    else round_strips(to, a, rows, MR, depth);
-}
-void round_b(real *to, real *scratch, View b, int columns, int depth)
-{
-    int width = (columns + VL - 1) / VL * VL, words = words_of(depth);
-    if (b.rs > 1) { round_strips(to, flipped(b), columns, width, depth); return; }
-    round_rows(scratch, flipped(b), columns, width, depth);
-    pack_squares(to, view(scratch, words), width, words);
+    for (int j = 0; x.cs == 1 && j < rows; j++) {
+        real *line = to + (size_t)j * words;
+        round_line(line, x, j * x.rs, PAIR, 1, whole, PAIR == 2);
+        if (whole < words) round_line(line + whole, x, j * x.rs + depth - 1, 0, 0, 1, 0);
+    }
+    return x.cs == 1 ? view(to, words) : transposed(to, rows);
 }
 
 /* ---- the microkernel: c(MR, vectors*VL) = start + a(MR, depth) b(depth, vectors*VL), where b is a
@@ -899,8 +864,7 @@ void microkernel(Output c, View a, const real *b, int depth, int vectors, int pa
 }
 
 /* One tile, c(rows, columns) = start + a(rows, depth) b(depth, columns), where a has MR rows (zeros
- * beyond `rows`) and b is a panel. If it is smaller than the microkernel's, it is cut from one. In
- * bf16 both consist of words. */
+ * beyond `rows`) and b is a panel, in bf16 both of words. A smaller one is cut from a whole one. */
 void tile(Output c, View a, const real *b, int rows, int columns, int depth, int bf16)
 {
     real edge_tile[MR * NR] __attribute__((aligned(64)));
@@ -922,26 +886,23 @@ void tile(Output c, View a, const real *b, int rows, int columns, int depth, int
  * memory for packed panels; nothing in here calls matmul again, so no two products share it. */
 void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
 {
-    static _Thread_local real *a_pack, *b_pack, *scratch;
-    int bf16 = is_bf16(a, b), most = bf16 ? KC * PAIR : KC, in_place = 0;
-    if (!bf16 && (a.cs == 1 || (a.rs == 1 && a.cs <= IN_PLACE))) in_place = rows / MR * MR;
-    if (!a_pack) {
-        a_pack = allocate_reals(MC * KC), b_pack = allocate_reals(KC * NR);
-        scratch = allocate_reals(KC * NR);
-    }
+    static _Thread_local real *a_pack;
+    int bf16 = is_bf16(a, b), most = bf16 ? KC * PAIR : KC;
+    if (!a_pack) a_pack = allocate_reals(2 * (MC + NR) * KC);
+    real *b_pack = a_pack + MC * KC, *b_words = b_pack + NR * KC, *a_words = b_words + NR * KC;
     for (int p = 0; p < depth; p += most) {
         int count = min_int(most, depth - p), kc = bf16 ? words_of(count) : count;
-        View ap = view_from(a, 0, p), panels = {a_pack, 1, MR, NULL};
-        if (bf16) round_a(a_pack, ap, rows, count);
-        else pack_a(a_pack, view_from(ap, in_place, 0), rows - in_place, kc);
-        if (bf16 && a.cs == 1) panels.rs = kc, panels.cs = 1;
+        View ap = view_from(a, 0, p);
+        if (bf16) ap = round_view(a_words, ap, rows, count);
+        int in_place = ap.cs == 1 || (ap.rs == 1 && ap.cs <= IN_PLACE) ? rows / MR * MR : 0;
+        pack_a(a_pack, view_from(ap, in_place, 0), rows - in_place, kc);
         for (int j = 0; j < columns; j += NR) {
             int width = min_int(NR, columns - j);
-            if (bf16) round_b(b_pack, scratch, view_from(b, p, j), width, count);
-            else pack_b(b_pack, view_from(b, p, j), width, kc);
+            View bp = view_from(b, p, j);
+            if (bf16) bp = flipped(round_view(b_words, flipped(bp), width, count));
+            pack_b(b_pack, bp, width, kc);
             for (int i = 0; i < rows; i += MR) {
-                View panel = panels;
-                panel.p += (size_t)(i - in_place) * kc;
+                View panel = {a_pack + (size_t)(i - in_place) * kc, 1, MR, NULL};
                 tile(output_from(c, i, j), i < in_place ? view_from(ap, i, 0) : panel, b_pack,
                      min_int(MR, rows - i), width, kc, bf16);
             }
@@ -951,8 +912,7 @@ void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
 }
 
 /* ---- products too thin for tiles: packed numbers would be used so rarely that copying costs more
- * than it saves. One token's step of generation consists of such products, and is as fast as the
- * weights can be read. ---- */
+ * than it saves. A step of generation consists of them, as fast as weights can be read. ---- */
 
 /* VL numbers from x[at] on: as they are, rounded to bf16, or stored in bf16. */
 enum { AS_REAL, AS_ROUNDED, AS_BF16 };
@@ -1001,30 +961,27 @@ real dot_of(const real *a, const void *b, int n, int a_kind, int b_kind)
 }
 real dot(const real *a, const real *b, int n) { return dot_of(a, b, n, AS_REAL, AS_REAL); }
 
-/* The same in bf16, where b is contiguous. */
-real dot_bf16(const real *a, View b, int n)
-{
-    return b.h ? dot_of(a, b.h, n, AS_ROUNDED, AS_BF16) : dot_of(a, b.p, n, AS_ROUNDED, AS_ROUNDED);
-}
+/* Are rows of a and columns of b contiguous? */
+int is_dots(View a, View b) { return a.cs == 1 && b.rs == 1 && !a.h; }
 
 /* Are there fewer rows than half a tile's, or fewer columns, and contiguous operands? */
 int is_thin(View a, View b, int rows, int columns)
 {
-    int dots = a.cs == 1 && b.rs == 1 && !a.h;
-    return (rows < MR / 2 && (dots || b.cs == 1)) || (columns < MR / 2 && dots);
+    return (rows < MR / 2 && (is_dots(a, b) || b.cs == 1)) || (columns < MR / 2 && is_dots(a, b));
 }
 
-/* If rows of a and columns of b are contiguous, c consists of dot products; else each row of c is a
- * sum of rows of b. */
+/* c consists of dot products, or else each row of c is a sum of rows of b. */
 void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
 {
-    int dots = a.cs == 1 && b.rs == 1 && !a.h, bf16 = is_bf16(a, b);
+    int dots = is_dots(a, b), bf16 = is_bf16(a, b);
     for (int j = 0; dots && j < columns; j++)
         for (int i = 0; i < rows; i++) {
             const real *ai = a.p + i * a.rs;
-            c.p[i * c.rs + j] = start_at(c, i, j) +
-                                (bf16 ? dot_bf16(ai, view_from(b, 0, j), depth)
-                                      : dot(ai, b.p + j * b.cs, depth));
+            real sum;
+            if (b.h) sum = dot_of(ai, b.h + j * b.cs, depth, AS_ROUNDED, AS_BF16);
+            else if (bf16) sum = dot_of(ai, b.p + j * b.cs, depth, AS_ROUNDED, AS_ROUNDED);
+            else sum = dot(ai, b.p + j * b.cs, depth);
+            c.p[i * c.rs + j] = start_at(c, i, j) + sum;
         }
     for (int i = 0; !dots && i < rows; i++) {
         real *ci = c.p + i * c.rs;
@@ -1045,7 +1002,7 @@ void matmul_thin(Output c, View a, View b, int rows, int columns, int depth)
 #endif
 void matmul_share(Output c, View a, View b, int M, int N, int K, int thin)
 {
-    if (PLAIN) matmul_plain(c, a, b, M, N, K);
+    if (PLAIN && !is_bf16(a, b)) matmul_plain(c, a, b, M, N, K);
     else if (thin) matmul_thin(c, a, b, M, N, K);
     else
         for (int i = 0; i < M; i += MC)
@@ -1056,7 +1013,8 @@ void matmul_serial(Output c, View a, View b, int M, int N, int K)
     matmul_share(c, a, b, M, N, K, is_thin(a, b, M, N));
 }
 
-/* Threads take shares of mc x nc in turn, as many of them as make the work of all threads equal. */
+/* Threads take shares of mc x nc, about MC x NC at most, in turn; their number is chosen so that
+ * all threads get the same work. */
 void matmul(Output c, View a, View b, int M, int N, int K)
 {
     int thin = is_thin(a, b, M, N), team = threads(), blocks = (M + MC - 1) / MC;
@@ -1090,7 +1048,7 @@ void use_threads(int count) { (void)count; }
  * steps the first TRIAL run on all threads, the next TRIAL on one, the rest as was faster. */
 typedef struct { int all, step; double started, seconds[2]; } Pace;
 
-/* Before each step; the Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
+/* Before each step; a Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
 void pace_step(Pace *p)
 {
     enum { PERIOD = 256, TRIAL = 8 };
@@ -1127,7 +1085,7 @@ void free_reals(real *p) { if (p) free(((void **)p)[-1]); }
 
 /* A random number is a function of a key and a counter, not a state that advances: both are hashed.
  * So a mask of dropout can be computed again in backward, on any thread, and a resumed run has
- * nothing to restore. The mixer is a 32-bit finalizer, applied twice. */
+ * nothing to restore. mix is a hash of 32 bits, lowbias32 [Wellons 2018]. */
 static inline uint32_t mix(uint32_t x)
 {
     x = (x ^ (x >> 16)) * 0x7feb352du;
@@ -1184,17 +1142,16 @@ static inline real exp_real(real x)
  *
  * One row per tensor drives allocation, loading, saving, initialization, decay, clipping, counting,
  * printing, the gradient check and the names in other formats: a new parameter is a new row here
- * and its use in a block. All weights are one arena in the order of the file; gradients and the two
- * moments of AdamW are three more of the same layout. Adapters have a table of their own: if there
- * are any, only they are trained, and gradients and moments have their layout.
+ * and its use in a block. All weights lie in one block of memory, an arena, in the order of the
+ * file; gradients and the two moments of AdamW are three more of the same layout. Adapters have a
+ * table of their own: if there are any, only they are trained, and these three have their layout.
  */
 
 typedef struct { int T, V, L, NH, C, Vp; } Config;            /* T: longest context, Vp: V padded */
 
 /* First values [Radford et al. 2019]: weights are normal with standard deviation 0.02, but 0.02 /
  * sqrt(2L) where they lead back into the residual stream (RESIDUAL), which is a sum of 2L branches.
- * Biases are 0, scales 1. Hugging Face's files store LINEAR and RESIDUAL transposed, (in, out).
- * Tensors of one row are never decayed. */
+ * Biases are 0, scales 1. Hugging Face's files store LINEAR and RESIDUAL transposed, (in, out). */
 enum { EMBEDDING, LINEAR, RESIDUAL, ONES, ZEROS, ADAPTER_A, ADAPTER_B };
 
 #define PARAMETERS(X)                                                                              \
@@ -1238,14 +1195,13 @@ const char *const adapted_names[ADAPTED] = {"qkv", "attproj", "fc", "fcproj"};
     X(fcproj_A,  "h.%d.mlp.c_proj.lora_A.weight",         1, r[FCPROJ], 4 * c.C,  ADAPTER_A)       \
     X(fcproj_B,  "h.%d.mlp.c_proj.lora_B.weight",         1,    c.C,  r[FCPROJ],  ADAPTER_B)
 
-/* A pointer for each row of both tables, by name (p.wte) and by number (p.tensor[0]); NULL for what
- * is not there. The last one, `end`, is one past the parameters. */
+/* A pointer for each row of both tables, by name (p.wte) and number (p.tensor[0]), or NULL. */
 #define ONE(...) +1
-#define FIELD(name, ...) *name,
+#define FIELD(name, ...) real *name;
 enum { TENSORS = PARAMETERS(ONE), ALL_TENSORS = TENSORS + ADAPTERS(ONE) };
 typedef union {
-    struct { real PARAMETERS(FIELD) ADAPTERS(FIELD) *end; };
-    real *tensor[ALL_TENSORS + 1];
+    struct { PARAMETERS(FIELD) ADAPTERS(FIELD) };
+    real *tensor[ALL_TENSORS];
 } Params;
 
 /* A row of the table for a given shape. */
@@ -1283,18 +1239,10 @@ size_t adapters_describe(Config c, Adapter a, Tensor tensors[ALL_TENSORS - TENSO
     return tensors_place(tensors, (const Tensor[]){ADAPTERS(ROW)}, ALL_TENSORS - TENSORS, c.L);
 }
 
-/* The pointers for an arena of `count` numbers; of layered tensors, to layer 0. */
-Params params_at(const Tensor tensors[TENSORS], real *arena, size_t count)
+/* Set the pointers to tensors first ... end-1 in their arena; of layered ones, to layer 0. */
+void params_place(Params *p, const Tensor tensors[ALL_TENSORS], int first, int end, real *arena)
 {
-    Params p = {.end = arena + count};
-    for (int i = 0; i < TENSORS; i++) p.tensor[i] = arena + tensors[i].offset;
-    return p;
-}
-
-/* Set the pointers of the adapters, in an arena of their own. */
-void params_adapters(Params *p, const Tensor tensors[ALL_TENSORS], real *arena)
-{
-    for (int i = TENSORS; i < ALL_TENSORS; i++) p->tensor[i] = arena + tensors[i].offset;
+    for (int i = first; i < end; i++) p->tensor[i] = arena + tensors[i].offset;
 }
 
 /* The same pointers for layer l. */
@@ -1350,7 +1298,7 @@ void config_check(Config c, const char *where)
 
 enum { ACTIVATION_COUNT = ACTIVATIONS(ONE) };
 typedef union {
-    struct { real ACTIVATIONS(FIELD) *end; };
+    struct { ACTIVATIONS(FIELD) real *end; };
     real *tensor[ACTIVATION_COUNT + 1];
 } Activations;
 
@@ -1401,8 +1349,7 @@ struct Model {
     int *argmax, *positions;             /* (N), the most likely next token; the row of wpe */
 };
 
-/* The matrix `field` of layer l (or of none), given as &m->w.qkv_w; in fp32, or in bf16 where it is
- * only read. */
+/* The matrix `field` of layer l (or of none), given as &m->w.qkv_w; in fp32, or in bf16. */
 View weight(const Model *m, real *const *field, int l)
 {
     int i = (int)(field - m->w.tensor);
@@ -1413,8 +1360,11 @@ View weight(const Model *m, real *const *field, int l)
 /* Elements of tensor t in all layers. */
 size_t tensor_size(const Model *m, const Tensor *t) { return t->size * (t->layered ? m->c.L : 1); }
 
-/* A model of this shape, all weights zero. With `bf16` it can only be read: its arena holds the
- * matrices in bf16, then the vectors. */
+/* Training changes the tensors trained_first to trained_end - 1: the model's, or its adapters'. */
+int trained_first(const Model *m) { return m->adapter.rank ? TENSORS : 0; }
+int trained_end(const Model *m) { return m->adapter.rank ? ALL_TENSORS : TENSORS; }
+
+/* A model of this shape, all weights zero; `bf16`: matrices in bf16, which can only be read. */
 Model *model_new_as(Config c, int bf16)
 {
     Model *m = allocate(1, sizeof *m);
@@ -1423,15 +1373,14 @@ Model *model_new_as(Config c, int bf16)
     m->count = tensors_describe(c, m->tensors);
     for (int i = 0; i < TENSORS; i++)
         if (bf16 && m->tensors[i].rows > 1) halves += tensor_size(m, &m->tensors[i]);
-    real *w = allocate_reals((halves + 1) / 2 + m->count - halves);
-    bfloat16 *h = (bfloat16 *)w;
-    w += (halves + 1) / 2;
+    real *arena = allocate_reals((halves + 1) / 2 + m->count - halves);
+    bfloat16 *h = (bfloat16 *)arena;
+    real *w = arena + (halves + 1) / 2;
     for (int i = 0; i < TENSORS; i++) {
         size_t size = tensor_size(m, &m->tensors[i]);
         if (bf16 && m->tensors[i].rows > 1) m->half[i] = h, h += size;
         else m->w.tensor[i] = w, w += size;
     }
-    m->w.end = w;
     return m;
 }
 Model *model_new(Config c) { return model_new_as(c, 0); }
@@ -1441,7 +1390,7 @@ void model_initialize(Model *m, uint64_t seed)
 {
     for (int i = 0; i < TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
-        size_t count = i == 0 ? (size_t)m->c.V * m->c.C : t->size * (t->layered ? m->c.L : 1);
+        size_t count = i == 0 ? (size_t)m->c.V * m->c.C : tensor_size(m, t);
         double scale = t->first_value == RESIDUAL ? 0.02 / sqrt(2.0 * m->c.L) : 0.02;
         real *w = m->w.tensor[i], constant = t->first_value == ONES;
         int random = t->first_value != ONES && t->first_value != ZEROS;
@@ -1476,7 +1425,7 @@ void model_adapt(Model *m, Adapter a, uint64_t seed)
     m->adapter = a;
     m->adapter_count = adapters_describe(m->c, a, m->tensors + TENSORS);
     free_reals(m->w.qkv_A);
-    params_adapters(&m->w, m->tensors, allocate_reals(m->adapter_count));
+    params_place(&m->w, m->tensors, TENSORS, ALL_TENSORS, allocate_reals(m->adapter_count));
     for (int i = TENSORS; i < ALL_TENSORS; i++) {
         const Tensor *t = &m->tensors[i];
         uint64_t key = random_key(seed, i);
@@ -1532,8 +1481,7 @@ void activations_free(Model *m)
     m->dres = m->dwide = m->dproj = NULL;
 }
 
-/* Allocate what batches of up to B rows of T tokens need; in training also gradients and moments.
- * Call again to change B, T or mode. */
+/* Allocate what batches of up to B rows of T tokens need; for training, gradients and moments. */
 void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
 {
     size_t sizes[ACTIVATION_COUNT], N = batch_tokens(B, T), C = m->c.C;
@@ -1553,8 +1501,7 @@ void model_prepare(Model *m, Mode mode, int B, int T, int frozen)
     if (m->g.wte || m->g.qkv_A) return;
     size_t count = m->adapter.rank ? m->adapter_count : m->count;
     size_t bytes = count * (m->bf16_moments ? 2 : sizeof(real));
-    if (m->adapter.rank) params_adapters(&m->g, m->tensors, allocate_reals(count));
-    else m->g = params_at(m->tensors, allocate_reals(count), count);
+    params_place(&m->g, m->tensors, trained_first(m), trained_end(m), allocate_reals(count));
     for (int k = 0; k < 2; k++) m->moments[k] = allocate_reals(bytes / sizeof(real) + 1);
 }
 
@@ -1576,8 +1523,7 @@ Activations activations_layer(const Model *m, int l)
     return a;
 }
 
-/* What attention of layer l reads. In training qkv has T rows for each b; in generation it is the
- * cache, and has m->T. */
+/* What attention of layer l reads. For each b, qkv has T rows, or m->T if it is a cache. */
 Attention attention_of(const Model *m, const int *doc_start, int B, int past, int T, Dropout d,
                        int l)
 {
@@ -1603,13 +1549,12 @@ void block_forward(Model *m, real *out, const Attention *at, Dropout d, int l)
 {
     Activations a = activations_layer(m, l);
     Params w = params_layer(m->tensors, m->w, l);
-    int N = at->B * at->T, C = m->c.C, row_stride = at->T == 1 ? at->rows : 1;
-    size_t NC = (size_t)N * C;
+    int N = at->B * at->T, C = m->c.C;
+    size_t NC = (size_t)N * C, ld = 3 * (size_t)C * (at->T == 1 ? at->rows : 1);
+    real *qkv = a.qkv + (size_t)at->past * 3 * C;
     layernorm_forward(a.ln, a.ln1_stats, a.res, w.ln1_w, w.ln1_b, N, C);
-    linear_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln,
-                   weight(m, &m->w.qkv_w, l), w.qkv_b, N, C, 3 * C);
-    lora_forward(a.qkv + (size_t)at->past * 3 * C, (size_t)row_stride * 3 * C, a.ln,
-                 lora_of(m, d, l, QKV), N, C, 3 * C);
+    linear_forward(qkv, ld, a.ln, weight(m, &m->w.qkv_w, l), w.qkv_b, N, C, 3 * C);
+    lora_forward(qkv, ld, a.ln, lora_of(m, d, l, QKV), N, C, 3 * C);
     attention_forward(a.att, a.lse, at);
     linear_forward(a.proj, C, a.att, weight(m, &m->w.attproj_w, l), w.attproj_b, N, C, C);
     lora_forward(a.proj, C, a.att, lora_of(m, d, l, ATTPROJ), N, C, C);
@@ -1667,8 +1612,7 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
 }
 
 /* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C), the output of the last layernorm.
- * Positions are counted from doc_start(B, T), or from 0 if it is NULL. If past > 0 (generation), B
- * or T is 1. */
+ * Positions are counted from doc_start(B, T), or 0 if it is NULL. If past > 0, B or T is 1. */
 void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T,
                    Dropout d)
 {
@@ -1742,10 +1686,6 @@ size_t trained_from(const Model *m, const Tensor *t)
     return t->layered ? m->frozen * t->size : t->first_value == EMBEDDING ? t->size : 0;
 }
 
-/* Training changes the tensors trained_first to trained_end - 1: the model's, or its adapters'. */
-int trained_first(const Model *m) { return m->adapter.rank ? TENSORS : 0; }
-int trained_end(const Model *m) { return m->adapter.rank ? ALL_TENSORS : TENSORS; }
-
 /* Sum of the squares of x(count), in double. Blocks are summed each by one thread and then added in
  * order, so that the result does not depend on the number of threads. */
 double sum_of_squares(const real *x, size_t count)
@@ -1766,8 +1706,7 @@ double sum_of_squares(const real *x, size_t count)
     return sum;
 }
 
-/* Euclidean length of the gradient of all that is trained. Dies with the name of the first tensor
- * whose gradient is not finite. */
+/* Euclidean length of the gradient of all that is trained. Dies if a tensor's is not finite. */
 double gradient_norm(const Model *m)
 {
     double sum = 0;
@@ -1852,13 +1791,10 @@ double model_update(Model *m, AdamW a, int step)
         size_t from = trained_from(m, t), at = t->offset + from, count = tensor_size(m, t) - from;
         real *w = m->w.tensor[i] + from, *g = m->g.tensor[i] + from;
         const AdamW *rule = t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain;
-        if (m->bf16_moments)
-            adamw_bf16(w, g, (Moments16){(uint16_t *)m->moments[0] + at,
-                                         (uint16_t *)m->moments[1] + at, random_key(step, i)},
-                       count, scale, rule, step);
-        else
-            adamw(w, g, (real *)m->moments[0] + at, (real *)m->moments[1] + at, count, scale, rule,
-                  step);
+        void *const *M = m->moments;
+        Moments16 half = {(uint16_t *)M[0] + at, (uint16_t *)M[1] + at, random_key(step, i)};
+        if (m->bf16_moments) adamw_bf16(w, g, half, count, scale, rule, step);
+        else adamw(w, g, (real *)M[0] + at, (real *)M[1] + at, count, scale, rule, step);
     }
     return norm;
 }
@@ -1901,8 +1837,7 @@ uint64_t checksum(uint64_t sum, const void *data, size_t bytes)
     return random_key(sum, hash_bytes(data, bytes));
 }
 
-/* Append a token file to t. Dies if it is damaged, of another kind than t, or has an id that is not
- * below V. */
+/* Append a token file to t. Dies if it is damaged, of another kind than t, or has an id >= V. */
 void tokens_append(Tokens *t, const char *path, int V)
 {
     Reader r = reader_open(path);
@@ -1955,8 +1890,7 @@ int tokens_exist(const char *names, const char *part)
     return count;
 }
 
-/* Read NAME_part.bin of all names, one after the other. Each must be there if part is "train"; of
- * another part, at least one. */
+/* Read NAME_part.bin of all names, in order. For "train" each must be there, else at least one. */
 Tokens tokens_read(const char *names, const char *part, int V)
 {
     Tokens t = {.path = names};
@@ -1967,8 +1901,6 @@ Tokens tokens_read(const char *names, const char *part, int V)
 }
 
 void tokens_free(Tokens *t) { free(t->ids), free(t->loss_mask); }
-
-/* ---- random orders ---- */
 
 /* A random order of 0 .. n-1, in new memory [Fisher & Yates 1938]. */
 int *shuffled(int n, uint64_t key)
@@ -2041,33 +1973,31 @@ int row_sums(int *added, int *copies, const int *available, const int *order, in
 }
 
 /* Pack the segments in epoch_order into rows; sets each `row`, and f->rows. A row gets the longest
- * segment that is left and those others with which it becomes fullest. Segments of length n stand
- * together from begin[n] on, and the first available[n] of them have no row yet. `key` decides in
- * which order lengths are offered, so that rows are composed differently in each epoch. */
+ * segment that is left and those others with which it becomes fullest. Of the available[n] segments
+ * of length n that have no row yet, first[n] is one, and next[] leads from one to another. `key`
+ * decides in which order lengths are offered, so that each epoch composes other rows. */
 void loader_pack(DataLoader *f, uint64_t key)
 {
-    int T = f->T, longest = T, *order = shuffled(T, key);
-    int *begin = allocate(4 * (T + 1), sizeof(int)), *available = begin + T + 1;
+    int T = f->T, *order = shuffled(T, key), *next = allocate(f->count, sizeof(int));
+    int *first = allocate(4 * (T + 1), sizeof(int)), *available = first + T + 1;
     int *added = available + T + 1, *copies = added + T + 1;
-    for (int i = 0; i < f->count; i++)
-        f->epoch_order[i].key = (uint64_t)f->epoch_order[i].length << 32 | i;
-    qsort(f->epoch_order, f->count, sizeof(Segment), by_key);
-    for (int i = f->count - 1; i >= 0; i--) {
+    for (int i = 0; i < f->count; i++) {
         int n = f->epoch_order[i].length;
-        begin[n] = i, available[n]++;
+        next[i] = first[n], first[n] = i, available[n]++;
     }
-    for (f->rows = 0;; f->rows++) {
-        while (longest && !available[longest]) longest--;
-        if (!longest) break;
-        available[longest]--;
-        int sum = row_sums(added, copies, available, order, longest, T);
-        available[longest]++;
-        for (int n; sum > 0; sum -= n) {
-            n = added[sum];
-            f->epoch_order[begin[n] + --available[n]].row = f->rows;
+    f->rows = 0;
+    for (int longest = T; longest > 0; longest--)
+        for (; available[longest]; f->rows++) {
+            available[longest]--;
+            int sum = row_sums(added, copies, available, order, longest, T);
+            available[longest]++;
+            for (int n; sum > 0; sum -= n) {
+                n = added[sum], available[n]--;
+                f->epoch_order[first[n]].row = f->rows;
+                first[n] = next[first[n]];
+            }
         }
-    }
-    free(order), free(begin);
+    free(order), free(next), free(first);
 }
 
 /* Lay out the epoch f->epoch in epoch_order. */
@@ -2094,8 +2024,7 @@ void loader_epoch(DataLoader *f)
     qsort(f->epoch_order, f->count, sizeof(Segment), by_key);
 }
 
-/* Add the segment ids[begin] .. ids[end - 1]. If it is longer than T it loses its beginning, since
- * the answer stands at the end. */
+/* Add the segment ids[begin] .. ids[end - 1]. Of more than T tokens only the last T are used. */
 void loader_add(DataLoader *f, size_t begin, size_t end)
 {
     if (f->count == INT32_MAX) die("%s: more than %d documents", f->tokens->path, INT32_MAX);
@@ -2209,25 +2138,18 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
 
 enum { IO_CHUNK = 4096 };                                     /* elements converted at a time */
 
-/* Read x(count), stored as fp32 or bf16. */
-void read_reals(Reader *r, real *x, size_t count, int bf16)
+/* Read `count` numbers, stored as fp32 or bf16, into x or, if h is not NULL, rounded into h. */
+void read_reals(Reader *r, real *x, bfloat16 *h, size_t count, int bf16)
 {
-    union { float f[IO_CHUNK]; uint16_t h[IO_CHUNK]; } chunk;
+    union { float f[IO_CHUNK]; bfloat16 h[IO_CHUNK]; } chunk;
     for (size_t i = 0, n; i < count; i += n) {
         n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
         reader_get(r, &chunk, n * (bf16 ? 2 : 4));
-        for (size_t j = 0; j < n; j++) x[i + j] = bf16 ? bf16_to(chunk.h[j]) : chunk.f[j];
-    }
-}
-
-/* The same into h(count). */
-void read_bf16(Reader *r, bfloat16 *h, size_t count, int bf16)
-{
-    real chunk[IO_CHUNK];
-    for (size_t i = 0, n; i < count; i += n) {
-        n = count - i < IO_CHUNK ? count - i : IO_CHUNK;
-        read_reals(r, chunk, n, bf16);
-        for (size_t j = 0; j < n; j++) h[i + j] = bf16_from((float)chunk[j]);
+        for (size_t j = 0; j < n; j++) {
+            float number = bf16 ? bf16_to(chunk.h[j]) : chunk.f[j];
+            if (h) h[i + j] = bf16_from(number);
+            else x[i + j] = number;
+        }
     }
 }
 
@@ -2256,8 +2178,7 @@ void params_check(const Model *m, const char *path)
         }
 }
 
-/* Read a model file; with `bf16`, matrices are kept in bf16. Dies if its header, its size or a
- * parameter cannot be right. */
+/* Read a model file; `bf16`: matrices into bf16. Dies if it is damaged. */
 Model *model_read_as(const char *path, int bf16)
 {
     Reader r = reader_open(path);
@@ -2279,22 +2200,19 @@ Model *model_read_as(const char *path, int bf16)
         die("%s: this shape needs %zu bytes of parameters, the file holds %zu: it is %s", path,
             bytes, r.size - r.at, r.size - r.at < bytes ? "truncated" : "too long");
     Model *m = model_new_as(c, bf16);
-    for (int i = 0; i < TENSORS; i++) {
-        size_t size = tensor_size(m, &tensors[i]);
-        if (m->half[i]) read_bf16(&r, m->half[i], size, h[1] == 5);
-        else read_reals(&r, m->w.tensor[i], size, h[1] == 5);
-    }
+    for (int i = 0; i < TENSORS; i++)
+        read_reals(&r, m->w.tensor[i], m->half[i], tensor_size(m, &tensors[i]), h[1] == 5);
     reader_close(&r);
     params_check(m, path);
     return m;
 }
 Model *model_read(const char *path) { return model_read_as(path, 0); }
 
+/* Write a model as fp32 or bf16, without its adapters. */
 void model_write(const Model *m, const char *path, int bf16)
 {
     Config c = m->c;
-    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, m->stored_V, c.L, c.NH, c.C,
-                              c.Vp};
+    int32_t header[HEADER] = {MODEL_MAGIC, bf16 ? 5 : 3, c.T, m->stored_V, c.L, c.NH, c.C, c.Vp};
     assert(!m->half[0]);
     Writer *w = writer_open(path);
     writer_put(w, header, sizeof header);
@@ -2337,7 +2255,7 @@ void adapter_read(Model *m, const char *path)
     if (r.size - r.at != m->adapter_count * 4)
         die("%s: expected %zu bytes of numbers, found %zu: it is damaged", path,
             m->adapter_count * 4, r.size - r.at);
-    read_reals(&r, m->w.qkv_A, m->adapter_count, 0);
+    read_reals(&r, m->w.qkv_A, NULL, m->adapter_count, 0);
     reader_close(&r);
     params_check(m, path);
 }
@@ -2381,6 +2299,7 @@ size_t state_pieces(Piece *piece, Model *m, Progress *p, int32_t *header)
     return size;
 }
 
+/* Write all that a run needs to go on. */
 void state_write(Model *m, Progress *p, const char *path)
 {
     int32_t header[HEADER];
@@ -2473,8 +2392,7 @@ void encoded_add(Encoded *e, Tokenizer *t, Text *pending, int is_target)
     free(ids);
 }
 
-/* The tokens of a conversation and their mask, without the ends of text around it. A turn without
- * text is the last one. */
+/* The tokens of a conversation, and their mask. A turn without text is the last one. */
 Encoded turns_encode(Tokenizer *t, const Turn *turns, int count)
 {
     Encoded e = {0};
@@ -2533,8 +2451,7 @@ int *chat_tokens(Tokenizer *t, const Json *messages, int *count)
     return tokens;
 }
 
-/* A chat: `count` turns, of which the model sees those from `from` on, and an open one behind them
- * for the next answer. */
+/* A chat: `count` turns and an open one for the next answer. The model sees it from `from` on. */
 typedef struct { Turn *turns; int count, from; } Chat;
 
 /* Add a copy of what was said. */
@@ -2603,8 +2520,7 @@ double candidate_pop(Candidate *heap, int *n)
 
 /* Draw a token from softmax(logits(V) / temperature), restricted to the top_k most likely, then to
  * the fewest of these that hold top_p of their probability [Holtzman et al. 2020]. list(V) is
- * scratch: a heap of n tokens, behind it those popped, the most likely one last. Without a
- * restriction no order is needed. */
+ * scratch: a heap of n tokens, behind it those popped, the most likely one last. */
 int sample(const real *logits, int V, const Sampling *s, uint64_t key, Candidate *list)
 {
     int argmax = 0, k = s->top_k > 0 ? min_int(s->top_k, V) : V, n = V, kept = 0;
@@ -2678,12 +2594,10 @@ void sample_add(Sample *s, const char *bytes, int size, const char *stop, FILE *
  * up, the newer half of the text is read again from position 0, and the older half is forgotten.
  */
 
-/* S texts that are continued together: their newest tokens, which the model sees, and its outputs
- * for the last of these. */
+/* S texts that are continued together: the tokens that the model sees, its output for the last. */
 typedef struct { int S, length, *tokens; real *hidden; } Windows;   /* tokens(S, T), hidden(S, C) */
 
-/* Read the windows from position 0. The model runs on one text at a time, its cache moved to where
- * that text's begins. */
+/* Read the windows from position 0, one text at a time, with m->a.qkv set to the text's cache. */
 void windows_read(Model *m, Windows *w)
 {
     size_t C = m->c.C;
@@ -2734,8 +2648,7 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     for (int step = 0; step < s->tokens && running; step++) {
         pace_step(&pace);
         if (step) windows_extend(m, &w, next);
-        matmul(assign(logits, V), view(w.hidden, C), flipped(weight(m, &m->w.wte, 0)), S,
-               V, C);
+        matmul(assign(logits, V), view(w.hidden, C), flipped(weight(m, &m->w.wte, 0)), S, V, C);
         for (int b = 0; b < S; b++) {
             uint64_t key = random_key(random_key(s->key, b), step);
             next[b] = sample(logits + (size_t)b * V, V, s, key, list);
@@ -2750,7 +2663,6 @@ void generate(Model *m, const Tokenizer *t, const int *prompt, int count, const 
     if (stream) show_text(stream, out->text.bytes + out->shown, out->text.size - out->shown);
     free(w.tokens), free(next), free(list), free_reals(w.hidden), free_reals(logits);
 }
-
 
 /* ================================================================================================
  * 11. Evaluation
@@ -2788,8 +2700,7 @@ Item *items_read(const Tokens *t, int end_of_text, int *count)
 typedef struct { int n; double *loss, *count, *right, *bytes; } Scores;
 
 /* Measure m on `docs` in batches of B rows of T tokens. `limit` > 0: only so many documents, drawn
- * at random but always the same ones, so that two runs can be compared. Only the activations of m
- * are written. */
+ * at random, but always the same ones. Of m only the activations are written. */
 Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int limit)
 {
     DataLoader f = loader_new(docs, T, t->end_of_text, 0, 0, limit);
@@ -2825,14 +2736,15 @@ double total(const double *x, int n)
     return sum;
 }
 
-/* A text without white space at its ends, in new memory; frees the old one. */
-char *trimmed(char *text, size_t size)
+/* Remove the white space at both ends of a text, which it returns. */
+char *trimmed(char *text)
 {
     const char *begin = text;
+    size_t size = strlen(text);
     trim(&begin, &size);
-    char *copy = format("%.*s", (int)size, begin);
-    free(text);
-    return copy;
+    memmove(text, begin, size);
+    text[size] = 0;
+    return text;
 }
 
 /* The text of tokens, trimmed, in new memory; <|endoftext|> is left out. */
@@ -2844,7 +2756,7 @@ char *tokens_text(const Tokenizer *t, const uint16_t *ids, int count)
         const char *bytes = tokenizer_bytes(t, ids[i], &size);
         if (ids[i] != t->end_of_text) text_add(&all, bytes, size);
     }
-    return trimmed(all.bytes, all.size);
+    return trimmed(all.bytes);
 }
 
 /* End a text before the header of the turn that follows an answer, if there is one. */
@@ -2882,7 +2794,7 @@ void query_answer(Model *m, const Tokenizer *t, Query *q)
     Sampling greedy = {.tokens = q->tokens, .samples = 1, .top_p = 1, .stop = q->stop};
     Sample out;
     generate(m, t, q->prompt, q->count, &greedy, &out, NULL);
-    q->answer = before_header(trimmed(out.text.bytes, out.text.size));
+    q->answer = before_header(trimmed(out.text.bytes));
     free(q->prompt);
 }
 
@@ -2906,14 +2818,6 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
     }
 }
 
-/* What m answers to the prompt of d, see Query; in new memory. */
-char *answer_text(Model *m, const Tokenizer *t, const Item *d, int tokens, const char *stop)
-{
-    Query q = query_new(d, NULL, tokens, stop);
-    query_answer(m, t, &q);
-    return q.answer;
-}
-
 /* ================================================================================================
  * 12. Training
  *
@@ -2927,117 +2831,98 @@ char *answer_text(Model *m, const Tokenizer *t, const Item *d, int tokens, const
  * state is saved, so that --resume computes the same numbers as a run that was never stopped.
  */
 
-/* What the command line says; the table below explains each value. */
+/* A row declares the variable opt.FIELD and the option that sets it: a text, a whole number, a real
+ * number, or a flag, which takes no value. The letters are the commands that know it: t train,
+ * g generate, c chat, e eval, p compare, b bench, k classify, n explain. */
+#define NO_LIMIT 1e12
+#define ALL_OPTIONS(TEXT, INT, REAL, FLAG)                                                        \
+    /*   name, field, initial, min, max, commands, help */                                        \
+    TEXT("model", model, NULL, "tgcepkn", "model file; train without one makes a new model")      \
+    TEXT("adapter", adapter, NULL, "gcepkn", "adapters, as --lora makes them, for --model")       \
+    TEXT("data", data, NULL, "tep", "NAME of NAME_train.bin and NAME_val.bin; several: A,B")      \
+    TEXT("tokenizer", tokenizer, "data/gpt2_tokenizer.bin", "tgcepkn", "vocabulary")              \
+    TEXT("out", out, "out", "tepn", "folder for results")                                         \
+    INT("layers", layers, "6", 1, 1000, "t", "blocks of a new model")                             \
+    INT("heads", heads, "6", 1, 1000, "t", "heads of a new model")                                \
+    INT("channels", channels, "192", 1, 65536, "t", "channels of a new model")                    \
+    INT("context", context, "0", 0, 1048576, "tep", "tokens in a row; 0: the most")               \
+    INT("batch", batch, "4", 1, 65536, "tep", "rows in a batch")                                  \
+    INT("accumulate", accumulate, "1", 1, 65536, "t", "batches in a step")                        \
+    INT("steps", steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs")                        \
+    REAL("epochs", epochs, "3", 0, 1e6, "t", "times through the data")                            \
+    REAL("lr", lr, "1e-4", 0, 10, "t", "peak learning rate")                                      \
+    TEXT("schedule", schedule, "cosine", "t", "cosine, linear or constant")                       \
+    INT("warmup", warmup, "10", 0, 1e9, "t", "steps to the peak")                                 \
+    REAL("floor", floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak")       \
+    REAL("decay", decay, "0.1", 0, 100, "t", "weight decay of matrices")                          \
+    REAL("l1", l1, "0", 0, 100, "t", "L1 penalty of matrices")                                    \
+    REAL("beta1", beta1, "0.9", 0, 0.99999, "t", "AdamW: decay of the mean gradient")             \
+    REAL("beta2", beta2, "0.999", 0, 0.9999999, "t", "AdamW: decay of the mean square")           \
+    REAL("epsilon", epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root")                       \
+    REAL("clip", clip, "1", 0, NO_LIMIT, "t", "largest norm of the gradient; 0: any")             \
+    REAL("dropout", dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream")      \
+    REAL("attention-dropout", attention_dropout, "0", 0, 0.99, "t", "on attention")               \
+    REAL("embedding-dropout", embedding_dropout, "0", 0, 0.99, "t", "on the embedding")           \
+    REAL("smoothing", smoothing, "0", 0, 0.99, "t", "label smoothing")                            \
+    REAL("noise", noise, "0", 0, 0.99, "t", "input tokens replaced by random ones")               \
+    INT("freeze", freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks")         \
+    INT("lora", lora, "0", 0, 65536, "t", "rank of adapters that are trained instead; 0: none")   \
+    REAL("lora-alpha", lora_alpha, "16", 0, 1e6, "t", "adapters are scaled by alpha / rank")      \
+    REAL("lora-dropout", lora_dropout, "0", 0, 0.99, "t", "on what adapters read")                \
+    TEXT("lora-on", lora_on, "qkv", "t", "what has one: qkv,attproj,fc,fcproj")                   \
+    TEXT("moments", moments, "fp32", "t", "of AdamW: fp32, or bf16 for less memory")              \
+    FLAG("recompute", recompute, "t", "compute activations again in backward: less memory")       \
+    INT("eval-every", eval_every, "50", 1, 1e9, "t", "steps between validations")                 \
+    INT("limit", limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all")               \
+    INT("patience", patience, "0", 0, 1e9, "t", "validations without progress; 0: no early stop") \
+    INT("save-every", save_every, "200", 0, 1e9, "t", "steps between saved states")               \
+    FLAG("resume", resume, "t", "go on from the saved state")                                     \
+    FLAG("bf16", bf16, "t", "write models in bf16")                                               \
+    TEXT("tuned", tuned, NULL, "ep", "the model after tuning")                                    \
+    TEXT("layer", layer, NULL, "n", "print a step, ln1 or, in block 2, ln1.2")                    \
+    TEXT("shots", shots, "0,4", "p", "examples put before a prompt")                              \
+    TEXT("pairs", pairs, NULL, "e", "counterfactual pairs, a JSON object a line")                 \
+    TEXT("questions", questions, NULL, "ep", "held-out questions, JSON lines, not NAME_val.bin")  \
+    TEXT("group", group, "kind", "e", "member of the questions that groups them")                 \
+    FLAG("test", test, "ep", "measure NAME_test.bin instead of NAME_val.bin")                     \
+    FLAG("errors", errors, "e", "list the wrong answers")                                         \
+    TEXT("labels", labels, NULL, "k", "labels to choose from, separated by commas")               \
+    INT("show", show, "3", 0, 1000, "t", "held-out prompts answered before and after")            \
+    TEXT("prompt", prompt, "", "g", "text to continue")                                           \
+    INT("tokens", tokens, "200", 1, 1e9, "gcep", "longest continuation")                          \
+    INT("samples", samples, "1", 1, 1024, "g", "continuations of the prompt")                     \
+    REAL("temperature", temperature, "0.8", 0, 100, "gc", "0: the most likely token")             \
+    INT("top-k", top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all")                 \
+    REAL("top-p", top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p")                  \
+    TEXT("stop", stop, NULL, "g", "text that ends a continuation")                                \
+    FLAG("jsonl", jsonl, "gk", "a line of JSON in, a line of JSON out")                           \
+    TEXT("precision", precision, "fp32", "tgcepbk", "of products: fp32, or bf16 with fp32 sums")  \
+    INT("seed", seed, "1337", 0, 2147483647, "tgcep", "of everything random")                     \
+    INT("threads", threads, "0", 0, 1024, "tgcepbkn", "0: as many as the machine has")            \
+    FLAG("quick", quick, "b", "small sizes only")
+
+#define TEXT_FIELD(name, field, ...) const char *field;
+#define INT_FIELD(name, field, ...) int field;
+#define REAL_FIELD(name, field, ...) double field;
+#define TEXT_ROW(name, field, initial, ...) {name, 's', &opt.field, initial, 0, 0, __VA_ARGS__},
+#define INT_ROW(name, field, ...) {name, 'i', &opt.field, __VA_ARGS__},
+#define REAL_ROW(name, field, ...) {name, 'f', &opt.field, __VA_ARGS__},
+#define FLAG_ROW(name, field, ...) {name, '!', &opt.field, NULL, 0, 0, __VA_ARGS__},
 struct {
-    const char *model, *tuned, *data, *tokenizer, *out;       /* files and folders */
-    int layers, heads, channels;                              /* shape of a new model */
-    int context, batch, accumulate, steps;                    /* tokens in a step; steps in a run */
-    double epochs;
-    double lr, floor, decay, l1, beta1, beta2, epsilon, clip; /* AdamW and its learning rate */
-    const char *schedule;
-    int warmup, freeze;
-    double dropout, attention_dropout, embedding_dropout, smoothing, noise;  /* regularization */
-    int eval_every, limit, patience, save_every, show;        /* validation, saving, samples */
-    int resume, bf16, recompute, lora;
-    double lora_alpha, lora_dropout;
-    const char *lora_on, *adapter, *moments;
-    const char *prompt, *stop;                                /* generation */
-    int tokens, samples, top_k, jsonl;
-    double temperature, top_p;
-    const char *shots, *pairs, *labels, *questions, *group;   /* judging, in prepare.c */
-    const char *layer;
-    int test, errors;
-    int seed, threads, quick;
-    const char *precision;                                    /* of products: "fp32" or "bf16" */
+    ALL_OPTIONS(TEXT_FIELD, INT_FIELD, REAL_FIELD, INT_FIELD)
     const char *program, *command;                            /* argv[0]; the whole command line */
 } opt;
+const Option options[] = {ALL_OPTIONS(TEXT_ROW, INT_ROW, REAL_ROW, FLAG_ROW)
+                          {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the model after tuning"},
+                          {0}};
 
-/* Commands by letter: t train, g generate, c chat, e eval, p compare, b bench, k classify,
- * n explain. */
-#define NO_LIMIT 1e12
-const Option options[] = {
-    /* name     kind value        initial min max  commands  help */
-    {"model", 's', &opt.model, NULL, 0, 0, "tgcepkn",
-     "model file; train without one makes a new model"},
-    {"adapter", 's', &opt.adapter, NULL, 0, 0, "gcepkn",
-     "adapters, as --lora makes them, for --model"},
-    {"data", 's', &opt.data, NULL, 0, 0, "tep",
-     "NAME of NAME_train.bin and NAME_val.bin; several: A,B"},
-    {"tokenizer", 's', &opt.tokenizer, "data/gpt2_tokenizer.bin", 0, 0, "tgcepkn", "vocabulary"},
-    {"out", 's', &opt.out, "out", 0, 0, "tepn", "folder for results"},
-    {"layers", 'i', &opt.layers, "6", 1, 1000, "t", "blocks of a new model"},
-    {"heads", 'i', &opt.heads, "6", 1, 1000, "t", "heads of a new model"},
-    {"channels", 'i', &opt.channels, "192", 1, 65536, "t", "channels of a new model"},
-    {"context", 'i', &opt.context, "0", 0, 1048576, "tep", "tokens in a row; 0: the most"},
-    {"batch", 'i', &opt.batch, "4", 1, 65536, "tep", "rows in a batch"},
-    {"accumulate", 'i', &opt.accumulate, "1", 1, 65536, "t", "batches in a step"},
-    {"steps", 'i', &opt.steps, "0", 0, 1e9, "t", "optimizer steps; 0: by epochs"},
-    {"epochs", 'f', &opt.epochs, "3", 0, 1e6, "t", "times through the data"},
-    {"lr", 'f', &opt.lr, "1e-4", 0, 10, "t", "peak learning rate"},
-    {"schedule", 's', &opt.schedule, "cosine", 0, 0, "t", "cosine, linear or constant"},
-    {"warmup", 'i', &opt.warmup, "10", 0, 1e9, "t", "steps to the peak"},
-    {"floor", 'f', &opt.floor, "0.1", 0, 1, "t", "last learning rate, as a fraction of the peak"},
-    {"decay", 'f', &opt.decay, "0.1", 0, 100, "t", "weight decay of matrices"},
-    {"l1", 'f', &opt.l1, "0", 0, 100, "t", "L1 penalty of matrices"},
-    {"beta1", 'f', &opt.beta1, "0.9", 0, 0.99999, "t", "AdamW: decay of the mean gradient"},
-    {"beta2", 'f', &opt.beta2, "0.999", 0, 0.9999999, "t", "AdamW: decay of the mean square"},
-    {"epsilon", 'f', &opt.epsilon, "1e-8", 0, 1, "t", "AdamW: added to the root"},
-    {"clip", 'f', &opt.clip, "1", 0, NO_LIMIT, "t", "largest norm of the gradient; 0: any"},
-    {"dropout", 'f', &opt.dropout, "0", 0, 0.99, "t", "on what blocks add to the residual stream"},
-    {"attention-dropout", 'f', &opt.attention_dropout, "0", 0, 0.99, "t", "on attention"},
-    {"embedding-dropout", 'f', &opt.embedding_dropout, "0", 0, 0.99, "t", "on the embedding"},
-    {"smoothing", 'f', &opt.smoothing, "0", 0, 0.99, "t", "label smoothing"},
-    {"noise", 'f', &opt.noise, "0", 0, 0.99, "t", "input tokens replaced by random ones"},
-    {"freeze", 'i', &opt.freeze, "0", 0, 1000, "t", "keep the embedding and the first N blocks"},
-    {"lora", 'i', &opt.lora, "0", 0, 65536, "t",
-     "rank of adapters, which are trained instead of the model; 0: none"},
-    {"lora-alpha", 'f', &opt.lora_alpha, "16", 0, 1e6, "t", "adapters are scaled by alpha / rank"},
-    {"lora-dropout", 'f', &opt.lora_dropout, "0", 0, 0.99, "t", "on what adapters read"},
-    {"lora-on", 's', &opt.lora_on, "qkv", 0, 0, "t", "what has one: qkv,attproj,fc,fcproj"},
-    {"moments", 's', &opt.moments, "fp32", 0, 0, "t", "of AdamW: fp32, or bf16 for less memory"},
-    {"recompute", '!', &opt.recompute, NULL, 0, 0, "t",
-     "less memory: activations are computed again in backward"},
-    {"eval-every", 'i', &opt.eval_every, "50", 1, 1e9, "t", "steps between validations"},
-    {"limit", 'i', &opt.limit, "0", 0, 1e9, "tep", "rows or examples to evaluate; 0: all"},
-    {"patience", 'i', &opt.patience, "0", 0, 1e9, "t",
-     "validations without progress; 0: no early stop"},
-    {"save-every", 'i', &opt.save_every, "200", 0, 1e9, "t", "steps between saved states"},
-    {"resume", '!', &opt.resume, NULL, 0, 0, "t", "go on from the saved state"},
-    {"bf16", '!', &opt.bf16, NULL, 0, 0, "t", "write models in bf16"},
-    {"tuned", 's', &opt.tuned, NULL, 0, 0, "ep", "the model after tuning"},
-    {"compare", 's', &opt.tuned, NULL, 0, 0, "n", "the model after tuning"},
-    {"layer", 's', &opt.layer, NULL, 0, 0, "n", "print a step, ln1 or, in block 2, ln1.2"},
-    {"shots", 's', &opt.shots, "0,4", 0, 0, "p", "examples put before a prompt"},
-    {"pairs", 's', &opt.pairs, NULL, 0, 0, "e", "counterfactual pairs, a JSON object a line"},
-    {"questions", 's', &opt.questions, NULL, 0, 0, "ep",
-     "held-out questions, a JSON object a line, instead of NAME_val.bin"},
-    {"group", 's', &opt.group, "kind", 0, 0, "e", "member of the questions that groups them"},
-    {"test", '!', &opt.test, NULL, 0, 0, "ep", "measure NAME_test.bin instead of NAME_val.bin"},
-    {"errors", '!', &opt.errors, NULL, 0, 0, "e", "list the wrong answers"},
-    {"labels", 's', &opt.labels, NULL, 0, 0, "k", "labels to choose from, separated by commas"},
-    {"show", 'i', &opt.show, "3", 0, 1000, "t", "held-out prompts answered before and after"},
-    {"prompt", 's', &opt.prompt, "", 0, 0, "g", "text to continue"},
-    {"tokens", 'i', &opt.tokens, "200", 1, 1e9, "gcep", "longest continuation"},
-    {"samples", 'i', &opt.samples, "1", 1, 1024, "g", "continuations of the prompt"},
-    {"temperature", 'f', &opt.temperature, "0.8", 0, 100, "gc", "0: the most likely token"},
-    {"top-k", 'i', &opt.top_k, "0", 0, 1e9, "gc", "draw from the k most likely; 0: all"},
-    {"top-p", 'f', &opt.top_p, "0.95", 0, 1, "gc", "draw from the fewest that hold p"},
-    {"stop", 's', &opt.stop, NULL, 0, 0, "g", "text that ends a continuation"},
-    {"jsonl", '!', &opt.jsonl, NULL, 0, 0, "gk", "a line of JSON in, a line of JSON out"},
-    {"precision", 's', &opt.precision, "fp32", 0, 0, "tgcepbk",
-     "of products: fp32, or bf16 with sums in fp32"},
-    {"seed", 'i', &opt.seed, "1337", 0, 2147483647, "tgcep", "of everything random"},
-    {"threads", 'i', &opt.threads, "0", 0, 1024, "tgcepbkn", "0: as many as the machine has"},
-    {"quick", '!', &opt.quick, NULL, 0, 0, "b", "small sizes only"},
-    {0}};
-
-/* "name = value" for one option, then `end`, in new memory. */
-char *setting_line(const Option *o, const char *end)
+/* The line "name = value" for one option, in new memory. */
+char *setting_line(const Option *o)
 {
     const char *text = o->kind == 's' ? *(const char **)o->value : NULL;
-    if (o->kind == 's') return format("%s = %s%s", o->name, text ? text : "", end);
-    if (o->kind == 'f') return format("%s = %g%s", o->name, *(double *)o->value, end);
-    return format("%s = %d%s", o->name, *(int *)o->value, end);
+    if (o->kind == 's') return format("%s = %s\n", o->name, text ? text : "");
+    if (o->kind == 'f') return format("%s = %g\n", o->name, *(double *)o->value);
+    return format("%s = %d\n", o->name, *(int *)o->value);
 }
 
 /* All options of a command that influence its results, a line for each, in new memory. */
@@ -3045,13 +2930,9 @@ char *settings_text(char command)
 {
     Text all = {0};
     text_add(&all, "", 0);
-    for (const Option *o = options; o->name; o++) {
-        if (!strchr(o->commands, command) || o->value == &opt.resume || o->value == &opt.threads)
-            continue;
-        char *line = setting_line(o, "\n");
-        text_print(&all, "%s", line);
-        free(line);
-    }
+    for (const Option *o = options; o->name; o++)
+        if (strchr(o->commands, command) && o->value != &opt.resume && o->value != &opt.threads)
+            text_take(&all, setting_line(o));
     return all.bytes;
 }
 
@@ -3127,8 +3008,7 @@ __attribute__((noinline)) void multiply_add(vector s[MR * NV], vector x, vector 
     memcpy(s, sum, sizeof sum);
 }
 
-/* The most flop/s that all threads reach together, in bf16 if products are: independent
- * multiply-adds in registers. */
+/* The most flop/s that all threads reach together, with multiply-adds as those of products. */
 double machine_peak(void)
 {
     double best = 0;
@@ -3151,8 +3031,7 @@ double machine_peak(void)
 
 /* Flops of a training step on N = B*T tokens, of which `targets` count in the loss: 2 for each
  * weight in forward, 4 in backward (2 if only adapters are trained), and attention's two products
- * over half of T x T. Frozen blocks have no backward. What is computed twice to save memory counts
- * once, unless `again`. */
+ * over half of T x T. Frozen blocks have no backward. `again`: with what --recompute repeats. */
 double step_flops(const Model *m, int B, int T, double targets, int again)
 {
     double N = (double)B * T, C = m->c.C, weights = 24 * N * C * C, attention = 2 * N * T * C;
@@ -3173,8 +3052,7 @@ Memory training_memory(const Model *m, int B, int T)
     for (int i = trained_first(m); i < trained_end(m); i++)
         trained += tensor_size(m, &m->tensors[i]) - trained_from(m, &m->tensors[i]);
     size_t acts = activations_describe(m, TRAINING, B, T, sizes, strides);
-    size_t head = head_scratch_size(B * T, m->c.C, m->c.Vp, head_chunk(m));
-    size_t work = rows * 6 * m->c.C + head;
+    size_t work = rows * 6 * m->c.C + head_scratch_size(rows, m->c.C, m->c.Vp, head_chunk(m));
     double n = sizeof(real), moments = 2.0 * trained * (m->bf16_moments ? 2 : n);
     double weights = m->adapter_count * n;
     for (int i = 0; i < TENSORS; i++)
@@ -3245,8 +3123,7 @@ const char *duration(double s)
 typedef struct {
     Model *m;
     Tokenizer *tokenizer;
-    Tokens train, val;
-    int has_val;                                              /* is there validation data? */
+    Tokens train, val;                                        /* val.count 0: no validation data */
     DataLoader loader;                                        /* reads `train` */
     Batch *batches;                                           /* opt.accumulate of them */
     Progress p;
@@ -3254,9 +3131,9 @@ typedef struct {
     int T, steps;                                             /* tokens in a row; steps in all */
     double step_tokens, flops;                                /* of one step */
     double loss, norm, lr;                                    /* of the last step */
-    double smooth_loss, rate, peak;                           /* running means; tok/s, flop/s */
+    double smooth_loss, rate, peak;                           /* means of loss, tok/s; flop/s */
     double (*curve)[2];                                       /* step, loss of each validation */
-    int points, rises;                                        /* in the curve; the last in a row */
+    int points, rises;                                        /* their number; rises in a row */
     FILE *log;
 } Run;
 
@@ -3311,15 +3188,15 @@ int planned_steps(const Run *r)
 Adapter adapter_from_options(const Model *m)
 {
     Adapter a = {model_fingerprint(m), opt.lora_alpha, opt.lora, 0};
-    for (const char *at = opt.lora_on; *at;) {
-        size_t length = strcspn(at, ","), i = 0;
-        while (i < ADAPTED && (strlen(adapted_names[i]) != length ||
-                               strncmp(adapted_names[i], at, length))) i++;
+    char *copy = format("%s", opt.lora_on), *rest = copy, *name;
+    while ((name = strsep(&rest, ","))) {
+        int i = 0;
+        while (i < ADAPTED && strcmp(name, adapted_names[i])) i++;
         if (i == ADAPTED)
             die_usage("--lora-on: expected some of qkv,attproj,fc,fcproj, found '%s'", opt.lora_on);
-        a.on |= 1 << i, at += length + (at[length] == ',');
+        a.on |= 1 << i;
     }
-    if (!a.on) die_usage("--lora-on: expected some of qkv,attproj,fc,fcproj, found none");
+    free(copy);
     if (a.rank > m->c.C) die_usage("--lora: the model has %d channels, found %d", m->c.C, a.rank);
     return a;
 }
@@ -3347,8 +3224,7 @@ Run *run_new(void)
     m->frozen = opt.freeze, m->recompute = opt.recompute;
     batch_tokens(opt.batch, r->T), memory_check(m, opt.batch, r->T);
     r->train = tokens_read(opt.data, "train", m->c.V);
-    r->has_val = tokens_exist(opt.data, "val") > 0;
-    if (r->has_val) r->val = tokens_read(opt.data, "val", m->c.V);
+    if (tokens_exist(opt.data, "val")) r->val = tokens_read(opt.data, "val", m->c.V);
     r->loader = loader_new(&r->train, r->T, r->tokenizer->end_of_text, 1, opt.seed, 0);
     r->p.data = loader_id(&r->loader);
     if (r->loader.truncated)
@@ -3389,8 +3265,7 @@ void print_plan(const Run *r)
     printf("  all                               %11zu, %zu of them trained\n\n",
            m->count + m->adapter_count, trained);
     printf("  memory: weights %.1f MB, gradients %.1f, moments %.1f, activations %.1f, buffers "
-           "%.1f; %.1f MB in all\n",
-           need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
+           "%.1f; %.1f MB in all\n", need.weights / 1e6, need.gradients / 1e6, need.moments / 1e6,
            need.activations / 1e6, need.buffers / 1e6, need.all / 1e6);
     double time = step_seconds(m, opt.batch, r->T, opt.accumulate, r->peak);
     printf("  machine: %d thread%s, %.0f GFLOP/s in %s\n", threads(), threads() > 1 ? "s" : "",
@@ -3434,8 +3309,7 @@ void log_open(Run *r, int resumed)
     free(text);
 }
 
-/* One line of log.csv. A NaN as validation loss leaves its cell empty. A failure to write is found
- * by run_goes_on(), which looks at ferror(r->log). */
+/* One line of log.csv. A NaN as validation loss leaves its cell empty. train() looks at ferror. */
 void log_line(Run *r, double val)
 {
     FILE *f = r->log;
@@ -3480,10 +3354,8 @@ void print_json(FILE *f, const char *name, const char *text, const char *end)
 /* Print a text on one line. */
 void print_line(const char *before, const char *text)
 {
-    char *line = format("%s", text);
-    for (char *c = line; *c; c++)
-        if (*c == '\n') *c = ' ';
-    fputs(before, stdout);
+    char *line = format("%s%s", before, text);
+    for (char *c = line; (c = strchr(c, '\n'));) *c = ' ';
     print_plain(stdout, line, strlen(line));
     putchar('\n');
     free(line);
@@ -3508,14 +3380,15 @@ void show_samples(const Run *r, Model *m, const char *when)
     for (int i = 0; i < min_int(opt.show, n); i++) {
         Item item = items ? items[i] : (Item){r->val.ids + (size_t)i * r->T, words, words, 1};
         char *prompt = tokens_text(r->tokenizer, item.ids, item.answer);
-        char *answer = answer_text(m, r->tokenizer, &item, 48, "\nUser:");
         char *target = target_text(r->tokenizer, &item);
-        print_line("  ", prompt), print_line("    -> ", answer);
+        Query q = query_new(&item, NULL, 48, "\nUser:");
+        query_answer(m, r->tokenizer, &q);
+        print_line("  ", prompt), print_line("    -> ", q.answer);
         writer_print(w, "{\"when\":\"%s\",", when);
         print_json(w->file, "prompt", prompt, ",");
-        print_json(w->file, "text", answer, items ? "," : "}\n");
+        print_json(w->file, "text", q.answer, items ? "," : "}\n");
         if (items) print_json(w->file, "target", target, "}\n");
-        free(prompt), free(answer), free(target);
+        free(prompt), free(q.answer), free(target);
     }
     printf("\n");
     writer_close(w);
@@ -3579,8 +3452,7 @@ void train_step(Run *r)
     r->lr = opt.lr * schedule(opt.schedule, (int)r->p.step, opt.warmup, r->steps, opt.floor);
     Recipe recipe = {
         {opt.embedding_dropout, opt.attention_dropout, opt.dropout, opt.lora_dropout, run_key},
-        opt.smoothing,
-        {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip}};
+        opt.smoothing, {r->lr, opt.beta1, opt.beta2, opt.epsilon, opt.decay, opt.l1, opt.clip}};
     r->loss = model_step(r->m, r->batches, opt.accumulate, &recipe, (int)r->p.step + 1, &r->norm);
     r->p.step++, r->p.epoch = r->loader.epoch, r->p.row = r->loader.row;
 
@@ -3615,14 +3487,13 @@ void validate(Run *r)
                "model\n        begins to overfit; the best one so far is kept\n");
 }
 
-/* Name the options that differ from those of a saved run. Another model, or another order of the
- * data, would make it another run: die. */
+/* Name the options that differ from those of a saved run. Dies if the model or the seed does. */
 void compare_settings(const char *path, const char *saved)
 {
     char *old = format("\n%s", saved);
     const char *sep = "note: the run began with another";
     for (const Option *o = options; o->name; o++) {
-        char *line = setting_line(o, "\n"), *name = format("\n%s = ", o->name);
+        char *line = setting_line(o), *name = format("\n%s = ", o->name);
         int differs = strchr(o->commands, 't') && strstr(old, name) && !strstr(old, line);
         if (differs && (!strcmp(o->name, "model") || !strcmp(o->name, "seed")))
             die("%s: is the state of a run with another --%s; start again without --resume", path,
@@ -3638,15 +3509,16 @@ void compare_settings(const char *path, const char *saved)
 int run_resume(Run *r)
 {
     const char *path = out_path("state.bin");
-    int found = access(path, F_OK) == 0;
-    if (found) {
-        model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
-        state_read(r->m, &r->p, &r->loader, path);
-        compare_settings(path, r->p.settings);
-        loader_seek(&r->loader, (int)r->p.epoch, (int)r->p.row);
-        printf("resuming after step %d\n", (int)r->p.step);
-    } else printf("%s does not exist: the run starts from the beginning\n", path);
-    return found;
+    if (access(path, F_OK) != 0) {
+        printf("%s does not exist: the run starts from the beginning\n", path);
+        return 0;
+    }
+    model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
+    state_read(r->m, &r->p, &r->loader, path);
+    compare_settings(path, r->p.settings);
+    loader_seek(&r->loader, (int)r->p.epoch, (int)r->p.row);
+    printf("resuming after step %d\n", (int)r->p.step);
+    return 1;
 }
 
 /* Start a new run: remove what an older one left in the folder, and show what the model answers. */
@@ -3657,7 +3529,7 @@ void run_begin(Run *r)
     for (size_t i = 0; i < sizeof old / sizeof *old; i++)
         if (unlink(out_path(old[i])) != 0 && errno != ENOENT)
             die("%s/%s: cannot be removed: %s", opt.out, old[i], strerror(errno));
-    if (r->has_val && opt.show) show_samples(r, r->m, "before");
+    if (r->val.count && opt.show) show_samples(r, r->m, "before");
     model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
 }
 
@@ -3680,38 +3552,30 @@ void catch_signals(void)
         if (signal(stop_signals[i], on_signal) == SIG_IGN) signal(stop_signals[i], SIG_IGN);
 }
 
-/* Is there another step to take, and can its results be written? */
-int run_goes_on(const Run *r)
-{
-    return !run_done(r) && !interrupted && !ferror(stdout) && !ferror(r->log);
-}
-
 /* Say what has become of the model, and where everything is. */
 void print_results(const Run *r)
 {
     const char *best = out_path("best.bin"), *last = out_path("model.bin");
-    int helped = r->has_val && r->p.best_step > 0;
+    int helped = r->val.count && r->p.best_step > 0;
     if (isatty(1)) printf("\n");
     draw_curve(r);
     if (stopped_early(r))
         printf("stopped early: no better validation loss for %d validations\n", opt.patience);
-    if (helped && opt.show && r->m->adapter.rank) {
-        adapter_read(r->m, best);
-        show_samples(r, r->m, "after");
-    } else if (helped && opt.show) {
-        Model *m = model_read(best);
+    if (helped && opt.show) {
+        Model *m = r->m->adapter.rank ? r->m : model_read(best);
         m->c.V = r->m->c.V;                                   /* see tokenizer_fit */
+        if (m == r->m) adapter_read(m, best);
         show_samples(r, m, "after");
-        model_free(m);
+        if (m != r->m) model_free(m);
     }
     if (helped)
         printf("validation loss %.4f before, %.4f after step %d\n", r->curve[0][1], r->p.best_loss,
                (int)r->p.best_step);
-    else if (r->has_val)
+    else if (r->val.count)
         printf("no step was better than step 0, with its validation loss of %.4f: %s is the model\n"
                "from before training; try a lower --lr\n", r->p.best_loss, best);
     printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
-           r->has_val ? best : last, last, opt.out, duration(r->p.seconds));
+           r->val.count ? best : last, last, opt.out, duration(r->p.seconds));
 }
 
 /* Save everything, the smaller file first: it may still fit on a disk that is nearly full. Returns
@@ -3731,7 +3595,8 @@ int run_finish(Run *r)
     return done ? 0 : 128 + interrupted;
 }
 
-/* The whole run that the options describe. Returns the exit status. */
+/* The whole run that the options describe. It also ends between two steps after a signal, and when
+ * its output or its log cannot be written. Returns the exit status. */
 int train(void)
 {
     Run *r = run_new();
@@ -3740,12 +3605,12 @@ int train(void)
     if (!resumed) run_begin(r);
     log_open(r, resumed);
     catch_signals();
-    if (!resumed && r->has_val) validate(r);
-    while (run_goes_on(r)) {
+    if (!resumed && r->val.count) validate(r);
+    while (!run_done(r) && !interrupted && !ferror(stdout) && !ferror(r->log)) {
         train_step(r);
         show_progress(r);
         int last = r->p.step == r->steps;
-        if (r->has_val && (last || r->p.step % opt.eval_every == 0)) validate(r);
+        if (r->val.count && (last || r->p.step % opt.eval_every == 0)) validate(r);
         else log_line(r, NAN);
         if (!last && opt.save_every && r->p.step % opt.save_every == 0) save_state(r);
     }
@@ -3768,12 +3633,13 @@ char *list_in(char **words, int i)
     else name = i > 0 && !strchr(words[i - 1], '=') ? words[i - 1] : "", list = words[i];
     size_t length = strcspn(name, "=");
     for (const Option *o = options; list && strchr(list, ',') && o->name; o++)
-        if (length == strlen(o->name) + 2 && !strncmp(name, "--", 2) &&
+        if (strchr("if", o->kind) && length == strlen(o->name) + 2 && !strncmp(name, "--", 2) &&
             !strncmp(name + 2, o->name, length - 2))
-            return strchr("if", o->kind) ? list : NULL;
+            return list;
     return NULL;
 }
 
+/* How tokens are chosen, by the options. */
 Sampling sampling(const char *stop)
 {
     return (Sampling){opt.temperature, opt.top_p, opt.top_k, opt.tokens, max_int(1, opt.samples),
@@ -3850,14 +3716,12 @@ int hand_over(const char *command, int count, char **words)
         strerror(errno));
 }
 
-/* Let prepare, if it is there, print the shares of questions in a file that a model and the tuned
- * model answer rightly. Returns its exit status. */
-int show_right(const char *questions, const char *model, const char *tuned)
+/* Let prepare, if it is there, draw the page of the run in --out. */
+void draw_page(void)
 {
-    const char *words[] = {sibling("prepare"), "eval", "--questions", questions, "--model", model,
-                           "--tuned", tuned, "--tokenizer", opt.tokenizer, "--out", opt.out,
-                           "--tokens", "64", NULL};
-    return access(words[0], X_OK) == 0 ? run_program((char *const *)words) : 0;
+    char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
+    if (access(words[0], X_OK) == 0) run_program(words);
+    free(words[0]);
 }
 
 /* A command line as a shell reads it: a word with special characters stands in single quotes, in
@@ -3868,12 +3732,11 @@ char *command_line(int count, char **words)
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./=,:+-";
     Text line = {0};
     for (int i = 0; i < count; i++) {
-        int quoted = !*words[i] || words[i][strspn(words[i], plain)];
-        text_print(&line, "%s%s", i ? " " : "", quoted ? "'" : "");
+        const char *quote = !*words[i] || words[i][strspn(words[i], plain)] ? "'" : "";
+        text_print(&line, "%s%s", i ? " " : "", quote);
         for (const char *c = words[i]; *c; c++)
-            if (*c == '\'') text_print(&line, "'\\''");
-            else text_add(&line, c, 1);
-        if (quoted) text_add(&line, "'", 1);
+            text_print(&line, "%.*s%s", *c != '\'', c, *c == '\'' ? "'\\''" : "");
+        text_print(&line, "%s", quote);
     }
     return line.bytes;
 }
@@ -3890,25 +3753,17 @@ int run_eval(void)
     if (!opt.data) die_usage("--data is missing: NAME of NAME_val.bin, made by ./prepare");
     int T = opt.context ? opt.context : m->c.T;
     if (T > m->c.T) die_usage("--context: the model's longest is %d, found %d", m->c.T, T);
-    Tokens val = tokens_read(opt.data, opt.test ? "test" : "val", m->c.V);
+    const char *part = opt.test ? "test" : "val";
+    Tokens val = tokens_read(opt.data, part, m->c.V);
     Scores s = score(m, t, &val, opt.batch, T, opt.limit);
     double loss = total(s.loss, s.n), count = total(s.count, s.n);
     char *name = model_name(opt.model, opt.adapter);
     printf("%s on %s_%s.bin: %d %s, %.0f targets\n  loss %.4f nats a token, perplexity %.2f, "
-           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data,
-           opt.test ? "test" : "val", s.n, val.examples ? "examples" : "rows", count,
-           loss / count, exp(loss / count),
+           "%.4f bits a byte, token accuracy %.4f\n", name, opt.data, part, s.n,
+           val.examples ? "examples" : "rows", count, loss / count, exp(loss / count),
            loss / log(2) / total(s.bytes, s.n), total(s.right, s.n) / count);
     free(s.loss), free(name), tokens_free(&val), tokenizer_free(t), model_free(m);
     return 0;
-}
-
-/* Let prepare, if it is there, draw the page of the run in --out. */
-void draw_page(void)
-{
-    char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
-    if (access(words[0], X_OK) == 0) run_program(words);
-    free(words[0]);
 }
 
 /* Train, and draw the page of the finished run. */
@@ -3923,15 +3778,13 @@ int run_train(void)
     return status;
 }
 
-/* Read a line of standard input, without its end; 0 if there is none. The line ends with a zero
- * byte, but may contain others. */
+/* Read a line of standard input; a zero byte replaces its end. Returns 0 if there is none. */
 int read_line(char **line, size_t *capacity, size_t *size)
 {
     ssize_t got = getline(line, capacity, stdin);
-    if (got < 0) return 0;
-    while (got && memchr("\r\n", (*line)[got - 1], 2)) got--;
-    (*line)[*size = got] = 0;
-    return 1;
+    while (got > 0 && memchr("\r\n", (*line)[got - 1], 2)) got--;
+    if (got >= 0) (*line)[*size = got] = 0;
+    return got >= 0;
 }
 
 /* For each line of standard input, `answer` prints one line. */
@@ -3984,6 +3837,7 @@ void answer_jsonl(Model *m, Tokenizer *t, char *line, size_t size)
     free(out), free(prompt);
 }
 
+/* Continue --prompt, or answer each line of standard input (--jsonl). */
 int run_generate(void)
 {
     Model *m = model_load(opt.model, opt.adapter);
@@ -4186,6 +4040,7 @@ void bench_generation(Config c)
     free_reals(logits), model_free(m);
 }
 
+/* Measure products, training steps and generation of GPT-2's sizes, beside the machine's limits. */
 int run_bench(void)
 {
     static const int depths[] = {12, 6, 24}, lengths[] = {64, 256, 1024};
@@ -4207,9 +4062,8 @@ int run_bench(void)
 
 static const struct { const char *name; char letter; int (*run)(void); } commands[] = {
     {"train", 't', run_train}, {"generate", 'g', run_generate}, {"chat", 'c', run_chat},
-    {"bench", 'b', run_bench}, {"eval", 'e', run_eval},
-    {"compare", 0, NULL}, {"classify", 0, NULL}, {"explain", 0, NULL},
-    {NULL, 0, NULL}};                                         /* letter 0: of prepare */
+    {"bench", 'b', run_bench}, {"eval", 'e', run_eval}, {"compare", 0, NULL},  /* 0: of prepare */
+    {"classify", 0, NULL}, {"explain", 0, NULL}, {NULL, 0, NULL}};
 
 /* Run the command of a command line, `train` if it names none; returns the exit status. */
 int run_command(int argc, char **argv)
@@ -4248,7 +4102,10 @@ int run_demo(char *program)
     int status = run_command(sizeof words / sizeof *words, words);
     if (status) return status;
     puts("\nNow the questions in data/shop_heldout.jsonl, none of which is in the training data:");
-    status = show_right("data/shop_heldout.jsonl", "data/mini.bin", "out/best.bin");
+    char *eval[] = {sibling("prepare"), "eval", "--questions", "data/shop_heldout.jsonl", "--model",
+                    "data/mini.bin", "--tuned", "out/best.bin", "--tokenizer",
+                    "data/mini_tokenizer.bin", "--out", "out", "--tokens", "64", NULL};
+    if (access(eval[0], X_OK) == 0) status = run_program(eval);
     draw_page();
     puts("\nNext:\n"
          "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin "

@@ -15,7 +15,7 @@ build() { ${CC:-cc} -O1 -w "$@" -lm; }
 mutation()
 {
     dir=$(mktemp -d)
-    cp ./*.c Makefile README.md "$dir" && ln -s "$PWD/data" "$PWD/doc" "$dir"
+    cp -r ./*.c Makefile README.md doc "$dir" && ln -s "$PWD/data" "$dir"
     sed "$4" "$1" > "$dir/$1"
     here=$PWD result=MISSED
     (
@@ -69,10 +69,10 @@ exit $?
 # train_gpt.c d model s/dropout(m->dres.*//
 # train_gpt.c d model s/    embedding_backward(m->g.*//
 # train_gpt.c d frozen s/l >= m->frozen/l > m->frozen/
-# train_gpt.c d AdamW s/c1 \* (gi - m/c1 * (gi + m/
-# train_gpt.c d AdamW s/(gi \* gi - v/(gi * gi + v/
-# train_gpt.c d AdamW s/(1 - a->lr \* a->decay)/(1 + a->lr * a->decay)/
-# train_gpt.c d AdamW s/wi < 0 ? -size : size/size/
+# train_gpt.c d PyTorch s/c1 \* (gi - m/c1 * (gi + m/
+# train_gpt.c d PyTorch s/(gi \* gi - v/(gi * gi + v/
+# train_gpt.c d PyTorch s/(1 - a->lr \* a->decay)/(1 + a->lr * a->decay)/
+# train_gpt.c d norm s/wi < 0 ? -size : size/size/
 # train_gpt.c d norm s/norm > a.clip ?/norm < a.clip ?/
 # train_gpt.c d norm s/t->rows > 1 || t->first_value == ADAPTER_A ? &a : &plain/\&a/
 # train_gpt.c d norm s/plain.decay = plain.l1 = 0/plain.decay = 0/
@@ -168,7 +168,8 @@ exit $?
 # prepare.c f published s/if (!as_is) trim(\&text, \&size);/trim(\&text, \&size);/
 # prepare.c f finding s/given ? (int)weight->number : target/target/
 # prepare.c f refused s/->value > 1)/->value > 0)/
-# prepare.c f refused s/l.at == l.end || !is_blank/0 \&\& !is_blank/
+# prepare.c f refused s/if (!json \&\& \*open == /if (0 == /
+# prepare.c f published s/array = v, arrays++/arrays++/
 # prepare.c f refused s/if (listed != columns || /if (/
 # prepare.c p set s/if (!some\[s\]) unlink/if (0) unlink/
 # prepare.c p set s/e->set > first->set ? LEAKED/0 ? LEAKED/
@@ -179,6 +180,8 @@ exit $?
 # tokenizer.c f tokenizer s/a->rank == b->rank \&\& a->tie < b->tie/a->rank == b->rank \&\& a->tie > b->tie/
 # tokenizer.c f tokenizer s/if (after != SPACE) class/if (0) class/
 # tokenizer.c f tokenizer s/count, l->pair\[k\].ids, (int64_t)k/count, -l->pair[k].ids, (int64_t)k/
+# tokenizer.c f tokenizer s/UINT64_C(1) << hash % 64/UINT64_C(1) << hash % 63/
+# tokenizer.c f tokenizer s/if (before > 0) occurrence_count(l, i - before, -1);//
 # tokenizer.c f tokenizer s/if (count == -best.rank \&\& count > 0)/if (count > 0)/
 # tokenizer.c f JSON s/0x10000 + ((c - 0xD800) << 10)/((c - 0xD800) << 10)/
 # tokenizer.c p options s/whole ? fmin(o->max, INT_MAX) : o->max/o->max/
@@ -206,7 +209,7 @@ exit $?
 # train_gpt.c d adapters s/lora_backward(dproj, dwide, a.ln.*//
 # train_gpt.c d adapters s/lora_backward(dwide, dproj, a.gelu.*//
 # train_gpt.c d adapters s/view(w.tensor\[i + 1\], A->rows), view/view(m->w.tensor[i + 1], A->rows), view/
-# train_gpt.c d cache s/size_t)row_stride \* 3 \* C, a.ln,$/size_t)3 * C, a.ln,/
+# train_gpt.c d cache s/(size_t)C \* (at->T == 1 ? at->rows : 1)/(size_t)C/
 # train_gpt.c d recompute s/if (m->recompute \&\& l + 1 < m->c.L).*//
 # train_gpt.c f moments s/(u.i + (random \& 0xffff)) >> 16/(u.i + 0x7fff) >> 16/
 # train_gpt.c f moments s/b.v\[j\] = bf16_stochastic(v\[j\], random >> 16)/b.v[j] = bf16_from((float)v[j])/
@@ -215,9 +218,9 @@ exit $?
 # train_gpt.c p resumed s/\*piece = (Piece){(char \*)m->moments\[k\]/*piece = (Piece){(char *)m->moments[0]/
 # prepare.c p PEFT s/a.on |= (weights_find(&w, first) != NULL) << i;/a.on |= 1 << i \& 7;/
 # prepare.c f explain: s/ \/ (real)sqrt(HS);$/ \/ HS;/
-# prepare.c f explain: s/        memset(w + (size_t)c \* C, 0/memset(w, 0/
+# prepare.c f explain: s/memset(columns + (size_t)c \* C, 0/memset(columns, 0/
 # prepare.c f explain: s/layernorm_forward(y, stats, x, m->w.lnf_w, m->w.lnf_b, 1, C)/memcpy(y, x, C * sizeof *y)/
-# prepare.c f explain: s/m->w, i \/ NH).attproj_w + i % NH \* HS/m->w, i \/ NH).attproj_w/
+# prepare.c f explain: s|\*columns = w + i % NH \* HS|*columns = w|
 # prepare.c p explain: s/o->without\[i\], change/o->p[o->answer], change/
 # prepare.c p explain: s/    html_text(p, text, strlen(text));/text_print(p, "%s", text);/
 # prepare.c f mentioned s/found == not/found != not/
@@ -227,13 +230,13 @@ exit $?
 # prepare.c p figures s/right\[i\] = !\*wrong/right[i] = 1/
 # prepare.c p figures s/part = opt.test ? "test" : "val"/part = "val"/
 # train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
-# test_gpt.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
-# test_gpt.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
+# doc/exercises/grader.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
+# doc/exercises/grader.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
 # train_gpt.c f bf16 s/u.i + 0x7fff + ((u.i >> 16) & 1)/u.i + 0x8000/
 # train_gpt.c f bf16 s/return PAIR == 2 ? u.f : bf16_rounded(x)/return PAIR == 2 ? u.f : x/
-# train_gpt.c f bf16 s/panels.rs = kc, panels.cs = 1/panels.rs = kc, panels.cs = 2/
+# train_gpt.c f bf16 s/k \* PAIR \* x.cs, 1, x.cs/k * PAIR, 1, x.cs/
 # train_gpt.c f bf16 s/aik \* element(bk, 0, j, 1)/aik * element(bk, 0, j, 0)/
-# train_gpt.c f bf16 s/dot_of(a, b.h, n, AS_ROUNDED/dot_of(a, b.h, n, AS_REAL/
+# train_gpt.c f bf16 s/dot_of(ai, b.h + j \* b.cs, depth, AS_ROUNDED/dot_of(ai, b.h + j * b.cs, depth, AS_REAL/
 # train_gpt.c f bf16 s/view_bf16(m->half\[i\] + at, columns)/view_bf16(m->half[i], columns)/
 # train_gpt.c f bf16 s/m->half\[t\] ? m->half\[t\]\[at\]/m->half[t] ? m->half[t][0]/
 # train_gpt.c p bf16 s/^    bf16_products = 1;//
