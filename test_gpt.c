@@ -2746,7 +2746,7 @@ Text shape_text(size_t shape, int expected)
         text_print(&t, "%s", expected ? "" : i ? shapes[shape].between : json_text(shapes[shape].head));
         text_print(&t, json_text(expected ? shapes[shape].expected : shapes[shape].row),
                    text_of(texts[i % 4], i), i % 2 ? "good" : "bad", i, 1 + i % 2);
-        text_print(&t, "%s", expected ? "\n" : i == 11 ? shapes[shape].tail : "");
+        text_print(&t, "%s", expected ? "\n" : i == 11 ? json_text(shapes[shape].tail) : "");
     }
     return t;
 }
