@@ -2315,44 +2315,102 @@ void test_plain(void)
     free(plain), close(terminal);
 }
 
-/* ---- formats ---- */
+/* A text by a form, until the eighth next call. */
+__attribute__((format(printf, 1, 2)))
+const char *text_of(const char *form, ...)
+{
+    static char *kept[8];
+    static int turn;
+    va_list args;
+    va_start(args, form);
+    free(kept[turn = (turn + 1) % 8]);
+    kept[turn] = format_list(form, args);
+    va_end(args);
+    return kept[turn];
+}
 
-/* Names, shapes and places of all tensors in the file of a model of one layer, C 8, and the numbers
- * of one that is transposed. */
+/* The same text with double quotes for single ones, as JSON has them. */
+const char *json_text(const char *text)
+{
+    char *quoted = (char *)text_of("%s", text);
+    for (char *at = quoted; (at = strchr(at, '\''));) *at = '"';
+    return quoted;
+}
+
+/* Write a text into a scratch file. */
+void write_text(const char *name, const char *text) { write_file(name, text, strlen(text), "", 0); }
+
+/* ---- formats: safetensors, text, downloads ---- */
+
+/* The tensors of the exported model m (L = 1, C = 8, V = 300, T = 16), in the file's order. */
+static const struct { const char *name, *shape; int count; } tensors[16] = {
+    {"wte.weight", "300,8", 2400}, {"wpe.weight", "16,8", 128}, {"h.0.ln_1.weight", "8", 8},
+    {"h.0.ln_1.bias", "8", 8}, {"h.0.attn.c_attn.weight", "8,24", 192},
+    {"h.0.attn.c_attn.bias", "24", 24}, {"h.0.attn.c_proj.weight", "8,8", 64},
+    {"h.0.attn.c_proj.bias", "8", 8}, {"h.0.ln_2.weight", "8", 8}, {"h.0.ln_2.bias", "8", 8},
+    {"h.0.mlp.c_fc.weight", "8,32", 256}, {"h.0.mlp.c_fc.bias", "32", 32},
+    {"h.0.mlp.c_proj.weight", "32,8", 256}, {"h.0.mlp.c_proj.bias", "8", 8},
+    {"ln_f.weight", "8", 8}, {"ln_f.bias", "8", 8}};
+
+/* Names, shapes and places of all tensors; the numbers of one that is transposed; and the same
+ * model in two files, weights and biases, with an index: it is imported as the same bytes. A file
+ * or a tensor that is missing, one that is in both files, and a file elsewhere are refused. */
 void test_safetensors(void)
 {
-    static const struct { const char *name, *shape; int count; } tensors[] = {
-        {"wte.weight", "300,8", 2400}, {"wpe.weight", "16,8", 128}, {"h.0.ln_1.weight", "8", 8},
-        {"h.0.ln_1.bias", "8", 8}, {"h.0.attn.c_attn.weight", "8,24", 192},
-        {"h.0.attn.c_attn.bias", "24", 24}, {"h.0.attn.c_proj.weight", "8,8", 64},
-        {"h.0.attn.c_proj.bias", "8", 8}, {"h.0.ln_2.weight", "8", 8}, {"h.0.ln_2.bias", "8", 8},
-        {"h.0.mlp.c_fc.weight", "8,32", 256}, {"h.0.mlp.c_fc.bias", "32", 32},
-        {"h.0.mlp.c_proj.weight", "32,8", 256}, {"h.0.mlp.c_proj.bias", "8", 8},
-        {"ln_f.weight", "8", 8}, {"ln_f.bias", "8", 8}};
-    bad_folder();
-    size_t size, at = 0, attention = 0, count = sizeof tensors / sizeof *tensors;
-    char *file = read_file(scratch("hf/model.safetensors"), &size);
-    Model *m = model_read(scratch("m"));
+    static const char *const bad[][2] = {
+        {"s:l-1:l-7:", "x.json: names model-7.safetensors, which is not "},
+        {"s:model-1:../cut/&:", "x.json: expected a weight_map that names "},
+        {"s:l-1:l-0:g", "x.json: tensor h.0.ln_1.bias is missing"}};
+    Text head[2] = {{0}}, data[2] = {{0}}, index = {0};
+    size_t size, at = 0, attention = 0;
     uint64_t length;
+    bad_folder();
+    Model *m = model_read(scratch("m"));
+    char *file = read_file(scratch("hf/model.safetensors"), &size), *numbers;
     memcpy(&length, file, 8);
-    char *header = format("%.*s", (int)length, file + 8);
-    for (size_t i = 0, end; i < count; i++, at = end) {
-        end = at + 4 * tensors[i].count;
-        char *row = format(F32("transformer.%s", "[%s]", "[%zu,%zu]"), tensors[i].name,
-                           tensors[i].shape, at, end);
-        expect(strstr(header, row) != NULL, "the header lacks %s", row);
+    numbers = file + 8 + length;
+    for (int k = 0; k < 2; k++) text_add(&head[k], (char[8]){0}, 8);      /* for its length */
+    for (int i = 0; i < 16; i++) {
+        const char *name = tensors[i].name, *shape = tensors[i].shape;
+        int bias = ends_with(name, "bias"), bytes = 4 * tensors[i].count;
+        Text *h = &head[bias], *d = &data[bias];
+        const char *row = text_of(F32("transformer.%s", "[%s]", "[%zu,%zu]"), name, shape, at,
+                                  at + bytes);
+        expect(memmem(file, 8 + length, row, strlen(row)) != NULL, "the header lacks %s", row);
+        text_print(h, "%c" F32("%s", "[%s]", "[%zu,%zu]"), h->size > 8 ? ',' : '{', name, shape,
+                   d->size, d->size + bytes);
+        text_add(d, numbers + at, bytes);
+        text_print(&index, "%s\"%s\":\"model-%d.safetensors\"", i ? "," : "{\"weight_map\":{", name,
+                   bias);
         if (i == 4) attention = at;
-        free(row);
+        at += bytes;
     }
     expect(size == 8 + length + at && length % 8 == 0, "%zu bytes", size);
-    for (int i = 0; i < 8; i++)
-        for (int o = 0; o < 24; o++) {
-            float x;
-            memcpy(&x, file + 8 + length + attention + 4 * (size_t)(i * 24 + o), 4);
-            expect(x == (float)m->w.qkv_w[o * 8 + i], "c_attn.weight(%d,%d) is %g", i, o, x);
-        }
-    outcome("%zu tensors", count);
-    free(file), free(header), model_free(m);
+    for (int i = 0; i < 8 * 24; i++) {
+        float x;
+        memcpy(&x, numbers + attention + 4 * i, 4);
+        expect(x == (float)m->w.qkv_w[i % 24 * 8 + i / 24], "number %d of c_attn is %g", i, x);
+    }
+    free(shell("mkdir cut; cp hf/*.json hf/merges.txt cut"));
+    for (int k = 0; k < 2; k++) {
+        text_print(&head[k], "}");
+        length = head[k].size - 8;
+        memcpy(head[k].bytes, &length, 8);
+        write_file(text_of("cut/model-%d.safetensors", k), head[k].bytes, head[k].size,
+                   data[k].bytes, data[k].size);
+        free(head[k].bytes), free(data[k].bytes);
+    }
+    write_file("cut/model.safetensors.index.json", index.bytes, index.size, "}}", 2);
+    expect_run("prepare import cut --out rt; cmp m rt && rm rt* && echo same", "same\nstatus 0",
+               NULL);
+    for (int i = 0; i < 3; i++)
+        expect_run(text_of("cd cut; sed '%s' m*.json >x.json; prepare import x.json --out rt",
+                           bad[i][0]), bad[i][1], "status 1", NULL);
+    expect_run("cp cut/model-0.safetensors cut/model-1.safetensors; prepare import cut --out rt",
+               "error: cut/model.safetensors.index.json: tensor 'wte.weight' is there twice",
+               "status 1", NULL);
+    free(shell("rm -r cut")), free(file), free(index.bytes), model_free(m);
+    outcome("16 tensors; 2 files, 4 bad indexes");
 }
 
 /* What is exported and imported again is the same file, for the model and the vocabulary; a head
@@ -2361,15 +2419,14 @@ void test_export_import(void)
 {
     bad_folder();
     write_head("hf/same_head", 0);
-    char *text = shell(
-        "p=\"$here\"/prepare; exec 2>&1; $p import m --bf16 --out m16 >log.txt; "
-        "for b in '' --bf16; do f=m${b:+16}; $p export $f --tokenizer t $b --out rt >>log.txt; "
-        "$p import rt $b --out rt.bin >>log.txt; "
-        "cmp $f rt.bin && cmp t rt_tokenizer.bin && echo same; rm -r rt*; done; "
-        "$p export m --tokenizer t --out new >>log.txt; mv hf/same_head new; rm new/vocab.json; "
-        "$p import new/same_head --out rt >>log.txt; cmp m rt && echo same; "
-        "$p import new --out rt | grep -o 'no vocabulary is imported.*'; rm -r rt* m16 new");
-    expect(!strncmp(text, "same\nsame\nsame\nno vocabulary", 28), "%.300s", text);
+    expect_run("prepare import m --bf16 --out m16 >log.txt; "
+               "for b in '' --bf16; do f=m${b:+16}; prepare export $f --tokenizer t $b --out rt; "
+               "prepare import rt $b --out rt.bin; cmp $f rt.bin && cmp t rt_tokenizer.bin && "
+               "echo same; rm -r rt*; done >>log.txt; grep -c same log.txt", "2\nstatus 0", NULL);
+    expect_run("prepare export m --tokenizer t --out new; mv hf/same_head new; rm new/vocab.json; "
+               "prepare import new/same_head --out rt; cmp m rt && echo same; "
+               "prepare import new --out rt; rm -r rt* m16 new", "\nsame\n",
+               "no vocabulary is imported", "status 0", NULL);
     expect_run("mkdir other; cp hf/model.safetensors other; for change in gpt2/bert "
                "gelu_new/relu 1e-05/1e-06 '_embd\": 8/_embd\": 9' 'n_head/n_inner\": 9, \"n_head'; "
                "do sed \"s/$change/\" hf/config.json >other/config.json; prepare import other "
@@ -2377,108 +2434,53 @@ void test_export_import(void)
                "activation_function: expected gelu_new, found relu", "expected 1e-5, found 1e-06",
                "n_embd: expected 8, found 9", "n_inner: expected 32, found 9", NULL);
     outcome("fp32, bf16, with a head; 5 other configs are refused");
-    free(text);
 }
 
-/* A model in two files, weights and biases, and an index is imported as the same bytes. A file or a
- * tensor that is missing, a tensor in both files and a file of another folder are refused. */
-void test_shards(void)
+/* The text of the token file x_train.bin, x_val.bin, ..., with targets of examples in braces. */
+Text set_text(const char *x, const char *side, const Tokenizer *t)
 {
-    Text head[2] = {{0}}, data[2] = {{0}}, index = {0};
-    char name[40], shape[20], path[40];
-    size_t size, from, to;
-    int n;
-    bad_folder();
-    free(shell("\"$here\"/prepare export m --tokenizer t --out cut && "
-               "mv cut/model.safetensors all"));
-    char *file = read_file(scratch("all"), &size), *at = strstr(file + 8, ",\"tr");
-    uint64_t length;
-    memcpy(&length, file, 8);
-    text_print(&index, "{\"metadata\":{},\"weight_map\":{");
-    for (; sscanf(at, "," F32("%39[^\"]", "[%19[^]]]", "[%zu,%zu]") "%n", name, shape, &from, &to,
-                  &n) == 4; at += n) {
-        int k = ends_with(name, "bias");
-        text_print(&head[k], "%c" F32("%s", "[%s]", "[%zu,%zu]"), head[k].size ? ',' : '{', name,
-                   shape, data[k].size, data[k].size + to - from);
-        text_add(&data[k], file + 8 + length + from, to - from);
-        text_print(&index, "\"%s\":\"model-%d.safetensors\",", name, k);
-    }
-    memcpy(index.bytes + index.size - 1, "}", 1), text_add(&index, "}", 1);
-    write_file("cut/model.safetensors.index.json", index.bytes, index.size, "", 0);
-    for (int k = 0; k < 2; k++) {
-        text_add(&head[k], "}", 1);
-        length = head[k].size;
-        Text front = {0};
-        text_add(&front, (char *)&length, 8), text_add(&front, head[k].bytes, length);
-        snprintf(path, sizeof path, "cut/model-%d.safetensors", k);
-        write_file(path, front.bytes, front.size, data[k].bytes, data[k].size);
-        free(front.bytes), free(head[k].bytes), free(data[k].bytes);
-    }
-    free(file), free(index.bytes);
-#define CHANGED(change) "cd cut; sed '" change "' m*.json >x.json; prepare import x.json --out rt"
-    expect_run("prepare import cut --out rt; cmp m rt && rm rt* && echo same",
-               "same\nstatus 0", NULL);
-    expect_run(CHANGED("s:l-1:l-7:"), "error: x.json: names model-7.safetensors, which is not ",
-               "status 1", NULL);
-    expect_run(CHANGED("s:model-1:../cut/&:"), "error: x.json: expected a weight_map that names ",
-               "status 1", NULL);
-    expect_run(CHANGED("s:l-1:l-0:g"), "error: x.json: tensor h.0.ln_1.bias is missing",
-               "status 1", NULL);
-    expect_run("cp cut/model-0.safetensors cut/model-1.safetensors; prepare import cut --out rt",
-               "error: cut/model.safetensors.index.json: tensor 'wte.weight' is there twice",
-               "status 1", NULL);
-#undef CHANGED
-    free(shell("rm -rf cut all rt_tokenizer.bin"));
-    outcome("2 files; 4 bad indexes");
-}
-
-/* Which of the 20 documents "number K, ..." are in x_train.bin or x_val.bin, as bits: only whole
- * ones may be there, each once. */
-unsigned documents_in(const char *side, const Tokenizer *t)
-{
-    unsigned found = 0;
-    if (!tokens_exist(scratch("x"), side)) return 0;
-    Tokens x = tokens_read(scratch("x"), side, t->count);
-    Text text = {0};
-    for (size_t i = 0; i < x.count; i++) {
-        int size;
-        const char *bytes = tokenizer_bytes(t, x.ids[i], &size);
-        text_add(&text, bytes, (size_t)size);
-    }
-    char *at = text.bytes;
-    for (int k, n; sscanf(at, END_OF_TEXT "number %d, and a comma%n", &k, &n) == 1; at += n)
-        expect(!(found >> k & 1), "document %d comes twice", k), found |= 1u << k;
-    expect(!*at, "%s: a document is not whole: %.60s", side, at);
-    tokens_free(&x), free(text.bytes);
-    return found;
+    Tokens tokens = tokens_read(scratch(x), side, t->count);
+    Encoded e = {allocate(tokens.count, sizeof *e.ids), allocate(tokens.count, 1), tokens.count, 0};
+    for (size_t i = 0; i < e.size; i++) e.ids[i] = tokens.ids[i];
+    if (tokens.loss_mask) memcpy(e.loss_mask, tokens.loss_mask, e.size);
+    Text text = marked_text(t, e);
+    free(e.ids), free(e.loss_mask), tokens_free(&tokens);
+    return text;
 }
 
 /* Whole documents on one side or the other, the share asked for; --val 0 trains on all, and the
  * old validation file, which is now training data, goes. */
 void test_documents(void)
 {
+    static const struct { const char *options; int documents, held_out; } cases[] = {
+        {"documents.txt --val 0.3 --seed 1", 20, 6}, {"documents.txt --val 0.3 --seed 2", 20, 6},
+        {"documents.txt --val 0", 20, 0}, {"one.txt --val 0", 1, 0}};
     bad_folder();
     Tokenizer *t = tokenizer_read(scratch("t"));
     Text text = {0};
     for (int k = 0; k < 20; k++)
         text_print(&text, "\n number %d, and a comma \n" END_OF_TEXT "\n", k);
-    write_file("documents.txt", text.bytes, text.size, "", 0);
+    write_text("documents.txt", text.bytes);
+    free(shell("head -n 2 documents.txt > one.txt"));
     unsigned last = 0;
-    for (int seed = 1; seed < 3; seed++) {
-        char *line = format("\"$here\"/prepare text documents.txt --tokenizer t --val 0.3 "
-                            "--seed %d --out x", seed);
-        free(shell(line)), free(line);
-        unsigned train = documents_in("train", t), val = documents_in("val", t);
-        expect((train ^ val) == 0xfffff, "training %x, validation %x", train, val);
-        expect(__builtin_popcount(val) == 6 && val != last, "validation %x after %x", val, last);
-        last = val;
+    for (int i = 0; i < 4; i++) {
+        const char *options = cases[i].options;
+        expect_run(text_of("prepare text %s --tokenizer t --out x", options), "status 0", NULL);
+        Text train = set_text("x", "train", t), val = {0};
+        if (tokens_exist(scratch("x"), "val")) val = set_text("x", "val", t);
+        size_t size = train.size + val.size;
+        unsigned held = 0;
+        for (int k = 0; k < cases[i].documents; k++) {
+            const char *document = text_of(END_OF_TEXT "number %d, and a comma", k);
+            unsigned in = val.size && strstr(val.bytes, document);
+            expect(in != (strstr(train.bytes, document) != NULL), "%s: document %d", options, k);
+            size -= strlen(document), held |= in << k;
+        }
+        expect(size == 0, "%s: %zd bytes too many", options, size);
+        expect(__builtin_popcount(held) == cases[i].held_out && (held != last || !held) &&
+               !held == !val.size, "%s: validation %x after %x", options, held, last);
+        last = held, free(train.bytes), free(val.bytes);
     }
-    free(shell("\"$here\"/prepare text documents.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("train", t) == 0xfffff, "--val 0 leaves some out");
-    expect(access(scratch("x_val.bin"), F_OK) != 0, "--val 0 keeps the old validation file");
-    free(shell("rm x_train.bin; head -n 2 documents.txt > one.txt; "
-               "\"$here\"/prepare text one.txt --tokenizer t --val 0 --out x"));
-    expect(documents_in("train", t) == 1, "--val 0 refuses a single document");
     free(shell("rm x_*")), free(text.bytes), tokenizer_free(t);
     outcome("20 documents");
 }
@@ -2487,56 +2489,37 @@ void test_documents(void)
  * until the file is whole; another model than the one asked for is refused. */
 void test_download(void)
 {
-    static const char curl[] =
+    bad_folder();
+    mkdir(scratch("bin"), 0777);
+    write_text("bin/curl",
         "#!/bin/sh\necho \"$*\" >> curl.txt\nwhile [ \"$1\" != --output ]; do shift; done\n"
         "n=$(cat \"$2\" 2>/dev/null | wc -c)\n"
         "tail -c +$((n + 1)) hf/model.safetensors | head -c 9000 >> \"$2\"\n"
-        "cmp -s hf/model.safetensors \"$2\" || exit 18\n";
-    bad_folder();
-    mkdir(scratch("bin"), 0777);
-    write_file("bin/curl", curl, strlen(curl), "", 0);
-    char *text = shell("chmod +x bin/curl; "
-                       "PATH=$PWD/bin:$PATH \"$here\"/prepare gpt2 --out got 2>&1; "
-                       "grep -c -e '--proto =https' curl.txt; "
-                       "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*");
-    expect(strstr(text, "expected 12 layers, found 1\n2\nwhole\n") != NULL, "%.300s", text);
+        "cmp -s hf/model.safetensors \"$2\" || exit 18\n");
+    expect_run("chmod +x bin/curl; PATH=$PWD/bin:$PATH prepare gpt2 --out got; "
+               "grep -c -e '--proto =https' curl.txt; "
+               "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*",
+               "expected 12 layers, found 1\n2\nwhole\n", NULL);
     outcome("2 calls of curl");
-    free(text);
-}
-
-/* Output that cannot be written is an error for every command. */
-void test_full_output(void)
-{
-    bad_folder();
-    char *text = shell("mkdir full; for i in 1 2 3 4 5 6 7 8 9; do echo '{\"prompt\":\"'$i'\","
-                       "\"completion\":\" a\"}'; done > full/e.jsonl; for c in "
-                       "'examples full/e.jsonl --tokenizer t --out full/e' 'import m --out full/m' "
-                       "'text text.txt --tokenizer t --out full/t' 'report full' "
-                       "'export m --tokenizer t --out full/hf'; do "
-                       "\"$here\"/prepare $c >/dev/full 2>/dev/null; echo $?; done; rm -r full");
-    expect(!strcmp(text, "1\n1\n1\n1\n1\n"), "%s", text);
-    free(text);
 }
 
 /* `make clean` and `make debug`, in a folder with a user's models and data: these stay. */
 void test_make(void)
 {
-    char *text = shell(
+    const char *output = run_line(
         "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
         "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/shop_train.bin tokenizer.c "
         "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
-        "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true 2>&1; make -s debug CC=true >log 2>&1; "
+        "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true; make -s debug CC=true >log; "
         "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
-    if (!strcmp(text, "none\n")) skip("make is not there");
-    else expect(!strcmp(text, "data/my_train.bin data/my_val.bin out/best.bin\n"), "left: %s",
-                text);
-    free(text);
+    if (!strcmp(output, "none\n")) skip("make is not there");
+    else expect(strstr(output, "data/my_train.bin data/my_val.bin out/best.bin\nstatus") != NULL,
+                "left: %s", output);
 }
+/* ---- examples: rows of all kinds of files, findings, the split, copies ---- */
 
-/* ---- EXAMPLES ---- */
-
+#define MINI "--tokenizer \"$here\"/data/mini_tokenizer.bin "
 static Tokenizer *mini;                                       /* the bundled small vocabulary */
-
 static int drop_kind = NOTES;                                 /* of findings: drop their rows */
 
 /* Read a scratch file with this text, with no finding from before, and examine its rows. */
@@ -2558,142 +2541,262 @@ Examples examples_of(const char *name, const char *text, size_t size)
     return x;
 }
 
+/* The rows of a file are to be read as these, a line each, with the targets in braces. */
+void expect_rows(const Examples *x, const char *name, const char *rows)
+{
+    Text found = {0};
+    for (const Example *e = x->row; e < x->row + x->count; e++) {
+        Text row = marked_text(mini, e->tokens);
+        text_print(&found, "%s\n", row.bytes);
+        free(row.bytes);
+    }
+    expect(found.size && !strcmp(found.bytes, rows), "%s: read as %s", name, found.bytes);
+    free(found.bytes);
+}
+
 /* One row of every kind of finding; ~ is not part of the file, but marks the column. */
-#define SAYS(role, content) "{\"role\":\"" role "\",\"content\":" content "}"
-#define CHAT(turns) "{\"messages\":~[" turns "]}\n"
-#define TELL(system, user) "{\"messages\":[" SAYS("system", "\"" system "\"") "," \
-    SAYS("user", "\"" user "\"") "," SAYS("assistant", "\"b\"") "]}\n"
+#define SAYS(role, content) "{'role':'" role "','content':" content "}"
+#define CHAT(turns) "{'messages':" turns "}\n"
+#define TELL(system, user) CHAT("[" SAYS("system", "'" system "'") "," SAYS("user", "'" user "'") \
+                                "," SAYS("assistant", "'b'") "]")
 #define LETTERS "a b c d e f g h i j k l m n o p q r s t u v w x y z "
-#define PAIR(p, c) "{\"prompt\":\"" p "\",\"completion\":\"" c "\"}\n"
+#define PAIR(p, c) "{'prompt':'" p "','completion':'" c "'}\n"
 static const struct { int finding; const char *text, *message; } golden[] = {
-    {NOT_UTF8, "{\"prompt\":\"~\xFF\"}", "no character"},
-    {NOT_JSON, "{\"prompt\":~}", "expected a value, found '}'"},
+    {NOT_UTF8, "{'prompt':'~\xFF'}", "no character"},
+    {NOT_JSON, "{'prompt':~}", "expected a value, found '}'"},
     {WRONG_TYPE, "~[]", "not an object"},
-    {WRONG_TYPE, "{\"messages\":~3}", "\"messages\" is a number, not an array"},
-    {WRONG_TYPE, "{\"prompt\":\"a\",\"completion\":~[]}", "is an array, not a text"},
-    {WRONG_TYPE, "{\"messages\":[~true]}", "this is a boolean, not an object"},
-    {WRONG_TYPE, "{\"messages\":[{\"role\":\"user\",\"content\":~{}}]}",
-     "is an object, not a text"},
-    {WRONG_TYPE, "{\"messages\":[{\"role\":\"assistant\",\"content\":\"a\",\"weight\":~2}]}",
-     "\"weight\" is not 0 or 1"},
-    {MISSING_KEY, "~{\"label\":\"a\",\"x\":1}", "recognized in \"label\", \"x\"; if these"},
-    {MISSING_KEY, "{\"messages\":[~{\"role\":\"user\"}]}", "there is no \"content\""},
-    {NO_CONTENT, "{\"prompt\":\"a\",\"completion\":~null}", "\"completion\" is null"},
-    {NO_CONTENT, "{\"messages\":[" SAYS("user", "~\" \\n\"") "]}", "a message is empty"},
+    {WRONG_TYPE, CHAT("~3"), "\"messages\" is a number, not an array"},
+    {WRONG_TYPE, "{'prompt':'a','completion':~[]}", "is an array, not a text"},
+    {WRONG_TYPE, CHAT("[~true]"), "this is a boolean, not an object"},
+    {WRONG_TYPE, CHAT("[" SAYS("user", "~{}") "]"), "is an object, not a text"},
+    {WRONG_TYPE, CHAT("[" SAYS("assistant", "'a','weight':~2") "]"), "\"weight\" is not 0 or 1"},
+    {MISSING_KEY, "~{'label':'a','x':1}", "recognized in \"label\", \"x\"; if these"},
+    {MISSING_KEY, CHAT("[~{'role':'user'}]"), "there is no \"content\""},
+    {NO_CONTENT, "{'prompt':'a','completion':~null}", "\"completion\" is null"},
+    {NO_CONTENT, CHAT("[" SAYS("user", "~' \\n'") "]"), "a message is empty"},
     {NO_CONTENT, PAIR("a", " "), "the answer is empty"},
-    {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"tone\":~1}]}",
-     "\"tone\""},
-    {UNKNOWN_KEY, "{\"messages\":[{\"role\":\"user\",\"content\":\"a\",\"weight\":~1}]}",
-     "\"weight\" 1 is for assistant messages"},
-    {UNKNOWN_ROLE, "{\"messages\":[{\"role\":~\"bot\",\"content\":\"a\"}]}", "\"bot\""},
-    {NO_ANSWER, CHAT(SAYS("user", "\"a\"")), "there is nothing to learn"},
-    {NO_ANSWER, CHAT("{\"role\":\"assistant\",\"content\":\"a\",\"weight\":0}"),
-     "every weight is 0"},
+    {UNKNOWN_KEY, CHAT("[" SAYS("user", "'a','tone':~1") "]"), "\"tone\""},
+    {UNKNOWN_KEY, CHAT("[" SAYS("user", "'a','weight':~1") "]"), "1 is for assistant messages"},
+    {UNKNOWN_ROLE, CHAT("[{'role':~'bot','content':'a'}]"), "\"bot\""},
+    {NO_ANSWER, CHAT("~[" SAYS("user", "'a'") "]"), "there is nothing to learn"},
+    {NO_ANSWER, CHAT("~[" SAYS("assistant", "'a','weight':0") "]"), "every weight is 0"},
     {REPEATED, PAIR("a", " b") PAIR("a", " b"), ", line 2"},
     {SIMILAR, TELL("!", "1 2 3 4 5 6 7 8 9 10 11") TELL("!", "0 1 2 3 4 5 6 7 8 9 10 11"),
      "91% the same"},
     {SIMILAR, TELL("1 2 3", "a b c d") TELL("4 5 6", "A, b C d."), "100% the same"},
     {TOO_LONG, PAIR(LETTERS LETTERS "a b c d e f g h i j k l m n", " b"), "first 13"},
-    {IGNORED_KEY, "{\"prompt\":\"a\",\"completion\":\" b\",\"id\":~7}", "\"id\""},
-    {HEADER_IN, "{\"messages\":[" SAYS("assistant", "~\"a\\nUser: b\"") "]}", "\"User:\""},
+    {IGNORED_KEY, "{'prompt':'a','completion':' b','id':~7}", "\"id\""},
+    {HEADER_IN, CHAT("[" SAYS("assistant", "~'a\\nUser: b'") "]"), "\"User:\""},
     {NO_SPACE, PAIR("a", "b"), "space"}};
 
 /* Each, alone in a file of JSON lines, is found once, where it is, and nothing else. */
 void test_findings(void)
 {
     for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
-        const char *text = golden[i].text, *mark = strchr(text, '~');
-        int line = golden[i].finding == REPEATED || golden[i].finding == SIMILAR ? 3 : 2, before;
-        char where[50];
-        Text file = {0};
-        before = mark ? (int)(mark - text) : (int)strlen(text);
-        text_print(&file, " \n%.*s%s", before, text, mark ? mark + 1 : "");
-        snprintf(where, sizeof where, mark ? "line %d, column %d: " : "line %d: ", line,
-                 before + 1);
-        Examples x = examples_of("golden.jsonl", file.bytes, file.size);
+        const char *text = json_text(golden[i].text), *mark = strchr(text, '~');
+        int finding = golden[i].finding, line = finding == REPEATED || finding == SIMILAR ? 3 : 2;
+        int before = (int)(mark ? mark - text : (long)strlen(text));
+        const char *where = mark ? text_of("line %d, column %d: ", line, before + 1)
+                                 : text_of("line %d: ", line);
+        const char *file = text_of(" \n%.*s%s", before, text, mark ? mark + 1 : "");
+        Examples x = examples_of("golden.jsonl", file, strlen(file));
         for (int f = 0; f < FINDING_COUNT; f++)
-            expect(findings[f].count == (f == golden[i].finding), "%s: found %d times in %s",
+            expect(findings[f].count == (f == finding), "%s: found %d times in %s",
                    findings[f].what, findings[f].count, text);
-        const char *said = findings[golden[i].finding].shown[0];
+        const char *said = findings[finding].shown[0];
         expect(said && strstr(said, where) && strstr(said, golden[i].message),
                "expected '%s%s', found '%s'", where, golden[i].message, said);
-        expect(x.errors == (findings[golden[i].finding].kind == ERRORS),
-               "%s: is it an error?", text);
-        examples_free(&x), free(file.bytes);
+        expect(x.errors == (findings[finding].kind == ERRORS), "%s: is it an error?", text);
+        examples_free(&x);
     }
 }
 
 /* Same prompts with other answers, and what the options to drop rows leave. */
 void test_conflicts(void)
 {
-    static const char text[] = PAIR("a", " b") PAIR("a", " c") PAIR("a", " b") PAIR("d", " b");
-    static const struct { int drop; const char *kept; } golden[] = {
+    const char *text = json_text(PAIR("a", " b") PAIR("a", " c") PAIR("a", " b") PAIR("d", " b"));
+    static const struct { int drop; const char *kept; } cases[] = {
         {NOTES, "1111"}, {DUPLICATES, "1101"}, {CONFLICTS, "0001"}};
     for (int k = 0; k < 3; k++) {
-        drop_kind = golden[k].drop;
-        Examples x = examples_of("conflicts.jsonl", text, sizeof text - 1);
+        drop_kind = cases[k].drop;
+        Examples x = examples_of("conflicts.jsonl", text, strlen(text));
         drop_kind = NOTES;
         expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
         expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
         char **said = findings[CONFLICT].shown;
         for (int n = 0; n < 3; n++)                           /* each names a row that differs */
-            expect(said[n] && said[n][strlen(said[n]) - 1] == "212"[n], "row %d: %s", n,
-                   said[n] ? said[n] : "");
+            expect(said[n] && said[n][strlen(said[n]) - 1] == "212"[n], "%s", said[n]);
         for (int i = 0; i < 4; i++)
-            expect(x.row[i].dropped == (golden[k].kept[i] == '0'), "row %d: dropped %d", i,
-                   x.row[i].dropped);
+            expect(x.row[i].dropped == (cases[k].kept[i] == '0'), "row %d, case %d", i, k);
         examples_free(&x);
     }
 }
 
-/* Tables: what is read, as "prompt|completion;", and the errors with their lines. */
-void test_csv(void)
+/* Files, the rows that are read of them, and the error of a row that is left out. Without any row,
+ * the file is refused, with the option or the change that helps. ~ is a byte of zero. */
+static const struct { const char *name, *columns, *text, *rows, *error; } files[] = {
+    {"plain.csv", 0, "text,label\na b,yes\nc,no\n", "a b{ yes}\nc{ no}\n", ""},
+    {"columns.csv", 0, "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a{ x}\nb{ y}\n", ""},
+    {"quotes.csv", 0, "prompt,completion\n'a, ''b''',' c'\n", "a, 'b'{ c}\n", ""},
+    {"lines.csv", 0, "text,label\n'a\nb\n','x'\nc,y\n", "a\nb{ x}\nc{ y}\n", ""},
+    {"crlf.csv", 0, "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n'b','y'\r\nc,z",
+     "a{ x}\nb{ y}\nc{ z}\n", ""},
+    {"few.csv", 0, "text,label\n'a\n',x\nb\nc,y\n", "a{ x}\nc{ y}\n", "line 4: 1 fields, not 2"},
+    {"many.csv", 0, "text,label\na,x,b\nc,y\n", "c{ y}\n", "line 2: 3 fields, not 2"},
+    {"inside.csv", 0, "text,label\na 'b',x\nc,y\n", "c{ y}\n", "line 2: field 1: there is"},
+    {"after.csv", 0, "text,label\nc,'x' y\nd,z\n", "d{ z}\n", "line 2: field 2: there is text"},
+    {"open.csv", 0, "text,label\na,'x\nb,y\nc,z\n", "b{ y}\nc{ z}\n",
+     "line 2: field 2: a quote is"},
+    {"utf8.csv", 0, "text,label\n\xC3,x\nc,y\n", "c{ y}\n", "line 2, column 1: "},
+    {"empty.csv", 0, "text,label\na,\nc,y\n", "c{ y}\n", "line 2: the answer is empty"},
+    {"quotes.tsv", 0, "label\ttext\nx\t'a\ny\tb'\n", "'a{ x}\nb'{ y}\n", ""},
+    {"crlf.tsv", 0, "prompt\tcompletion\r\na 'b' c\t 'd'\r\n", "a 'b' c{ 'd'}\n", ""},
+    {"v.csv", 0, "v1,v2\na,b\nc,b\nd,b\ne,c\nf,c\ng,c\n", NULL,
+     "v.csv, line 1: no text and answer are recognized in 'v1', 'v2'; if these are names, "},
+    {"p.tsv", 0, "b\thello\nc\tyou\n", NULL,
+     "--columns NAME=text,NAME=label tells what they are; if they are a row, --columns label,"},
+    {"n.tsv", 0, "index\tsentence\n0\thello\n1\tyou\n", NULL, "in 'index', 'sentence';"},
+    {"3.csv", "label,text", "a,b,c\nd,e,f\n", NULL, "tells what its 3 columns are"},
+    {"zero.csv", 0, "t~e~", NULL, "byte that is zero; save the file as CSV or JSON in UTF-8"},
+    {"a.json", "label,text", "{'a':1}", NULL, "rows of JSON have names, expected NAME=text"},
+    {"b.json", 0, "[{'text':'a','label':'b'},\n {'text' 2}]", NULL, "b.json, line 2, column 10: "},
+    {"c.json", 0, "[{'text':'a','label':'b'}\n", NULL, "c.json, line 2, column 1: expected"},
+    {"d.json", 0, "[{'text':'a','label':'b'}] 1", NULL, "expected nothing more, found"},
+    {"e.json", 0, "[{'text':'a','label':'b'},]", NULL, "e.json, line 1, column "},
+    {"two.json", 0, "{'train': [{'text':'a'}], 'test': [{'text':'a'}]}", NULL,
+     "found an object with 2; write the array of rows to a file of its own"}};
+
+void read_only(void *path) { read_examples(&(Examples){0}, path); }
+void test_files(void)
 {
-    static const struct { const char *name, *text, *rows, *error; } golden[] = {
-        {"plain.csv", "text,label\na b,yes\nc,no\n", "a b| yes;c| no;", NULL},
-        {"columns.csv", "id,Completion,PROMPT\n1, x,a\n2, y,b\n", "a| x;b| y;", NULL},
-        {"quotes.csv", "prompt,completion\n\"a, \"\"b\"\"\",\" c\"\n", "a, \"b\"| c;", NULL},
-        {"lines.csv", "text,label\n\"a\nb\n\",\"x\"\nc,y\n", "a\nb| x;c| y;", NULL},
-        {"crlf.csv", "\xEF\xBB\xBFtext,label\r\na,x\r\n\r\n\"b\",\"y\"\r\nc,z", "a| x;b| y;c| z;",
-         NULL},
-        {"few.csv", "text,label\n\"a\n\",x\nb\nc,y\n", "a| x;c| y;", "line 4: 1 fields, not 2"},
-        {"many.csv", "text,label\na,x,b\nc,y\n", "c| y;", "line 2: 3 fields, not 2"},
-        {"inside.csv", "text,label\na \"b\",x\nc,y\n", "c| y;", "line 2: field 1: there is"},
-        {"after.csv", "text,label\nc,\"x\" y\nd,z\n", "d| z;", "line 2: field 2: there is text"},
-        {"open.csv", "text,label\na,\"x\nb,y\nc,z\n", "b| y;c| z;", "line 2: field 2: a quote is"},
-        {"utf8.csv", "text,label\n\xC3,x\nc,y\n", "c| y;", "line 2, column 1: "},
-        {"empty.csv", "text,label\na,\nc,y\n", "c| y;", "line 2: the answer is empty"},
-        {"quotes.tsv", "label\ttext\nx\t\"a\ny\tb\"\n", "\"a| x;b\"| y;", NULL},
-        {"crlf.tsv", "prompt\tcompletion\r\na \"b\" c\t \"d\"\r\n", "a \"b\" c| \"d\";", NULL}};
-    for (size_t i = 0; i < sizeof golden / sizeof *golden; i++) {
-        Examples x = examples_of(golden[i].name, golden[i].text, strlen(golden[i].text));
-        Text rows = {0};
-        text_add(&rows, "", 0);
-        for (const Example *e = x.row; e < x.row + x.count; e++)
-            text_print(&rows, "%s|%s;", e->turns[0].text, e->turns[1].text);
-        expect(!strcmp(rows.bytes, golden[i].rows), "%s: read as %s", golden[i].name, rows.bytes);
-        const char *error = NULL;
-        for (int f = 0; f < FINDING_COUNT; f++)
-            if (findings[f].kind == ERRORS && findings[f].count) error = findings[f].shown[0];
-        expect(!error == !golden[i].error && (!error || strstr(error, golden[i].error)),
-               "%s: the error is %s", golden[i].name, error);
-        expect(x.errors == !!error, "%s: %d errors", golden[i].name, x.errors);
-        examples_free(&x), free(rows.bytes);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        const char *name = files[i].name, *rows = files[i].rows, *said;
+        const char *error = json_text(files[i].error);
+        char *text = (char *)json_text(files[i].text);
+        size_t size = strlen(text);
+        for (size_t k = 0; k < size; k++) if (text[k] == '~') text[k] = 0;
+        prep.columns = files[i].columns;
+        write_file(name, text, size, "", 0);
+        said = error_of(read_only, (void *)scratch(name));
+        expect(!*said == (rows != NULL), "%s: %s", name, said);
+        if (!*said && rows) {
+            Examples x = examples_of(name, text, size);
+            expect_rows(&x, name, json_text(rows));
+            expect(x.errors == (*error != 0), "%s: %d errors", name, x.errors);
+            for (int f = 0; f < FINDING_COUNT; f++)
+                if (findings[f].kind == ERRORS && findings[f].count) said = findings[f].shown[0];
+            examples_free(&x);
+        }
+        prep.columns = NULL;
+        expect(!*said == !*error && strstr(said, error), "%s: %s", name, said);
+    }
+    outcome("%zu files", sizeof files / sizeof *files);
+}
+
+/* Twelve rows in each shape: %1$s is a text, %2$s its label, %3$d its number, %4$d its class. The
+ * expected text has the targets that count in braces. wide: UTF-16, 1 little, 2 big endian. */
+static const struct { const char *name, *columns, *head, *row, *between, *tail, *expected, *says;
+                      int wide; } shapes[] = {
+    {"SMSSpamCollection", 0, "", "%2$s\tcall '%1$s now", "\n", "", "call '%1$s now{ %2$s}",
+     "(UTF-8, columns separated by tabs, no header: label,text): text = 'text', label = ", 0},
+    {"sst2.tsv", 0, "sentence\tlabel\n", "%1$s \t%4$d", "\n", "\n", "%1$s{ %4$d}",
+     "tabs, a header): text = 'sentence', label = 'label'", 0},
+    {"banking77.csv", 0, "text,category\r\n", "'%1$s',%2$s", "\r\n", "", "%1$s{ %2$s}",
+     "commas, a header): text = 'text', label = 'category'", 0},
+    {"ag_news.csv", 0, "", "'%4$d','No. %3$d','%1$s'", "\n", "\n", "%1$s{ %4$d}",
+     "commas, no header: label,-,text)", 0},
+    {"ag_title.csv", "label,title,text", "", "'%4$d','No. %3$d','%1$s'", "\n", "\n",
+     "No. %3$d\n%1$s{ %4$d}", "prompt = 'title', text = 'text', label = 'label'", 0},
+    {"ag_header.csv", 0, "Class Index,Title,Description\n", "%4$d,No. %3$d,'%1$s'", "\n", "",
+     "No. %3$d\n%1$s{ %4$d}", "label = 'Class Index'", 0},
+    {"kaggle.csv", "v1=label,v2=text", "v1,v2,,\n", "%2$s,'%1$s',,", "\n", "\n", "%1$s{ %2$s}",
+     "text = 'v2', label = 'v1'", 0},
+    {"reviews.csv", 0, " Review ;ID; SENTIMENT\n", "'%1$s';%3$d; %2$s", "\n", "\n", "%1$s{ %2$s}",
+     "semicolons, a header): text = ' Review '", 0},
+    {"little.txt", 0, "Question|Answer\r\n", "%1$s \xF0\x9F\x8E\x88|%2$s", "\r\n", "",
+     "User: %1$s \xF0\x9F\x8E\x88\nAssistant:{ %2$s}", "(UTF-16, columns separated by bars", 1},
+    {"big.tsv", 0, "", "%1$s\t%2$s", "\n", "", "%1$s{ %2$s}", "no header: text,label", 2},
+    {"alpaca.json", 0, " [\n ", "{'instruction': 'Sort %3$d, [{\\\\', 'input': '%1$s',\n"
+     "  'output': '%2$s'}", ",\n ", "]\n", "User: Sort %3$d, [{\\\n%1$s\nAssistant:{ %2$s}",
+     "a JSON array): prompt = 'instruction', text = 'input', answer = 'output'", 0},
+    {"sharegpt.json", 0, "[", "{'id': %3$d, 'conversations': [{'from': 'system', "
+     "'value': 'Sort.', 'weight': null}, {'from': 'human', 'value': '%1$s', "
+     "'weight': 0}, {'from': 'gpt', 'value': '%2$s'}]}", ", ", "]",
+     "System: Sort.\nUser: %1$s\nAssistant:{ %2$s}", "messages = 'conversations'", 0},
+    {"orca.jsonl", 0, "", "{'system_prompt':'Sort.','question':'%1$s',"
+     "'response':'%2$s','category':'x'}", "\n", "",
+     "System: Sort.\nUser: %1$s\nAssistant:{ %2$s}",
+     "system = 'system_prompt', prompt = 'question', answer = 'response'", 0},
+    {"setfit.json", 0, "", "{'text':'%1$s','label':%4$d,'label_text':'%2$s'}", "\n", "",
+     "%1$s{ %2$s}", "JSON, a row in each line): text = 'text', label = 'label_text'", 0},
+    {"booleans", 0, "[", "{'premise':'%1$s','hypothesis':%3$d,'label':true}", ",", "]",
+     "%1$s\n%3$d{ true}", "a JSON array): prompt = 'premise'", 0},
+    {"renamed.jsonl", "ask=prompt,say=completion", "", "{'ask':'%1$s ','say':'%2$s'}", "\n",
+     "", "%1$s {%2$s}", "prompt = 'ask', completion = 'say'", 0},
+    {"object.json", 0, "{'version': 'a\\'[{', 'data': [\n", "{'text':'%1$s','label':'%2$s'}", ",\n",
+     "],\n 'source': {'url': [1]}\n}\n", "%1$s{ %2$s}", "a JSON array): text = 'text'", 0}};
+
+/* The rows of a shape as its file has them; or, if `expected`, as they should be read. */
+Text shape_text(size_t shape, int expected)
+{
+    static const char *const texts[] = {"Soup %d was cold; we left", "Music %d, and sun",
+                                        "Wrong door %d!", "The caf\xC3\xA9 and garden %d"};
+    Text t = {0};
+    for (int i = 0; i < 12; i++) {
+        text_print(&t, "%s", expected ? "" : i ? shapes[shape].between
+                                               : json_text(shapes[shape].head));
+        text_print(&t, json_text(expected ? shapes[shape].expected : shapes[shape].row),
+                   text_of(texts[i % 4], i), i % 2 ? "good" : "bad", i, 1 + i % 2);
+        text_print(&t, "%s", expected ? "\n" : i == 11 ? json_text(shapes[shape].tail) : "");
+    }
+    return t;
+}
+
+/* Change a text in UTF-8 to UTF-16 with a byte order mark. */
+Text utf16_from_utf8(Text from, int big)
+{
+    Text to = {0};
+    uint32_t c = 0xFEFF;
+    for (size_t i = 0;; i += utf8_decode(from.bytes + i, from.size - i, &c)) {
+        uint32_t unit[] = {0xD800 + ((c - 0x10000) >> 10), c < 0x10000 ? c : 0xDC00 + (c & 0x3FF)};
+        for (int k = c < 0x10000; k < 2; k++)
+            text_add(&to, (char[]){(char)(unit[k] >> 8 * big), (char)(unit[k] >> 8 * !big)}, 2);
+        if (i == from.size) return free(from.bytes), to;
     }
 }
 
+void test_published(void)
+{
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        Text file = shape_text(s, 0), expected = shape_text(s, 1);
+        prep.columns = shapes[s].columns;
+        if (shapes[s].wide) file = utf16_from_utf8(file, shapes[s].wide == 2);
+        write_file(shapes[s].name, file.bytes, file.size, "", 0);
+        const char *error = error_of(read_only, (void *)scratch(shapes[s].name));
+        expect(!*error, "%s", error);
+        if (*error) break;
+        Examples x = examples_of(shapes[s].name, file.bytes, file.size);
+        expect_rows(&x, shapes[s].name, expected.bytes);
+        expect(!x.errors && strstr(x.files.bytes, json_text(shapes[s].says)), "%s: said '%s'",
+               shapes[s].name, x.files.bytes);
+        examples_free(&x), free(file.bytes), free(expected.bytes);
+    }
+    prep.columns = NULL;
+}
+
 /* ROWS rows, many of them copies of earlier ones of which one word in `change` is lost. The frame
- * around the prompts must not count. word[i] holds the row's words, the answer last. */
+ * around the prompts must not count. word[i] holds the row's words, the answer last, then zeros. */
 enum { ROWS = 300, WORDS = 24 };
-static int word[ROWS][WORDS + 1], words[ROWS];
+static int word[ROWS][WORDS + 3], words[ROWS];
 Examples random_examples(uint64_t key, int labels, int change)
 {
     Text text = {0};
+    memset(word, 0, sizeof word);
     for (int i = 0; i < ROWS; i++) {
         uint64_t k = random_key(key, i);
         int from = below(max_int(1, i), k, 0), own = i % 3 == 0, n = 0;
         for (int j = 0; j < (own ? 1 + below(WORDS, k, 99) : words[from] - 1); j++)
-            if (own) word[i][n++] = below(90, k, j + 1);
+            if (own) word[i][n++] = 1 + below(90, k, j + 1);
             else if (!n || below(change, k, j + 1)) word[i][n++] = word[from][j];
         word[i][n] = 100 + below(labels, k, 100), words[i] = n + 1;
         text_print(&text, "{\"prompt\":\"Look here:");
@@ -2705,24 +2808,20 @@ Examples random_examples(uint64_t key, int labels, int change)
     return x;
 }
 
-int shingle_count(int i) { return max_int(1, words[i] - 2); }
-
-/* Is shingle k of row i among the first `most` of row j? */
-int has_shingle(int i, int k, int j, int most)
-{
-    int size = min_int(3, words[i]);
-    for (int m = 0; m < most; m++)
-        if (size == min_int(3, words[j]) &&
-            !memcmp(&word[i][k], &word[j][m], size * sizeof(int))) return 1;
-    return 0;
-}
+/* Three words in a row, or all that a row of fewer has, as one number. */
+int shingle(int i, int k) { return word[i][k] << 16 | word[i][k + 1] << 8 | word[i][k + 2]; }
 
 /* How many different shingles rows i and j have in common. */
 int common_shingles(int i, int j)
 {
+    static int seen[1 << 24], call;                           /* twice the number of calls */
     int common = 0;
-    for (int k = 0; k < shingle_count(i); k++)
-        common += !has_shingle(i, k, i, k) && has_shingle(i, k, j, shingle_count(j));
+    call += 2;
+    for (int k = 0; k == 0 || k < words[j] - 2; k++) seen[shingle(j, k)] = call;
+    for (int k = 0; k == 0 || k < words[i] - 2; k++) {
+        int *last = &seen[shingle(i, k)];
+        if (*last == call) common++, *last = call + 1;        /* so that it counts once */
+    }
     return common;
 }
 
@@ -2791,14 +2890,6 @@ void test_split(void)
             example_free(e);
         }
     }
-    Tokens t = tokens_of(&x, 1, mini->end_of_text);
-    long targets = -x.held;                                   /* the ends of text count, too */
-    for (size_t i = 0; i < t.count; i++) targets += t.loss_mask[i];
-    for (int i = 0; i < ROWS; i++)
-        for (size_t k = 0; x.row[i].set && k < x.row[i].tokens.size; k++)
-            targets -= x.row[i].tokens.loss_mask[k];
-    expect(targets == 0, "%ld targets too many", targets);
-    tokens_free(&t), free((char *)t.path);
     expect(x.moved > 1000, "%d moved", x.moved);
     examples_free(&x), prep.augment[TYPOS] = 0;
 }
@@ -2807,14 +2898,14 @@ void test_split(void)
 void test_augment(void)
 {
     static const char *const files[] = {
-        "{\"messages\":[" SAYS("system", "\"Be Brief\"") ","
-        SAYS("user", "\"Good morning dear Friend\"") ","
-        "{\"role\":\"assistant\",\"content\":\"Yes I Know\",\"weight\":0},"
-        SAYS("user", "\"What else may it be\"") "," SAYS("assistant", "\"Never Mind\"") "]}\n",
+        CHAT("[" SAYS("system", "'Be Brief'") "," SAYS("user", "'Good morning dear Friend'") ","
+             SAYS("assistant", "'Yes I Know','weight':0") "," SAYS("user", "'What else may it be'")
+             "," SAYS("assistant", "'Never Mind'") "]"),
         PAIR("The Text: one two Three\\nIts Answer:", " Fine Day")
         PAIR("The Text: four five Six seven\\nIts Answer:", " Bad Day")};
     for (int pairs = 0; pairs < 2; pairs++) {
-        Examples x = examples_of("a.jsonl", files[pairs], strlen(files[pairs]));
+        const char *file = json_text(files[pairs]);
+        Examples x = examples_of("a.jsonl", file, strlen(file));
         int copies = 0;
         for (int i = 0; i < 300; i++) {
             Example copy, *e = &x.row[i % x.count];
@@ -2839,25 +2930,18 @@ void test_augment(void)
     }
 }
 
-/* Answers as cells of the report: control characters move no column, no character is cut in two. */
+/* Answers as cells of the report: control characters move no column, and an answer of 41 bytes is
+ * cut to 39, not in the middle of a character. */
 void test_report_cells(void)
 {
-#define ACCENTS "\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9\xC3\xA9"
-    size_t size;
+#define NINE "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
     Text text = {0};
     for (int i = 0; i < 9; i++)
-        text_print(&text, "{\"prompt\":\"%d\",\"completion\":\" %s\"}\n", i,
-                   i < 4 ? "a\\tb\\nc" : "x" ACCENTS ACCENTS ACCENTS ACCENTS);
-    write_file("cells.jsonl", text.bytes, text.size, "", 0);
+        text_print(&text, PAIR("%d", " %s"), i, i < 4 ? "a\\tb\\nc" : "x" NINE NINE "\u00e9\u00e9");
+    write_text("cells.jsonl", json_text(text.bytes));
+    expect_run("prepare examples cells.jsonl --out cells " MINI "; cat cells_report.jsonl",
+               "[\"a?b?c\",\"4\",\"44.4%\",", "[\"x" NINE NINE "\u00e9\",\"5\",", "status 0", NULL);
     free(text.bytes);
-    free(shell("$here/prepare examples cells.jsonl --tokenizer $here/data/mini_tokenizer.bin "
-               "--out cells"));
-    char *report = read_file(scratch("cells_report.jsonl"), &size);
-    expect(strstr(report, "[\"a?b?c\",\"4\",\"44.4%\",") != NULL, "a tab: %s", report);
-    char *cut = strstr(report, "[\"x\xC3\xA9");
-    expect(cut && strcspn(cut + 2, "\"") == 39 && !strstr(report, "\xEF\xBF\xBD"), "cut: %s",
-           report);
-    free(report);
 }
 
 /* The report's counts are those of the token files. */
@@ -2866,57 +2950,69 @@ void test_report_counts(void)
     Examples x = random_examples(9, 3, 40);
     size_t size;
     int examples = 0, copies = 0, dropped = 0;
-    char *said = shell("$here/prepare examples random.jsonl --tokenizer "
-                       "$here/data/mini_tokenizer.bin --context 200 --out random "
-                       "--augment-case 0.5 --drop-near --val 0.2 2>&1");
+    expect_run("prepare examples random.jsonl " MINI "--context 200 --out random "
+               "--augment-case 0.5 --drop-near --val 0.2", "near duplicate", "status 0", NULL);
     char *report = read_file(scratch("random_report.jsonl"), &size);
     for (int s = 0; s < 2; s++) {
         Tokens t = tokens_read(scratch("random"), s ? "val" : "train", mini->count);
         int before = examples, targets = 0;
         for (size_t i = 0; i < t.count; i++)
             examples += i && t.ids[i] == mini->end_of_text, targets += t.loss_mask[i];
-        char *row = format("[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
-                           examples - before, t.count, targets);
+        const char *row = text_of("[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
+                                  examples - before, t.count, targets);
         expect(strstr(report, row) != NULL, "%s is not in %.600s", row, report);
-        tokens_free(&t), free(row);
+        tokens_free(&t);
     }
     const char *note = strstr(report, "300 rows read, 0 with errors, ");
     if (note) sscanf(note + 30, "%d left out. %d changed", &dropped, &copies);
     expect(dropped > 20 && copies > 50 && examples == ROWS - dropped + copies,
            "%d examples, %d dropped, %d copies", examples, dropped, copies);
-    expect(strstr(said, "near duplicate") != NULL, "no near duplicates: %s", said);
-    free(report), free(said), examples_free(&x);
+    free(report), examples_free(&x);
 }
 
 /* Files of one data set are replaced together or not at all. In the second of three runs a folder
  * is where train.bin should be: val.bin must stay as it was. */
 void test_replaced_together(void)
 {
-    static const char *const run = "%s; $here/prepare examples random.jsonl --out group --seed %d "
-        "--tokenizer $here/data/mini_tokenizer.bin >/dev/null 2>&1; echo $?; %s; "
-        "cat group_*.bin | cksum";
-    static const char *const before[] = {":", "mv group_train.bin kept; mkdir group_train.bin",
-                                         ":"};
-    static const char *const after[] = {":", "rmdir group_train.bin; mv kept group_train.bin",
-                                        ":"};
     Examples x = random_examples(9, 3, 5);
-    char *said[3];
-    for (int i = 0; i < 3; i++) {
-        char *command = format(run, before[i], i ? 2 : 1, after[i]);
-        said[i] = shell(command);
-        free(command);
-    }
-    expect(*said[0] == '0' && *said[1] == '1' && *said[2] == '0', "exit status: %s%s%s", said[0],
-           said[1], said[2]);
-    expect(!strcmp(said[0] + 1, said[1] + 1), "a failing run has replaced some of the files");
-    expect(strcmp(said[0] + 1, said[2] + 1), "another seed makes the same split");
-    for (int i = 0; i < 3; i++) free(said[i]);
+    expect_run("run() { prepare examples random.jsonl --out group --seed $1 " MINI ">log.txt 2>&1; "
+               "echo $?; }; sum() { cat group_*.bin | cksum; }; run 1; first=$(sum); "
+               "mv group_train.bin kept; mkdir group_train.bin; run 2; rmdir group_train.bin; "
+               "mv kept group_train.bin; [ \"$(sum)\" = \"$first\" ] && echo same; run 2; "
+               "[ \"$(sum)\" = \"$first\" ] || echo others", "0\n1\nsame\n0\nothers\n", NULL);
     examples_free(&x);
 }
 
-/* ---- JUDGING: labels, shots, intervals, tables, compare, search, the report ---- */
+/* --test: its rows and no others are in NAME_test.bin; those of training in it are reported, and a
+ * run without --test removes the file. */
+void test_test_file(void)
+{
+    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
+    write_text("train.csv", "text,label\none two three four five six seven eight,a\nb b,b\nc c,a\n"
+                            "d d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n");
+    write_text("test.csv", "label,text\na,zero one two three four five six seven eight\nb,b b\n"
+                           "a,new\nz,k k\nb,\n");
+    for (int drop = 1; drop >= 0; drop--) {
+        expect_run(text_of("prepare examples train.csv --test test.csv --out tested " MINI
+                           "--drop-errors%s", drop ? " --drop-near --drop-duplicates" : ""),
+                   "  training           9 ", "  validation         1 ",
+                   "equal to a row of training: test.csv, line 3: of train.csv, line 3",
+                   "like a row of training: test.csv, line 2: 88% the same",
+                   "answer is not in training: test.csv, line 5", "15 rows read, 1 with errors, ",
+                   "status 0", NULL);
+        Text text = set_text("tested", "test", mini);
+        expect(!strcmp(text.bytes, drop ? "<|endoftext|>new{ a<|endoftext|>}k k{ z<|endoftext|>}" :
+               "<|endoftext|>zero one two three four five six seven eight{ a<|endoftext|>}b b{ b"
+               "<|endoftext|>}new{ a<|endoftext|>}k k{ z<|endoftext|>}"), "tests: %s", text.bytes);
+        free(text.bytes);
+    }
+    expect_run("prepare examples train.csv --val 0 --out tested " MINI ">log.txt; "
+               "echo tested_*.bin", "tested_train.bin\nstatus 0", NULL);
+}
 
-enum { JUDGED_LABELS = 40 };                                 /* more than the 32 of old */
+/* ---- judging: labels, shots, intervals, right answers, tables, search, the report ---- */
+
+enum { JUDGED_LABELS = 40 };                                  /* too many for a matrix */
 
 /* Write examples with one-token labels: <end> three or more tokens, a label of `labels`, <end>. */
 void labelled_file(const char *name, int count, int labels, uint64_t key)
@@ -2933,47 +3029,36 @@ void labelled_file(const char *name, int count, int labels, uint64_t key)
     tokens_free(&docs);
 }
 
-/* Beside the files of bad_folder(): examples x, the same without a training set y, a second model
- * m2, m290 of a smaller vocabulary, and pairs. */
+/* Write a model of the shape of m, but for its V tokens, with first values. */
+void write_model(const char *name, int V)
+{
+    Model *m = model_new((Config){.T = 16, .V = V, .L = 1, .NH = 2, .C = 8, .Vp = V + 84});
+    model_initialize(m, 77);
+    model_write(m, scratch(name), 0);
+    model_free(m);
+}
+
+/* Beside the files of bad_folder(): examples x, the same without a training set y, z with a third
+ * set; models m2, and m290 of a smaller vocabulary; pairs of texts, and questions. */
 void judged_folder(void)
 {
     static int done;
-    static const char pairs[] = "{\"a\":\"a in\",\"b\":\"rest or\",\"group\":\"one\"}\n\n"
-                                "{\"a\":\"set on\",\"b\":\"no\",\"group\":\"two\"}\n";
     bad_folder();
     if (done++) return;
     labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 5);
-    labelled_file("x_val.bin", 40, 10, 6);
-    labelled_file("y_val.bin", 40, 10, 6);
-    write_file("pairs.jsonl", pairs, sizeof pairs - 1, "", 0);
-    for (int i = 0; i < 2; i++) {
-        Config c = {.T = 16, .V = i ? 290 : 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
-        Model *m = model_new(c);
-        model_initialize(m, 77);
-        memset(m->w.wte + c.V * 8, 0, (384 - c.V) * 8 * sizeof(real));
-        model_write(m, scratch(i ? "m290" : "m2"), 0);
-        model_free(m);
-    }
+    labelled_file("x_val.bin", 40, 10, 6), labelled_file("y_val.bin", 40, 10, 6);
+    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
+    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
+    write_model("m2", 300), write_model("m290", 290);
+    write_text("pairs.jsonl", json_text("{'a':'a in','b':'rest or','group':'one'}\n\n"
+                                        "{'a':'set on','b':'no','group':'two'}\n"));
+    write_text("asked.jsonl", json_text(
+        "{'messages':[" SAYS("user", "'in'") "," SAYS("assistant", "'no'") "],'kind':'a',"
+        "'expect':{'must_not':['zzzz']}}\n"
+        "{'prompt':'rest or','completion':' no','kind':'b','expect':{'must':['zz|zy']}}\n"
+        "{'prompt':'or','completion':' no','kind':'a','expect':{'must_not':['z']}}\n"
+        "{'prompt':'set','completion':' the best','kind':'b'}\n"));
 }
-
-void test_bad_judging(const void *rows) { judged_folder(), test_bad(rows); }
-
-static const Bad bad_judging[] = {
-    {"prepare compare --model m --tuned m290 --tokenizer t --data x", 1, "m290: has 290 tokens"},
-    {"prepare eval --model m --tuned m290 --tokenizer t --pairs pairs.jsonl", 1, "m290: has 290"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,a", 2, "found '0,a'"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --data y", 1, "y_train.bin"},
-    {"prepare classify --model m --tokenizer t --labels ''", 2, "an empty label"},
-    {"prepare classify --model m --tokenizer t --labels a", 2, "two labels or more"},
-    {"prepare classify --model m --tokenizer t --labels a,,b", 2, "an empty label"},
-    {"prepare classify --model m --tokenizer t --labels 'a,b, a'", 2, "'a' is there twice"},
-    {"prepare search --model m --tokenizer t --data d --lr 1e-3,1e-2 --out new", 1,
-     "d_val.bin is not there"},
-    {"prepare search --model m --tokenizer t --data x --lr 1e-3 --out new", 2, "several values"},
-    {"prepare eval --model m --tokenizer t --data x --out new >/dev/full", 1, "writ"},
-    {"prepare classify --model m --tokenizer t --labels a,b <pairs.jsonl >/dev/full", 1, "writ"},
-    {"prepare report new >/dev/full", 1, "writ"},
-    {0}};
 
 /* Set the options of a command to their defaults, but for the words given. */
 void set_options(char letter, int count, char **words)
@@ -2991,16 +3076,15 @@ void test_label_sets(void)
         OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
                 "--data", (char *)scratch(y ? "y" : "x"), "--limit", y ? "39" : "15");
         Evaluation e = models_load();
-        int first = 1, known = 1, labels = y ? 0 : JUDGED_LABELS;
+        int first = 1, labels = y ? 0 : JUDGED_LABELS;
         held_out_load(&e);
         expect(e.labels.count == labels, "%d labels of %d", e.labels.count, labels);
         expect(e.n == (y ? 39 : 15) && e.train_n == 4 * labels, "%d and %d rows", e.n, e.train_n);
         for (int i = 0; i < e.n && e.labels.count; i++) {
             first &= e.item[i].ids < e.val.ids + 100;
-            known &= e.item[i].ids[e.item[i].answer] == 65 + e.truth[i];
+            expect(e.item[i].ids[e.item[i].answer] == 65 + e.truth[i], "another label: %d", i);
         }
         expect(y || !first, "--limit takes the first examples");
-        expect(known, "an example has the label of another");
         model_free(e.model[0]), tokenizer_free(e.t), tokens_free(&e.val), tokens_free(&e.train);
         free(e.train_item), free(e.labels.truth), free(e.labels.label);
     }
@@ -3138,35 +3222,32 @@ void test_tables(void)
     free(run), free(none), free(pays), free(unpaid), free(unknown);
 }
 
-/* eval names both models and measures each; compare's gains are the differences of its rows. */
+/* eval names both models and measures each as it does alone; compare's gains are the differences of
+ * its rows. */
 void test_both_models(void)
 {
     judged_folder();
-    char *both = shell("\"$here\"/prepare eval --model m --tuned m2 --tokenizer t --data x "
-                       "--out new");
-    char *tuned = shell("\"$here\"/prepare eval --model m2 --tokenizer t --data x --out new");
-    char *loss = strstr(both, "loss, nats"), *alone = strstr(tuned, "loss, nats");
-    expect(strstr(both, "40 held-out examples") && strstr(both, "confusion of m2") &&
-           strstr(both, "those of the training data") && strstr(both, "too many labels"),
-           "eval says %s", both);
-    if (loss && alone) alone[strcspn(alone, "]")] = 0, loss[strcspn(loss, "\n")] = 0;
-    expect(loss && alone && strstr(loss, strrchr(alone, '[') - 7), "m2: %s, alone %s", loss, alone);
-    free(both), free(tuned);
-    free(shell("\"$here\"/prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,1 "
-               "--out new --tokens 2"));
+    expect_run("prepare eval --model m --tuned m2 --tokenizer t --data x --out new >both.txt; "
+               "cat both.txt", "40 held-out examples", "confusion of m2", "too many labels",
+               "those of the training data", "status 0", NULL);
+    expect_run("alone=$(prepare eval --model m2 --tokenizer t --data x --out new | "
+               "sed -n 's/.*loss, nats a token *\\(.*]\\).*/\\1/p'); echo \"$alone\"; "
+               "grep -cF \"]     $alone\" both.txt", ", ", "]\n1\nstatus 0", NULL);
+    expect_run("prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,1 --out new "
+               "--tokens 2", "status 0", NULL);
     Json *table = records_read(scratch("new"), "compare.jsonl", 0), *row = json_get(table, "rows");
-    double cell[7][7] = {{0}};
+    double cell[7][7] = {{0}};                    /* 3 ways to ask, tuned, the gain over each */
     row = row ? row->child : NULL;
     for (int r = 0; row && r < 7; r++, row = row->next) {
         Json *c = row->child;
         for (int k = 0; c && k < 7; k++, c = c->next) cell[r][k] = cell_number(c);
     }
-    for (int way = 0; way < 2; way++)
+    for (int way = 0; way < 3; way++)
         for (int k = 2; k < 6; k++)
-            bound("gain", fabs(cell[4 + way][k] - (cell[3][k] - cell[way][k])),
-                  k == 5 ? 1.1 : 2e-3);
+            if (way < 2 || k == 3)                            /* words have only an accuracy */
+                bound("gain", fabs(cell[4 + way][k] - (cell[3][k] - cell[way][k])),
+                      k == 5 ? 1.1 : 2e-3);
     expect(cell[3][2] != cell[0][2], "m and m2 have the same loss");
-    bound("gain over words counted", fabs(cell[6][3] - (cell[3][3] - cell[2][3])), 2e-3);
     expect(cell[1][1] > 0 && cell[1][1] <= 1, "%g shots used of 1", cell[1][1]);
     json_free(table);
 }
@@ -3174,17 +3255,15 @@ void test_both_models(void)
 /* What is finished is not run again; what has other settings or data is. */
 void test_search(void)
 {
-    static const char *const changes[] = {"", "", "--decay 0.2", "--decay 0.2"};
-    static const char *const says[] = {"", NULL, "have changed", "have changed"};
+    static const char *const cases[][2] = {{"", "\n1\n"}, {"", "\n0\n"},
+        {"--decay 0.2", "have changed"}, {"--decay 0.2", "have changed"}};
     judged_folder();
     for (int i = 0; i < 4; i++) {
         if (i == 3) labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 7);
-        char *line = format("\"$here\"/prepare search --model m --tokenizer t --data x --steps 1 "
-                            "--warmup 0 --show 0 --lr 1e-3,1e-2 --out found %s 2>&1", changes[i]);
-        char *text = shell(line), *ran = strstr(text, "=== lr=1e-2");
-        expect(says[i] ? ran && strstr(text, says[i]) : !ran, "search %d says %.300s", i, text);
-        expect(strstr(text, "the best model: found/best.bin") != NULL, "search %d: %s", i, text);
-        free(line), free(text);
+        expect_run(text_of("prepare search --model m --tokenizer t --data x --steps 1 --warmup 0 "
+                           "--show 0 --lr 1e-3,1e-2 --out found %s >s.txt 2>&1; cat s.txt; "
+                           "grep -c '=== lr=1e-2' s.txt", cases[i][0]),
+                   cases[i][1], i == 1 ? "\n0\n" : "\n1\n", "the best model: found/best.bin", NULL);
     }
 }
 
@@ -3195,33 +3274,199 @@ void test_report(void)
     static const char json[] = "</pre><script>alert('1')</script>\\\"&\\u0007\x7f\\u001b[1m";
     judged_folder();
     mkdir(scratch("new"), 0777), mkdir(scratch("new/evil"), 0777);
-    char *run = format("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil);
-    char *table = format("{\"title\":\"%1$s\",\"kind\":\"%1$s\",\"note\":\"%1$s\",\"columns\":"
-                         "[\"%1$s\",\"b\"],\"rows\":[[\"%1$s\",\"%1$s\"],[\"x\",3]]}\n", json);
-    char *samples = format("{\"when\":\"before\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"target\":"
-                           "\"%1$s\"}\n{\"when\":\"after\",\"prompt\":\"%1$s\",\"text\":\"%1$s\","
-                           "\"wanted\":\"%1$s\"}\n", json);
-    char *log = format("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n1,0,64,1,1,1e-3,1,9,1\n2,0,",
-                       log_header);
-    write_file("new/evil/run.txt", run, strlen(run), "", 0);
-    write_file("new/evil/eval.jsonl", table, strlen(table), "no JSON\n", 8);
-    write_file("new/evil/samples.jsonl", samples, strlen(samples), "", 0);
-    write_file("new/evil/log.csv", log, strlen(log), "", 0);
-    free(shell("timeout 5 \"$here\"/prepare report new/evil"));
+    write_text("new/evil/run.txt", text_of("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil));
+    write_text("new/evil/eval.jsonl", text_of(
+        "{\"title\":\"%1$s\",\"kind\":\"%1$s\",\"note\":\"%1$s\",\"columns\":[\"%1$s\",\"b\"],"
+        "\"rows\":[[\"%1$s\",\"%1$s\"],[\"x\",3]]}\nno JSON\n", json));
+    write_text("new/evil/samples.jsonl", text_of(
+        "{\"when\":\"before\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"target\":\"%1$s\"}\n"
+        "{\"when\":\"after\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"wanted\":\"%1$s\"}\n", json));
+    write_text("new/evil/log.csv", text_of("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n"
+                                           "1,0,64,1,1,1e-3,1,9,1\n2,0,", log_header));
+    expect_run("timeout 5 prepare report new/evil", "status 0", NULL);
     char *page = record_read(scratch("new/evil"), "report.html");
     int shown_as = 0;
-    expect(page != NULL, "no page came of it");
     for (const char *c = page; c && *c; c++) {
         expect(*c != 0x7f && (*c < 0 || *c >= ' ' || *c == '\n'), "a control byte is on the page");
         shown_as += !strncmp(c, "&#60;/pre&#62;&#60;script&#62;alert(&#39;1&#39;)", 48);
     }
     expect(page && !strstr(page, "<script") && !strstr(page, "alert('"), "markup is on the page");
     expect(shown_as == 13, "the text is shown %d times", shown_as);
-    free(run), free(table), free(samples), free(log), free(page);
+    free(page);
     outcome("%d times escaped", shown_as);
 }
 
-/* ---- THE MODEL: first values, masks of dropout, sizes ---- */
+/* What counts as mentioned: case, beginnings of words, whole numbers. */
+void test_mentions(void)
+{
+    static const struct { const char *text, *part; int found; } row[] = {
+        {"It costs 4 Euros.", "4 euros", 1}, {"It costs 14 euros.", "4 euros", 0},
+        {"It costs 1.4 euros.", "4 euros", 0}, {"It costs 1,4 euros.", "4 euros", 0},
+        {"3, 4 euros", "4 euros", 1}, {"You are refunded.", "refund", 1},
+        {"a prerefund", "refund", 0}, {"non-refundable", "refund", 1}, {"room 5", "5", 1},
+        {"room 50", "5", 0}, {"5.99", "5", 0}, {"the 5.", "5", 1}, {"5, or 6", "5", 1},
+        {"caf\xc3\xa9" "4", "4", 0}, {"\xe2\x80\x9c" "4\xe2\x80\x9d", "4", 1}, {"", "a", 0},
+        {"50% off", "% off", 1}, {"x 14 euros, 4 euros", "4 euros", 1}, {"ab", "abc", 0}};
+    unicode_begin();
+    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
+        expect(mentions(row[i].text, row[i].part) == row[i].found, "'%s' in '%s' is not %d",
+               row[i].part, row[i].text, row[i].found);
+    Json *rows = records_read("data", "shop_heldout.jsonl", 1);
+    int n = 0;
+    for (const Json *r = rows, *turn; r; r = r->next, n++) {
+        for (turn = json_get(r, "messages")->child; turn->next;) turn = turn->next;
+        char *fault = faults(json_get(r, "expect"), string_of(turn, "content"));
+        char *empty = faults(json_get(r, "expect"), "");
+        expect_check(json_get(r, "expect"), n + 1);
+        expect(!*fault && *empty, "row %d's own answer: %s; no answer: %s", n + 1, fault, empty);
+        free(fault), free(empty);
+    }
+    json_free(rows);
+    outcome("%d answers fulfil what their rows expect", n);
+}
+
+/* Answers by several threads are those of one model; the command's shares, errors and records. */
+void test_questions(void)
+{
+    judged_folder();
+    OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
+            "--questions", (char *)scratch("asked.jsonl"), "--tokens", "9");
+    Evaluation e = models_load();
+    Answers a = {0};
+    held_out_load(&e);
+    use_threads(3);
+    answers_generate(&a, e.model[0], &e, NULL);
+    use_threads(1);
+    for (int i = 0; i < 4; i++) {
+        Query alone = query_new(&e.item[i], NULL, 9, "\nUser:");
+        query_answer(e.model[0], e.t, &alone);
+        expect(!strcmp(a.answer[i], alone.answer) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
+               "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone.answer,
+               a.ratio[EXACT].numerator[i]);
+        free(alone.answer), free(a.answer[i]);
+    }
+    expect_run("train_gpt eval --model m --tuned m --tokenizer t --questions asked.jsonl "
+               "--tokens 9 --errors --out new", "asked.jsonl: 4 held-out examples",
+               "\n  a             2  1.000 [1.000, 1.000]  1.000",
+               "\n  b             2  0.000 [0.000, 0.0", "\n  all           4  0.500 [0.000, 1.0",
+               "missing: \"zz|zy\"", "expected: the best", "2 of 4 are wrong", "status 0", NULL);
+    Json *rows = records_read(scratch("new"), "answers.jsonl", 1);
+    int n = 0, right = 0;
+    for (const Json *r = rows; r; r = r->next, n++) {
+        right += json_get(r, "right")->type == 't';
+        expect(string_of(r, "got") && string_of(r, "prompt") && string_of(r, "wanted") &&
+               json_get(r, "probability")->number < 1, "record %d", n);
+    }
+    expect(n == 8 && right == 4, "%d records, %d of them right", n, right);
+    json_free(rows), free(e.train_item), free(e.question), free(a.answer);
+    tokens_free(&e.val), tokenizer_free(e.t), model_free(e.model[0]);
+}
+
+/* The answer to a line of --jsonl is drawn by --seed and does not depend on the other lines. */
+void test_line_seeds(void)
+{
+    judged_folder();
+    expect_run("say() { printf '\"%s\"\\n' $* | train_gpt generate --model m --tokenizer t --jsonl "
+               "--temperature 1 --top-p 1 --tokens 8 | sort; }; say in or set >1.txt; "
+               "say set in or | cmp - 1.txt && grep -c completion 1.txt", "3\nstatus 0", NULL);
+}
+
+/* Words counted: a row by hand; after many steps the gradient is 0, computed by its definition; a
+ * label that a word decides is learned, a word that only held-out rows have is left out. */
+void test_words(void)
+{
+    enum { N = 60, L = 3 };
+    int start[N + 2] = {0}, truth[N], row[N], wrong = 0;
+    WordCounts x = {.words = 1, .labels = L, .start = start};
+    static const char *const colour[] = {"red", "blue", "green"};
+    char *text[N + 1];
+    unicode_begin();
+    for (int i = 0; i < N; i++) {
+        truth[i] = below(L, 31, i), row[i] = i;
+        text[i] = format("Good w%d %s, GOOD", i % 7, colour[truth[i]]);
+        words_add(&x, text[i], 1);
+    }
+    words_add(&x, text[N] = format("%s", "unseen RED"), 0);
+    double one = log(2), two = log(3), size = sqrt(1 + 2 * one * one + two * two);
+    expect(start[N + 1] - start[N] == 2, "a word of held-out rows alone is counted");
+    bound("its row", fabs(x.value[start[N] + 1] - one / sqrt(1 + one * one)), 1e-6);
+    bound("good, twice", fabs(x.value[1] - two / size), 1e-6);
+    float *W = allocate(x.words * L, sizeof *W), p[L], largest = 0, decay = 1e-2f;
+    for (int i = 0; i < 10; i++) words_fit(W, &x, truth, row, N, decay);
+    for (int k = 0; k < L; k++)
+        for (int word = 0; word < x.words; word++) {
+            double sum = decay * W[word * L + k];
+            for (int i = 0; i < N; i++) {
+                wrong += words_predict(p, W, &x, i) != truth[i];
+                for (int j = start[i]; j < start[i + 1]; j++)
+                    if (x.word[j] == word) sum += x.value[j] * (p[k] - (truth[i] == k)) / N;
+            }
+            largest = fmax(largest, fabs(sum));
+        }
+    bound("gradient", largest, 1e-5);
+    expect(wrong == 0 && words_predict(p, W, &x, N) == 0, "%d wrong", wrong);
+    for (int i = 0; i <= N; i++) free(text[i]);
+    free(W), free(x.word), free(x.value), free(x.numbers.entry);
+}
+
+/* The third set is measured by --test alone, and named, by either program. */
+void test_third_set(void)
+{
+    judged_folder();
+    expect_run("prepare eval --model m --tokenizer t --data z --test --out new; "
+               "prepare eval --model m --tokenizer t --data z --limit 5 --out new; "
+               "mkdir -p alone; cp \"$here\"/train_gpt alone; "
+               "alone/train_gpt eval --model m --tokenizer t --data z --test; "
+               "alone/train_gpt eval --model m --tokenizer t --data z --tuned m2; rm -r alone",
+               "z_test.bin: 12 held-out examples\n", "make builds it",
+               "z_val.bin: 5 of 8 held-out examples, drawn at random\n",
+               "m on z_test.bin: 12 examples", NULL);
+}
+
+#define ASK "prepare eval --model m --tokenizer t --questions "
+
+/* Rows of questions that are refused. */
+void test_bad_questions(void)
+{
+    static const char *const rows[][2] = {
+        {"", "holds no questions"}, {"{'prompt':'a'}", "row 1: expected \"mess"},
+        {CHAT("[" SAYS("user", "'a'") "]"), "row 1: expected \"mess"},
+        {CHAT("[" SAYS("assistant", "'b'") "," SAYS("user", "'a'") "]"), "row 1: expected \"mess"},
+        {PAIR("a", " "), "row 1: expected \"mess"},
+        {"{'prompt':'a','completion':'b','expect':{}}", "row 1: expected \"exp"},
+        {"{'prompt':'a','completion':'b','expect':{'Must':['b']}}", "row 1: expected \"exp"},
+        {"{'prompt':'a','completion':'b','expect':{'must':['b|']}}", "row 1: expected \"exp"},
+        {"{'prompt':'a','completion':'b','expect':{'must':'b'}}", "row 1: expected \"exp"}};
+    judged_folder();
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        write_text("q.txt", text_of("%s\n", json_text(rows[i][0])));
+        test_bad((Bad[]){{ASK "q.txt", 1, rows[i][1]}, {0}});
+    }
+    outcome("%zu files", sizeof rows / sizeof *rows);
+}
+
+void test_bad_judging(const void *rows) { judged_folder(), test_bad(rows); }
+
+static const Bad bad_judging[] = {
+    {"prepare compare --model m --tuned m290 --tokenizer t --data x", 1, "m290: has 290 tokens"},
+    {"prepare eval --model m --tuned m290 --tokenizer t --pairs pairs.jsonl", 1, "m290: has 290"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,a", 2, "found '0,a'"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --data y", 1, "y_train.bin"},
+    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt"},
+    {"prepare classify --model m --tokenizer t --labels ''", 2, "an empty label"},
+    {"prepare classify --model m --tokenizer t --labels a", 2, "two labels or more"},
+    {"prepare classify --model m --tokenizer t --labels a,,b", 2, "an empty label"},
+    {"prepare classify --model m --tokenizer t --labels 'a,b, a'", 2, "'a' is there twice"},
+    {"prepare search --model m --tokenizer t --data d --lr 1e-3,1e-2 --out new", 1,
+     "d_val.bin is not there"},
+    {"prepare search --model m --tokenizer t --data x --lr 1e-3 --out new", 2, "several values"},
+    {ASK "nowhere", 1, "nowhere"}, {ASK "q --test", 2, "--test and --questions"},
+    {ASK "q --pairs q", 2, "alone"},
+    {"prepare eval --model m --tokenizer t --data x --test", 1, "x_test.bin is not there"},
+    {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
+    {0}};
+
+/* ---- the model: first values, masks, recompute, adapters, moments ---- */
 
 /* Each tensor has the mean and the standard deviation of its first values; padding stays 0. */
 void test_first_values(void)
@@ -3274,204 +3519,17 @@ void test_sizes(void)
     expect(strstr(said, "too large: choose a smaller --batch") != NULL, "B * T overflows");
 }
 
-/* ---- FIGURES: right answers, records of answers ---- */
-
-/* What counts as mentioned: case, beginnings of words, whole numbers. */
-void test_mentions(void)
+/* The best loss that a run has told. */
+double best_loss(const char *run)
 {
-    static const struct { const char *text, *part; int found; } row[] = {
-        {"It costs 4 Euros.", "4 euros", 1}, {"It costs 14 euros.", "4 euros", 0},
-        {"It costs 1.4 euros.", "4 euros", 0}, {"It costs 1,4 euros.", "4 euros", 0},
-        {"3, 4 euros", "4 euros", 1}, {"You are refunded.", "refund", 1},
-        {"a prerefund", "refund", 0}, {"non-refundable", "refund", 1}, {"room 5", "5", 1},
-        {"room 50", "5", 0}, {"5.99", "5", 0}, {"the 5.", "5", 1}, {"5, or 6", "5", 1},
-        {"caf\xc3\xa9" "4", "4", 0}, {"\xe2\x80\x9c" "4\xe2\x80\x9d", "4", 1}, {"", "a", 0},
-        {"50% off", "% off", 1}, {"x 14 euros, 4 euros", "4 euros", 1}, {"ab", "abc", 0}};
-    unicode_begin();
-    for (size_t i = 0; i < sizeof row / sizeof *row; i++)
-        expect(mentions(row[i].text, row[i].part) == row[i].found, "'%s' in '%s' is not %d",
-               row[i].part, row[i].text, row[i].found);
-    Json *rows = records_read("data", "shop_heldout.jsonl", 1);
-    int n = 0;
-    for (const Json *r = rows, *turn; r; r = r->next, n++) {
-        for (turn = json_get(r, "messages")->child; turn->next;) turn = turn->next;
-        char *fault = faults(json_get(r, "expect"), string_of(turn, "content"));
-        char *empty = faults(json_get(r, "expect"), "");
-        expect_check(json_get(r, "expect"), n + 1);
-        expect(!*fault && *empty, "row %d's own answer: %s; no answer: %s", n + 1, fault, empty);
-        free(fault), free(empty);
-    }
-    json_free(rows);
-    outcome("%d answers fulfil what their rows expect", n);
+    return strtod(run_line(text_of("sed -n 's/^best_loss = //p' %s/run.txt", run)), NULL);
 }
-
-static const char asked[] =
-    "{\"messages\":[{\"role\":\"user\",\"content\":\"in\"},{\"role\":\"assistant\",\"content\":"
-    "\"no\"}],\"kind\":\"a\",\"expect\":{\"must_not\":[\"zzzz\"]}}\n"
-    "{\"prompt\":\"rest or\",\"completion\":\" no\",\"kind\":\"b\",\"expect\":"
-    "{\"must\":[\"zz|zy\"]}}\n"
-    "{\"prompt\":\"or\",\"completion\":\" no\",\"kind\":\"a\",\"expect\":{\"must_not\":[\"z\"]}}\n"
-    "{\"prompt\":\"set\",\"completion\":\" the best\",\"kind\":\"b\"}\n";
-
-/* Answers by several threads are those of one model; the command's shares, errors and records. */
-void test_questions(void)
-{
-    judged_folder();
-    write_file("asked.jsonl", asked, sizeof asked - 1, "", 0);
-    OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
-            "--questions", (char *)scratch("asked.jsonl"), "--tokens", "9");
-    Evaluation e = models_load();
-    Answers a = {0};
-    held_out_load(&e);
-    use_threads(3);
-    answers_generate(&a, e.model[0], &e, NULL);
-    use_threads(1);
-    for (int i = 0; i < 4; i++) {
-        Query alone = query_new(&e.item[i], NULL, 9, "\nUser:");
-        query_answer(e.model[0], e.t, &alone);
-        expect(!strcmp(a.answer[i], alone.answer) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
-               "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone.answer,
-               a.ratio[EXACT].numerator[i]);
-        free(alone.answer), free(a.answer[i]);
-    }
-    char *text = shell("\"$here\"/train_gpt eval --model m --tuned m --tokenizer t --questions "
-                       "asked.jsonl --tokens 9 --errors --out new");
-    static const char *const says[] = {
-        "asked.jsonl: 4 held-out examples", "\n  a             2  1.000 [1.000, 1.000]  1.000",
-        "\n  b             2  0.000 [0.000, 0.000]", "\n  all           4  0.500 [0.000, 1.000]",
-        "missing: \"zz|zy\"", "expected: the best", "2 of 4 are wrong"};
-    for (int i = 0; i < 7; i++)
-        expect(strstr(text, says[i]) != NULL, "'%s' is not in %s", says[i], text);
-    Json *rows = records_read(scratch("new"), "answers.jsonl", 1);
-    int n = 0, right = 0;
-    for (const Json *r = rows; r; r = r->next, n++) {
-        right += json_get(r, "right")->type == 't';
-        expect(string_of(r, "got") && string_of(r, "prompt") && string_of(r, "wanted") &&
-               json_get(r, "probability")->number < 1, "record %d", n);
-    }
-    expect(n == 8 && right == 4, "%d records, %d of them right", n, right);
-    json_free(rows), free(text), free(e.train_item), free(e.question), free(a.answer);
-    tokens_free(&e.val), tokenizer_free(e.t), model_free(e.model[0]);
-}
-
-/* The answer to a line of --jsonl is drawn by --seed and does not depend on the other lines. */
-void test_line_seeds(void)
-{
-    judged_folder();
-    char *said[2];
-    for (int i = 0; i < 2; i++) {
-        char *line = format("printf '\"%%s\"\n' %s | \"$here\"/train_gpt generate --model m "
-                            "--tokenizer t --jsonl --temperature 1 --top-p 1 --tokens 8 | sort",
-                            i ? "set in or" : "in or set");
-        said[i] = shell(line);
-        free(line);
-    }
-    expect(strstr(said[0], "completion") && !strcmp(said[0], said[1]),
-           "in another order: %s, not %s", said[1], said[0]);
-    free(said[0]), free(said[1]);
-}
-
-/* Words counted: a row by hand; after many steps the gradient is 0, computed by its definition; a
- * label that a word decides is learned, a word that only held-out rows have is left out. */
-void test_words(void)
-{
-    enum { N = 60, L = 3 };
-    int start[N + 2] = {0}, truth[N], row[N], wrong = 0;
-    WordCounts x = {.words = 1, .labels = L, .start = start};
-    static const char *const colour[] = {"red", "blue", "green"};
-    char *text[N + 1];
-    unicode_begin();
-    for (int i = 0; i < N; i++) {
-        truth[i] = below(L, 31, i), row[i] = i;
-        text[i] = format("Good w%d %s, GOOD", i % 7, colour[truth[i]]);
-        words_add(&x, text[i], 1);
-    }
-    words_add(&x, text[N] = format("%s", "unseen RED"), 0);
-    double one = log(2), two = log(3), size = sqrt(1 + 2 * one * one + two * two);
-    expect(start[N + 1] - start[N] == 2, "a word of held-out rows alone is counted");
-    bound("its row", fabs(x.value[start[N] + 1] - one / sqrt(1 + one * one)), 1e-6);
-    bound("good, twice", fabs(x.value[1] - two / size), 1e-6);
-    float *W = allocate(x.words * L, sizeof *W), p[L], largest = 0, decay = 1e-2f;
-    for (int i = 0; i < 10; i++) words_fit(W, &x, truth, row, N, decay);
-    for (int k = 0; k < L; k++)
-        for (int word = 0; word < x.words; word++) {
-            double sum = decay * W[word * L + k];
-            for (int i = 0; i < N; i++) {
-                wrong += words_predict(p, W, &x, i) != truth[i];
-                for (int j = start[i]; j < start[i + 1]; j++)
-                    if (x.word[j] == word) sum += x.value[j] * (p[k] - (truth[i] == k)) / N;
-            }
-            largest = fmax(largest, fabs(sum));
-        }
-    bound("gradient", largest, 1e-5);
-    expect(wrong == 0 && words_predict(p, W, &x, N) == 0, "%d wrong", wrong);
-    for (int i = 0; i <= N; i++) free(text[i]);
-    free(W), free(x.word), free(x.value), free(x.numbers.entry);
-}
-
-/* Rows of questions that are refused, in the files q0.txt, ... */
-static const char *const bad_rows[] = {
-    "", "{\"prompt\":\"a\"}", "{\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}",
-    ("{\"messages\":[{\"role\":\"assistant\",\"content\":\"b\"},"
-     "{\"role\":\"user\",\"content\":\"a\"}]}"),
-    "{\"prompt\":\"a\",\"completion\":\" \"}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{}}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"Must\":[\"b\"]}}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"must\":[\"b|\"]}}",
-    "{\"prompt\":\"a\",\"completion\":\"b\",\"expect\":{\"must\":\"b\"}}"};
-
-void test_bad_figures(const void *rows)
-{
-    judged_folder();
-    for (int i = 0; i < (int)(sizeof bad_rows / sizeof *bad_rows); i++) {
-        char *name = format("q%d.txt", i);
-        write_file(name, bad_rows[i], strlen(bad_rows[i]), "\n", 1);
-        free(name);
-    }
-    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
-    test_bad(rows);
-}
-
-/* The third set is measured by --test alone, and named, by either program. */
-void test_third_set(void)
-{
-    judged_folder();
-    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
-    char *says = shell("\"$here\"/prepare eval --model m --tokenizer t --data z --test --out new; "
-                       "\"$here\"/prepare eval --model m --tokenizer t --data z --limit 5 "
-                       "--out new; "
-                       "mkdir -p alone; cp \"$here\"/train_gpt alone; "
-                       "alone/train_gpt eval --model m --tokenizer t --data z --test; "
-                       "alone/train_gpt eval --model m --tokenizer t --data z --tuned m2 2>&1; "
-                       "rm -r alone");
-    static const char *const said[] = {"z_test.bin: 12 held-out examples\n", "make builds it",
-        "z_val.bin: 5 of 8 held-out examples, drawn at random\n", "m on z_test.bin: 12 examples"};
-    for (int i = 0; i < 4; i++)
-        expect(strstr(says, said[i]) != NULL, "'%s' is not in %s", said[i], says);
-    free(says);
-}
-
-#define ASK "prepare eval --model m --tokenizer t --questions "
-static const Bad bad_figures[] = {
-    {ASK "q0.txt", 1, "q0.txt: holds no questions"}, {ASK "q1.txt", 1, "row 1: expected \"mess"},
-    {ASK "q2.txt", 1, "row 1: expected \"mess"}, {ASK "q3.txt", 1, "row 1: expected \"mess"},
-    {ASK "q4.txt", 1, "row 1: expected \"mess"}, {ASK "q5.txt", 1, "row 1: expected \"exp"},
-    {ASK "q6.txt", 1, "row 1: expected \"exp"}, {ASK "q7.txt", 1, "row 1: expected \"exp"},
-    {ASK "q8.txt", 1, "row 1: expected \"exp"}, {ASK "nowhere", 1, "nowhere"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt"},
-    {ASK "q1.txt --test", 2, "--test and --questions"}, {ASK "q1.txt --pairs q", 2, "alone"},
-    {"prepare eval --model m --tokenizer t --data x --test", 1, "x_test.bin is not there"},
-    {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
-    {0}};
-
-/* ---- RECOMPUTE, LORA, MOMENTS ---- */
 
 /* Through every adapter, with all kinds of dropout, packing, masks, smoothing, and recompute. The
  * model itself has no gradient. A model that has merged its adapters gives the same loss. */
 void test_adapter_gradient(void)
 {
-    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, (real)0.25, 77};
-    smoothing_rate = 0.1;
+    rates = (Dropout){(real)0.1, (real)0.2, (real)0.15, (real)0.25, 77}, smoothing_rate = 0.1;
     batch = random_batch(2, small.T, small.V, 3);
     for (int i = 0; i < 6; i++) {
         Model *m = model = random_model(small, INFERENCE, 2, 0);
@@ -3520,23 +3578,13 @@ void test_recompute(void)
     batch_free(&b);
 }
 
-/* The loss on v of the tiny model m with the adapters of a run, merged or beside it. */
+/* The loss on v of the small model m with adapters, merged into it or beside it. */
 double adapted_loss(const char *adapter, int merged)
 {
-    Tokens val = tokens_read(scratch("v"), "val", 300);
-    Tokenizer *t = tokenizer_read(scratch("t"));
     Model *m = model_read(scratch("m"));
     adapter_read(m, scratch(adapter));
     if (merged) model_merge(m);
-    Scores s = score(m, t, &val, 1, 16, 0, 0);
-    double mean = total(s.loss, s.n) / total(s.count, s.n);
-    free(s.loss), model_free(m), tokens_free(&val), tokenizer_free(t);
-    return mean;
-}
-
-void adapter_open(void *path)
-{
-    adapter_read(model_read(scratch("m")), path);
+    return loss_on_v(m, 16);
 }
 
 /* A run with --lora writes adapters, which give what the run has told, merged or not. Damaged ones,
@@ -3549,11 +3597,13 @@ void test_run_lora(void)
         {48, 0, 0, "rank 0"}, {48, 3, 0, "bytes of numbers"}, {52, 16, 0, "matrices 16"},
         {52, 7, 0, "bytes of numbers"}, {1024, 0x7fc00000, 0, "number 0 of qkv_A is nan"},
         {4, 1, 4, "bytes of numbers"}, {4, 1, 1800, "too few"}};
-    double best = 0;
+    static const char *const options[][2] = {
+        {"--lora 2 --lora-on fc,proj", "expected some of qkv"}, {"--resume --lora 1", "--lora"},
+        {"--resume --lora 2 --lora-on qkv,attproj,fc,fcproj --lora-alpha 8", "--lora-alpha"}};
     size_t size;
     expect_run(TINY "v --out r9 --steps 6 --lr 3e-2 --eval-every 2 --lora 2 --show 1 --lora-on "
                "fcproj,qkv,fc,attproj", "after training", "status 0", NULL);
-    sscanf(run_line("sed -n 's/^best_loss = //p' r9/run.txt"), "%lf", &best);
+    double best = best_loss("r9");
     for (int merged = 0; merged < 2; merged++)
         bound("loss", fabs(adapted_loss("r9/best.bin", merged) - best), 2e-6);
     expect(fabs(adapted_loss("r9/model.bin", 0) - best) < 1, "model.bin is another thing");
@@ -3562,24 +3612,18 @@ void test_run_lora(void)
         char *copied = memcpy(allocate(size, 1), file, size);
         memcpy(copied + bad[i].at, &bad[i].value, 4);
         write_file("a", copied, size - bad[i].cut, "", 0);
-        const char *said = error_of(adapter_open, format("%s/a", folder));
-        expect(strstr(said, bad[i].says) != NULL, "damage %zu: %s", i, said);
+        expect_run("train_gpt generate --model m --tokenizer t --adapter a", bad[i].says,
+                   "status 1", NULL);
         free(copied);
     }
     free(file);
-    for (int bf16 = 0; bf16 < 2; bf16++) {
-        setenv("KIND", bf16 ? "bf16" : "fp32", 1);
-        expect_run("prepare eval --model m --adapter r9/best.bin --tokenizer t --questions "
-                   "rows.jsonl --out new --precision $KIND", "m + r9/best.bin", "status 0", NULL);
-        expect_run(TINY "v --out r10 --steps 2 --lora 2 --show 1 --precision $KIND", "status 0",
-                   NULL);
-    }
+    for (int i = 0; i < 3; i++)
+        expect_run(text_of(TINY "v --out r9 --steps 9 %s", options[i][0]), options[i][1],
+                   i ? "status 1" : "status 2", NULL);
+    expect_run("prepare eval --model m --adapter r9/best.bin --tokenizer t --questions rows.jsonl "
+               "--out new", "m + r9/best.bin", "status 0", NULL);
     expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
-    expect_run(TINY "v --lora 2 --lora-on fc,proj", "expected some of qkv", "status 2", NULL);
     expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
-    expect_run(TINY "v --out r9 --steps 9 --resume --lora 1", "--lora", "status 1", NULL);
-    expect_run(TINY "v --out r9 --steps 9 --resume --lora 2 --lora-on qkv,attproj,fc,fcproj "
-               "--lora-alpha 8", "--lora-alpha", "status 1", NULL);
 }
 
 /* Adapters that PEFT made are imported; ten steps from them have PEFT's losses. Exported again they
@@ -3590,15 +3634,15 @@ void test_peft(void)
     double norm, first = 0;
     Model *m = reference_model();
     model_write(m, scratch("ref"), 0);
+    model_free(m);
     expect_run("prepare import $here/data/adapters --model ref --out pa && "
                "prepare export ref --adapter pa --peft --out peft && "
-               "prepare import peft --model ref --out pa2 && cmp pa pa2",
-               "rank 3", "status 0", NULL);
+               "prepare import peft --model ref --out pa2 && cmp pa pa2", "rank 3", "status 0",
+               NULL);
     expect_run("sed -i 's/\"use_dora\": false/\"use_dora\": true/' peft/adapter_config.json; "
                "prepare import peft --model ref --out pa2",
                "use_dora: expected false, found true; this kind of adapter", "status 1", NULL);
     if (broken) return;
-    model_free(m);
     m = model_read(scratch("ref"));
     adapter_read(m, scratch("pa"));
     model_prepare(m, TRAINING, reference.B, m->c.T, 0);
@@ -3622,15 +3666,14 @@ void test_stochastic(void)
 {
     for (int i = 0; i < 64; i++) {
         real x = (real)(random_normal(1, i) * (i % 2 ? 1e-12 : 1));
-        int count[2] = {0};
-        double sum = 0, low = bf16_to(bf16_stochastic(x, 0)), high;
-        high = bf16_to(bf16_stochastic(x, 0xffff));
+        double low = bf16_to(bf16_stochastic(x, 0)), high = bf16_to(bf16_stochastic(x, 0xffff));
+        double sum = 0;
         for (int j = 0; j < 4096; j++) {
             double y = bf16_to(bf16_stochastic(x, random_bits(i, j) & 0xffff));
             expect(y == low || y == high, "%g becomes %g", (double)x, y);
-            count[y == low]++, sum += y;
+            sum += y;
         }
-        expect(count[0] + count[1] == 4096 && fabs(low - x) < fabs(x) / 128, "low %g", low);
+        expect(fabs(low - x) < fabs(x) / 128, "low %g", low);
         bound("mean", fabs(sum / 4096 - x) / (fabs(high - low) + 1e-30), 4 * 0.5 / 64);
         expect(bf16_stochastic((real)low, 0xffff) == bf16_from((float)low), "%g moves", low);
     }
@@ -3690,15 +3733,13 @@ void test_memory(void)
     Memory lora = training_memory(&m, 1, 1024);
     bound("gradients", fabs(lora.gradients - m.adapter_count * (double)sizeof(real)), 1);
     expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
-    expect_run("timeout 20 train_gpt --model $here/data/mini.bin --tokenizer "
-               "$here/data/mini_tokenizer.bin --data $here/data/shop --batch 65536 --out new",
-               "training needs 8", "--batch or --context, --recompute (",
-               "--lora 8 --recompute --precision bf16 (",
-               "status 1", NULL);
+    expect_run("timeout 20 train_gpt --model $here/data/mini.bin " MINI "--data $here/data/shop "
+               "--batch 65536 --out new", "training needs 8", "--batch or --context, --recompute (",
+               "--lora 8 --recompute --precision bf16 (", "status 1", NULL);
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }
 
-/* ---- MODELS IN THE WORLD: GGUF, tokenizer.json, padded vocabularies, other formats ---- */
+/* ---- other programs' models: GGUF, tokenizer.json, padded vocabularies ---- */
 
 /* Every number of half precision comes back; what lies between two neighbours becomes the nearer
  * one, and the middle the even one. Behind the largest, 65504, stands infinity. */
@@ -3716,35 +3757,11 @@ void test_f16(void)
     outcome("31744 numbers and those between");
 }
 
-/* Append the next value of a GGUF file, a text (type 8) or a number of some bytes, and a space. */
-void gguf_show(Text *seen, char **at, int type)
+/* Append a number of some bytes, or a text behind its length, as GGUF has them. */
+void put(Text *to, uint64_t number, int bytes) { text_add(to, (char *)&number, bytes); }
+void put_text(Text *to, const char *text)
 {
-    uint64_t value = 0, size = type == 8 ? 8 : type == 7 ? 1 : type == 64 ? 8 : 4;
-    memcpy(&value, *at, size);
-    *at += size;
-    if (type == 8) text_add(seen, *at, value), *at += value, text_add(seen, " ", 1);
-    else text_print(seen, "%" PRIu64 " ", value);
-}
-
-/* All that a GGUF file says before its data: keys, then tensors. *at moves behind it. */
-Text gguf_seen(char **at)
-{
-    Text seen = {0};
-    uint64_t counts[2], list;
-    memcpy(counts, *at + 8, 16);
-    for (*at += 24; counts[1]--; text_add(&seen, "\n", 1)) {
-        gguf_show(&seen, at, 8);
-        int type = **at, is_list = type == 9;
-        *at += 4;
-        if (is_list) type = **at, memcpy(&list, *at + 4, 8), *at += 12;
-        for (uint64_t n = is_list ? list : 1; n; n--) gguf_show(&seen, at, type);
-    }
-    for (; counts[0]--; text_add(&seen, "\n", 1)) {
-        gguf_show(&seen, at, 8);
-        for (int d = *(*at += 4, *at - 4); d >= 0; d--) gguf_show(&seen, at, d ? 64 : 4);
-        gguf_show(&seen, at, 64);
-    }
-    return seen;
+    put(to, strlen(text), 8), text_add(to, text, strlen(text));
 }
 
 /* The place in a GGUF file of the number i of a row-major tensor that was stored as `type`, and
@@ -3760,58 +3777,77 @@ int gguf_is(const char *data, size_t i, int type, float x)
     return fabs(q * step - x) <= (0.5 + 0.07) * step;         /* F16 rounds 127 steps by 0.07 */
 }
 
-/* Model m, the file at path, with the vocabulary of data/, in one type: what the GGUF says, and
- * its numbers. Rows that are no whole blocks of 32 are F16 in Q8_0. 925353388 is 1e-5f in bits. */
+/* The head of the GGUF file x of a model with the vocabulary of data/, up to its tensors. Types of
+ * values: 4 uint32, 5 int32, 6 float32 (0x3727c5ac is 1e-5), 7 bool, 8 text, 9 array. */
+Text gguf_head(const Config *c, const Tokenizer *t, int file_type)
+{
+    const struct { const char *name, *text; int type; uint32_t number; } keys[] = {
+        {"general.architecture", "gpt2", 8, 0}, {"general.name", "x", 8, 0},
+        {"general.alignment", 0, 4, 32}, {"general.quantization_version", 0, 4, 2},
+        {"general.file_type", 0, 4, file_type}, {"gpt2.context_length", 0, 4, c->T},
+        {"gpt2.embedding_length", 0, 4, c->C}, {"gpt2.feed_forward_length", 0, 4, 4 * c->C},
+        {"gpt2.block_count", 0, 4, c->L}, {"gpt2.attention.head_count", 0, 4, c->NH},
+        {"gpt2.attention.layer_norm_epsilon", 0, 6, 0x3727c5ac},
+        {"tokenizer.ggml.model", "gpt2", 8, 0}, {"tokenizer.ggml.pre", "gpt-2", 8, 0},
+        {"tokenizer.ggml.bos_token_id", 0, 4, 4095}, {"tokenizer.ggml.eos_token_id", 0, 4, 4095},
+        {"tokenizer.ggml.unknown_token_id", 0, 4, 4095}, {"tokenizer.ggml.add_bos_token", 0, 7, 1},
+        {"tokenizer.chat_template", chat_template, 8, 0}, {"tokenizer.ggml.tokens", 0, 9, 8},
+        {"tokenizer.ggml.token_type", 0, 9, 5}, {"tokenizer.ggml.merges", 0, 9, 8}};
+    Text head = {0};
+    char word[2 * WORD];
+    text_add(&head, "GGUF\3\0\0", 8), put(&head, 4 + 12 * c->L, 8), put(&head, 21, 8);
+    for (int i = 0; i < 21; i++) {
+        put_text(&head, keys[i].name), put(&head, keys[i].type, 4);
+        if (keys[i].type == 8) put_text(&head, keys[i].text);
+        else put(&head, keys[i].number, keys[i].type == 7 ? 1 : 4);
+        if (keys[i].type == 9) put(&head, i < 20 ? 4096 : 4096 - 257, 8);
+        for (int id = 0; keys[i].type == 9 && id < 4096; id++) {
+            if (i == 18) word_from_token(word, t, id);
+            if (i == 19) put(&head, id < 4095 ? 1 : 3, 4);
+            else if (i == 18 || merge_line(word, t, id)) put_text(&head, word);
+        }
+    }
+    return head;
+}
+
+/* Model m, the file at path, in one type: all that the GGUF file says, and its numbers. Rows that
+ * are no whole blocks of 32 are F16 in Q8_0. */
 void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char *name, int type,
                 int file_type)
 {
-    static const char *const names[] = {"token_embd", "position_embd", "attn_norm", "attn_norm",
-        "attn_qkv", "attn_qkv", "attn_output", "attn_output", "ffn_norm", "ffn_norm", "ffn_up",
-        "ffn_up", "ffn_down", "ffn_down", "output_norm", "output_norm"};
-    Text e = {0}, merges = {0};
-    char word[2 * WORD];
-    size_t size, place = 0;
-    text_print(&e, "prepare export %s --tokenizer \"$here\"/data/mini_tokenizer.bin --type %s "
-               "--out x.gguf", path, name);
-    expect_run(e.bytes, "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
-    char *file = read_file(scratch("x.gguf"), &size), *at = file;
-    expect(!memcmp(file, "GGUF\3\0\0", 8), "no GGUF of version 3");
-    Text seen = gguf_seen(&at);
-    char *data = file + (at - file + 31) / 32 * 32;
-    e.size = 0;
-    text_print(&e, "general.architecture gpt2 \ngeneral.name x \ngeneral.alignment 32 \n"
-        "general.quantization_version 2 \ngeneral.file_type %d \ngpt2.context_length %d \n"
-        "gpt2.embedding_length %d \ngpt2.feed_forward_length %d \ngpt2.block_count %d \n"
-        "gpt2.attention.head_count %d \ngpt2.attention.layer_norm_epsilon 925353388 \n"
-        "tokenizer.ggml.model gpt2 \ntokenizer.ggml.pre gpt-2 \ntokenizer.ggml.bos_token_id 4095 \n"
-        "tokenizer.ggml.eos_token_id 4095 \ntokenizer.ggml.unknown_token_id 4095 \n"
-        "tokenizer.ggml.add_bos_token 1 \ntokenizer.chat_template %s \ntokenizer.ggml.tokens ",
-        file_type, m->c.T, m->c.C, 4 * m->c.C, m->c.L, m->c.NH, chat_template);
-    for (int id = 0; id < 4096; id++) {
-        word_from_token(word, t, id), text_print(&e, "%s ", word);
-        if (merge_line(word, t, id)) text_print(&merges, "%s ", word);
+    static const char *const names[] = {"token_embd", "position_embd", "attn_norm", "attn_qkv",
+        "attn_output", "ffn_norm", "ffn_up", "ffn_down", "output_norm"};
+    size_t size, place;
+    expect_run(text_of("prepare export %s " MINI "--type %s --out x.gguf", path, name),
+               "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
+    char *file = read_file(scratch("x.gguf"), &size);
+    Text head = gguf_head(&m->c, t, file_type);
+    for (int pass = 0; pass < 2; pass++) {                    /* names and shapes; data */
+        const char *data = file + (head.size + 31) / 32 * 32;
+        place = 0;
+        for (int i = 0; i < 16; i++)
+            for (int l = 0; l < (m->tensors[i].layered ? m->c.L : 1); l++) {
+                const Tensor *x = &m->tensors[i];
+                int vector = x->rows == 1, cut = type == 8 && x->columns % 32;
+                int is = vector || i == 1 ? 0 : cut ? 1 : type;
+                for (size_t k = 0; pass && k < x->size && !broken; k++)
+                    expect(gguf_is(data + place, k, is, m->w.tensor[i][l * x->size + k]),
+                           "%s: number %zu of layer %d differs", x->name, k, l);
+                if (!pass) {
+                    const char *block = x->layered ? text_of("blk.%d.", l) : "";
+                    put_text(&head, text_of("%s%s.%s", block, names[i < 2 ? i : i / 2 + 1],
+                                            i > 2 && i % 2 ? "bias" : "weight"));
+                    put(&head, 2 - vector, 4), put(&head, x->columns, 8);
+                    if (!vector) put(&head, x->rows, 8);
+                    put(&head, is, 4), put(&head, place, 8);
+                }
+                place += ((is == 8 ? x->size / 32 * 34 : x->size * (is ? 2 : 4)) + 31) / 32 * 32;
+            }
+        expect(size >= head.size && !memcmp(file, head.bytes, head.size), "another head");
+        if (broken) break;
+        expect(!pass || data + place == file + size, "%zu bytes", size);
     }
-    text_print(&e, "\ntokenizer.ggml.token_type ");
-    for (int id = 0; id < 4096; id++) text_print(&e, id < 4095 ? "1 " : "3 ");
-    text_print(&e, "\ntokenizer.ggml.merges %s\n", merges.bytes);
-    for (int i = 0; i < 16; i++)
-        for (int l = 0; l < (m->tensors[i].layered ? m->c.L : 1); l++) {
-            const Tensor *x = &m->tensors[i];
-            int vector = x->rows == 1, cut = type == 8 && x->columns % 32;
-            int is = vector || i == 1 ? 0 : cut ? 1 : type;
-            if (x->layered) text_print(&e, "blk.%d.", l);
-            text_print(&e, "%s.%s %d ", names[i], ends_with(x->field, "_b") ? "bias" : "weight",
-                       x->columns);
-            if (!vector) text_print(&e, "%d ", x->rows);
-            text_print(&e, "%d %zu \n", is, place);
-            for (size_t k = 0; k < x->size && !broken; k++)
-                expect(gguf_is(data + place, k, is, m->w.tensor[i][l * x->size + k]),
-                       "%s: number %zu of layer %d differs", x->name, k, l);
-            place += ((is == 8 ? x->size / 32 * 34 : x->size * (is ? 2 : 4)) + 31) / 32 * 32;
-        }
-    expect(!strcmp(seen.bytes, e.bytes), "the file says another thing");
-    expect(data + place == file + size, "%zu bytes", size);
-    free(file), free(seen.bytes), free(e.bytes), free(merges.bytes);
+    free(file), free(head.bytes);
 }
 
 /* The model in data/, and a small one whose tensors do not end where the next may begin. */
@@ -3820,15 +3856,13 @@ void test_gguf(void)
     const Config odd = {.T = 5, .V = 4096, .L = 2, .NH = 2, .C = 6, .Vp = 4096};
     static const struct { const char *name; int type, file_type; } types[] = {
         {"f32", 0, 0}, {"f16", 1, 1}, {"bf16", 30, 32}, {"q8_0", 8, 7}};
-    Model *m = model_read("data/mini.bin"), *small_one = random_model(odd, INFERENCE, 1, 0);
+    Model *m[2] = {model_read("data/mini.bin"), random_model(odd, INFERENCE, 1, 0)};
     Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    model_write(small_one, scratch("odd"), 0);
-    for (int i = 0; i < 4; i++) {
-        gguf_check(m, t, "\"$here\"/data/mini.bin", types[i].name, types[i].type,
-                   types[i].file_type);
-        gguf_check(small_one, t, "odd", types[i].name, types[i].type, types[i].file_type);
-    }
-    model_free(m), model_free(small_one), tokenizer_free(t);
+    model_write(m[1], scratch("odd"), 0);
+    for (int i = 0; i < 8; i++)
+        gguf_check(m[i % 2], t, i % 2 ? "odd" : "\"$here\"/data/mini.bin", types[i / 2].name,
+                   types[i / 2].type, types[i / 2].file_type);
+    model_free(m[0]), model_free(m[1]), tokenizer_free(t);
     outcome("2 models in 4 types");
 }
 
@@ -3841,24 +3875,23 @@ void world_files(void)
     if (done++) return;
     bad_folder();
     Model *m = model_read(scratch("m"));
-    Config c = {.T = 16, .V = 1324, .L = 1, .NH = 2, .C = 8, .Vp = 1408};
     fill(m->w.wte + 300 * 8, 3 * 8, 30, 5);
     m->stored_V = 303;
     model_write(m, scratch("spare"), 0);
     m->stored_V = 300, m->w.qkv_w[5] = 70000;
     model_write(m, scratch("large"), 0);
-    Model *wide = random_model(c, INFERENCE, 1, 0);
-    model_write(wide, scratch("wide"), 0);
-    model_free(m), model_free(wide);
+    model_free(m);
+    write_model("wide", 1324);
     write_tokens("mine_train.bin", (uint16_t[]){1, 2, 299, 3, 299}, "\0\1\1\1\1", 5);
-    free(shell("cp -r hf jf; cd jf; { printf '{\"added_tokens\":[{\"id\":299,\"content\":"
-               "\"<|endoftext|>\"},{\"id\":300,\"content\":\"[PAD]\"}],\"normalizer\":null,"
-               "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false},"
-               "\"model\":{\"type\":\"BPE\",\"vocab\":'; cat vocab.json; printf ',\"merges\":['; "
-               "sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' merges.txt; echo ']}}'; } "
-               ">tokenizer.json; rm vocab.json merges.txt; "
-               "sed 's/gelu_new/gelu_pytorch_tanh/' config.json >c; mv c config.json; "
-               "mkdir py; cp config.json py; touch py/pytorch_model.bin ../m.pt"));
+    write_text("before", json_text(
+        "{'added_tokens':[{'id':299,'content':'<|endoftext|>'},{'id':300,'content':'[PAD]'}],"
+        "'normalizer':null,'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':false},"
+        "'model':{'type':'BPE','vocab':"));
+    free(shell("mkdir -p jf/py new; cp hf/model.safetensors jf; { cat before hf/vocab.json; "
+               "printf ',\"merges\":['; sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' "
+               "hf/merges.txt; echo ']}}'; } >jf/tokenizer.json; "
+               "sed 's/gelu_new/gelu_pytorch_tanh/' hf/config.json >jf/config.json; "
+               "cp jf/config.json jf/py; touch jf/py/pytorch_model.bin m.pt"));
 }
 
 /* tokenizer.json is read like the other two files, alone and in a folder, with merges as pairs or
@@ -3867,13 +3900,13 @@ void test_tokenizer_json(void)
 {
     static const char *const others[][2] = {
         {"s/BPE/Unigram/", "model.type: expected BPE, found Unigram"},
-        {"s/\"ByteLevel\"/\"Metaspace\"/", "type: expected ByteLevel, found Metaspace"},
-        {"s/_space\":false/_space\":true/", "add_prefix_space: expected false, found true"},
-        {"s/\"normalizer\":null/\"normalizer\":{\"type\":\"NFC\"}/", "expected none, found NFC"},
-        {"s/\"type\":\"BPE\"/\"byte_fallback\":true/", "model.byte_fallback: expected false"},
-        {"s/\"type\":\"BPE\"/\"end_of_word_suffix\":\"_\"/", "suffix: expected none, found _"},
+        {"s/'ByteLevel'/'Metaspace'/", "type: expected ByteLevel, found Metaspace"},
+        {"s/_space':false/_space':true/", "add_prefix_space: expected false, found true"},
+        {"s/'normalizer':null/'normalizer':{'type':'NFC'}/", "expected none, found NFC"},
+        {"s/'type':'BPE'/'byte_fallback':true/", "model.byte_fallback: expected false"},
+        {"s/'type':'BPE'/'end_of_word_suffix':'_'/", "suffix: expected none, found _"},
         {"s/pre_tokenizer/tokenizer/", "pre_tokenizer.type: expected ByteLevel, found none"},
-        {"s/\"merges\"/\"margins\"/", "expected the vocab and the merges of BPE"},
+        {"s/'merges'/'margins'/", "expected the vocab and the merges of BPE"},
         {"5d", "merges, line 5: the ids of the tokens imply the merge"},
         {"s/<|endoftext|>/<s>/g", "expected a token <|endoftext|>"}};
     world_files();
@@ -3884,12 +3917,10 @@ void test_tokenizer_json(void)
                "jf/tokenizer.json >j_tokenizer.json; grep -c 299 j_tokenizer.json; "
                "prepare import j_tokenizer.json --out j.bin; cmp t j.bin && echo same", "1\n",
                "same\nstatus 0", NULL);
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
-        char *line = format("sed '%s' jf/tokenizer.json >j_tokenizer.json; "
-                            "prepare import j_tokenizer.json --out j.bin", others[i][0]);
-        expect_run(line, "error: j_tokenizer.json: ", others[i][1], "status 1", NULL);
-        free(line);
-    }
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        expect_run(text_of("sed '%s' jf/tokenizer.json >j_tokenizer.json; prepare import "
+                           "j_tokenizer.json --out j.bin", json_text(others[i][0])),
+                   "error: j_tokenizer.json: ", others[i][1], "status 1", NULL);
     free(shell("rm j*.*"));
     outcome("read in 3 ways, refused in %zu", sizeof others / sizeof *others);
 }
@@ -3899,19 +3930,15 @@ void test_tokenizer_json(void)
 void test_spare_ids(void)
 {
     static const char *const commands[] = {
-        "train_gpt generate --tokens 30 --samples 4 --seed 2 --tokenizer t --model a",
-        "train_gpt generate --tokens 30 --temperature 0 --tokenizer t --model a",
-        "train_gpt eval --tokenizer t --model a --data v",
-        ("train_gpt train --tokenizer t --model a --data v --batch 1 --steps 9 --lr 1e-2 "
-         "--warmup 0 --out sp >sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt")};
+        "generate $o --tokens 30 --samples 4 --seed 2", "generate $o --tokens 30 --temperature 0",
+        "eval $o --data v", ("train $o --data v --batch 1 --steps 9 --lr 1e-2 --warmup 0 --out sp "
+                             ">sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt")};
     world_files();
-    for (int i = 0; i < 4; i++) {
-        char *line = format("for f in m spare; do cp $f a; { %s; } 2>$f.e >$f.txt; done; cat *.e; "
-                            "cmp m.txt spare.txt && [ $(wc -c <m.txt) -gt 20 ] && echo same",
-                            commands[i]);
-        expect_run(line, "t: 3 of the model's 303 ids have no token", "same\nstatus 0", NULL);
-        free(line);
-    }
+    for (int i = 0; i < 4; i++)
+        expect_run(text_of("o='--tokenizer t --model a'; for f in m spare; do cp $f a; "
+                           "{ train_gpt %s; } 2>$f.e >$f.txt; done; cat *.e; cmp m.txt spare.txt "
+                           "&& [ $(wc -c <m.txt) -gt 20 ] && echo same", commands[i]),
+                   "t: 3 of the model's 303 ids have no token", "same\nstatus 0", NULL);
     expect_run("od -An -td4 -j12 -N4 sp/model.bin; prepare export spare --tokenizer t --out sp; "
                "prepare import sp --out sp.bin; cmp spare sp.bin && cmp t sp_tokenizer.bin && "
                "echo same; prepare export spare --tokenizer t --out sp.gguf", " 303\n", "same\n",
@@ -3936,192 +3963,9 @@ static const Bad bad_world[] = {
     {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
     {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
     {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for f16"},
+    {"prepare import m --out new/m" FULL}, {"prepare export m --tokenizer t --out new/hf" FULL},
+    {"prepare text text.txt --tokenizer t --out new/t" FULL},
     {0}};
-
-
-/* ---- FILES: rows as data sets are published ---- */
-
-/* Twelve rows in each shape: %1$s is a text, %2$s its label, %3$d its number, %4$d its class. The
- * expected text has the targets that count in brackets. wide: UTF-16, 1 little, 2 big endian. */
-static const struct { const char *name, *columns, *head, *row, *between, *tail, *expected, *says;
-                      int wide; } shapes[] = {
-    {"SMSSpamCollection", 0, "", "%2$s\tcall \"%1$s now", "\n", "", "call \"%1$s now[ %2$s]",
-     "(UTF-8, columns separated by tabs, no header: label,text): text = \"text\", label = ", 0},
-    {"sst2.tsv", 0, "sentence\tlabel\n", "%1$s \t%4$d", "\n", "\n", "%1$s[ %4$d]",
-     "tabs, a header): text = \"sentence\", label = \"label\"", 0},
-    {"banking77.csv", 0, "text,category\r\n", "\"%1$s\",%2$s", "\r\n", "", "%1$s[ %2$s]",
-     "commas, a header): text = \"text\", label = \"category\"", 0},
-    {"ag_news.csv", 0, "", "\"%4$d\",\"No. %3$d\",\"%1$s\"", "\n", "\n", "%1$s[ %4$d]",
-     "commas, no header: label,-,text)", 0},
-    {"ag_title.csv", "label,title,text", "", "\"%4$d\",\"No. %3$d\",\"%1$s\"", "\n", "\n",
-     "No. %3$d\n%1$s[ %4$d]", "prompt = \"title\", text = \"text\", label = \"label\"", 0},
-    {"ag_header.csv", 0, "Class Index,Title,Description\n", "%4$d,No. %3$d,\"%1$s\"", "\n", "",
-     "No. %3$d\n%1$s[ %4$d]", "label = \"Class Index\"", 0},
-    {"kaggle.csv", "v1=label,v2=text", "v1,v2,,\n", "%2$s,\"%1$s\",,", "\n", "\n", "%1$s[ %2$s]",
-     "text = \"v2\", label = \"v1\"", 0},
-    {"reviews.csv", 0, " Review ;ID; SENTIMENT\n", "\"%1$s\";%3$d; %2$s", "\n", "\n", "%1$s[ %2$s]",
-     "semicolons, a header): text = \" Review \"", 0},
-    {"little.txt", 0, "Question|Answer\r\n", "%1$s \xF0\x9F\x8E\x88|%2$s", "\r\n", "",
-     "User: %1$s \xF0\x9F\x8E\x88\nAssistant:[ %2$s]", "(UTF-16, columns separated by bars", 1},
-    {"big.tsv", 0, "", "%1$s\t%2$s", "\n", "", "%1$s[ %2$s]", "no header: text,label", 2},
-    {"alpaca.json", 0, " [\n ", "{\"instruction\": \"Sort %3$d, [{\\\\\", \"input\": \"%1$s\",\n"
-     "  \"output\": \"%2$s\"}", ",\n ", "]\n", "User: Sort %3$d, [{\\\n%1$s\nAssistant:[ %2$s]",
-     "a JSON array): prompt = \"instruction\", text = \"input\", answer = \"output\"", 0},
-    {"sharegpt.json", 0, "[", "{\"id\": %3$d, \"conversations\": [{\"from\": \"system\", "
-     "\"value\": \"Sort.\", \"weight\": null}, {\"from\": \"human\", \"value\": \"%1$s\", "
-     "\"weight\": 0}, {\"from\": \"gpt\", \"value\": \"%2$s\"}]}", ", ", "]",
-     "System: Sort.\nUser: %1$s\nAssistant:[ %2$s]", "messages = \"conversations\"", 0},
-    {"orca.jsonl", 0, "", "{\"system_prompt\":\"Sort.\",\"question\":\"%1$s\","
-     "\"response\":\"%2$s\",\"category\":\"x\"}", "\n", "",
-     "System: Sort.\nUser: %1$s\nAssistant:[ %2$s]",
-     "system = \"system_prompt\", prompt = \"question\", answer = \"response\"", 0},
-    {"setfit.json", 0, "", "{\"text\":\"%1$s\",\"label\":%4$d,\"label_text\":\"%2$s\"}", "\n", "",
-     "%1$s[ %2$s]", "JSON, a row in each line): text = \"text\", label = \"label_text\"", 0},
-    {"booleans", 0, "[", "{\"premise\":\"%1$s\",\"hypothesis\":%3$d,\"label\":true}", ",", "]",
-     "%1$s\n%3$d[ true]", "a JSON array): prompt = \"premise\"", 0},
-    {"renamed.jsonl", "ask=prompt,say=completion", "", "{\"ask\":\"%1$s \",\"say\":\"%2$s\"}", "\n",
-     "", "%1$s [%2$s]", "prompt = \"ask\", completion = \"say\"", 0},
-    {"object.json", 0, "{\"version\": \"a\\\"[{\", \"data\": [\n",
-     "{\"text\":\"%1$s\",\"label\":\"%2$s\"}", ",\n", "],\n \"source\": {\"url\": [1]}\n}\n",
-     "%1$s[ %2$s]", "a JSON array): text = \"text\"", 0}};
-
-/* The rows of a shape as its file has them; or, if `expected`, as they should be read. */
-Text shape_text(size_t shape, int expected)
-{
-    static const char *const texts[] = {
-        "The soup was cold; we left", "Music by the river, and sun", "They painted the wrong door!",
-        "My sister's garden won a prize", "Rain came through the new roof",
-        "Early, for once: lovely", "The key broke on the first day", "Fresh bread; what more?",
-        "Nobody called for a week", "The guide knew every bird", "Two pages were missing",
-        "Our dog loves caf\xC3\xA9s"};
-    Text t = {0};
-    for (int i = 0; i < 12; i++) {
-        text_print(&t, "%s", expected ? "" : i ? shapes[shape].between : shapes[shape].head);
-        text_print(&t, expected ? shapes[shape].expected : shapes[shape].row, texts[i],
-                   i % 2 ? "good" : "bad", i, 1 + i % 2);
-        text_print(&t, "%s", expected ? "\n" : i == 11 ? shapes[shape].tail : "");
-    }
-    return t;
-}
-
-/* Change a text in UTF-8 to UTF-16 with a byte order mark. */
-Text utf16_from_utf8(Text from, int big)
-{
-    Text to = {0};
-    uint32_t c = 0xFEFF;
-    for (size_t i = 0;; i += utf8_decode(from.bytes + i, from.size - i, &c)) {
-        uint32_t unit[] = {0xD800 + ((c - 0x10000) >> 10), c < 0x10000 ? c : 0xDC00 + (c & 0x3FF)};
-        for (int k = c < 0x10000; k < 2; k++)
-            text_add(&to, (char[]){(char)(unit[k] >> 8 * big), (char)(unit[k] >> 8 * !big)}, 2);
-        if (i == from.size) return free(from.bytes), to;
-    }
-}
-
-void read_published(void *path) { read_examples(&(Examples){0}, path); }
-void test_published(void)
-{
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        Text file = shape_text(s, 0), expected = shape_text(s, 1), found = {0};
-        prep.columns = shapes[s].columns;
-        if (shapes[s].wide) file = utf16_from_utf8(file, shapes[s].wide == 2);
-        write_file(shapes[s].name, file.bytes, file.size, "", 0);
-        const char *error = error_of(read_published, (void *)scratch(shapes[s].name));
-        expect(!*error, "%s", error);
-        if (*error) continue;
-        Examples x = examples_of(shapes[s].name, file.bytes, file.size);
-        for (const Example *e = x.row; e < x.row + x.count; e++, text_add(&found, "\n", 1))
-            for (size_t i = 0, was = 0, is; i <= e->tokens.size; i++, was = is) {
-                is = i < e->tokens.size && e->tokens.loss_mask[i];
-                if (is != was) text_add(&found, is ? "[" : "]", 1);
-                if (i == e->tokens.size) break;
-                int id = e->tokens.ids[i];
-                text_add(&found, mini->bytes + mini->start[id], token_size(mini, id));
-            }
-        expect(found.size && !strcmp(found.bytes, expected.bytes), "%s: read as %s",
-               shapes[s].name, found.bytes);
-        expect(!x.errors && x.files.size && strstr(x.files.bytes, shapes[s].says), "%s: said '%s'",
-               shapes[s].name, x.files.bytes);
-        examples_free(&x), free(file.bytes), free(expected.bytes), free(found.bytes);
-    }
-    prep.columns = NULL;
-}
-
-/* What is refused, with the option or the change that helps. */
-static const struct { const char *name, *columns, *text, *message; } refusals[] = {
-    {"v.csv", 0, "v1,v2\na,b\nc,b\nd,b\ne,c\nf,c\ng,c\n",
-     "\"v1\", \"v2\"; if these are names, --columns NAME=text,"},
-    {"p.tsv", 0, "b\thello\nc\tyou\n", "if they are a row, --columns label,text tells what its 2"},
-    {"n.tsv", 0, "index\tsentence\n0\thello\n1\tyou\n", "in \"index\", \"sentence\""},
-    {"few.csv", "label,text", "a,b,c\nd,e,f\n", "tells what its 3 columns are"},
-    {"zero.csv", 0, "t\0e\0", "save the file as CSV or JSON in UTF-8"},
-    {"by_place.json", "label,text", "{\"a\":1}", "rows of JSON have names, expected NAME=text"},
-    {"a.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},\n {\"text\" 2}]",
-     "line 2, column 10: expected ':'"},
-    {"b.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}\n",
-     "line 2, column 1: expected ',' or ']', found the end"},
-    {"c.json", 0, "[{\"text\":\"a\",\"label\":\"b\"}] 1", "expected nothing more, found '1'"},
-    {"d.json", 0, "[{\"text\":\"a\",\"label\":\"b\"},]", "expected a value, found ']'"},
-    {"two.json", 0, "{\"train\": [{\"text\":\"a\"}], \"test\": [{\"text\":\"a\"}]}",
-     "found an object with 2; write the array of rows to a file of its own"}};
-
-void test_refused(void)
-{
-    for (size_t i = 0; i < sizeof refusals / sizeof *refusals; i++) {
-        size_t size = strlen(refusals[i].text) + 2 * (i == 4);
-        write_file(refusals[i].name, refusals[i].text, size, "", 0);
-        prep.columns = refusals[i].columns;
-        const char *said = error_of(read_published, (void *)scratch(refusals[i].name));
-        prep.columns = NULL;
-        expect(strstr(said, refusals[i].message) && strstr(said, i == 5 ? "" : refusals[i].name),
-               "%s: %s", refusals[i].name, said);
-    }
-}
-
-/* --test: its rows and no others are in NAME_test.bin; those of training in it are reported, and a
- * run without --test removes the file. */
-void test_test_file(void)
-{
-    static const char train[] = "text,label\none two three four five six seven eight,a\nb b,b\n"
-                                "c c,a\nd d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n";
-    static const char test[] = "label,text\na,zero one two three four five six seven eight\nb,b b\n"
-                               "a,new\nz,k k\nb,\n";
-    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
-    write_file("train.csv", train, sizeof train - 1, "", 0);
-    write_file("test.csv", test, sizeof test - 1, "", 0);
-    for (int drop = 1; drop >= 0; drop--) {
-        char *line = format("\"$here\"/prepare examples train.csv --test test.csv --out tested "
-                            "--tokenizer \"$here\"/data/mini_tokenizer.bin --drop-errors%s",
-                            drop ? " --drop-near --drop-duplicates" : ""), *said = shell(line);
-        Tokens t = tokens_read(scratch("tested"), "test", 1 << 16);
-        Text text = {0};
-        for (size_t i = 0; i < t.count; i++) {
-            const char *token = mini->bytes + mini->start[t.ids[i]];
-            int end = t.ids[i] == mini->end_of_text;
-            text_add(&text, end ? ";" : token, end ? 1 : token_size(mini, t.ids[i]));
-        }
-        expect(!strcmp(text.bytes, drop ? ";new a;k k z;" : ";zero one two three four five six "
-               "seven eight a;b b b;new a;k k z;"), "the test set is %s", text.bytes);
-        expect(strstr(said, "equal to a row of training: test.csv, line 3: of train.csv, line 3") &&
-               strstr(said, "like a row of training: test.csv, line 2: 88% the same") &&
-               strstr(said, "answer is not in training: test.csv, line 5") &&
-               strstr(said, "15 rows read, 1 with errors, "),
-               "%s", said);
-        for (int set = 0; set < 2; set++) {
-            Tokens other = tokens_read(scratch("tested"), set ? "val" : "train", 1 << 16);
-            int ends = 0;
-            for (size_t i = 0; i < other.count; i++) ends += other.ids[i] == mini->end_of_text;
-            expect(ends == (set ? 2 : 10), "%d ends of text", ends);
-            tokens_free(&other);
-        }
-        free(line), free(said), free(text.bytes), tokens_free(&t);
-    }
-    char *after = shell("\"$here\"/prepare examples train.csv --val 0 --out tested --tokenizer "
-                        "\"$here\"/data/mini_tokenizer.bin >/dev/null; echo tested_*.bin");
-    expect(!strcmp(after, "tested_train.bin\n"), "left: %s", after);
-    free(after);
-}
-
-/* ---- bf16 ---- */
 
 /* The error of a product in bf16, against matmul_plain in fp32 on numbers that were rounded before.
  * Bits 0 and 1 of `kind` transpose an operand, bits 2 and 3 store it in bf16. matmul must give the
@@ -4166,9 +4010,7 @@ void test_bf16_matmul(void)
     for (int i = 0; i < 320; i++) {
         int M = i % 3 ? 1 + below(70, 1, i) : 1 + i / 3 % 4, N = 1 + below(70, 2, i);
         int K = 1 + below(70, 3, i), kind = i % 32;
-        char what[80];
-        snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, kind);
-        bound(what, bf16_error(M, N, K, kind), limit);
+        bound(text_of("%d x %d x %d, kind %d", M, N, K, kind), bf16_error(M, N, K, kind), limit);
     }
     for (int kind = 0; kind < 16; kind++) {                   /* beyond one block, each way */
         bound("K > KC", bf16_error(19, 50, 2 * KC + 37, kind), limit);
@@ -4224,21 +4066,20 @@ void test_bf16_weights(void)
 /* Runs in bf16 end near those in fp32, and the commands that judge, answer and adapt take it. */
 void test_bf16_run(void)
 {
-    double best[4], said = 0;
+    double best[4];
     for (int i = 0; i < 4; i++) {
-        char *line = format(TINY "v --out r10 --steps 12 --lr 3e-3 --eval-every 4 --show 1%s%s",
-                            i & 1 ? " --precision bf16" : "", i & 2 ? " --lora 2" : "");
-        expect_run(line, i & 1 ? "in bf16" : "in fp32", "status 0", NULL);
-        sscanf(run_line("sed -n 's/^best_loss = //p' r10/run.txt"), "%lf", &best[i]);
-        free(line);
+        expect_run(text_of(TINY "v --out r10 --steps 12 --lr 3e-3 --eval-every 4 --show 1%s%s",
+                           i & 1 ? " --precision bf16" : "", i & 2 ? " --lora 2" : ""),
+                   i & 1 ? "in bf16" : "in fp32", "status 0", NULL);
+        best[i] = best_loss("r10");
     }
     for (int i = 0; i < 4; i += 2) {
         bound("loss", fabs(best[i + 1] / best[i] - 1), 5e-3);
         expect(best[i + 1] != best[i], "bf16 is fp32");
     }
-    sscanf(run_line("prepare eval --model m --adapter r10/best.bin --tokenizer t --data v "
-                    "--context 16 --out new --precision bf16 2>&- | sed -n 's/.*nats a token//p'"),
-           "%lf", &said);
+    double said = strtod(run_line(
+        "prepare eval --model m --adapter r10/best.bin --tokenizer t --data v --context 16 "
+        "--out new --precision bf16 2>&- | sed -n 's/.*nats a token//p'"), NULL);
     bound("judged", fabs(said - best[3]), 1e-4);
     expect_run("train_gpt generate --model m --tokenizer t --prompt a --tokens 3 --precision bf16",
                "tok/s", "status 0", NULL);
@@ -4246,7 +4087,7 @@ void test_bf16_run(void)
                "expected fp32 or bf16", "status 2", NULL);
 }
 
-/* ---- EXPLAIN ---- */
+/* ---- explain ---- */
 
 /* The page's numbers are the model's: the next token is that of generation; attention_row gives
  * what attention_forward writes; a head is off as if its values were 0; nothing stays changed. */
@@ -4298,7 +4139,6 @@ void test_explain(void)
 void test_explain_page(void)
 {
     static const char evil[] = "<script>\"'&", shown_as[] = "&#60;script&#62;&#34;&#39;&#38;";
-    char *page, *at, *part[3];
     judged_folder();
     Model *m = model_read(scratch("m"));
     Tokenizer *t = tokenizer_read(scratch("t"));
@@ -4309,37 +4149,35 @@ void test_explain_page(void)
     opened_forward(&o), opened_choose(&o, 1);
     expect_run("train_gpt explain '<script>\"'\\''&' --model m2 --tokenizer t --compare m --out "
                "new.html", "new.html is written", "status 0", NULL);
-    at = page = read_file(scratch("new.html"), &size);
-    for (; *at; at++) scripts += !strncmp(at, "<script", 7), texts += !strncmp(at, shown_as, 31);
+    char *page = read_file(scratch("new.html"), &size);
+    for (char *at = page; *at; at++)
+        scripts += !strncmp(at, "<script", 7), texts += !strncmp(at, shown_as, 31);
     expect(scripts == 2 && texts == 2, "%d scripts, the text %d times", scripts, texts);
-    part[0] = format("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]);
-    part[1] = format("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
-                     100.0 * o.without[o.head]);
-    part[2] = format("<small>%.2f</small>", m->loss[o.n - 2]);
-    for (int i = 0; i < 3; i++) expect(strstr(page, part[i]) != NULL, "no %s", part[i]);
-    const char *steps[] = {"res2", "embedding", "res"};
+    const char *parts[] = {
+        text_of("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]),
+        text_of("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
+                100.0 * o.without[o.head]), text_of("<small>%.2f</small>", m->loss[o.n - 2])};
+    static const char *const steps[] = {"res2", "embedding", "res"};
     for (int i = 0; i < 3; i++) {
-        char *line = format("\"$here\"/prepare explain hm --model m --tokenizer t --layer %s",
-                            steps[i]), *said = shell(line);
+        expect(strstr(page, parts[i]) != NULL, "no %s", parts[i]);
         double x[3] = {NAN, NAN, NAN};
-        sscanf(said, "%*54c%lf%*[^\n]\n%*54c%lf%*[^\n]\n%*54c%lf", x, x + 1, x + 2);
+        sscanf(run_line(text_of("prepare explain hm --model m --tokenizer t --layer %s", steps[i])),
+               "%*54c%lf%*[^\n]\n%*54c%lf%*[^\n]\n%*54c%lf", x, x + 1, x + 2);
         bound(steps[i], fabs(x[0] + x[1] - x[2]), 2e-4);
-        free(line), free(said);
     }
-    for (int i = 0; i < 3; i++) free(part[i]);
     free(page), model_free(m), tokenizer_free(t);
 }
 
+#define EXPLAIN "train_gpt explain --model m --tokenizer t "
 static const Bad bad_explain[] = {
-    {"train_gpt explain --model m --tokenizer t", 2, "expected one text in quotes, found none"},
-    {"train_gpt explain --model m --tokenizer t ''", 2, "found an empty one"},
-    {"train_gpt explain --model m --tokenizer t a b", 2, "found several words"},
-    {"train_gpt explain --model m --tokenizer t 'a text of 16 tokens or more, too long'", 1,
-     "context is 16, of which"},
-    {"train_gpt explain --model m --tokenizer t --compare m290 a", 1, "m290: has 290 tokens"},
-    {"train_gpt explain --model m --tokenizer t --layer ln3 a", 2, "found 'ln3'"},
-    {"train_gpt explain --model m --tokenizer t --layer ln1.9 a", 2, "found 'ln1.9'"},
-    {"train_gpt explain --model m --tokenizer t --out no/page.html a", 1, "cannot be written"},
+    {EXPLAIN, 2, "expected one text in quotes, found none"},
+    {EXPLAIN "''", 2, "found an empty one"},
+    {EXPLAIN "a b", 2, "found several words"},
+    {EXPLAIN "'a text of 16 tokens or more, too long'", 1, "context is 16, of which"},
+    {EXPLAIN "--compare m290 a", 1, "m290: has 290 tokens"},
+    {EXPLAIN "--layer ln3 a", 2, "found 'ln3'"},
+    {EXPLAIN "--layer ln1.9 a", 2, "found 'ln1.9'"},
+    {EXPLAIN "--out no/page.html a", 1, "cannot be written"},
     {"train_gpt explain a", 1, "data/mini.bin: cannot be opened"},
     {0}};
 
@@ -4364,7 +4202,8 @@ void test_crowded(void)
 #ifdef _OPENMP
     expect(pace_chosen(2) == 1, "two threads were slower, and stayed");
     expect(pace_chosen(1) == 2, "one thread was slower, and stayed");
-    char *shown = shell("unset OMP_WAIT_POLICY; OMP_DISPLAY_ENV=verbose $here/train_gpt --help 2>&1");
+    char *shown = shell("unset OMP_WAIT_POLICY; export OMP_DISPLAY_ENV=verbose; "
+                        "$here/train_gpt --help 2>&1");
     expect(strstr(shown, "GOMP_SPINCOUNT = '4000'") || strstr(shown, "KMP_BLOCKTIME=1\n") ||
            strstr(shown, "KMP_BLOCKTIME='1'"), "spinning is not limited");
     free(shown);
@@ -4787,16 +4626,14 @@ static const Test tests[] = {
     {"signals and full disks", IN_FLOAT, test_run_stops, NULL, NULL},
     {"commands from any folder", IN_FLOAT, test_run_commands, NULL, NULL},
     {"JSON lines and chat", IN_FLOAT, test_jsonl, NULL, NULL},
-    {"safetensors: names, shapes, places", IN_FLOAT, test_safetensors, NULL, NULL},
+    {"safetensors: names, places, files", IN_FLOAT, test_safetensors, NULL, NULL},
     {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
-    {"safetensors: several files", IN_FLOAT, test_shards, NULL, NULL},
     {"text: whole documents on one side", IN_FLOAT, test_documents, NULL, NULL},
     {"download: resumed, only by https", IN_FLOAT, test_download, NULL, NULL},
-    {"output that cannot be written", IN_FLOAT, test_full_output, NULL, NULL},
     {"make keeps what is not its own", IN_FLOAT, test_make, NULL, NULL},
     {"examples: every finding and its place", IN_FLOAT, test_findings, NULL, NULL},
     {"examples: contradictions", IN_FLOAT, test_conflicts, NULL, NULL},
-    {"examples: rows of CSV and TSV", IN_FLOAT, test_csv, NULL, NULL},
+    {"examples: files read and refused", IN_FLOAT, test_files, NULL, NULL},
     {"examples: near duplicates by definition", IN_FLOAT, test_similar, NULL, NULL},
     {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
     {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
@@ -4819,7 +4656,7 @@ static const Test tests[] = {
     {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
     {"figures: words counted", IN_FLOAT, test_words, NULL, NULL},
     {"figures: seeds of lines", IN_FLOAT, test_line_seeds, NULL, NULL},
-    {"bad input: figures", IN_FLOAT, NULL, test_bad_figures, bad_figures},
+    {"bad input: figures", IN_FLOAT, test_bad_questions, NULL, NULL},
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
     {"PEFT: import, 10 steps, export", IN_FLOAT, test_peft, NULL, NULL},
@@ -4833,7 +4670,6 @@ static const Test tests[] = {
     {"world: ids without a token", IN_FLOAT, test_spare_ids, NULL, NULL},
     {"bad input: world", IN_FLOAT, NULL, test_bad_world, bad_world},
     {"examples: files as they are published", IN_FLOAT, test_published, NULL, NULL},
-    {"examples: files that are refused", IN_FLOAT, test_refused, NULL, NULL},
     {"examples: the test set", IN_FLOAT, test_test_file, NULL, NULL},
     {"explain: the model's numbers", IN_BOTH, test_explain, NULL, NULL},
     {"explain: the page, a step", IN_FLOAT, test_explain_page, NULL, NULL},
