@@ -24,7 +24,7 @@ OPENMP  ?= $(call links,-fopenmp)
 MATH     = -ffp-contract=fast -fno-math-errno -fno-trapping-math \
            $(if $(OPENMP),$(OPENMP),$(call accepts,-fopenmp-simd)) -Wno-unknown-pragmas \
            $(call accepts,-fwhole-program) \
-           $(if $(findstring clang,$(shell $(CC) --version)),$(call accepts,-mprefer-vector-width=512))
+           $(if $(findstring clang,$(shell $(CC) --version)),$(call accepts,-mprefer-vector-width=512) -Wno-pass-failed)
 CFLAGS  ?= $(OPT) $(ARCH) $(WARN)
 # What -O3 would add is the vectors; the rest of it doubles the time of compilation for nothing here.
 # Small functions are inlined where the source says so.

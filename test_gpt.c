@@ -4203,7 +4203,7 @@ void test_crowded(void)
     expect(pace_chosen(2) == 1, "two threads were slower, and stayed");
     expect(pace_chosen(1) == 2, "one thread was slower, and stayed");
     char *shown = shell("unset OMP_WAIT_POLICY; export OMP_DISPLAY_ENV=verbose; "
-                        "$here/train_gpt --help 2>&1");
+                        "$here/train_gpt generate --model m --tokenizer t --tokens 1 2>&1");
     expect(strstr(shown, "GOMP_SPINCOUNT = '4000'") || strstr(shown, "KMP_BLOCKTIME=1\n") ||
            strstr(shown, "KMP_BLOCKTIME='1'"), "spinning is not limited");
     free(shown);
