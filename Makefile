@@ -28,8 +28,7 @@ MATH     = -ffp-contract=fast -fno-math-errno -fno-trapping-math \
 CFLAGS  ?= $(OPT) $(ARCH) $(WARN)
 # What -O3 would add is the vectors; the rest of it doubles the time of compilation for nothing here.
 # Small functions are inlined where the source says so.
-VECTORS := $(call accepts,-ftree-vectorize -fvect-cost-model=dynamic -fno-tree-slp-vectorize) \
-           $(call accepts,-fno-inline-small-functions)
+VECTORS := $(call accepts,-ftree-vectorize -fvect-cost-model=dynamic -fno-inline-small-functions)
 BUILD   := $(CC) $(CFLAGS) $(MATH) $(if $(findstring -O2,$(CFLAGS)),$(VECTORS))
 DEMO     = data/shop_train.bin
 PROGRAMS = train_gpt tokenizer prepare test_gpt test_gpt_double grader
