@@ -52,15 +52,21 @@ typedef struct {
  * 1. The words and the source
  */
 
+/* The file of an exercise. */
+char *exercise_text(const char *name)
+{
+    char *path = format("doc/exercises/%s.c", name);
+    size_t size;
+    if (access(path, R_OK) != 0)
+        die_usage("there is no exercise '%s'; make exercises lists them", name);
+    return read_file(path, &size);
+}
+
 /* The n-th item of this key in the opening comment of an exercise, from 0, in new memory: what
  * follows "* KEY: ", and the lines below it that are indented. NULL if there is none. */
 char *item(const char *name, const char *key, int n)
 {
-    char *path = format("doc/exercises/%s.c", name), *begin = format("* %s:", key);
-    size_t size;
-    if (access(path, R_OK) != 0)
-        die_usage("there is no exercise '%s'; make exercises lists them", name);
-    char *text = read_file(path, &size), *at = text;
+    char *text = exercise_text(name), *at = text, *begin = format("* %s:", key);
     Text found = {0};
     *strstr(text, "*/") = 0;
     for (int i = 0; i <= n && at; i++) at = strstr(at + (i > 0), begin);
@@ -70,9 +76,7 @@ char *item(const char *name, const char *key, int n)
         if (l.size < skip) skip = l.size;
         text_print(&found, "%s%.*s", l.number > 1 ? "\n" : "", (int)(l.size - skip), l.text + skip);
     }
-    while (found.size && isspace((unsigned char)found.bytes[found.size - 1]))
-        found.bytes[--found.size] = 0;
-    free(path), free(begin), free(text);
+    free(text), free(begin);
     return found.bytes;
 }
 
@@ -99,19 +103,21 @@ char **exercise_names(void)
     return names;
 }
 
-/* The exercise of this name, and *bug = -1. exam-N is one that N chooses, with mistake *bug. */
+/* The exercise of this name, and *bug = -1. exam-N is one that N chooses, with mistake *bug; it is a
+ * function of the programs, not one whose solution stands in its own file. */
 const char *exercise_of(const char *name, int *bug)
 {
     char **names = exercise_names();
-    size_t count = 0, key = hash_bytes(name, strlen(name)) >> 8;
+    size_t count = 0, key = hash_bytes(name, strlen(name)) >> 8, i;
     int bugs = 0;
     *bug = -1;
     if (strncmp(name, "exam-", 5)) return name;
     while (names[count]) count++;
-    name = names[key % count];
-    while (item(name, "Say", bugs)) bugs++;
+    for (i = key % count; strstr(exercise_text(names[i]), format(" %s(", names[i]));)
+        i = (i + 1) % count;
+    while (item(names[i], "Say", bugs)) bugs++;
     *bug = (int)(key / count % bugs);
-    return name;
+    return names[i];
 }
 
 /* The text of all programs and all exercises, one after the other. */
@@ -123,7 +129,7 @@ const char *sources(void)
     if (all.size) return all.bytes;
     for (int i = 0; i < 4; i++) text_take(&all, read_file(programs[i], &size));
     for (char **name = exercise_names(); *name; name++)
-        text_take(&all, read_file(format("doc/exercises/%s.c", *name), &size));
+        text_take(&all, exercise_text(*name));
     return all.bytes;
 }
 
@@ -205,8 +211,8 @@ void types_add(Text *t, const char *text)
 char *exercise_file(const char *name, const char *as, int bug)
 {
     Text t = {0}, types = {0};
-    Source s = source_of(name);
     char *contract = item(name, "Contract", 0), *about = strchr(item(name, "About", 0), ',') + 2;
+    Source s = source_of(name);
     while (isspace((unsigned char)s.body[-1])) s.body--;
     char *head = format("%.*s", (int)(s.body - s.head), s.head);
     text_print(&t, "/* exercises/%s.c, %s\n * %s, then\n *     make grade-%s\n", as, about,
