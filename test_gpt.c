@@ -4216,25 +4216,28 @@ void test_crowded(void)
  * its own sentence. Then what a learner reads; a row of marks; an exam, which its solution passes. */
 void test_exercises(void)
 {
+    free(shell("mkdir course && ln -s $here/*.c $here/doc $here/data course"));
     char *text = shell(
-        "grader=doc/exercises/grader.c; there=$PWD; cd $here && "
-        "${CC:-cc} -O0 -w -DDOUBLE -o $there/grader $grader -lm && $there/grader write $there/all.c && "
-        "${CC:-cc} -O0 -w -DDOUBLE -I. -DVARIANTS=\\\"$there/all.c\\\" -o $there/check $grader -lm && "
-        "$there/check check 1 2>&1");
+        "cd course; build=\"${CC:-cc} -O0 -w -DDOUBLE -I. doc/exercises/grader.c -lm -o\"; "
+        "$build grader && ./grader write all.c && $build check -DVARIANTS='\"all.c\"' && "
+        "./check check 1 2>&1");
     expect(strstr(text, "exercises, 0 wrong\n") != NULL, "%.300s", text);
     outcome("%.*s", (int)strcspn(text, "\n"), text);
     free(text);
-    text = shell("there=$PWD; cd $here; judge() { $there/check judge \"$@\"; }; "
-                 "judge layernorm_backward 0 1; judge embedding_backward 0 1 Ann; "
-                 "judge linear_forward source 1; judge exam-3 source 3");
+    text = shell("cd course; judge() { ./check judge \"$@\"; }; judge layernorm_backward 0 1; "
+                 "judge linear_forward source 1; judge embedding_backward 0 1 Ann; "
+                 "judge exam-2 source 3; judge bias_backward blank 1; "
+                 "./grader begin adamw; cat exercises/adamw.c");
     const char *const parts[] = {
         "FAIL  dx at [0]: expected 0.353553096, got 0.5892547671   (N=1 C=3)\n      by hand, N=1 "
         "C=3, x 0 0 3, w 1 1 1, dy 1 0 0, stats 1 0.7071\n      expected: 0.3536 -0.3536",
         "Your numbers are exactly those of the formula without the term - mean(g).\nok    dw\n0 of",
-        "\nAnn,embedding_backward,0,1,1,2,\"If a token occurs more than once, only its last "
-        "gradient is kept. They must add up.\"\nok    y\n2 of 2 stars\n",
-        "stars\n"};
-    for (int i = 0; i < 4; i++) expect(strstr(text, parts[i]) != NULL, "part %d: %.200s", i, text);
+        "ok    y\n2 of 2 stars\nAnn,embedding_backward,0,1,1,2,\"If a token occurs more than once, "
+        "only its last gradient is kept. They must add up.\"\n", "stars\nFAIL  db at [0]",
+        "Your function leaves db as it was.", "\n *     make grade-adamw\n", "double lr, beta1",
+        "v += (1 - beta2)", "int step)\n{\n}\n"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        expect(strstr(text, parts[i]) != NULL, "part %zu: %.200s", i, text);
     free(text);
 }
 

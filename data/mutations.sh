@@ -233,6 +233,9 @@ exit $?
 # train_gpt.c p figures s/c.T = max_int(c.T, min_int(m->c.T, q\[i\].count + q\[i\].tokens))/c.T = max_int(c.T, q[i].count)/
 # doc/exercises/grader.c f exercises s/!(fabs(x\[i\] - expected\[i\]) <= 1e-9 \* scale)/0/
 # doc/exercises/grader.c f exercises s/        memcpy(a->before, a->p, (size_t)a->count.*/;/
+# doc/exercises/grader.c f exercises s/page, PROT_NONE/page, PROT_READ | PROT_WRITE/
+# doc/exercises/grader.c f exercises s/(a->kind == 'i' && wrong < 0)/a->kind == 'i'/
+# doc/exercises/grader.c f exercises s/as it was.", 1, 0/as it was.", 1, 1/
 # train_gpt.c f bf16 s/u.i + 0x7fff + ((u.i >> 16) & 1)/u.i + 0x8000/
 # train_gpt.c f bf16 s/return PAIR == 2 ? u.f : bf16_rounded(x)/return PAIR == 2 ? u.f : x/
 # train_gpt.c f bf16 s/k \* PAIR \* x.cs, 1, x.cs/k * PAIR, 1, x.cs/

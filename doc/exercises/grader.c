@@ -68,7 +68,7 @@ char *item(const char *name, const char *key, int n)
 {
     char *text = exercise_text(name), *at = text, *begin = format("* %s:", key);
     Text found = {0};
-    *strstr(text, "*/") = 0;
+    *strstr(text, "\n */") = 0;
     for (int i = 0; i <= n && at; i++) at = strstr(at + (i > 0), begin);
     for (Lines l = {.at = at, .end = text + strlen(text)}; at && next_line(&l);) {
         size_t skip = l.number == 1 ? strlen(begin) + 1 : 5;
@@ -669,10 +669,11 @@ void grade_stop(Grade *g, const char *file)
                             what ? what + 11 : "", where ? (int)strcspn(where, " \n") : 0, where);
         unlink(path);
     } else if (!WIFSIGNALED(g->status)) g->mistake = "Your function has ended the program.";
-    else if (WTERMSIG(g->status) != SIGALRM)
-        g->mistake = format("Your function was stopped: %s. An index or a pointer is wrong.",
-                            strsignal(WTERMSIG(g->status)));
-    else g->mistake = "Your function has not returned after 10 seconds. Does a loop never end?";
+    else if (WTERMSIG(g->status) == SIGALRM)
+        g->mistake = "Your function has not returned after 10 seconds. Does a loop never end?";
+    else if (WTERMSIG(g->status) == SIGSEGV || WTERMSIG(g->status) == SIGBUS)
+        g->mistake = "Your function reads or writes outside of its arrays.";
+    else g->mistake = format("Your function was stopped: %s.", strsignal(WTERMSIG(g->status)));
     fprintf(g->out, "FAIL  %s   (%s)\n", g->mistake, g->call[g->found->calls].sizes);
     property(g, 0, g->found->calls);
 }
