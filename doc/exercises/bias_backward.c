@@ -12,7 +12,7 @@
  * Say: You read dy as (C, N). It is dy(N, C).
  * Mistake: db[c] += => db[c] -=
  * Say: The sign is wrong.
- * Mistake: c < min_int( => c <= min_int(
+ * Mistake: if (!db) return; => db[C] = 0;
  * Say: Your function reads or writes outside of its arrays.
  * Mistake: n < N; n++) => n < N; ((real *)dy)[n] = 0, n++)
  * Say: Your function changes its input dy.
