@@ -24,7 +24,7 @@
  *
  *   ./train_gpt --model data/mini.bin --tokenizer data/mini_tokenizer.bin --data data/stories
  *   --context 64 --steps 200 --lr 1e-3 --warmup 20 --eval-every 20, after make demo-stories: break
- *   a function yourself, and compare.
+ *   a function yourself, and compare. (Reports say 0 for a right name.)
  * Star: three names
  * Hint: Compare each run with the first one, column by column. Which column differs first, and at
  *   which step? What differs before the first update cannot come from the optimizer.

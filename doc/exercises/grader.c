@@ -103,7 +103,7 @@ char **exercise_names(void)
     return names;
 }
 
-/* The exercise of this name, and *bug = -1. exam-N is one that N chooses, with mistake *bug; it is a
+/* The exercise of this name, and *bug = -1. exam-N is one that N chooses, with mistake *bug: a
  * function of the programs, not one whose solution stands in its own file. */
 const char *exercise_of(const char *name, int *bug)
 {

@@ -1,4 +1,4 @@
-/* About: session 10, 90 minutes: training 1% of a layer
+/* About: session 10, 60 minutes: training 1% of a layer
  * Parts: lora_h lora_backward
  * Contract: An adapter of rank r adds to a linear layer y(N, OC) = x w^T, whose w stays as it is:
  *   y += h B^T,   h(N, r) = s x' A^T,   x' = dropout(x),   A(r, C), B(OC, r), s = l.scale.

@@ -1,4 +1,4 @@
-/* About: session 7, 15 minutes: one clipped step of all parameters
+/* About: session 7, 10 minutes: one clipped step of all parameters
  * Contract: Let norm be the Euclidean length of the whole gradient, all numbers of all tensors.
  *   If a.clip > 0 and norm > a.clip, the gradient is scaled to the length a.clip. Then make step
  *   number `step` of adamw on each tensor, with the scaled gradient; tensors with one row (biases,
