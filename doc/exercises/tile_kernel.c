@@ -6,7 +6,6 @@
  *   for a vector and a number; *(vector *)&b[...] reads one where b is aligned (rows of b are),
  *   *(loose_vector *)&c.p[...] reads or writes one anywhere. Graded with -O3, in double. The peak
  *   is that of one core, measured in the same minute.
- * Parts: microkernel tile_kernel
  * Star: the numbers
  * Star: 20 percent of the peak
  * Star: 60 percent of the peak
@@ -23,13 +22,26 @@
  * Say: Rows of start are start_rs apart, not rs.
  * Mistake: a.p[i * a.rs + k * a.cs] => a.p[i * a.rs + k]
  * Say: Neighbours in a row of a are a.cs apart, not 1.
- * Mistake: j < vectors => j < vectors - 1
+ * Mistake: j < NV; => j < NV - 1;
  * Say: The last vector of each row is missing.
  */
 
 void tile_kernel(Output c, View a, const real *b, int depth)
 {
-    microkernel(c, a, b, depth, NV, 0);
+    vector sum[MR][NV] = {{{0}}};
+    for (int k = 0; k < depth; k++) {
+        vector bk[NV];
+        UNROLL for (int j = 0; j < NV; j++) bk[j] = *(vector *)&b[k * NR + j * VL];
+        UNROLL for (int i = 0; i < MR; i++) {
+            real ai = a.p[i * a.rs + k * a.cs];
+            UNROLL for (int j = 0; j < NV; j++) sum[i][j] += ai * bk[j];
+        }
+    }
+    UNROLL for (int i = 0; i < MR; i++)
+        UNROLL for (int j = 0; j < NV; j++) {
+            if (c.start) sum[i][j] += *(loose_vector *)&c.start[i * c.start_rs + j * VL];
+            *(loose_vector *)&c.p[i * c.rs + j * VL] = sum[i][j];
+        }
 }
 
 /* Level 2 and 3, if this is optimized: the best of 10 times, each of 500 calls. */
