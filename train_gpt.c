@@ -839,25 +839,30 @@ View round_view(real *to, View x, int rows, int depth)
 
 /* ---- the microkernel: c(MR, vectors*VL) = start + a(MR, depth) b(depth, vectors*VL), where b is a
  * panel; with `pairs`, a and b are words. All sums are held in registers: `vectors` and `pairs` are
- * constants wherever this is called, so that all loops but the one over k are unrolled. ---- */
+ * constants wherever this is called, so that all loops but the one over k are unrolled. (clang does
+ * that only where the bound is a constant in here, too: therefore NV, and a condition.) ---- */
 static inline __attribute__((always_inline))
 void microkernel(Output c, View a, const real *b, int depth, int vectors, int pairs)
 {
     vector sum[MR][NV] = {{{0}}};
     UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int j = 0; j < vectors; j++) __builtin_prefetch(&c.p[i * c.rs + j * VL], 1);
+        UNROLL for (int j = 0; j < NV; j++)
+            if (j < vectors) __builtin_prefetch(&c.p[i * c.rs + j * VL], 1);
 #pragma GCC unroll 4
     for (int k = 0; k < depth; k++) {
         vector bk[NV];
-        UNROLL for (int j = 0; j < vectors; j++) bk[j] = *(vector *)&b[(k * vectors + j) * VL];
+        UNROLL for (int j = 0; j < NV; j++)
+            if (j < vectors) bk[j] = *(vector *)&b[(k * vectors + j) * VL];
         UNROLL for (int i = 0; i < MR; i++) {
             real ai = a.p[i * a.rs + k * a.cs];
-            UNROLL for (int j = 0; j < vectors; j++)
-                sum[i][j] = pairs ? dot_add(sum[i][j], ai, bk[j]) : sum[i][j] + ai * bk[j];
+            UNROLL for (int j = 0; j < NV; j++)
+                if (j < vectors)
+                    sum[i][j] = pairs ? dot_add(sum[i][j], ai, bk[j]) : sum[i][j] + ai * bk[j];
         }
     }
     UNROLL for (int i = 0; i < MR; i++)
-        UNROLL for (int j = 0; j < vectors; j++) {
+        UNROLL for (int j = 0; j < NV; j++) {
+            if (j >= vectors) break;
             if (c.start) sum[i][j] += *(loose_vector *)&c.start[i * c.start_rs + j * VL];
             *(loose_vector *)&c.p[i * c.rs + j * VL] = sum[i][j];
         }
