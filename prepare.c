@@ -204,11 +204,29 @@ void tokens_write(const Tokens *t)
     if (t->count > INT32_MAX)
         die("%s: %zu tokens are too many for one file; divide the input", t->path, t->count);
     int32_t header[HEADER] = {TOKENS_MAGIC, t->loss_mask ? 2 : 1, t->count};
+    memcpy(header + 3, &t->id, sizeof t->id);
     Writer *w = writer_open(t->path);
     writer_put(w, header, sizeof header);
     writer_put(w, t->ids, t->count * sizeof *t->ids);
     if (t->loss_mask) writer_put(w, t->loss_mask, t->count);
     writer_close(w);
+}
+
+/* Write the sets of a preparation, training data first, with one id, a checksum of them all, and
+ * remove the old files of those that are empty. They are renamed by writers_commit, training data
+ * last. */
+void sets_write(Tokens *set, int sets)
+{
+    uint64_t id = 0;
+    for (Tokens *t = set; t < set + sets; t++) {
+        id = checksum(id, t->ids, t->count * sizeof *t->ids);
+        if (t->loss_mask) id = checksum(id, t->loss_mask, t->count);
+    }
+    for (Tokens *t = set + sets - 1; t >= set; t--) {
+        t->id = id | 1;                               /* not 0, which means none */
+        if (t->count > 1) tokens_write(t);
+        else unlink(t->path);
+    }
 }
 
 /* Read a vocabulary whose ids fit into the 16 bits of a token file. */
@@ -220,8 +238,8 @@ Tokenizer *tokenizer_for_tokens(const char *path)
     return t;
 }
 
-/* Write the documents of one side, each as <|endoftext|> and its tokens, to the file at path. */
-void documents_write(const Documents *d, int validation, const char *path, Tokenizer *t)
+/* The documents of one side, each as <|endoftext|> and its tokens, for the file at path. */
+Tokens documents_tokens(const Documents *d, int validation, const char *path, Tokenizer *t)
 {
     Tokens tokens = {.path = path};
     size_t documents = 0, bytes = 0, count;
@@ -234,8 +252,9 @@ void documents_write(const Documents *d, int validation, const char *path, Token
         documents++, bytes += e->size;
         free(ids);
     }
-    tokens_write(&tokens);
-    printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
+    if (documents)
+        printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
+    return tokens;
 }
 
 /* Write the documents of text files as data for training and for validation. */
@@ -261,10 +280,10 @@ int command_text(int words, char **word)
             "documents, or give --val 0 to validate on nothing", word[0], END_OF_TEXT);
     if (prep.val > 0) documents_split(&d, prep.val, prep.seed);
     char *train = format("%s_train.bin", prep.out), *val = format("%s_val.bin", prep.out);
+    Tokens held_out = documents_tokens(&d, 1, val, t);
+    Tokens set[] = {documents_tokens(&d, 0, train, t), held_out};
     writers_begin();
-    if (prep.val > 0) documents_write(&d, 1, val, t);
-    documents_write(&d, 0, train, t);
-    if (prep.val == 0) unlink(val);                   /* it belongs to the old training data */
+    sets_write(set, 2);
     writers_commit();
     return 0;
 }
@@ -3636,15 +3655,13 @@ int command_examples(int words, char **word)
         die("no row is left for validation: there are too few, or all have duplicates "
             "(--drop-duplicates, --drop-near); --val 0 does without");
     if (prep.test && !x.tests) die("%s: no row is left for the test", prep.test);
-    const int some[SETS] = {1, x.held > 0, x.tests > 0};
     writers_begin();
     writer_close(records);
-    for (int s = SETS - 1; s >= 0; s--) if (some[s]) tokens_write(&set[s]);
-    for (int s = 0; s < SETS; s++) if (!some[s]) unlink(set[s].path);    /* of other data */
+    sets_write(set, SETS);
     writers_commit();
     printf("\nwritten: %s", path);
     for (int s = 0; s < SETS; s++) {
-        if (some[s]) printf(", %s", set[s].path);
+        if (set[s].count > 1) printf(", %s", set[s].path);
         tokens_free(&set[s]), free((char *)set[s].path);
     }
     printf("\n");
@@ -4754,18 +4771,12 @@ Trial trial_new(int count, char **words, int k)
     return t;
 }
 
-/* All that decides a run's result, as lines of "name = value": its options, and checksums of the
- * data and of the model to start from. Options that change nothing in it are set to nothing. */
+/* All that decides a run's result, as it is in its state. */
 char *trial_inputs(void)
 {
     Tokens train = tokens_read(opt.data, "train", 65536), val = tokens_read(opt.data, "val", 65536);
-    size_t size = 0;
-    char *model = opt.model ? read_file(opt.model, &size) : NULL;
-    opt.out = NULL, opt.show = opt.save_every = 0;
-    char *text = format("%straining data = %" PRIx64 "\nvalidation data = %" PRIx64
-                        "\nstarting model = %zx\n", settings_text('t'), train.fingerprint,
-                        val.fingerprint, hash_bytes(model, size));
-    free(model), tokens_free(&train), tokens_free(&val);
+    char *text = format("%s%s", files_text(&train, &val), settings_text('t', "-="));
+    tokens_free(&train), tokens_free(&val);
     return text;
 }
 
@@ -4790,6 +4801,7 @@ void trial_run(Trial *t, int count)
     printf("\n=== %s\n", t->settings);
     if (recorded && !same) printf("run anew, because options, data or model have changed\n");
     make_folder(t->folder);
+    if (!same) unlink(format("%s/run.txt", t->folder)), unlink(format("%s/state.bin", t->folder));
     text_write(format("%s/trial.txt", t->folder), inputs);
     t->line[0] = sibling("train_gpt"), t->line[1] = "train";
     t->line[count + 2] = "--out", t->line[count + 3] = t->folder;
@@ -4817,6 +4829,7 @@ int command_search(int count, char **words)
     if (!tokens_exist(opt.data, "val"))
         die("%s_val.bin is not there: a search needs validation data to choose by", opt.data);
     const char *out = opt.out;
+    make_folder(out), folder_lock(out);
     for (int k = 0; k < trials; k++) {
         t[k].folder = format("%s/%s", out, t[k].settings);
         trial_run(&t[k], count);

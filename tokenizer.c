@@ -23,6 +23,7 @@
 #endif
 #include <assert.h>
 #include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -34,6 +35,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -58,9 +60,11 @@ typedef struct Writer {
 } Writer;
 Writer *open_writers;
 int writers_grouped;             /* closed files wait for writers_commit */
+void (*last_attempts)(void);     /* what die still does, or NULL; it may die again */
 
-/* Print "error: ...", remove the temporary files of all open writers and exit: with status 1 (die)
- * after a failure, 2 (die_usage) for a wrong command line. */
+/* Print "error: ...", remove the temporary files of all open writers, which gives their space back
+ * to the disk, and exit: with status 1 (die) after a failure, 2 (die_usage) for a wrong command
+ * line. */
 __attribute__((format(printf, 2, 3), noreturn))
 void die_with(int status, const char *form, ...)
 {
@@ -71,7 +75,12 @@ void die_with(int status, const char *form, ...)
     vfprintf(stderr, form, args);
     fputc('\n', stderr);
     va_end(args);
-    for (Writer *w = open_writers; w; w = w->next) unlink(w->temporary);
+    for (Writer *w = open_writers; w; w = w->next) {
+        if (w->file) fclose(w->file), w->file = NULL;
+        unlink(w->temporary);
+    }
+    open_writers = NULL;
+    if (last_attempts) last_attempts();
     exit(status);
 }
 #define die(...) die_with(1, __VA_ARGS__)
@@ -309,9 +318,9 @@ void writer_rename(Writer *w)
 /* Write all bytes to the disk, then rename; in a group, renaming waits for writers_commit. */
 void writer_close(Writer *w)
 {
-    if (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)) || fclose(w->file))
+    FILE *f = w->file;
+    if (ferror(f) || fflush(f) || fsync(fileno(f)) || (w->file = NULL, fclose(f)))
         die("%s: writing failed: %s", w->path, strerror(errno));
-    w->file = NULL;
     if (!writers_grouped) writer_rename(w);
 }
 
@@ -349,6 +358,50 @@ void make_folder(const char *path)
     if (mkdir(path, 0777) != 0 && errno != EEXIST)
         die("%s: the folder cannot be made: %s", path, strerror(errno));
     if (stat(path, &status) != 0 || !S_ISDIR(status.st_mode)) die("%s: is not a folder", path);
+}
+
+/* Die if another living process has called this for the folder: two programs that write the same
+ * files would leave a mixture. The lock, on the file .lock, ends with the process, however it ends.
+ * File systems without locks are used without one. */
+void folder_lock(const char *folder)
+{
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char *path = format("%s/.lock", folder);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (fd < 0) die("%s: cannot be written: %s", path, strerror(errno));
+    if (fcntl(fd, F_SETLK, &lock) != 0 && (errno == EACCES || errno == EAGAIN)) {
+        fcntl(fd, F_GETLK, &lock);
+        die("%s: process %ld writes its results here: wait for its end, or choose another --out",
+            folder, (long)lock.l_pid);
+    }
+    free(path);
+}
+
+/* Remove the temporary files of `name` in a locked folder, which killed processes have left. */
+void remove_partial(const char *folder, const char *name)
+{
+    DIR *dir = opendir(folder);
+    size_t n = strlen(name);
+    for (struct dirent *e; dir && (e = readdir(dir));) {
+        const char *end = strrchr(e->d_name, '.');
+        if (strncmp(e->d_name, name, n) || e->d_name[n] != '.' || strcmp(end, ".partial")) continue;
+        char *path = format("%s/%s", folder, e->d_name);
+        unlink(path);
+        free(path);
+    }
+    if (dir) closedir(dir);
+}
+
+/* Die unless the disk of a folder has space for `bytes` more. */
+void disk_check(const char *folder, double bytes)
+{
+    struct statvfs disk;
+    if (statvfs(folder, &disk) != 0) return;                  /* writing will tell */
+    double free_bytes = (double)disk.f_bavail * (double)disk.f_frsize;
+    if (bytes > free_bytes)
+        die("%s: its disk has %.1f MB free, %.1f MB more are needed for the results and for each "
+            "new file beside the old one: free some, or choose another --out", folder,
+            free_bytes / 1e6, (bytes - free_bytes) / 1e6);
 }
 
 /* ---- options: one table parses, checks and documents them ---- */

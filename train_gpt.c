@@ -1834,6 +1834,7 @@ typedef struct {
     uint16_t *ids;              /* (count) */
     uint8_t *loss_mask;         /* (count), 1 where the token counts as a target; text: NULL */
     uint64_t fingerprint;       /* a hash of both arrays */
+    uint64_t id;                /* the same in all files of one preparation; 0: none */
 } Tokens;
 
 /* The checksum of some bytes and of what came before them, whose checksum is `sum`. */
@@ -1849,6 +1850,7 @@ void tokens_append(Tokens *t, const char *path, int V)
     int32_t header[HEADER];
     reader_header(&r, header, TOKENS_MAGIC, "token");
     int examples = header[1] == 2;
+    memcpy(&t->id, header + 3, sizeof t->id);
     if (header[1] != 1 && header[1] != 2)
         die("%s: expected a token file of version 1 or 2, found version %d", path, header[1]);
     size_t count = (size_t)header[2], body = r.size - r.at;
@@ -1895,13 +1897,36 @@ int tokens_exist(const char *names, const char *part)
     return count;
 }
 
+/* Die if the training data beside a file of held-out data, which has this id, come from another
+ * preparation: they may contain what is held out. Files of llm.c have no id. */
+void tokens_check(const char *path, uint64_t id, const char *train)
+{
+    int32_t header[HEADER];
+    uint64_t other;
+    if (!id || access(train, R_OK) != 0) return;
+    Reader r = reader_open(train);
+    reader_header(&r, header, TOKENS_MAGIC, "token");
+    reader_close(&r);
+    memcpy(&other, header + 3, sizeof other);
+    if (other && other != id)
+        die("%s: was not prepared together with %s, which may contain the same documents: prepare "
+            "both with one command", path, train);
+}
+
 /* Read NAME_part.bin of all names, in order. For "train" each must be there, else at least one. */
 Tokens tokens_read(const char *names, const char *part, int V)
 {
     Tokens t = {.path = names};
-    int some = strcmp(part, "train") && tokens_exist(names, part);
-    for (char *path; (path = token_path(&names, part)); free(path))
-        if (!some || access(path, R_OK) == 0) tokens_append(&t, path, V);
+    int held_out = strcmp(part, "train"), some = held_out && tokens_exist(names, part);
+    const char *others = names;
+    for (char *path; (path = token_path(&names, part)); free(path)) {
+        char *train = token_path(&others, "train");
+        if (!some || access(path, R_OK) == 0) {
+            tokens_append(&t, path, V);
+            if (held_out) tokens_check(path, t.id, train);
+        }
+        free(train);
+    }
     return t;
 }
 
@@ -2073,17 +2098,6 @@ DataLoader loader_new(const Tokens *tokens, int T, int end_of_text, int shuffle,
 
 void loader_free(DataLoader *f) { free(f->file_order), free(f->epoch_order); }
 
-/* Which data a run is trained on: a checksum of tokens, mask and T, and a description. */
-typedef struct { uint64_t fingerprint; char name[200]; } DataId;
-
-DataId loader_id(const DataLoader *f)
-{
-    DataId id = {checksum(f->tokens->fingerprint, &f->T, sizeof f->T), ""};
-    snprintf(id.name, sizeof id.name, "%.120s (%zu tokens, read in rows of %d)", f->tokens->path,
-             f->tokens->count, f->T);
-    return id;
-}
-
 /* Go to a row of an epoch, or to the epoch's end if it has fewer rows. */
 void loader_seek(DataLoader *f, int epoch, int row)
 {
@@ -2138,7 +2152,8 @@ void batch_noise(Batch *b, double p, int V, uint64_t key)
  * A model file is llm.c's: a header and every tensor in the table's order, as fp32 (version 3) or
  * bf16 (version 5). A file of adapters has the header of a model with the Adapter behind it, and
  * those of ADAPTERS in fp32. A training state holds all that a run needs: parameters, moments,
- * counters and settings, and a checksum. It is one file, since two cannot be replaced in one step.
+ * counters, a text that says what the run is, and a checksum. It is one file, since two cannot be
+ * replaced in one step.
  */
 
 enum { IO_CHUNK = 4096 };                                     /* elements converted at a time */
@@ -2270,8 +2285,8 @@ typedef struct {
     int64_t step, epoch, row;   /* steps done; where the loader stands */
     int64_t waited, best_step;  /* validations since the best one; the step of that */
     double best_loss, seconds;  /* in nats a token; time spent on steps */
-    DataId data;                /* what it is trained on */
-    char settings[4096];        /* options as lines of name = value */
+    uint64_t best_sum;          /* file_checksum of best.bin */
+    char inputs[4096];          /* all that decides the run's numbers, as lines name = value */
 } Progress;
 
 /* The pieces of memory whose bytes a state file holds, in its order, and then their checksum. */
@@ -2284,7 +2299,7 @@ typedef struct { void *data; size_t bytes; } Piece;
 size_t state_pieces(Piece *piece, Model *m, Progress *p, int32_t *header)
 {
     Config c = m->c;
-    int32_t first[] = {STATE_MAGIC, 3, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen, sizeof(real),
+    int32_t first[] = {STATE_MAGIC, 4, c.T, c.V, c.L, c.NH, c.C, c.Vp, m->frozen, sizeof(real),
                        sizeof *p, m->bf16_moments};
     size_t size = HEADER * sizeof *header + sizeof *p + sizeof(uint64_t);
     memcpy(memset(header, 0, HEADER * sizeof *header), first, sizeof first);
@@ -2320,20 +2335,63 @@ void state_write(Model *m, Progress *p, const char *path)
     writer_close(w);
 }
 
-/* Read a state into p and into a model that was prepared for training. Dies if the file is damaged,
- * or is the state of another model or of training on other data than that of `loader`. */
-void state_read(Model *m, Progress *p, const DataLoader *loader, const char *path)
+/* The checksum of a file's bytes. */
+uint64_t file_checksum(const char *path)
+{
+    char block[1 << 16];
+    uint64_t sum = 0;
+    Reader r = reader_open(path);
+    for (size_t n; (n = r.size - r.at) > 0; sum = checksum(sum, block, n)) {
+        if (n > sizeof block) n = sizeof block;
+        reader_get(&r, block, n);
+    }
+    reader_close(&r);
+    return sum;
+}
+
+/* Which lines name = value of `new` the text `old` has with another value, or not at all: "name was
+ * 'A', is 'B'; ...", in new memory; empty if there is none. */
+char *inputs_differ(const char *old, const char *new)
+{
+    Text all = {0};
+    text_add(&all, "", 0);
+    for (Lines l = {.at = new, .end = new + strlen(new)}; next_line(&l);) {
+        const char *value = (char *)memmem(l.text, l.size, " = ", 3) + 3, *was = old;
+        int name = (int)(value - l.text), size = (int)l.size - name;
+        while (was && strncmp(was, l.text, name)) was = strchr(was, '\n'), was += was != NULL;
+        was = was ? was + name : "";
+        int was_size = (int)strcspn(was, "\n");
+        if (was_size != size || strncmp(was, value, size))
+            text_print(&all, "%s%.*s was '%.*s', is '%.*s'", all.size ? "; " : "", name - 3, l.text,
+                       was_size, was, size, value);
+    }
+    return all.bytes;
+}
+
+/* Read a state into p, whose inputs are set already, and into a model that was prepared for
+ * training. Dies if the file is damaged, or is the state of another model or, unless `changed`, of
+ * other inputs. */
+void state_read(Model *m, Progress *p, int changed, const char *path)
 {
     int32_t header[HEADER], expected[HEADER];
+    Progress saved;
     Piece pieces[PIECES + 1];
     uint64_t sum = 0, stored;
-    DataId data = loader_id(loader);
-    size_t size = state_pieces(pieces, m, p, expected);
+    size_t size = state_pieces(pieces, m, &saved, expected);
     Reader r = reader_open(path);
     reader_header(&r, header, STATE_MAGIC, "training state");
+    if (header[1] != expected[1] || header[10] != expected[10])
+        die("%s: was written by another version of this program; start again without --resume",
+            path);
+    reader_get(&r, &saved, sizeof saved);
+    saved.inputs[sizeof saved.inputs - 1] = 0;
+    char *differ = inputs_differ(saved.inputs, p->inputs);
+    if (*differ && !changed)
+        die("%s: is the state of another run: %s; --changed goes on with what it is now, without "
+            "--resume a new run begins", path, differ);
     if (memcmp(header, expected, sizeof header))
-        die("%s: is the state of another model, --freeze, --lora, --lora-on, --lora-alpha, "
-            "--moments or program; start again without --resume", path);
+        die("%s: is the state of a model of another kind, which cannot go on as this one; start "
+            "again without --resume%s%s", path, *differ ? ": " : "", differ);
     if (r.size != size)
         die("%s: expected %zu bytes, found %zu: it is damaged; start again without --resume", path,
             size, r.size);
@@ -2346,10 +2404,10 @@ void state_read(Model *m, Progress *p, const DataLoader *loader, const char *pat
     reader_close(&r);
     if (stored != sum)
         die("%s: the checksum is wrong: it is damaged; start again without --resume", path);
-    if (p->data.fingerprint != data.fingerprint)
-        die("%s: the run was trained on %s, which differs from %s: give the same --data and "
-            "--context, or start again without --resume", path, p->data.name, data.name);
-    p->settings[sizeof p->settings - 1] = 0;
+    if (*differ) printf("going on, although the run has changed: %s\n", differ);
+    memcpy(saved.inputs, p->inputs, sizeof saved.inputs);
+    *p = saved;
+    free(differ);
 }
 
 /* ================================================================================================
@@ -2710,13 +2768,13 @@ Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int
              uint64_t seed)
 {
     DataLoader f = loader_new(docs, T, t->end_of_text, 0, seed, limit);
-    double *sums = allocate((size_t)f.count * 4, sizeof(double));
+    double *sums = allocate((size_t)f.count * 4, sizeof(double)), targets = 0;
     Scores s = {f.count, sums, sums + f.count, sums + 2 * f.count, sums + 3 * f.count};
     if (m->B < B || m->T != T) model_prepare(m, INFERENCE, B, T, 0);
     for (int row = 0; row < f.rows; row += B) {
         Batch b = batch_new(min_int(B, f.rows - row), T);
         const Segment *segment = f.epoch_order + f.next;
-        loader_batch(&f, &b);
+        targets += loader_batch(&f, &b);
         model_loss(m, &b, (Dropout){0}, 0, 0);
         for (int n = 0, size; segment < f.epoch_order + f.next; segment++) {
             n = max_int(n, (segment->row - row) * T);         /* its position in the batch */
@@ -2731,6 +2789,8 @@ Scores score(Model *m, const Tokenizer *t, const Tokens *docs, int B, int T, int
         }
         batch_free(&b);
     }
+    if (!targets)
+        die("%s: no target counts in the loss: do its examples have answers?", docs->path);
     loader_free(&f);
     return s;
 }
@@ -2839,15 +2899,17 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
 
 /* A row declares the variable opt.FIELD and the option that sets it: a text, a whole number, a real
  * number, or a flag, which takes no value. The letters are the commands that know it: t train,
- * g generate, c chat, e eval, p compare, b bench, k classify, n explain. */
+ * g generate, c chat, e eval, p compare, b bench, k classify, n explain. Two marks are for train:
+ * - is not compared by --resume, since it does not decide the run's numbers, or only by the contents
+ * of its files, which are; = is no property of the run, and is not recorded. */
 #define NO_LIMIT 1e12
 #define ALL_OPTIONS(TEXT, INT, REAL, FLAG)                                                        \
     /*   name, field, initial, min, max, commands, help */                                        \
-    TEXT("model", model, NULL, "tgcepkn", "model file; train without one makes a new model")      \
+    TEXT("model", model, NULL, "tgcepkn-", "model file; train without one makes a new model")      \
     TEXT("adapter", adapter, NULL, "gcepkn", "adapters, as --lora makes them, for --model")       \
-    TEXT("data", data, NULL, "tep", "NAME of NAME_train.bin and NAME_val.bin; several: A,B")      \
-    TEXT("tokenizer", tokenizer, "data/gpt2_tokenizer.bin", "tgcepkn", "vocabulary")              \
-    TEXT("out", out, "out", "tepn", "folder for results")                                         \
+    TEXT("data", data, NULL, "tep-", "NAME of NAME_train.bin and NAME_val.bin; several: A,B")      \
+    TEXT("tokenizer", tokenizer, "data/gpt2_tokenizer.bin", "tgcepkn-", "vocabulary")              \
+    TEXT("out", out, "out", "tepn-", "folder for results")                                         \
     INT("layers", layers, "6", 1, 1000, "t", "blocks of a new model")                             \
     INT("heads", heads, "6", 1, 1000, "t", "heads of a new model")                                \
     INT("channels", channels, "192", 1, 65536, "t", "channels of a new model")                    \
@@ -2877,12 +2939,13 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
     REAL("lora-dropout", lora_dropout, "0", 0, 0.99, "t", "on what adapters read")                \
     TEXT("lora-on", lora_on, "qkv", "t", "what has one: qkv,attproj,fc,fcproj")                   \
     TEXT("moments", moments, "fp32", "t", "of AdamW: fp32, or bf16 for less memory")              \
-    FLAG("recompute", recompute, "t", "compute activations again in backward: less memory")       \
+    FLAG("recompute", recompute, "t-", "compute activations again in backward: less memory")       \
     INT("eval-every", eval_every, "50", 1, 1e9, "t", "steps between validations")                 \
     INT("limit", limit, "0", 0, 1e9, "tep", "held-out rows to draw at random; 0: all")            \
     INT("patience", patience, "0", 0, 1e9, "t", "validations without progress; 0: no early stop") \
-    INT("save-every", save_every, "200", 0, 1e9, "t", "steps between saved states")               \
-    FLAG("resume", resume, "t", "go on from the saved state")                                     \
+    INT("save-every", save_every, "200", 0, 1e9, "t-", "steps between saved states")               \
+    FLAG("resume", resume, "t=", "go on from the saved state")                                     \
+    FLAG("changed", changed, "t=", "resume even if data, model or settings are others now")       \
     FLAG("bf16", bf16, "t", "write models in bf16")                                               \
     TEXT("tuned", tuned, NULL, "ep", "the model after tuning")                                    \
     TEXT("layer", layer, NULL, "n", "print a step, ln1 or, in block 2, ln1.2")                    \
@@ -2893,7 +2956,7 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
     FLAG("test", test, "ep", "measure NAME_test.bin instead of NAME_val.bin")                     \
     FLAG("errors", errors, "e", "list the wrong answers")                                         \
     TEXT("labels", labels, NULL, "k", "labels to choose from, separated by commas")               \
-    INT("show", show, "3", 0, 1000, "t", "held-out prompts answered before and after")            \
+    INT("show", show, "3", 0, 1000, "t-", "held-out prompts answered before and after")            \
     TEXT("prompt", prompt, "", "g", "text to continue")                                           \
     INT("tokens", tokens, "200", 1, 1e9, "gcep", "longest continuation")                          \
     INT("samples", samples, "1", 1, 1024, "g", "continuations of the prompt")                     \
@@ -2904,7 +2967,7 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
     FLAG("jsonl", jsonl, "gk", "a line of JSON in, a line of JSON out")                           \
     TEXT("precision", precision, "fp32", "tgcepbk", "of products: fp32, or bf16 with fp32 sums")  \
     INT("seed", seed, "1337", 0, 2147483647, "tgcep", "of everything random")                     \
-    INT("threads", threads, "0", 0, 1024, "tgcepbkn", "0: as many as the machine has")            \
+    INT("threads", threads, "0", 0, 1024, "tgcepbkn=", "0: as many as the machine has")            \
     FLAG("quick", quick, "b", "small sizes only")
 
 #define TEXT_FIELD(name, field, ...) const char *field;
@@ -2927,19 +2990,28 @@ char *setting_line(const Option *o)
 {
     const char *text = o->kind == 's' ? *(const char **)o->value : NULL;
     if (o->kind == 's') return format("%s = %s\n", o->name, text ? text : "");
-    if (o->kind == 'f') return format("%s = %g\n", o->name, *(double *)o->value);
+    if (o->kind == 'f') return format("%s = %.15g\n", o->name, *(double *)o->value);
     return format("%s = %d\n", o->name, *(int *)o->value);
 }
 
-/* All options of a command that influence its results, a line for each, in new memory. */
-char *settings_text(char command)
+/* All options of a command that have none of these marks, a line for each, in new memory. */
+char *settings_text(char command, const char *marks)
 {
     Text all = {0};
     text_add(&all, "", 0);
     for (const Option *o = options; o->name; o++)
-        if (strchr(o->commands, command) && o->value != &opt.resume && o->value != &opt.threads)
+        if (strchr(o->commands, command) && !strpbrk(o->commands, marks))
             text_take(&all, setting_line(o));
     return all.bytes;
+}
+
+/* What the files of a run contain, as lines name = value in new memory. */
+char *files_text(const Tokens *train, const Tokens *val)
+{
+    return format("training data = %zu tokens, %016" PRIx64 "\nvalidation data = %zu tokens, %016"
+                  PRIx64 "\nvocabulary = %016" PRIx64 "\nstarting model = %016" PRIx64 "\n",
+                  train->count, train->fingerprint, val->count, val->fingerprint,
+                  file_checksum(opt.tokenizer), opt.model ? file_checksum(opt.model) : 0);
 }
 
 /* Let --threads and --precision take effect, which every command does first. */
@@ -3133,7 +3205,8 @@ typedef struct {
     DataLoader loader;                                        /* reads `train` */
     Batch *batches;                                           /* opt.accumulate of them */
     Progress p;
-    char *settings;                                           /* the options, as settings_text */
+    char *settings;                                           /* for run.txt: options, files */
+    int tried;                                                /* bit i: to write file i, below */
     int T, steps;                                             /* tokens in a row; steps in all */
     double step_tokens, flops;                                /* of one step */
     double loss, norm, lr;                                    /* of the last step */
@@ -3162,6 +3235,20 @@ const char *out_path(const char *name)
 
 /* Have opt.patience validations gone by without a new best loss? */
 int stopped_early(const Run *r) { return opt.patience && r->p.waited >= opt.patience; }
+
+/* Die if the disk has no space for all files of the run, the old and the new state together. */
+void run_disk_check(const Run *r)
+{
+    const Model *m = r->m;
+    int rank = m->adapter.rank;
+    double n = rank ? m->adapter_count : m->count, model = n * (opt.bf16 && !rank ? 2 : 4);
+    double state = n * sizeof(real) + training_memory(m, opt.batch, r->T).moments, there = 0;
+    static const char *const files[] = {"state.bin", "model.bin", "best.bin"};
+    struct stat status;
+    for (int i = 0; i < 3; i++)
+        if (stat(out_path(files[i]), &status) == 0) there += status.st_size;
+    disk_check(opt.out, 2 * (state + sizeof r->p) + (r->val.count ? 2 : 1) * model - there);
+}
 
 int run_done(const Run *r) { return r->p.step >= r->steps || stopped_early(r); }
 
@@ -3210,8 +3297,11 @@ Adapter adapter_from_options(const Model *m)
 /* Load model, vocabulary and data, check that they fit together, and lay out the run. */
 Run *run_new(void)
 {
+    static const char *const files[] = {"state.bin", "model.bin", "best.bin", "log.csv", "run.txt",
+                                        "samples.jsonl"};
     Run *r = allocate(1, sizeof *r);
-    make_folder(opt.out);
+    make_folder(opt.out), folder_lock(opt.out);
+    for (int i = 0; i < 6; i++) remove_partial(opt.out, files[i]);
     Model *m = r->m = opt.model ? model_read_as(opt.model, opt.lora && bf16_products)
                                 : model_from_options();
     r->tokenizer = tokenizer_load(m);
@@ -3232,14 +3322,19 @@ Run *run_new(void)
     r->train = tokens_read(opt.data, "train", m->c.V);
     if (tokens_exist(opt.data, "val")) r->val = tokens_read(opt.data, "val", m->c.V);
     r->loader = loader_new(&r->train, r->T, r->tokenizer->end_of_text, 1, opt.seed, 0);
-    r->p.data = loader_id(&r->loader);
     if (r->loader.truncated)
         printf("%d of %d examples are longer than %d tokens and lose their beginning\n",
                r->loader.truncated, r->loader.count, r->T);
     r->steps = planned_steps(r);
     r->batches = allocate(opt.accumulate, sizeof(Batch));
     for (int i = 0; i < opt.accumulate; i++) r->batches[i] = batch_new(opt.batch, r->T);
-    r->settings = settings_text('t');
+    char *files_now = files_text(&r->train, &r->val), *inputs = settings_text('t', "-=");
+    if ((size_t)snprintf(r->p.inputs, sizeof r->p.inputs, "%s%s", files_now, inputs) >=
+        sizeof r->p.inputs) die_usage("the values of all options are too long to be recorded");
+    char *settings = settings_text('t', "=");
+    r->settings = format("%s%s", settings, files_now);
+    free(files_now), free(inputs), free(settings);
+    run_disk_check(r);
     r->peak = machine_peak();
     return r;
 }
@@ -3335,7 +3430,6 @@ void write_run(const Run *r)
     writer_print(w, "command = %s\n%s", opt.command, r->settings);
     writer_print(w, "layers = %d\nheads = %d\nchannels = %d\nvocabulary = %d\nparameters = %zu\n",
                  c.L, c.NH, c.C, c.V, r->m->count);
-    writer_print(w, "fingerprint = %016" PRIx64 "\n", r->p.data.fingerprint);
     writer_print(w, "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\n", threads(),
                  r->peak / 1e9, (int)r->p.step, (int)r->p.best_step);
     writer_print(w, "best_loss = %.6f\ntokens = %.0f\nseconds = %.1f\nfinished = %d\n",
@@ -3343,10 +3437,31 @@ void write_run(const Run *r)
     writer_close(w);
 }
 
-void save_state(Run *r)
+enum { BEST, MODEL, STATE, RECORD, RUN_FILES };
+Run *saved_run;
+
+/* Try to write what has not been tried. So one file that cannot be written loses no other. */
+void save_rest(void);
+
+/* Write a file of the run. If this fails, die does save_rest before it exits. */
+void run_save(Run *r, int file)
 {
-    snprintf(r->p.settings, sizeof r->p.settings, "%s", r->settings);
-    state_write(r->m, &r->p, out_path("state.bin"));
+    r->tried |= 1 << file;
+    saved_run = r, last_attempts = r->p.step ? save_rest : NULL;
+    if (file == BEST) {
+        result_write(r->m, out_path("best.bin"));
+        r->p.best_sum = file_checksum(out_path("best.bin"));
+    }
+    if (file == MODEL) result_write(r->m, out_path("model.bin"));
+    if (file == STATE) state_write(r->m, &r->p, out_path("state.bin"));
+    if (file == RECORD) write_run(r);
+    last_attempts = NULL;
+}
+
+void save_rest(void)
+{
+    for (int file = MODEL; file < RUN_FILES; file++)
+        if (!(saved_run->tried >> file & 1)) run_save(saved_run, file);
 }
 
 /* "name":"text" of a JSON object, then `end`. */
@@ -3486,7 +3601,7 @@ void validate(Run *r)
     r->p.waited++;
     if (first || better) {
         r->p.best_loss = loss, r->p.best_step = r->p.step, r->p.waited = 0;
-        result_write(r->m, out_path("best.bin"));
+        run_save(r, BEST);
     }
     r->rises = loss > last ? r->rises + 1 : 0;
     if (r->rises == 3)
@@ -3494,25 +3609,8 @@ void validate(Run *r)
                "model\n        begins to overfit; the best one so far is kept\n");
 }
 
-/* Name the options that differ from those of a saved run. Dies if the model or the seed does. */
-void compare_settings(const char *path, const char *saved)
-{
-    char *old = format("\n%s", saved);
-    const char *sep = "note: the run began with another";
-    for (const Option *o = options; o->name; o++) {
-        char *line = setting_line(o), *name = format("\n%s = ", o->name);
-        int differs = strchr(o->commands, 't') && strstr(old, name) && !strstr(old, line);
-        if (differs && (!strcmp(o->name, "model") || !strcmp(o->name, "seed")))
-            die("%s: is the state of a run with another --%s; start again without --resume", path,
-                o->name);
-        if (differs) printf("%s --%s", sep, o->name), sep = ",";
-        free(line), free(name);
-    }
-    if (*sep == ',') printf("\n");
-    free(old);
-}
-
-/* Take the state of the run from state.bin. Returns 0 if there is none. */
+/* Take the state of the run from state.bin. Returns 0 if there is none. If its model is the best
+ * one, best.bin is written again: it may be what could not be written before. */
 int run_resume(Run *r)
 {
     const char *path = out_path("state.bin");
@@ -3521,8 +3619,8 @@ int run_resume(Run *r)
         return 0;
     }
     model_prepare(r->m, TRAINING, opt.batch, r->T, opt.freeze);
-    state_read(r->m, &r->p, &r->loader, path);
-    compare_settings(path, r->p.settings);
+    state_read(r->m, &r->p, opt.changed, path);
+    if (r->val.count && r->p.best_step == r->p.step) run_save(r, BEST);
     loader_seek(&r->loader, (int)r->p.epoch, (int)r->p.row);
     printf("resuming after step %d\n", (int)r->p.step);
     return 1;
@@ -3532,7 +3630,8 @@ int run_resume(Run *r)
 void run_begin(Run *r)
 {
     static const char *const old[] = {"state.bin", "samples.jsonl", "eval.jsonl", "compare.jsonl",
-                                      "bias.jsonl", "search.jsonl", "answers.jsonl"};
+                                      "bias.jsonl", "search.jsonl", "answers.jsonl", "run.txt",
+                                      "report.html"};
     for (size_t i = 0; i < sizeof old / sizeof *old; i++)
         if (unlink(out_path(old[i])) != 0 && errno != ENOENT)
             die("%s/%s: cannot be removed: %s", opt.out, old[i], strerror(errno));
@@ -3564,6 +3663,9 @@ void print_results(const Run *r)
 {
     const char *best = out_path("best.bin"), *last = out_path("model.bin");
     int helped = r->val.count && r->p.best_step > 0;
+    if (r->val.count && file_checksum(best) != r->p.best_sum)
+        die("%s: is not the model after step %d, which has the best validation loss: another "
+            "program or run has changed it; %s is the last model", best, (int)r->p.best_step, last);
     if (isatty(1)) printf("\n");
     draw_curve(r);
     if (stopped_early(r))
@@ -3589,9 +3691,7 @@ void print_results(const Run *r)
  * the exit status, 128 + the signal if one stopped the run. */
 int run_finish(Run *r)
 {
-    result_write(r->m, out_path("model.bin"));
-    save_state(r);
-    write_run(r);
+    for (int file = MODEL; file < RUN_FILES; file++) run_save(r, file);
     if (ferror(r->log)) die("%s/log.csv: writing failed; --resume goes on", opt.out);
     fclose(r->log);
     int done = run_done(r);
@@ -3615,11 +3715,12 @@ int train(void)
     if (!resumed && r->val.count) validate(r);
     while (!run_done(r) && !interrupted && !ferror(stdout) && !ferror(r->log)) {
         train_step(r);
+        r->tried = 0;
         show_progress(r);
         int last = r->p.step == r->steps;
         if (r->val.count && (last || r->p.step % opt.eval_every == 0)) validate(r);
         else log_line(r, NAN);
-        if (!last && opt.save_every && r->p.step % opt.save_every == 0) save_state(r);
+        if (!last && opt.save_every && r->p.step % opt.save_every == 0) run_save(r, STATE);
     }
     return run_finish(r);
 }
