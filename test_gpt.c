@@ -25,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* The programs under test are compiled with these calls counted: the bytes that they allocate, and
@@ -45,10 +46,20 @@ int counted_fsync(int fd)
     return fsync(fd);
 }
 
+/* How much space a disk has is what a test says. */
+static double disk_free = 1e15;
+
+int given_statvfs(const char *path, struct statvfs *disk)
+{
+    *disk = (struct statvfs){.f_frsize = 1, .f_bavail = (fsblkcnt_t)disk_free};
+    return access(path, F_OK);
+}
+
 #define calloc(count, size) (allocated += (count) * (size), calloc(count, size))
 #define realloc(p, size) (allocated += (size), realloc(p, size))
 #define fsync(fd) counted_fsync(fd)
 #define rename(from, to) (disk_call('r'), rename(from, to))
+#define statvfs(path, disk) given_statvfs(path, disk)
 #define NO_MAIN_PREPARE
 #include "prepare.c"
 
@@ -4512,6 +4523,146 @@ void test_limit_seed(void)
     }
 }
 
+/* ---- TRUST: what a run is, one writer of a folder, and what is saved at the end ---- */
+
+/* A stopped run goes on with its own data, vocabulary, model and settings, wherever the files are.
+ * With others it is refused, and what differs is named; --changed goes on. */
+void test_run_inputs(void)
+{
+    static const char *const rows[][2] = {
+        {"--data k --model m_k0 --tokenizer t_k --show 1 --save-every 9 --recompute", ""},
+        {"--data kt", "training data was '65 tokens, "}, {"--data kv", "validation data was"},
+        {"--model m_k1", "starting model was"}, {"--tokenizer t_same", "vocabulary was"},
+        {"--lr 1.000001e-4", "lr was '0.0001', is '0.0001000001'"},
+        {"--steps 3 --dropout .1", "steps was '2', is '3'; dropout was '0', is '0.1'"},
+        {"--context 8", "context was '0', is '8'"}, {"--precision bf16", "precision was 'fp32'"}};
+#define CHANGE(file) "&& printf '\\41' | dd of=" file " bs=1 seek=1030 conv=notrunc 2>/dev/null "
+    expect_run(TINY "v --out k1 --steps 2 --lr 1e-4 --show 0 && cp m m_k0 && cp t t_k && "
+               "for k in k kt kv; do cp v_train.bin ${k}_train.bin; cp v_val.bin ${k}_val.bin; done "
+               "&& cp m m_k1 " CHANGE("m_k1") CHANGE("kt_train.bin") CHANGE("kv_val.bin"),
+               "status 0", NULL);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        for (int changed = 0; changed < 2; changed++) {
+            setenv("WITH", rows[i][0], 1), setenv("CHANGED", changed ? "--changed" : "", 1);
+            const char *said = run_line("cp -r k1 k2; " TINY "v --out k2 --lr 1e-4 --steps 2 "
+                                        "--resume $WITH $CHANGED; s=$?; rm -r k2; (exit $s)");
+            int refused = *rows[i][1] && !changed, named = !!strstr(said, rows[i][1]);
+            expect(named && strstr(said, refused ? "status 1" : "status 0") &&
+                   (strstr(said, "resuming after step 2") == NULL) == refused, "%s: %s", rows[i][0], said);
+        }
+    expect_run("cat k1/run.txt", "training data = 65 tokens", "vocabulary = ", NULL);
+}
+
+/* Files of one preparation carry one id. Held-out data of another preparation are refused by
+ * training and eval; files without an id are read. */
+void test_data_id(void)
+{
+#define PREPARE "prepare text text.txt --tokenizer t --val 0.5 --out "
+#define EVAL "train_gpt eval --model m --tokenizer t --data "
+    expect_run(PREPARE "id1 && " PREPARE "id2 --seed 3 && " PREPARE "id3 && cmp id1_val.bin "
+               "id3_val.bin && cp id2_val.bin id1_val.bin", "status 0", NULL);
+    for (int i = 1; i < 4; i++) {
+        int64_t id[2];
+        for (int val = 0; val < 2; val++) {
+            size_t size;
+            char *path = format("%s/id%d_%s.bin", folder, i, val ? "val" : "train");
+            char *file = read_file(path, &size);
+            memcpy(&id[val], file + 12, 8);
+            free(path), free(file);
+        }
+        expect(id[0] && (id[0] == id[1]) == (i > 1), "ids of preparation %d", i);
+    }
+    expect_run(TINY "id2 --out k3 --steps 1 --show 0 && " EVAL "id2", "status 0", NULL);
+    expect_run(TINY "id1 --out k3 --steps 1", "id1_val.bin: was not prepared together with id1_tr",
+               "status 1", NULL);
+    expect_run(EVAL "id2,id1", "id1_val.bin: was not prepared together", "status 1", NULL);
+    expect_run("head -c 8 /dev/zero | dd of=id1_train.bin bs=1 seek=12 conv=notrunc 2>/dev/null; "
+               EVAL "id1", "status 0", NULL);
+    expect_run("printf '{\"prompt\":\"a%d\",\"completion\":\"b\"}\\n' 1 2 3 4 > id.jsonl; prepare "
+               "examples id.jsonl --out id4 --val 0.5 --test rows.jsonl --tokenizer t > id.txt; for "
+               "s in train val test; do head -c 20 id4_$s.bin | tail -c 8 | od -An -tx8; done | "
+               "uniq -c", " 3 ", NULL);
+    expect_run("cp v_train.bin x2_train.bin; cp x_train.bin x2_val.bin; "
+               TINY "x2 --out k3 --steps 1", "x2: no target counts", "status 1", NULL);
+}
+
+/* A second run in a folder is refused while the first one lives, and not after it was killed; the
+ * next one removes the unfinished files of a killed one, and no others. */
+void test_run_alone(void)
+{
+    expect_run(TINY "v --out k4 --show 0 --steps 1000000 > /dev/null & while [ ! -s k4/log.csv ]; "
+               "do sleep 0.02; done; " TINY "v --out k4; echo $?; prepare search --model m "
+               "--tokenizer t --data v --lr 1e-3,1e-2 --out k4; echo $?; kill -9 $!; wait $!; "
+               "touch k4/state.bin.1.0.partial k4/state.txt k4/eval.jsonl.1.0.partial; "
+               TINY "v --out k4 --steps 1 > /dev/null; echo $?; ls k4", "error: k4: process ",
+               "choose another --out\n1\nerror: k4: ", "\n1\n", "\n0\n", "\nstate.bin\nstate.txt\n",
+               "eval.jsonl.1.0.partial", NULL);
+}
+
+void check_disk(void *run) { run_disk_check(run); }
+
+/* A run needs space for best.bin, model.bin and state.bin, and again for the new version of each:
+ * as many bytes as such files have, less those of the old files. */
+void test_disk(void)
+{
+    Model *m = random_model(small, TRAINING, 2, 0);
+    Run r = {.m = m, .T = small.T, .val.count = 1};
+    struct stat model, state;
+    opt.out = folder, opt.batch = 2;
+    state_write(m, &r.p, scratch("state.bin")), model_write(m, scratch("model.bin"), 0);
+    stat(scratch("state.bin"), &state), stat(scratch("model.bin"), &model);
+    for (int old = 0; old < 2; old++) {
+        double need = 2.0 * (state.st_size + model.st_size);
+        if (old) need -= state.st_size + model.st_size;
+        else free(shell("mkdir kept; mv state.bin model.bin kept"));
+        disk_free = 1.01 * need + 8 * HEADER;
+        const char *said = error_of(check_disk, &r);
+        expect(!*said, "enough: %s", said);
+        disk_free = 0.99 * need - 8 * HEADER;
+        said = error_of(check_disk, &r);
+        expect(strstr(said, "MB free") != NULL, "too little: '%s'", said);
+        if (!old) free(shell("mv kept/* .; rmdir kept"));
+    }
+    free(shell("rm state.bin model.bin"));
+    opt.out = NULL, model_free(m);
+}
+
+/* If one file of a run cannot be written, the others still are, and the run can go on: best.bin is
+ * made again from the state. What is best must still be the best when the run ends. */
+void test_run_saves(void)
+{
+#define BEST_RUN TINY "v --show 0 --lr 1e-3 --eval-every 2 "
+    expect_run(BEST_RUN "--out k5 --steps 4 > /dev/null; mkdir -p k6/model.bin; "
+               BEST_RUN "--out k6 --steps 4 > /dev/null; ls k6", "model.bin: cannot be replaced",
+               "run.txt\n", "state.bin\n", NULL);
+    expect_run("rm -r k6/model.bin; " BEST_RUN "--out k6 --steps 4 --resume > /dev/null && "
+               "cmp k5/best.bin k6/best.bin && cmp k5/model.bin k6/model.bin", "status 0", NULL);
+    expect_run("cd k6; rm best.bin model.bin run.txt; mkdir best.bin; cd ..; " BEST_RUN
+               "--out k6 --steps 4 --resume > /dev/null; ls k6; rmdir k6/best.bin", "status 0",
+               "error: k6/best.bin: cannot be replaced", "model.bin\n", "run.txt\n", NULL);
+    expect_run(BEST_RUN "--out k6 --steps 4 --resume > /dev/null && cmp k5/best.bin k6/best.bin",
+               "status 0", NULL);
+    expect_run(BEST_RUN "--out k7 --steps 4 --lr 10 > /dev/null; cp k5/best.bin k7; " BEST_RUN
+               "--out k7 --steps 4 --lr 10 --resume", "k7/best.bin: is not the model after step 0",
+               "status 1", NULL);
+}
+
+/* A trial that never began, because its folder was in use or broken, has no result: not that of
+ * older settings. */
+void test_search_stopped(void)
+{
+#define SEARCH "prepare search --model m --tokenizer t --data v --steps 1 --warmup 0 --show 0 " \
+               "--lr 1e-3,1e-2 --out k8 "
+    expect_run(SEARCH "> /dev/null && cd k8/lr=1e-3 && rm .lock && mkdir .lock && cd ../.. && "
+               SEARCH "--decay 0.2", ".lock: cannot be written", "status 1", NULL);
+    expect_run("rmdir k8/lr=1e-3/.lock; " SEARCH "--decay 0.2", "=== lr=1e-3\n", "=== lr=1e-2\n",
+               "status 0", NULL);
+    const char *said = run_line(SEARCH "--decay 0.2 --save-every 5");
+    expect(!strstr(said, "===") && strstr(said, "status 0"), "finished trials run again: %s", said);
+    expect_run(SEARCH "--decay 0.2 --tokenizer t_same", "have changed", "=== lr=1e-3\n", "status 0",
+               NULL);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4677,6 +4828,12 @@ static const Test tests[] = {
     {"crowded cores", IN_FLOAT, test_crowded, NULL, NULL},
     {"worked numbers of the course", IN_DOUBLE, test_worked, NULL, NULL},
     {"limit: rows drawn by the seed", IN_FLOAT, test_limit_seed, NULL, NULL},
+    {"trust: what a run is", IN_FLOAT, test_run_inputs, NULL, NULL},
+    {"trust: data prepared together", IN_FLOAT, test_data_id, NULL, NULL},
+    {"trust: one run in a folder", IN_FLOAT, test_run_alone, NULL, NULL},
+    {"trust: the disk", IN_FLOAT, test_disk, NULL, NULL},
+    {"trust: what can be saved", IN_FLOAT, test_run_saves, NULL, NULL},
+    {"trust: a search that stopped", IN_FLOAT, test_search_stopped, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

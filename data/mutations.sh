@@ -244,3 +244,19 @@ exit $?
 # train_gpt.c f bf16 s/view_bf16(m->half\[i\] + at, columns)/view_bf16(m->half[i], columns)/
 # train_gpt.c f bf16 s/m->half\[t\] ? m->half\[t\]\[at\]/m->half[t] ? m->half[t][0]/
 # train_gpt.c p bf16 s/^    bf16_products = 1;//
+# tokenizer.c p trust s/if (fcntl(fd, F_SETLK, &lock) != 0 \&\&/if (0 \&\&/
+# tokenizer.c p trust s/    if (last_attempts) last_attempts();//
+# tokenizer.c p trust s/    for (struct dirent \*e; dir \&\&/    for (struct dirent *e; 0 \&\&/
+# tokenizer.c f trust: s/if (bytes > free_bytes)/if (0)/
+# train_gpt.c f trust: s/disk_check(opt.out, 2 \* (state/disk_check(opt.out, (state/
+# train_gpt.c p trust s/if (\*differ \&\& !changed)/if (0)/
+# train_gpt.c p trust s/if (other \&\& other != id)/if (0)/
+# train_gpt.c p trust s/file_checksum(opt.tokenizer), /(uint64_t)0, /
+# train_gpt.c p trust s/opt.model ? file_checksum(opt.model) : 0/(uint64_t)0/
+# train_gpt.c p trust s/val->count, val->fingerprint,/val->count, (uint64_t)0,/
+# train_gpt.c p trust s/r->p.best_step == r->p.step) run_save/0) run_save/
+# train_gpt.c p trust s/file_checksum(best) != r->p.best_sum/0/
+# train_gpt.c p trust s/    if (!targets)/    if (0)/
+# train_gpt.c p trust s/= %.15g/= %g/
+# prepare.c p trust s/if (!same) unlink(format("%s\/run.txt", t->folder)), /if (!same) /
+# prepare.c p trust s/        t->id = id | 1; /        t->id = random_key(id, t->count) | 1; /
