@@ -34,6 +34,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <time.h>
@@ -361,20 +362,14 @@ void make_folder(const char *path)
 }
 
 /* Die if another living process has called this for the folder: two programs that write the same
- * files would leave a mixture. The lock, on the file .lock, ends with the process, however it ends.
- * File systems without locks are used without one. */
+ * files would leave a mixture. The lock ends with the process, however it ends. File systems that
+ * cannot lock a folder are used without. */
 void folder_lock(const char *folder)
 {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    char *path = format("%s/.lock", folder);
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-    if (fd < 0) die("%s: cannot be written: %s", path, strerror(errno));
-    if (fcntl(fd, F_SETLK, &lock) != 0 && (errno == EACCES || errno == EAGAIN)) {
-        fcntl(fd, F_GETLK, &lock);
-        die("%s: process %ld writes its results here: wait for its end, or choose another --out",
-            folder, (long)lock.l_pid);
-    }
-    free(path);
+    int fd = open(folder, O_RDONLY | O_CLOEXEC);              /* open until the process ends */
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        die("%s: another process writes its results here: wait for its end, or choose another "
+            "--out", folder);
 }
 
 /* Remove the temporary files of `name` in a locked folder, which killed processes have left. */

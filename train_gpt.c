@@ -2894,14 +2894,15 @@ void queries_answer(const Model *m, const Tokenizer *t, Query *q, int n)
  *     model.bin   the model after the last step                   run.txt   settings and results
  *     state.bin   all that --resume needs            samples.jsonl  answers before and after
  * Whatever stops a run early (a signal, a disk that is full) stops it between two steps, and the
- * state is saved, so that --resume computes the same numbers as a run that was never stopped.
+ * state is saved, so that --resume computes the same numbers as a run that was never stopped. For
+ * this, the state also says what the run is: checksums of its files, and its settings.
  */
 
 /* A row declares the variable opt.FIELD and the option that sets it: a text, a whole number, a real
  * number, or a flag, which takes no value. The letters are the commands that know it: t train,
  * g generate, c chat, e eval, p compare, b bench, k classify, n explain. Two marks are for train:
- * - is not compared by --resume, since it does not decide the run's numbers, or only by the contents
- * of its files, which are; = is no property of the run, and is not recorded. */
+ * - is not compared by --resume, since it changes no number of the run, or names files, of which
+ * the contents are compared; = is no property of the run, and not recorded. */
 #define NO_LIMIT 1e12
 #define ALL_OPTIONS(TEXT, INT, REAL, FLAG)                                                        \
     /*   name, field, initial, min, max, commands, help */                                        \

@@ -244,11 +244,11 @@ exit $?
 # train_gpt.c f bf16 s/view_bf16(m->half\[i\] + at, columns)/view_bf16(m->half[i], columns)/
 # train_gpt.c f bf16 s/m->half\[t\] ? m->half\[t\]\[at\]/m->half[t] ? m->half[t][0]/
 # train_gpt.c p bf16 s/^    bf16_products = 1;//
-# tokenizer.c p trust s/if (fcntl(fd, F_SETLK, &lock) != 0 \&\&/if (0 \&\&/
+# tokenizer.c p trust s/if (fd >= 0 \&\& flock(/if (0 \&\& flock(/
 # tokenizer.c p trust s/    if (last_attempts) last_attempts();//
 # tokenizer.c p trust s/    for (struct dirent \*e; dir \&\&/    for (struct dirent *e; 0 \&\&/
-# tokenizer.c f trust: s/if (bytes > free_bytes)/if (0)/
-# train_gpt.c f trust: s/disk_check(opt.out, 2 \* (state/disk_check(opt.out, (state/
+# tokenizer.c p trust s/if (bytes > free_bytes)/if (0)/
+# train_gpt.c p trust s/disk_check(opt.out, 2 \* (state/disk_check(opt.out, (state/
 # train_gpt.c p trust s/if (\*differ \&\& !changed)/if (0)/
 # train_gpt.c p trust s/if (other \&\& other != id)/if (0)/
 # train_gpt.c p trust s/file_checksum(opt.tokenizer), /(uint64_t)0, /
