@@ -4658,7 +4658,7 @@ void test_search_stopped(void)
     expect_run(SEARCH "> /dev/null && " SEARCH "--decay 0.2", "=== lr=1e-3\n", "=== lr=1e-2\n",
                "status 0", NULL);
     for (int i = 0; i < 2; i++)
-        expect_run(SEARCH "--tokenizer t301", "has 301 tokens, the model 300", "status 1", NULL);
+        expect_run(SEARCH "--tokenizer t301", "=== lr=1e-3\n", "has 301 tokens", "status 1", NULL);
     expect_run(SEARCH "--decay 0.2", "have changed", "=== lr=1e-3\n", "status 0", NULL);
     const char *said = run_line(SEARCH "--decay 0.2 --save-every 5");
     expect(!strstr(said, "===") && strstr(said, "status 0"), "finished trials run again: %s", said);
