@@ -4533,7 +4533,7 @@ void test_run_inputs(void)
     static const char *const rows[][2] = {
         {"--data k --model m_k0 --tokenizer t_k --show 1 --save-every 9 --recompute", ""},
         {"--data kt", "training data was '65 tokens, "}, {"--data kv", "validation data was"},
-        {"--model m_k1", "starting model was"}, {"--tokenizer t_same", "vocabulary was"},
+        {"--model m_k1", "starting model was"}, {"--tokenizer t_same", "vocabulary file was"},
         {"--lr 1.000001e-4", "lr was '0.0001', is '0.0001000001'"},
         {"--steps 3 --dropout .1", "steps was '2', is '3'; dropout was '0', is '0.1'"},
         {"--context 8", "context was '0', is '8'"}, {"--precision bf16", "precision was 'fp32'"}};
@@ -4552,7 +4552,7 @@ void test_run_inputs(void)
             expect(strstr(said, rows[i][1]) && strstr(said, refused ? "status 1" : "status 0") &&
                    resumed != refused, "%s: %s", rows[i][0], said);
         }
-    expect_run("cat k1/run.txt", "training data = 65 tokens", "vocabulary = ", NULL);
+    expect_run("cat k1/run.txt", "training data = 65 tokens", "vocabulary file = ", NULL);
 }
 
 /* Files of one preparation carry one id. Held-out data of another preparation are refused by

@@ -3010,7 +3010,7 @@ char *settings_text(char command, const char *marks)
 char *files_text(const Tokens *train, const Tokens *val)
 {
     return format("training data = %zu tokens, %016" PRIx64 "\nvalidation data = %zu tokens, %016"
-                  PRIx64 "\nvocabulary = %016" PRIx64 "\nstarting model = %016" PRIx64 "\n",
+                  PRIx64 "\nvocabulary file = %016" PRIx64 "\nstarting model = %016" PRIx64 "\n",
                   train->count, train->fingerprint, val->count, val->fingerprint,
                   file_checksum(opt.tokenizer), opt.model ? file_checksum(opt.model) : 0);
 }
