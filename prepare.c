@@ -1025,9 +1025,10 @@ const char *const gguf_names[TENSORS] = {
     "output_norm.weight", "output_norm.bias"
 };
 
-/* turns_encode, for programs that render a template [Jinja]. They add the first end of text. */
+/* turns_encode, for programs that render a template [Jinja]. A text begins with the end of text:
+ * llama-cpp-python does not add it to a conversation, and llama.cpp leaves out the second of two. */
 const char chat_template[] =
-    "{% for m in messages %}{% if not loop.first %}{{ '\\n' }}{% endif %}"
+    "{{ bos_token }}{% for m in messages %}{% if not loop.first %}{{ '\\n' }}{% endif %}"
     "{% if m['role'] == 'system' %}System:{% elif m['role'] == 'user' %}User:"
     "{% elif m['role'] == 'assistant' %}Assistant:"
     "{% else %}{{ raise_exception('role: expected system, user or assistant') }}{% endif %}"

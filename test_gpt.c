@@ -3827,6 +3827,7 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char
                "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
     char *file = read_file(scratch("x.gguf"), &size);
     Text head = gguf_head(&m->c, t, file_type);
+    expect(strstr(chat_template, "{{ bos_token }}") == chat_template, "no end of text at first");
     for (int pass = 0; pass < 2; pass++) {                    /* names and shapes; data */
         const char *data = file + (head.size + 31) / 32 * 32;
         place = 0;
