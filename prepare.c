@@ -2487,6 +2487,7 @@ const char *const kind_names[] = {"errors", "duplicates", "near", "conflicts", "
     X(IGNORED_KEY,  NOTES,      "ignored key")                                                   \
     X(HEADER_IN,    NOTES,      "turn header in a text")                                         \
     X(NEW_ANSWER,   NOTES,      "test row whose answer is not in training")                      \
+    X(LONE_ANSWER,  NOTES,      "answer of one row only")                                        \
     X(NO_SPACE,     NOTES,      "no space before the answer")
 
 enum { SHOWN = 3 };              /* rows that the report names for each finding */
@@ -3340,9 +3341,13 @@ void split_examples(Examples *x, double share, uint64_t key)
         if (size[group_of(x, kept[order[k]])] > 1) { x->moved++; continue; }
         e->set = VALIDATION, l->held++, x->held++;
     }
-    for (Example *e = x->row; x->labels && e < x->row + x->count; e++)
-        if (e->set == TEST && !x->label[e->label].rows)
+    for (Example *e = x->row; x->labels && e < x->row + x->count; e++) {
+        int rows = x->label[e->label].rows;
+        if (e->set == TEST && !rows)
             finding_add(e, NEW_ANSWER, NULL, "no training on these rows can teach it");
+        if (e->set != TEST && rows == 1 && !e->dropped)
+            finding_add(e, LONE_ANSWER, NULL, "too few to learn it from, or no label at all");
+    }
     x->kept = n;
     free(kept), free(size), free(order);
 }

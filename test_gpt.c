@@ -2993,17 +2993,18 @@ void test_test_file(void)
 {
     if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
     write_text("train.csv", "text,label\none two three four five six seven eight,a\nb b,b\nc c,a\n"
-                            "d d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n");
+                            "d d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n"
+                            "string,d\nl l,a\n");
     write_text("test.csv", "label,text\na,zero one two three four five six seven eight\nb,b b\n"
                            "a,new\nz,k k\nb,\n");
     for (int drop = 1; drop >= 0; drop--) {
         expect_run(text_of("prepare examples train.csv --test test.csv --out tested " MINI
                            "--drop-errors%s", drop ? " --drop-near --drop-duplicates" : ""),
-                   "  training           9 ", "  validation         1 ",
+                   "  training          11 ", "  validation         1 ",
                    "equal to a row of training: test.csv, line 3: of train.csv, line 3",
                    "like a row of training: test.csv, line 2: 88% the same",
-                   "answer is not in training: test.csv, line 5", "15 rows read, 1 with errors, ",
-                   "status 0", NULL);
+                   "answer is not in training: test.csv, line 5", "17 rows read, 1 with errors, ",
+                   "answer of one row only: train.csv, line 12", "status 0", NULL);
         Text text = set_text("tested", "test", mini);
         expect(!strcmp(text.bytes, drop ? "<|endoftext|>new{ a<|endoftext|>}k k{ z<|endoftext|>}" :
                "<|endoftext|>zero one two three four five six seven eight{ a<|endoftext|>}b b{ b"
@@ -3627,6 +3628,10 @@ void test_run_lora(void)
                    i ? "status 1" : "status 2", NULL);
     expect_run("prepare eval --model m --adapter r9/best.bin --tokenizer t --questions rows.jsonl "
                "--out new", "m + r9/best.bin", "status 0", NULL);
+    judged_folder();
+    expect_run("prepare compare --model m --adapter r9/best.bin --tokenizer t --data x --shots 0,1 "
+               "--tokens 2 --out new", "base m, tuned m + r9/best.bin", "tuned - base, 1-shot",
+               "Tuning read", "status 0", NULL);
     expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
     expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
 }
