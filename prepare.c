@@ -1026,7 +1026,7 @@ const char *const gguf_names[TENSORS] = {
 };
 
 /* turns_encode, for programs that render a template [Jinja]. A text begins with the end of text:
- * llama-cpp-python does not add it to a conversation, and llama.cpp leaves out the second of two. */
+ * llama-cpp-python does not add it to a conversation; llama.cpp leaves out the second of two. */
 const char chat_template[] =
     "{{ bos_token }}{% for m in messages %}{% if not loop.first %}{{ '\\n' }}{% endif %}"
     "{% if m['role'] == 'system' %}System:{% elif m['role'] == 'user' %}User:"
