@@ -177,10 +177,8 @@ void fuzz_state(void)
     model_prepare(m, TRAINING, 1, 8, 0);
     char *bytes = read_file(at("1"), &size);
     memcpy(&p, bytes, size < sizeof p ? size : sizeof p);
-    p.data = loader_id(&f);
     if (access(at("2"), F_OK)) state_write(m, &p, at("2"));
-    state_read(m, &p, &f, at("2"));
-    compare_settings(at("2"), p.settings);
+    state_read(m, &p, size & 1, at("2"));
     loader_seek(&f, (int)p.epoch, (int)p.row);
     Batch b = batch_new(2, 8);
     for (int i = 0; i < 4; i++) loader_batch(&f, &b);
@@ -387,7 +385,7 @@ void seeds_write(const char *dir)
     uint16_t ids[60] = {0};
     int32_t header[HEADER] = {TOKENS_MAGIC, 1, 60};
     char *text = at("text_train.bin"), *rows = at("rows_train.bin");
-    Progress p = {.step = 3, .settings = "model = m\nseed = 1\nlr = 3\n"};
+    Progress p = {.step = 3, .inputs = "model = m\nseed = 1\nlr = 3\n"};
     for (int i = 0; i < 60; i++) ids[i] = i % 7 ? i : 0;
     for (int v = 1; v <= 2; v++) {
         Writer *w = writer_open(v == 1 ? text : rows);
