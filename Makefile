@@ -109,7 +109,20 @@ bench: train_gpt
 	./train_gpt bench
 debug:
 	$(MAKE) --always-make $(PROGRAMS) OPT="-O1 -g -fsanitize=address,undefined"
+# Random files for every parser, SECONDS each (data/fuzz.c); needs clang. Inputs that fail are kept.
+SECONDS  = 60
+FUZZ_DIR = /tmp/fuzz
+fuzz:
+	@echo 'int LLVMFuzzerTestOneInput(void){return 0;}' | clang -fsanitize=fuzzer -x c - -o /dev/null
+	clang -DREPLAY -g -w -fsanitize=address data/fuzz.c -o $(FUZZ_DIR).seeds -lm
+	FOLDER=$(FUZZ_DIR) ASAN_OPTIONS=detect_leaks=0 $(FUZZ_DIR).seeds
+	clang -O1 -g -w -fsanitize=fuzzer,address,undefined -fno-sanitize=pointer-overflow -fno-sanitize-recover=all data/fuzz.c \
+	    -o $(FUZZ_DIR).run -lm
+	@for target in $$(ls $(FUZZ_DIR)); do echo "== $$target"; \
+	    FUZZ=$$target ASAN_OPTIONS=detect_leaks=0 $(FUZZ_DIR).run -max_total_time=$(SECONDS) \
+	    -timeout=20 -rss_limit_mb=2000 -malloc_limit_mb=1000 -verbosity=0 -print_final_stats=1 \
+	    -artifact_prefix=$(FUZZ_DIR).found- $(FUZZ_DIR)/$$target || exit 1; done
 clean:
 	rm -f $(PROGRAMS) $(addprefix data/shop_,train.bin val.bin report.txt report.jsonl)
 
-.PHONY: all test bench debug clean exercises exam marks
+.PHONY: all test bench debug fuzz clean exercises exam marks

@@ -69,6 +69,7 @@ const char *shown(char *name)
 {
     for (char *c = name; *c; c++)
         if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
+        else if (*c == '\xC2' && (unsigned char)c[1] < 0xA0) *c = '?';      /* U+0080 to U+009F */
     return name;
 }
 
@@ -1662,7 +1663,7 @@ void expect_check(const Json *expect, int row)
         good = list->type == '[' && (!strcmp(list->key, "must") || !strcmp(list->key, "must_not"));
         for (const Json *entry = list->child; entry && good; entry = entry->next, entries++)
             good = entry->type == '"' && *entry->text && *entry->text != '|' &&
-                   entry->text[entry->size - 1] != '|' && !strstr(entry->text, "||");
+                   entry->text[strlen(entry->text) - 1] != '|' && !strstr(entry->text, "||");
     }
     if (!good || !entries)
         die("%s, row %d: expected \"expect\": {\"must\": [\"text|alternative\", ...], "

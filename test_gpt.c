@@ -4672,6 +4672,24 @@ void test_search_stopped(void)
                NULL);
 }
 
+void expect_row(void *json) { expect_check(json, 1); }
+
+/* Control characters of a file, U+0080 to U+009F included, are not printed; a text of "expect" that
+ * begins with a zero byte after "|" is not looked at before its begin. */
+void test_controls(void)
+{
+    char name[] = "a\x1b\xC2\x9B[2J\x7F", *text;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    json_write_string(file, name, strlen(name));
+    fclose(file);
+    expect(!strcmp(text, "\"a\\u001b\\u009b[2J\\u007f\""), "JSON: %s", text);
+    expect(!strpbrk(shown(name), "\x1b\xC2\x7F"), "a name: %s", name);
+    Json *bad = json_of("{\"must\": [\"a|\\u0000\"]}");
+    expect(bad && strstr(error_of(expect_row, bad), "row 1"), "an empty alternative is accepted");
+    free(text), json_free(bad);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4843,6 +4861,7 @@ static const Test tests[] = {
     {"trust: the disk", IN_FLOAT, test_disk, NULL, NULL},
     {"trust: what can be saved", IN_FLOAT, test_run_saves, NULL, NULL},
     {"trust: a search that stopped", IN_FLOAT, test_search_stopped, NULL, NULL},
+    {"control characters of files", IN_FLOAT, test_controls, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

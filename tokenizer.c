@@ -791,7 +791,8 @@ Json *json_get(const Json *object, const char *key)
     return m;
 }
 
-/* Write a text as a JSON string, in quotes. Bytes that are not UTF-8 become U+FFFD. */
+/* Write a text as a JSON string, in quotes. Bytes that are not UTF-8 become U+FFFD; all control
+ * characters are escaped, also those that JSON allows, since a terminal may obey them. */
 void json_write_string(FILE *file, const char *text, size_t size)
 {
     fputc('"', file);
@@ -801,7 +802,9 @@ void json_write_string(FILE *file, const char *text, size_t size)
         if (length == 0) fputs("\xEF\xBF\xBD", file);
         else if (c == '"' || c == '\\') fprintf(file, "\\%c", c);
         else if (c == '\n') fputs("\\n", file);
-        else if (c < 0x20) fprintf(file, "\\u%04x", c);
+        else if (c < 0x20 || c == 0x7F) fprintf(file, "\\u%04x", c);
+        else if (c == 0xC2 && (unsigned char)text[i + 1] < 0xA0)
+            fprintf(file, "\\u%04x", (unsigned char)text[i + 1]);
         else fwrite(text + i, 1, length, file);
     }
     fputc('"', file);
