@@ -4682,7 +4682,7 @@ typedef struct {
 } Test;
 
 /* A page of the course, and the texts that define what it names. */
-typedef struct { const char *path; char *text, *source, *help, *makefile; } Page;
+typedef struct { const char *path, *source, *help, *makefile; } Page;
 
 /* Whether a text contains a name or, without a text, a file has this name. The name is freed. */
 int has(const char *text, char *name)
@@ -4751,23 +4751,20 @@ int look_up(const Page *p, const char *text, size_t row)
  * its help. A command that only looks at bundled files is run. */
 int look_up_command(const Page *p, const char *line)
 {
-    char program[16], word[64] = "", *help;
     const char *at = strstr(line, "./");
+    char program[16], word[64] = "";
     if (sscanf(line, "make %63[a-zA-Z0-9_-]", word) == 1)
         return expect(has_target(p, word), "%s: make has no target '%s'", p->path, word), 1;
     if (!at || sscanf(at, "./%15[a-z_] %63[a-z0-9]", program, word) < 1 ||
         (strcmp(program, "tokenizer") && strcmp(program, "prepare") && strcmp(program, "train_gpt")))
         return 0;
-    help = format("\"$here\"/%s %s --help 2>&1", program, word);
-    Page command = {p->path, NULL, NULL, shell(help), NULL};
-    expect(strncmp(command.help, "error:", 6), "%s: %s has no command '%s'", p->path, program, word);
+    char *help = format("%s %s --help", program, word), *run = format("cd \"$here\"; %s", line);
+    Page command = {.path = p->path, .help = run_line(help)};
+    expect(has(command.help, format("status 0")), "%s: %s fails", p->path, help);
     look_up(&command, at, 1);
-    free(help), free(command.help);
-    if (*line == '.' && (strstr(line, " --layer ") || !strcmp(word, "info"))) {
-        char *run = format("cd \"$here\"; { %s\n} 2>&1; echo status $?", line), *said = shell(run);
-        expect(strstr(said, "\nstatus 0\n") != NULL, "%s: fails: %s", p->path, line);
-        free(run), free(said);
-    }
+    if (*line == '.' && (strstr(line, " --layer ") || !strcmp(word, "info")))
+        expect(has(run_line(run), format("\nstatus 0\n")), "%s: fails: %s", p->path, line);
+    free(help), free(run);
     return 1;
 }
 
@@ -4775,34 +4772,34 @@ int look_up_command(const Page *p, const char *line)
 void test_course(void)
 {
     static const char *const programs[] = {"tokenizer.c", "train_gpt.c", "prepare.c", "test_gpt.c"};
+    static const char helps[] =
+        "for c in train generate chat eval compare classify explain bench; do train_gpt $c --help; "
+        "done; for c in text import export gpt2 examples report search; do prepare $c --help; done; "
+        "for c in encode decode train info; do tokenizer $c --help; done; echo '  --help '";
     Text source = {0};
-    Page p = {.makefile = read_file("Makefile", &(size_t){0})};
+    char *makefile = read_file("Makefile", &(size_t){0}), *help = format("%s", run_line(helps));
     glob_t pages;
     int count = 0, commands = 0;
     for (int i = 0; i < 4; i++) text_take(&source, read_file(programs[i], &(size_t){0}));
-    p.source = source.bytes;
-    p.help = shell("for c in train generate chat eval compare classify explain bench; do "
-                   "\"$here\"/train_gpt $c --help; done; for c in text import export gpt2 examples "
-                   "report search; do \"$here\"/prepare $c --help; done; for c in encode decode train "
-                   "info; do \"$here\"/tokenizer $c --help; done; echo '  --help '");
     expect(glob("doc/*.md", 0, NULL, &pages) == 0, "doc/ has no chapters");
     for (size_t i = 0; !broken && i <= pages.gl_pathc; i++) {
-        p.path = i < pages.gl_pathc ? pages.gl_pathv[i] : "README.md";
-        p.text = read_file(p.path, &(size_t){0});
+        const char *path = i < pages.gl_pathc ? pages.gl_pathv[i] : "README.md";
+        char *text = read_file(path, &(size_t){0});
+        Page p = {path, source.bytes, help, makefile};
         for (size_t row = 0; row < sizeof names / sizeof *names; row++)
-            count += look_up(&p, p.text, row);
-        for (char *next; (next = strstr(p.text, "\\\n")); ) next[0] = next[1] = ' ';
-        Lines l = {.at = p.text, .end = p.text + strlen(p.text)};
+            count += look_up(&p, text, row);
+        for (char *next; (next = strstr(text, "\\\n")); ) next[0] = next[1] = ' ';
+        Lines l = {.at = text, .end = text + strlen(text)};
         for (int code = 0; !broken && next_line(&l); ) {
             char *line = format("%.*s", (int)l.size, l.text);
             if (!strncmp(line, "```", 3)) code = !code;
             else if (code) commands += look_up_command(&p, line);
             free(line);
         }
-        free(p.text);
+        free(text);
     }
     outcome("%d names, %d commands in %zu pages", count, commands, pages.gl_pathc + 1);
-    free(p.source), free(p.help), free(p.makefile);
+    free(source.bytes), free(help), free(makefile);
     globfree(&pages);
 }
 
