@@ -21,6 +21,7 @@
 #endif
 #include <fcntl.h>
 #include <glob.h>
+#include <regex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -4704,32 +4705,126 @@ typedef struct {
     const void *row;
 } Test;
 
-/* The course names functions as `name()`: each must be defined in one of the programs. */
+/* A page of the course, and the texts that define what it names. */
+typedef struct { const char *path, *source, *help, *makefile; } Page;
+
+/* Whether a text contains a name or, without a text, a file has this name. The name is freed. */
+int has(const char *text, char *name)
+{
+    int found = text ? strstr(text, name) != NULL : access(name, R_OK) == 0;
+    free(name);
+    return found;
+}
+
+int has_function(const Page *p, const char *name) { return has(p->source, format("%s(", name)); }
+int has_option(const Page *p, const char *name) { return has(p->help, format("\n  %s ", name)); }
+int has_file(const Page *p, const char *name) { return p && has(NULL, format("%s", name)); }
+
+/* A link is relative to the folder of its page. */
+int has_link(const Page *p, const char *name)
+{
+    const char *slash = strrchr(p->path, '/');
+    return has(NULL, format("%.*s%s", slash ? (int)(slash - p->path) + 1 : 0, p->path, name));
+}
+
+/* NAME stands for any exercise, exam-5 for a planted mistake. */
+int has_exercise(const Page *p, const char *name)
+{
+    return !strcmp(name, "NAME") || !strncmp(name, "exam-", 5) ||
+           (p && has(NULL, format("doc/exercises/%s.c", name)));
+}
+
+/* A target of the Makefile, or of a pattern with the name of an exercise or of a demo's file. */
+int has_target(const Page *p, const char *name)
+{
+    const char *rest = strchr(name, '-');
+    if (has(p->makefile, format("\n%s:", name))) return 1;
+    if (!rest || !has(p->makefile, format("\n%.*s-%%:", (int)(rest - name), name))) return 0;
+    return strncmp(name, "demo-", 5) ? has_exercise(p, rest + 1)
+                                     : has(NULL, format("data/%s.jsonl", rest + 1));
+}
+
+/* The first group of each match of a pattern is a name. */
+const struct { const char *kind, *pattern; int (*exists)(const Page *p, const char *name); }
+names[] = {{"function", "([A-Za-z0-9_]+)[(][)]`", has_function},
+           {"option", "[^-a-z](--[a-z][a-z0-9-]*)", has_option},
+           {"target", "`make ([a-z][a-zA-Z0-9_-]*)", has_target},
+           {"link", "[]][(]([^)#: ]+)[)#]", has_link},
+           {"file", "[^a-z/._-]((data|doc)/[a-zA-Z0-9_/-]+[.](jsonl|sh|py|md|c|svg|png))", has_file},
+           {"exercise", "\n[|] ([a-z0-9_]+) [|] [0-9]+ [|] [0-9]+ [|] [a-z]", has_exercise},
+           {"exercise", "`([a-z0-9_]+)`\\s[(][0-9]{2}( minutes)?[;,)]", has_exercise}};
+
+/* Look up what a part of a page names. Returns how many names were found. */
+int look_up(const Page *p, const char *text, size_t row)
+{
+    regex_t pattern;
+    regmatch_t at[2];
+    int count = 0;
+    if (regcomp(&pattern, names[row].pattern, REG_EXTENDED)) die("pattern %zu", row);
+    for (; !broken && regexec(&pattern, text, 2, at, 0) == 0; text += at[1].rm_eo, count++) {
+        char *name = format("%.*s", (int)(at[1].rm_eo - at[1].rm_so), text + at[1].rm_so);
+        expect(names[row].exists(p, name), "%s names the %s '%s', which does not exist", p->path,
+               names[row].kind, name);
+        free(name);
+    }
+    regfree(&pattern);
+    return count;
+}
+
+/* A line in a block of code: a target of make, or a command of a program, whose options must be in
+ * its help. A command that only looks at bundled files is run. */
+int look_up_command(const Page *p, const char *line)
+{
+    const char *at = strstr(line, "./");
+    char program[16], word[64] = "";
+    if (sscanf(line, "make %63[a-zA-Z0-9_-]", word) == 1)
+        return expect(has_target(p, word), "%s: make has no target '%s'", p->path, word), 1;
+    if (!at || sscanf(at, "./%15[a-z_] %63[a-z0-9]", program, word) < 1 ||
+        (strcmp(program, "tokenizer") && strcmp(program, "prepare") && strcmp(program, "train_gpt")))
+        return 0;
+    char *help = format("%s %s --help", program, word), *run = format("cd \"$here\"; %s", line);
+    Page command = {.path = p->path, .help = run_line(help)};
+    expect(has(command.help, format("status 0")), "%s: %s fails", p->path, help);
+    look_up(&command, at, 1);
+    if (*line == '.' && (strstr(line, " --layer ") || !strcmp(word, "info")))
+        expect(has(run_line(run), format("\nstatus 0\n")), "%s: fails: %s", p->path, line);
+    free(help), free(run);
+    return 1;
+}
+
+/* Everything that the course and README name exists, and all commands that they show are right. */
 void test_course(void)
 {
     static const char *const programs[] = {"tokenizer.c", "train_gpt.c", "prepare.c", "test_gpt.c"};
-    glob_t chapters;
-    char *source[4];
-    size_t size;
-    int names = 0;
-    for (int i = 0; i < 4; i++) source[i] = read_file(programs[i], &size);
-    expect(glob("doc/*.md", 0, NULL, &chapters) == 0, "doc/ has no chapters");
-    for (size_t c = 0; !broken && c < chapters.gl_pathc; c++) {
-        char *text = read_file(chapters.gl_pathv[c], &size), *at = text;
-        while ((at = strstr(at, "()`"))) {
-            char *begin = at, name[128];
-            int defined = 0;
-            while (begin > text && (isalnum((unsigned char)begin[-1]) || begin[-1] == '_')) begin--;
-            snprintf(name, sizeof name, "%.*s(", (int)(at - begin), begin);
-            for (int i = 0; i < 4; i++) defined |= strstr(source[i], name) != NULL;
-            expect(defined, "%s names `%s)`, which does not exist", chapters.gl_pathv[c], name);
-            names++, at++;
+    static const char helps[] =
+        "for c in train generate chat eval compare classify explain bench; do train_gpt $c --help; "
+        "done; for c in text import export gpt2 examples report search; do prepare $c --help; done; "
+        "for c in encode decode train info; do tokenizer $c --help; done; echo '  --help '";
+    Text source = {0};
+    char *makefile = read_file("Makefile", &(size_t){0}), *help = format("%s", run_line(helps));
+    glob_t pages;
+    int count = 0, commands = 0;
+    for (int i = 0; i < 4; i++) text_take(&source, read_file(programs[i], &(size_t){0}));
+    expect(glob("doc/*.md", 0, NULL, &pages) == 0, "doc/ has no chapters");
+    for (size_t i = 0; !broken && i <= pages.gl_pathc; i++) {
+        const char *path = i < pages.gl_pathc ? pages.gl_pathv[i] : "README.md";
+        char *text = read_file(path, &(size_t){0});
+        Page p = {path, source.bytes, help, makefile};
+        for (size_t row = 0; row < sizeof names / sizeof *names; row++)
+            count += look_up(&p, text, row);
+        for (char *next; (next = strstr(text, "\\\n")); ) next[0] = next[1] = ' ';
+        Lines l = {.at = text, .end = text + strlen(text)};
+        for (int code = 0; !broken && next_line(&l); ) {
+            char *line = format("%.*s", (int)l.size, l.text);
+            if (!strncmp(line, "```", 3)) code = !code;
+            else if (code) commands += look_up_command(&p, line);
+            free(line);
         }
         free(text);
     }
-    outcome("%d names in %zu chapters", names, chapters.gl_pathc);
-    for (int i = 0; i < 4; i++) free(source[i]);
-    globfree(&chapters);
+    outcome("%d names, %d commands in %zu pages", count, commands, pages.gl_pathc + 1);
+    free(source.bytes), free(help), free(makefile);
+    globfree(&pages);
 }
 
 #define GRADIENT(name, layer, ...) {"gradient of " name, IN_DOUBLE, NULL, test_layer, \
