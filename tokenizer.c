@@ -20,6 +20,7 @@
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64                 /* files over 2 GB, on every system */
 #endif
 #include <assert.h>
 #include <ctype.h>
@@ -36,6 +37,9 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include "data/windows.h"                /* what its C library lacks */
+#endif
 
 /* ================================================================================================
  * 1. Common ground

@@ -21,8 +21,11 @@
 #define NO_MAIN_TOKENIZER
 #include "tokenizer.c"
 #include <signal.h>
+#ifndef _WIN32
+#include <spawn.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#endif
 
 /* ================================================================================================
  * 1. A map of one training step
@@ -3690,16 +3693,12 @@ void begin_program(char **argv)
  * cannot be started, or 128 if a signal ended it. */
 int run_program(char *const words[])
 {
+    extern char **environ;
+    pid_t child;
     int status;
-    void (*on_interrupt)(int) = signal(SIGINT, SIG_IGN), (*on_quit)(int) = signal(SIGQUIT, SIG_IGN);
     fflush(stdout);
-    pid_t child = fork();
-    if (child < 0) die("%s cannot be started: %s", words[0], strerror(errno));
-    if (child == 0) {
-        signal(SIGINT, on_interrupt), signal(SIGQUIT, on_quit);
-        execvp(words[0], words);
-        _exit(127);
-    }
+    if (posix_spawnp(&child, words[0], NULL, NULL, words, environ) != 0) return 127;
+    void (*on_interrupt)(int) = signal(SIGINT, SIG_IGN), (*on_quit)(int) = signal(SIGQUIT, SIG_IGN);
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR) die("%s: %s", words[0], strerror(errno));
     signal(SIGINT, on_interrupt), signal(SIGQUIT, on_quit);
