@@ -20,7 +20,6 @@
  */
 #define NO_MAIN_TOKENIZER
 #include "tokenizer.c"
-#include <signal.h>
 #ifndef _WIN32
 #include <spawn.h>
 #include <sys/mman.h>
