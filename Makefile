@@ -19,6 +19,12 @@ links    = $(shell printf '\043include <omp.h>\nint main(void){return omp_get_ma
                    $(CC) $(1) -x c - -o /dev/null 2>/dev/null && echo $(1))
 OPENMP  ?= $(call links,-fopenmp)
 
+# MinGW: %zu is right though it is not Windows'; programs need no other file; and since its stack is
+# aligned to 16 bytes, no instruction may expect more.
+WINDOWS  = $(if $(findstring mingw,$(shell $(CC) -dumpmachine)),-static -Wno-format \
+           -Wno-format-extra-args $(call accepts,-Wa$(comma)-muse-unaligned-vector-move))
+comma    = ,
+
 # Fused multiply-add; loops may become vectors (no errno, no traps) but NaN and infinity keep their
 # meaning; clang would split 512-bit vectors. Without OpenMP its `simd` hints still count.
 MATH     = -ffp-contract=fast -fno-math-errno -fno-trapping-math \
@@ -29,7 +35,7 @@ CFLAGS  ?= $(OPT) $(ARCH) $(WARN)
 # What -O3 would add is the vectors; the rest of it doubles the time of compilation for nothing here.
 # Small functions are inlined where the source says so.
 VECTORS := $(call accepts,-ftree-vectorize -fvect-cost-model=dynamic -fno-inline-small-functions)
-BUILD   := $(CC) $(CFLAGS) $(MATH) $(if $(findstring -O2,$(CFLAGS)),$(VECTORS))
+BUILD   := $(CC) $(CFLAGS) $(MATH) $(WINDOWS) $(if $(findstring -O2,$(CFLAGS)),$(VECTORS))
 DEMO     = data/shop_train.bin
 PROGRAMS = train_gpt tokenizer prepare test_gpt test_gpt_double grader
 

@@ -4335,11 +4335,14 @@ char *token_text(const Opened *o, int id)
 /* Add a table as the report shows it. */
 void page_cells(Text *p, const Table *t)
 {
-    char *bytes, error[200];
-    size_t size;
-    Writer w = {.file = open_memstream(&bytes, &size)};
-    if (!w.file) die("out of memory");
+    char error[200];
+    Writer w = {.path = "a file without a name", .file = tmpfile()};
+    if (!w.file) die("a file without a name cannot be made: %s", strerror(errno));
     table_record(t, &w);
+    size_t size = (size_t)ftell(w.file);
+    char *bytes = allocate(size + 1, 1);
+    rewind(w.file);
+    if (fread(bytes, 1, size, w.file) != size) die("a file without a name cannot be read");
     fclose(w.file);
     page_table(p, json_parse(bytes, size, error, sizeof error));
 }

@@ -268,6 +268,9 @@ void test_exp(void)
         long double e = expl(x), error = fabsl((long double)exp_real(x) - e);
         if (e < tiny) bound("below the normal numbers", (double)error, tiny);
         else bound("relative", (double)(error / e), limit);
+        real near = (real)e, ulp = (real)nextafter((double)near, INFINITY) - near;
+        if (REAL_BYTES == 4) ulp = (real)nextafterf((float)near, INFINITY) - near;
+        if (e >= tiny) bound("ulp", (double)(error / ulp), 4);
     }
     expect(exp_real((real)0) == 1 && exp_real((real)-0.0) == 1, "e^0 is not 1");
     volatile real nan = (real)NAN;                            /* so that no compiler folds it */

@@ -20,6 +20,7 @@
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#define _FILE_OFFSET_BITS 64                 /* files over 2 GB, on every system */
 #endif
 #include <assert.h>
 #include <ctype.h>
@@ -29,6 +30,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -39,6 +41,9 @@
 #include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
+#ifdef _WIN32
+#include "data/windows.h"                /* what its C library lacks */
+#endif
 
 /* ================================================================================================
  * 1. Common ground
@@ -86,6 +91,17 @@ void die_with(int status, const char *form, ...)
 }
 #define die(...) die_with(1, __VA_ARGS__)
 #define die_usage(...) die_with(2, __VA_ARGS__)
+
+/* The processor lacks an instruction that this program was compiled with: say so. */
+void on_illegal_instruction(int number)
+{
+    static const char line[] = "error: this program was built for another processor: build it here "
+                               "with make, or for all with make ARCH=\n";
+    (void)number;
+    _exit(write(2, line, sizeof line - 1) < 0 ? 2 : 1);
+}
+__attribute__((constructor))
+void catch_illegal_instruction(void) { signal(SIGILL, on_illegal_instruction); }
 
 /* Memory for `count` elements of `size` bytes each, all zero. Dies if there is not enough. */
 void *allocate(size_t count, size_t size)
