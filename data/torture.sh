@@ -18,7 +18,7 @@ export ASAN_OPTIONS=$ASAN_OPTIONS:allocator_may_return_null=1 FAULT_LOG="$work/l
 : > "$work/findings"
 finding() { echo "FINDING $*" | tee -a "$work/findings"; }
 
-# The n-th file of a random sequence: a number from 0 to $1 - 1, which depends on SEED and $2 only.
+# Draw $2 of a random sequence: a number from 0 to $1 - 1, which depends on SEED and $2 only.
 random() { awk -v n="$1" -v s="${SEED:-1}" -v k="$2" 'BEGIN { srand(s * 1000 + k); rand(); print int(n * rand()) }'; }
 
 # ---- commands: a name, what else it needs, the command line. All run in a copy of the folder `base`.
@@ -101,6 +101,11 @@ same_files()
     done
 }
 
+models_same()
+{
+    for f in $changed; do case $f in */best.bin|*/model.bin) cmp -s "$1/$f" "$2/$f" || return 1 ;; esac; done
+}
+
 # Is the folder $dir as a failed command may leave it: each file that the command writes is the old
 # or the new one, and old ones stand beside new ones only if one is missing?
 whole()
@@ -147,8 +152,10 @@ judge()
     if [ "$mode" = once ]; then problem=$(whole) || finding "$what: $problem"; return; fi
     shift
     [ "$name" = search ] || set -- "$@" --resume
-    FAULT_KIND='' in_folder "$@" && same_files "$dir" "$work/clean" ||
-        finding "$what: once more, status $?: $(head -1 "$dir.err")"
+    FAULT_KIND=''
+    in_folder "$@" || finding "$what: once more, status $?: $(head -1 "$dir.err")"
+    FAULT_KIND=$kind
+    models_same "$dir" "$work/clean" || finding "$what: once more, other models"
 }
 
 # All faults of all commands whose name contains $1.
@@ -163,8 +170,8 @@ faults()
         set -- $line
         reference "$@"
         dir=$work/fault counts=
-        for FAULT_KIND in $kinds; do
-            export FAULT_KIND FAULT_AT
+        for kind in $kinds; do
+            export FAULT_KIND FAULT_AT; FAULT_KIND=$kind
             n=$step count=0
             while :; do
                 FAULT_AT=$n; : > "$FAULT_LOG"
@@ -201,12 +208,50 @@ full()
     echo "full: $tried commands"
 }
 
+# Kill -9 after a random time, 25 times each; then once more, to the end, on two threads.
+kills()
+{
+    base; total=0
+    data="--model data/mini.bin --tokenizer data/mini_tokenizer.bin"
+    long="--data data/shop --context 64 --batch 2 --save-every 2 --eval-every 3 --limit 4 --show 0"
+    while read -r name mode line; do
+        # shellcheck disable=SC2086
+        set -- $line
+        clean=$work/killed_clean dir=$work/killed
+        for out in "$clean" "$dir"; do rm -rf "$out"; mkdir "$out"; done
+        start=$(date +%s%N)
+        OMP_NUM_THREADS=2 "$bin/$@" --out "$clean/r" > /dev/null 2> "$dir.err" || finding "$name: $(cat "$dir.err")"
+        took=$((($(date +%s%N) - start) / 1000000)) resumed=0 killed=0
+        [ $mode = again ] && more=--resume || more=
+        while [ $killed -lt ${KILLS:-25} ]; do
+            total=$((total + 1)) moment=$(random $took $total) resumed=$((resumed + 1))
+            OMP_NUM_THREADS=2 timeout -s KILL "$(printf %d.%03d $((moment / 1000)) $((moment % 1000)))" \
+                "$bin/$@" --out "$dir/r" $more > /dev/null 2> "$dir.err"; status=$?
+            [ $status = 137 ] && killed=$((killed + 1)) && [ $((killed % 5)) != 0 ] && continue
+            [ $status = 137 ] || [ $status = 0 ] || finding "$name: status $status after a kill: $(head -1 "$dir.err")"
+            OMP_NUM_THREADS=2 "$bin/$@" --out "$dir/r" $more > /dev/null 2> "$dir.err" ||
+                finding "$name: status $? after the last kill: $(head -1 "$dir.err")"
+            cd "$clean" && for f in $(find . -name '*.bin' ! -name state.bin -o -name '*.safetensors' -o -name '*.jsonl' ! -name samples.jsonl ! -name search.jsonl); do
+                cmp -s "$f" "$dir/$f" || finding "$name: $f is another after kills"
+            done
+            cd "$root" || exit 1
+            rm -rf "$dir"; mkdir "$dir"
+        done
+        echo "$name: $killed kills of $resumed starts, in runs of $took ms"
+    done <<END
+train       again  train_gpt train $data $long --steps 8
+search      once   prepare search $data $long --steps 3 --lr 1e-4,1e-3
+examples    once   prepare examples data/shop.jsonl --tokenizer data/mini_tokenizer.bin --context 256
+export      once   prepare export data/mini.bin --tokenizer data/mini_tokenizer.bin
+END
+}
+
 # ---- the parts
 
 # Build the programs with faults, and the address sanitizer unless $1 forbids it.
 build()
 {
-    for program in tokenizer ${2:-train_gpt prepare}; do
+    for program in tokenizer $2; do
         ${CC:-cc} -O1 -w $1 -include data/faults.h -o "$work/$program" $program.c -lm || exit 1
     done
     bin=$work
@@ -214,9 +259,11 @@ build()
 
 for part in "${@:-all}"; do
     case $part in
-    faults*|all) bin=${BIN:-}; [ "$bin" ] || build -fsanitize=address; faults "${NAME:-}" ;;
+    faults*|all) bin=${BIN:-}; [ "$bin" ] || build -fsanitize=address "train_gpt prepare"; faults "${NAME:-}" ;;
     esac
-    case $part in full|all) bin=${BIN:-$root}; full ;; esac
+    case $part in quick) build '' ' ';  step=7 dense=20; faults encode; faults vocab ;; esac
+    case $part in kills|all) bin=${BIN:-$root}; kills ;; esac
+    case $part in full|all|quick) bin=${BIN:-$root}; full ;; esac
 done
 found=$(wc -l < "$work/findings")
 echo "findings: $found"
