@@ -4516,6 +4516,17 @@ void test_limit_seed(void)
     }
 }
 
+/* The quick part of data/torture.sh: faults of the tokenizer, full devices for every command. */
+void test_torture(void)
+{
+    char *said = shell("sh \"$here\"/data/torture.sh quick 2>&1; echo status $?");
+    expect(strstr(said, "findings: 0\nstatus 0\n"), "%s", said);
+    int faults = 0;
+    for (char *at = said; (at = strstr(at, "\nfaults: ")); at++) faults += atoi(at + 9);
+    outcome("%d faults, /dev/full for every command", faults);
+    free(said);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4681,6 +4692,7 @@ static const Test tests[] = {
     {"crowded cores", IN_FLOAT, test_crowded, NULL, NULL},
     {"worked numbers of the course", IN_DOUBLE, test_worked, NULL, NULL},
     {"limit: rows drawn by the seed", IN_FLOAT, test_limit_seed, NULL, NULL},
+    {"faults, full devices", IN_FLOAT, test_torture, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;
