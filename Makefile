@@ -1,5 +1,6 @@
 # make          the three programs, and the demo's data
 # make test     proofs: gradients, parity with PyTorch, round trips, bad input
+# make torture  faults, full disks and kill -9 for every command; PART=faults, full, kills
 # make bench    speed and memory, beside what the machine can do
 # make demo-sentiment ... a use case from examples to decision
 # make exercises    the functions that a learner can write again; doc/exercises.md
@@ -111,6 +112,8 @@ marks: grader
 
 test: all test_gpt test_gpt_double
 	./test_gpt
+torture: all
+	sh data/torture.sh $(PART)
 bench: train_gpt
 	./train_gpt bench
 debug:
@@ -131,4 +134,4 @@ fuzz:
 clean:
 	rm -f $(PROGRAMS) $(addprefix data/shop_,train.bin val.bin report.txt report.jsonl)
 
-.PHONY: all test bench debug fuzz clean exercises exam marks
+.PHONY: all test torture bench debug fuzz clean exercises exam marks

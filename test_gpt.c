@@ -4694,6 +4694,17 @@ void test_controls(void)
     free(text), json_free(bad);
 }
 
+/* The quick part of data/torture.sh: faults of the tokenizer, full devices for every command. */
+void test_torture(void)
+{
+    char *said = shell("sh \"$here\"/data/torture.sh quick 2>&1; echo status $?");
+    expect(strstr(said, "findings: 0\nstatus 0\n") != NULL, "%s", said);
+    int faults = 0;
+    for (char *at = said; (at = strstr(at, "\nfaults: ")); at++) faults += atoi(at + 9);
+    outcome("%d faults, /dev/full for every command", faults);
+    free(said);
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4960,6 +4971,7 @@ static const Test tests[] = {
     {"trust: what can be saved", IN_FLOAT, test_run_saves, NULL, NULL},
     {"trust: a search that stopped", IN_FLOAT, test_search_stopped, NULL, NULL},
     {"control characters of files", IN_FLOAT, test_controls, NULL, NULL},
+    {"faults, full devices", IN_FLOAT, test_torture, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

@@ -296,10 +296,10 @@ Writer *writer_open(const char *path)
         w->temporary = format("%s.%ld.%d.partial", path, (long)getpid(), n);
         fd = open(w->temporary, O_WRONLY | O_CREAT | O_EXCL, 0666);
     }
+    if (fd >= 0) w->next = open_writers, open_writers = w;    /* from here on, die removes it */
     if (fd < 0 || !(w->file = fdopen(fd, "wb")))
         die("%s: cannot be written: %s", path, strerror(errno));
-    w->next = open_writers;
-    return open_writers = w;
+    return w;
 }
 
 void writer_put(Writer *w, const void *from, size_t bytes)

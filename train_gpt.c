@@ -3824,12 +3824,13 @@ int hand_over(const char *command, int count, char **words)
         strerror(errno));
 }
 
-/* Let prepare, if it is there, draw the page of the run in --out. */
-void draw_page(void)
+/* Let prepare, if it is there, draw the page of the run in --out. Returns its exit status. */
+int draw_page(void)
 {
     char *words[] = {sibling("prepare"), "report", (char *)opt.out, NULL};
-    if (access(words[0], X_OK) == 0) run_program(words);
+    int status = access(words[0], X_OK) == 0 ? run_program(words) : 0;
     free(words[0]);
+    return status;
 }
 
 /* A command line as a shell reads it: a word with special characters stands in single quotes, in
@@ -3882,7 +3883,7 @@ int run_train(void)
         strcmp(opt.schedule, "constant"))
         die_usage("--schedule: expected cosine, linear or constant, found '%s'", opt.schedule);
     int status = finish_output(train());
-    if (status == 0) draw_page();
+    if (status == 0) status = draw_page();
     return status;
 }
 
@@ -4214,7 +4215,7 @@ int run_demo(char *program)
                     "data/mini.bin", "--tuned", "out/best.bin", "--tokenizer",
                     "data/mini_tokenizer.bin", "--out", "out", "--tokens", "64", NULL};
     if (access(eval[0], X_OK) == 0) status = run_program(eval);
-    draw_page();
+    status |= draw_page();
     puts("\nNext:\n"
          "  ./train_gpt chat --model out/best.bin --tokenizer data/mini_tokenizer.bin "
          "--temperature 0\n"

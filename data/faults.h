@@ -1,0 +1,78 @@
+/* data/faults.h - lets the n-th call of one kind fail, for data/torture.sh.
+ *
+ * Each program is built with -include data/faults.h. Here every call that can fail gets a macro of
+ * its own name: at call FAULT_AT of kind FAULT_KIND (environment variables) it reports an error, as
+ * a full disk or an exhausted memory would, and appends its place in the source to FAULT_LOG.
+ * Kinds: allocate, open, read, write, flush, sync, rename, close. Writing to standard error and
+ * what a library calls inside are not counted.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* Returns whether this call of the kind is to fail, with `error` as the reason. */
+static inline int fault(const char *kind, int error, const char *file, int line)
+{
+    static const char *wanted;
+    static long calls, at;
+    if (!wanted) {
+        wanted = getenv("FAULT_KIND") ? getenv("FAULT_KIND") : "";
+        at = getenv("FAULT_AT") ? atol(getenv("FAULT_AT")) : 0;
+    }
+    if (strcmp(wanted, kind) || __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED) != at) return 0;
+    FILE *log = fopen(getenv("FAULT_LOG"), "a");
+    fprintf(log, "%s %s:%d\n", kind, file, line);
+    fclose(log);
+    errno = error;
+    return 1;
+}
+
+/* The same for a stream, which remembers the error (the bit is glibc's), as after a real one. */
+static inline int fault_in(FILE *f, const char *kind, int error, const char *file, int line)
+{
+    if (f == stderr || !fault(kind, error, file, line)) return 0;
+    f->_flags |= 0x20;
+    return 1;
+}
+
+/* Close, then report that the last bytes did not reach the disk. */
+static inline int fault_close(FILE *f, const char *file, int line)
+{
+    int bad = fault("close", EIO, file, line), result = fclose(f);
+    if (bad) errno = EIO;
+    return bad ? EOF : result;
+}
+
+#define FAULT(kind, error, result, call) (fault(kind, error, __FILE__, __LINE__) ? (result) : call)
+#define FAULT_IN(f, kind, error, result, call) \
+    (fault_in(f, kind, error, __FILE__, __LINE__) ? (result) : call)
+
+#define malloc(n)           FAULT("allocate", ENOMEM, NULL, malloc(n))
+#define calloc(n, size)     FAULT("allocate", ENOMEM, NULL, calloc(n, size))
+#define realloc(p, n)       FAULT("allocate", ENOMEM, NULL, realloc(p, n))
+#define vasprintf(p, f, a)  FAULT("allocate", ENOMEM, -1, vasprintf(p, f, a))
+#define open_memstream(p, n) FAULT("allocate", ENOMEM, NULL, open_memstream(p, n))
+#define open(...)           FAULT("open", EACCES, -1, open(__VA_ARGS__))
+#define fopen(path, mode)   FAULT("open", EACCES, NULL, fopen(path, mode))
+#define fdopen(fd, mode)    FAULT("open", ENOMEM, NULL, fdopen(fd, mode))
+#define mkdir(path, mode)   FAULT("open", EACCES, -1, mkdir(path, mode))
+#define fread(p, s, n, f)   FAULT_IN(f, "read", EIO, 0, fread(p, s, n, f))
+#define getline(p, n, f)    FAULT_IN(f, "read", EIO, -1, getline(p, n, f))
+#define fwrite(p, s, n, f)  FAULT_IN(f, "write", ENOSPC, 0, fwrite(p, s, n, f))
+#define fprintf(f, ...)     FAULT_IN(f, "write", ENOSPC, -1, fprintf(f, __VA_ARGS__))
+#define printf(...)         FAULT_IN(stdout, "write", ENOSPC, -1, printf(__VA_ARGS__))
+#define fputs(s, f)         FAULT_IN(f, "write", ENOSPC, EOF, fputs(s, f))
+#define fputc(c, f)         FAULT_IN(f, "write", ENOSPC, EOF, fputc(c, f))
+#define puts(s)             FAULT_IN(stdout, "write", ENOSPC, EOF, puts(s))
+#define putchar(c)          FAULT_IN(stdout, "write", ENOSPC, EOF, putchar(c))
+#define fflush(f)           FAULT_IN(f, "flush", ENOSPC, EOF, fflush(f))
+#define fsync(fd)           FAULT("sync", EIO, -1, fsync(fd))
+#define rename(from, to)    FAULT("rename", EACCES, -1, rename(from, to))
+#define unlink(path)        FAULT("rename", EACCES, -1, unlink(path))
+#define close(fd)           FAULT("close", EIO, -1, close(fd))
+#define fclose(f)           fault_close(f, __FILE__, __LINE__)
