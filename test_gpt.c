@@ -4764,7 +4764,8 @@ names[] = {{"function", "([A-Za-z0-9_]+)[(][)]`", has_function},
            {"option", "[^-a-z](--[a-z][a-z0-9-]*)", has_option},
            {"target", "`make ([a-z][a-zA-Z0-9_-]*)", has_target},
            {"link", "[]][(]([^)#: ]+)[)#]", has_link},
-           {"file", "[^a-z/._-]((data|doc)/[a-zA-Z0-9_/-]+[.](jsonl|sh|py|md|c|svg|png))", has_file},
+           {"file", "[^a-z/._-]((data|doc)/[a-zA-Z0-9_/-]+[.](jsonl|sh|py|md|c|svg|png))",
+            has_file},
            {"exercise", "\n[|] ([a-z0-9_]+) [|] [0-9]+ [|] [0-9]+ [|] [a-z]", has_exercise},
            {"exercise", "`([a-z0-9_]+)`\\s[(][0-9]{2}( minutes)?[;,)]", has_exercise}};
 
@@ -4794,7 +4795,7 @@ int look_up_command(const Page *p, const char *line)
     if (sscanf(line, "make %63[a-zA-Z0-9_-]", word) == 1)
         return expect(has_target(p, word), "%s: make has no target '%s'", p->path, word), 1;
     if (!at || sscanf(at, "./%15[a-z_] %63[a-z0-9]", program, word) < 1 ||
-        (strcmp(program, "tokenizer") && strcmp(program, "prepare") && strcmp(program, "train_gpt")))
+        !strstr("tokenizer prepare train_gpt", program))
         return 0;
     char *help = format("%s %s --help", program, word), *run = format("cd \"$here\"; %s", line);
     Page command = {.path = p->path, .help = run_line(help)};
@@ -4811,8 +4812,9 @@ void test_course(void)
 {
     static const char *const programs[] = {"tokenizer.c", "train_gpt.c", "prepare.c", "test_gpt.c"};
     static const char helps[] =
-        "for c in train generate chat eval compare classify explain bench; do train_gpt $c --help; "
-        "done; for c in text import export gpt2 examples report search; do prepare $c --help; done; "
+        "for c in train generate chat eval compare classify explain bench; do train_gpt $c "
+        "--help; done; "
+        "for c in text import export gpt2 examples report search; do prepare $c --help; done; "
         "for c in encode decode train info; do tokenizer $c --help; done; echo '  --help '";
     Text source = {0};
     char *makefile = read_file("Makefile", &(size_t){0}), *help = format("%s", run_line(helps));
