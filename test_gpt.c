@@ -1907,7 +1907,8 @@ void test_damaged(void)
     }
     for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
         uint64_t length = strlen(hostile[i].header);
-        strncpy(body, hostile[i].header, sizeof body);        /* and zeros */
+        memcpy(body, hostile[i].header, length);
+        memset(body + length, 0, sizeof body - length);
         write_file("hf/x", &length, 8, body, length + hostile[i].bytes);
         expect_bad(IMPORT "hf/x", 1, hostile[i].message);
     }
