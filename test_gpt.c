@@ -4762,7 +4762,7 @@ int has_target(const Page *p, const char *name)
 /* The first group of each match of a pattern is a name. */
 const struct { const char *kind, *pattern; int (*exists)(const Page *p, const char *name); }
 names[] = {{"function", "([A-Za-z0-9_]+)[(][)]`", has_function},
-           {"option", "[^-a-z](--[a-z][a-z0-9-]*)", has_option},
+           {"option", "[^-a-z](--[a-z][a-z0-9-]*)([^a-z0-9_-]|$)", has_option},
            {"target", "`make ([a-z][a-zA-Z0-9_-]*)", has_target},
            {"link", "[]][(]([^)#: ]+)[)#]", has_link},
            {"file", "[^a-z/._-]((data|doc)/[a-zA-Z0-9_/-]+[.](jsonl|sh|py|md|c|svg|png))",
@@ -4816,7 +4816,8 @@ void test_course(void)
         "for c in train generate chat eval compare classify explain bench; do train_gpt $c "
         "--help; done; "
         "for c in text import export gpt2 examples report search; do prepare $c --help; done; "
-        "for c in encode decode train info; do tokenizer $c --help; done; echo '  --help '";
+        "for c in encode decode train info; do tokenizer $c --help; done; "
+        "printf '\\n  %s \\n' --help --no-binary --no-deps --port --random-source";  /* others' */
     Text source = {0};
     char *makefile = read_file("Makefile", &(size_t){0}), *help = format("%s", run_line(helps));
     glob_t pages;
