@@ -82,7 +82,7 @@ exit $?
 # train_gpt.c d loader s/f.file_order\[chosen\[i\]\]/f.file_order[i]/
 # train_gpt.c d loader s/if (!available\[n\]) continue/if (available[n] != 1) continue/
 # train_gpt.c d loader s/for (int sum = longest + n;/for (int sum = longest + n + 1;/
-# train_gpt.c d loader s/int some = strcmp(part, "train") \&\& /int some = /
+# train_gpt.c d loader s/some = held_out \&\& tokens_exist/some = tokens_exist/
 # train_gpt.c d template s/encoded_add(&e, t, &pending, turn\[-1\].is_target);/encoded_add(\&e, t, \&pending, 0);/
 # train_gpt.c d template s/encoded_add(&e, t, &pending, 0), e.answer = e.size;/e.answer = e.size;/
 # train_gpt.c d template s/        if (answer) encoded_add(&e, t, &pending, turn->is_target);//
@@ -100,8 +100,6 @@ exit $?
 # train_gpt.c d sampling s/if (k < V)$/if (0)/
 # train_gpt.c d sampling s/child + 1 < n \&\& more_likely/0 \&\& more_likely/
 # train_gpt.c d states s/    if (stored != sum)/    if (0)/
-# train_gpt.c d states s/if (p->data.fingerprint != data.fingerprint)/if (0)/
-# train_gpt.c d states s/checksum(f->tokens->fingerprint, &f->T, sizeof f->T)/f->tokens->fingerprint/
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, t->loss_mask.*//
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, ids.*//
 # train_gpt.c d attention s/ scores_mask(p, n);//
@@ -171,7 +169,7 @@ exit $?
 # prepare.c f refused s/if (!json \&\& \*open == /if (0 == /
 # prepare.c f published s/array = v, arrays++/arrays++/
 # prepare.c f refused s/if (listed != columns || /if (/
-# prepare.c p set s/if (!some\[s\]) unlink/if (0) unlink/
+# prepare.c p set s/        else unlink(t->path);//
 # prepare.c p set s/e->set > first->set ? LEAKED/0 ? LEAKED/
 # prepare.c p set s/kind == 2 ? LEAKED_NEAR/0 ? LEAKED_NEAR/
 # prepare.c p set s/dropped || x->row\[i\].set == TEST) continue/dropped) continue/
