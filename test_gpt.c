@@ -4203,7 +4203,7 @@ static const Bad bad_explain[] = {
 int pace_chosen(int slow)
 {
     Pace pace = {.all = 2};
-    for (int step = 0; step < 17; step++) {
+    for (int step = 0; step < 25; step++) {
         if (step % 8 == 7) pace.started -= threads() == slow;
         pace_step(&pace);
     }

@@ -1051,20 +1051,21 @@ void use_threads(int count) { (void)count; }
 #endif
 
 /* A sequence of small equal steps chooses its number of threads by measuring: where other programs
- * use the cores, waiting for one another can cost more than sharing the work gains. Of each PERIOD
- * steps the first TRIAL run on all threads, the next TRIAL on one, the rest as was faster. */
+ * use the cores, waiting for one another can cost more than sharing the work gains. In each PERIOD
+ * of steps, TRIAL go first, TRIAL are measured on all threads and TRIAL on one; the rest run on one
+ * thread if that was clearly faster. */
 typedef struct { int all, step; double started, seconds[2]; } Pace;
 
-/* Before each step; a Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
+/* Before each step; the Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
 void pace_step(Pace *p)
 {
     enum { PERIOD = 256, TRIAL = 8 };
     int n = p->step++ % PERIOD, trial = n / TRIAL;
-    if (n % TRIAL || trial > 2 || p->all == 1) return;
+    if (n % TRIAL || trial > 3 || p->all == 1) return;
     double now = seconds();
-    if (trial > 0) p->seconds[trial - 1] = now - p->started;
+    if (trial > 1) p->seconds[trial - 2] = now - p->started;
     p->started = now;
-    use_threads(trial == 1 || (trial == 2 && p->seconds[1] < p->seconds[0]) ? 1 : p->all);
+    use_threads(trial == 2 || (trial == 3 && p->seconds[1] < 0.9 * p->seconds[0]) ? 1 : p->all);
 }
 
 enum { HUGE_PAGE = 1 << 21 };
