@@ -31,7 +31,7 @@ decode      once   tokenizer decode --tokenizer t ids
 info        once   tokenizer info --tokenizer t --file text
 vocabulary  once   tokenizer train text --vocab 290 --out t2
 train       again  train_gpt train $run --steps 4 --out new
-resume      again  train_gpt train $run --steps 4 --out half --resume
+resume      again  train_gpt train $run --steps 4 --out half --resume --changed
 lora        again  train_gpt train $run --steps 2 --lora 2 --out newl
 search      again  prepare search $run --steps 1 --lr 1e-3,2e-3 --out news
 generate    once   train_gpt generate --model m --tokenizer t --tokens 4 --prompt a --jsonl
