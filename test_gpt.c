@@ -4228,8 +4228,9 @@ void test_crowded(void)
 #endif
 }
 
-/* The grading program proves all exercises: the blank fails, the source gets all stars, each mistake
- * its own sentence. Then what a learner reads; a row of marks; an exam, which its solution passes. */
+/* The grading program proves all exercises: the blank fails, the source gets all stars, each
+ * mistake its own sentence. Then what a learner reads; a row of marks; an exam, which its solution
+ * passes. */
 void test_exercises(void)
 {
     free(shell("mkdir course && ln -s $here/*.c $here/doc $here/data course"));

@@ -1052,11 +1052,12 @@ void use_threads(int count) { (void)count; }
 
 /* A sequence of small equal steps chooses its number of threads by measuring: where other programs
  * use the cores, waiting for one another can cost more than sharing the work gains. In each PERIOD
- * of steps, TRIAL go first, TRIAL are measured on all threads and TRIAL on one; the rest run on one
- * thread if that was clearly faster. */
+ * of steps, TRIAL steps warm up, TRIAL are measured on all threads and TRIAL on one; the rest run on
+ * one thread if that was clearly faster. */
 typedef struct { int all, step; double started, seconds[2]; } Pace;
 
-/* Before each step; the Pace begins as {.all = threads()}. The caller ends with use_threads(all). */
+/* Called before each step; a Pace begins as {.all = threads()}. After the last step the caller
+ * sets use_threads(all) again. */
 void pace_step(Pace *p)
 {
     enum { PERIOD = 256, TRIAL = 8 };
@@ -3785,8 +3786,8 @@ char *sibling(const char *name)
 
 /* The beginning of main. A thread that waits for others spins first, then sleeps. OpenMP libraries
  * spin for many milliseconds, which another program on the same core pays for and then makes us pay
- * for; between our loops some 200 microseconds suffice. gcc's library reads it before main
- * begins, so the program starts itself again with it; if that fails, it goes on without. */
+ * for; between our loops some 200 microseconds suffice. gcc's library reads this setting before
+ * main begins, so the program sets it and starts itself again; if that fails, it goes on as it is. */
 void begin_program(char **argv)
 {
     opt.program = argv[0];

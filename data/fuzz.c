@@ -420,7 +420,8 @@ void seeds_write(const char *dir)
     char *config = at("peft/adapter_config.json");
     SEED("peft_config", "1", config), SEED("peft_config", "2", "data/adapters/adapter_config.json");
     SEED("peft", "1", at("peft/adapter_model.safetensors"), config);
-    SEED("json", "1", at("config.json")), SEED("json", "2", written("j", "\"\\ud83d\\ude00\\u0000\""));
+    SEED("json", "1", at("config.json"));
+    SEED("json", "2", written("j", "\"\\ud83d\\ude00\\u0000\""));
     SEED("examples", "1", written("e1", "0{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, "
          "{\"role\": \"assistant\", \"content\": \"b\"}]}\n{\"prompt\": \"c\", \"completion\": \"d\"}\n"
          "{\"instruction\": \"e\", \"input\": \"f\", \"output\": \"g\"}\n"));
