@@ -1052,8 +1052,8 @@ void use_threads(int count) { (void)count; }
 
 /* A sequence of small equal steps chooses its number of threads by measuring: where other programs
  * use the cores, waiting for one another can cost more than sharing the work gains. In each PERIOD
- * of steps, TRIAL steps warm up, TRIAL are measured on all threads and TRIAL on one; the rest run on
- * one thread if that was clearly faster. */
+ * of steps TRIAL warm up, TRIAL are measured on all threads and TRIAL on one; the rest run on one
+ * thread if that was clearly faster. */
 typedef struct { int all, step; double started, seconds[2]; } Pace;
 
 /* Called before each step; a Pace begins as {.all = threads()}. After the last step the caller
@@ -3787,7 +3787,7 @@ char *sibling(const char *name)
 /* The beginning of main. A thread that waits for others spins first, then sleeps. OpenMP libraries
  * spin for many milliseconds, which another program on the same core pays for and then makes us pay
  * for; between our loops some 200 microseconds suffice. gcc's library reads this setting before
- * main begins, so the program sets it and starts itself again; if that fails, it goes on as it is. */
+ * main begins, so the program sets it and starts itself again; if that fails, it just goes on. */
 void begin_program(char **argv)
 {
     opt.program = argv[0];
