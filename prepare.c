@@ -199,17 +199,47 @@ void documents_split(Documents *d, double share, int seed)
     for (int i = 0; i < chosen; i++) d->document[order[i]].validation = 1;
 }
 
-/* Write the token file t->path: version 2 with t->loss_mask, version 1 if there is none. */
+/* Append a token; `target` says whether it counts in the loss. */
+void tokens_push(Tokens *t, int id, int target)
+{
+    t->ids = grow(t->ids, t->count, sizeof *t->ids);
+    t->loss_mask = grow(t->loss_mask, t->count, 1);
+    t->ids[t->count] = (uint16_t)id, t->loss_mask[t->count++] = (uint8_t)target;
+}
+
+void tokens_add(Tokens *t, const uint16_t *ids, size_t count, int target)
+{
+    for (size_t i = 0; i < count; i++) tokens_push(t, ids[i], target);
+}
+
+/* The same with the tokens of a text. */
+void tokens_encode(Tokens *t, Tokenizer *tokenizer, const char *text, size_t size, int target)
+{
+    size_t count;
+    int32_t *ids = tokenizer_encode(tokenizer, text, size, 0, &count);
+    for (size_t i = 0; i < count; i++) tokens_push(t, ids[i], target);
+    free(ids);
+}
+
+/* Examples in memory, so far only the end of text that opens the first. */
+Tokens documents_new(const char *name, const Tokenizer *t)
+{
+    Tokens docs = {.path = name, .examples = 1};
+    tokens_push(&docs, t->end_of_text, 0);
+    return docs;
+}
+
+/* Write the token file t->path: examples as version 2, with the mask, running text as version 1. */
 void tokens_write(const Tokens *t)
 {
     if (t->count > INT32_MAX)
         die("%s: %zu tokens are too many for one file; divide the input", t->path, t->count);
-    int32_t header[HEADER] = {TOKENS_MAGIC, t->loss_mask ? 2 : 1, t->count};
+    int32_t header[HEADER] = {TOKENS_MAGIC, t->examples ? 2 : 1, t->count};
     memcpy(header + 3, &t->id, sizeof t->id);
     Writer *w = writer_open(t->path);
     writer_put(w, header, sizeof header);
     writer_put(w, t->ids, t->count * sizeof *t->ids);
-    if (t->loss_mask) writer_put(w, t->loss_mask, t->count);
+    if (t->examples) writer_put(w, t->loss_mask, t->count);
     writer_close(w);
 }
 
@@ -221,7 +251,7 @@ void sets_write(Tokens *set, int sets)
     uint64_t id = 0;
     for (Tokens *t = set; t < set + sets; t++) {
         id = checksum(id, t->ids, t->count * sizeof *t->ids);
-        if (t->loss_mask) id = checksum(id, t->loss_mask, t->count);
+        if (t->examples) id = checksum(id, t->loss_mask, t->count);
     }
     for (Tokens *t = set + sets - 1; t >= set; t--) {
         t->id = id | 1;                               /* not 0, which means none */
@@ -243,15 +273,12 @@ Tokenizer *tokenizer_for_tokens(const char *path)
 Tokens documents_tokens(const Documents *d, int validation, const char *path, Tokenizer *t)
 {
     Tokens tokens = {.path = path};
-    size_t documents = 0, bytes = 0, count;
+    size_t documents = 0, bytes = 0;
     for (const Document *e = d->document; e < d->document + d->count; e++) {
         if (e->validation != validation) continue;
-        int32_t *ids = tokenizer_encode(t, e->text, e->size, 0, &count);
-        tokens.ids = reallocate(tokens.ids, tokens.count + 1 + count, sizeof *tokens.ids);
-        tokens.ids[tokens.count++] = t->end_of_text;
-        for (size_t i = 0; i < count; i++) tokens.ids[tokens.count++] = ids[i];
+        tokens_push(&tokens, t->end_of_text, 0);
+        tokens_encode(&tokens, t, e->text, e->size, 0);
         documents++, bytes += e->size;
-        free(ids);
     }
     if (documents)
         printf("%s: %zu documents, %zu bytes, %zu tokens\n", path, documents, bytes, tokens.count);
@@ -1577,33 +1604,6 @@ Evaluation models_load(void)
     return e;
 }
 
-/* Append tokens to documents; `target` says whether they count in the loss. */
-void tokens_add(Tokens *docs, const uint16_t *ids, size_t count, int target)
-{
-    docs->ids = reallocate(docs->ids, docs->count + count, sizeof *docs->ids);
-    docs->loss_mask = reallocate(docs->loss_mask, docs->count + count, 1);
-    if (count) memcpy(docs->ids + docs->count, ids, count * sizeof *ids);
-    memset(docs->loss_mask + docs->count, target, count);
-    docs->count += count;
-}
-
-/* The same with the tokens of a text. */
-void tokens_encode(Tokens *docs, Tokenizer *t, const char *text, size_t size, int target)
-{
-    size_t count;
-    int32_t *ids = tokenizer_encode(t, text, size, 0, &count);
-    for (size_t i = 0; i < count; i++) tokens_add(docs, &(uint16_t){ids[i]}, 1, target);
-    free(ids);
-}
-
-/* Documents in memory, so far only the end of text that opens the first. */
-Tokens documents_new(const char *name, const Tokenizer *t)
-{
-    Tokens docs = {.path = name, .examples = 1};
-    tokens_add(&docs, &(uint16_t){t->end_of_text}, 1, 0);
-    return docs;
-}
-
 /* ---- questions: held-out examples whose answers are judged by what they must contain ----
  *
  * A row of --questions is {"messages": [...]}, the last one the assistant's, or {"prompt": text,
@@ -1689,10 +1689,10 @@ void question_add(Tokens *docs, Tokenizer *t, const Json *row, int number)
         die("%s, row %d: expected \"messages\" whose last is an answer of the assistant, or "
             "\"prompt\" and \"completion\"", opt.questions, number);
     if (expect) expect_check(expect, number);
-    for (int i = 1; i < count; i++) tokens_add(docs, &(uint16_t){ids[i]}, 1, 0);
+    for (int i = 1; i < count; i++) tokens_push(docs, ids[i], 0);
     char *text = format("%s%s", chat ? " " : "", answer);
     tokens_encode(docs, t, text, strlen(text), 1);
-    tokens_add(docs, &(uint16_t){t->end_of_text}, 1, 1);
+    tokens_push(docs, t->end_of_text, 1);
     free(text), free(ids);
 }
 
@@ -1799,7 +1799,7 @@ void document_add(Tokens *docs, Tokens shots, const Item *prompt, const Item *an
     tokens_add(docs, shots.ids, shots.count, 0);
     tokens_add(docs, prompt->ids + 1, prompt->answer - 1, 0);
     tokens_add(docs, answer->ids + answer->answer, answer->size - answer->answer, 1);
-    tokens_add(docs, &(uint16_t){docs->ids[0]}, 1, answer->closed);
+    tokens_push(docs, docs->ids[0], answer->closed);
 }
 
 /* ---- predictions of labels, and how good they are ---- */
@@ -2086,33 +2086,21 @@ void no_words(int words, char **word)
     if (words) die_usage("unexpected '%s'; options begin with --", word[0]);
 }
 
-/* Which labels are taken for which: as a matrix, or, of many labels, the most frequent errors. */
+/* Which labels are taken for which. */
 void report_confusion(const char *model, const Predictions *p, const Evaluation *e, Writer *records)
 {
-    enum { MOST = 20 };
     size_t L = p->labels;
-    int matrix = L <= MOST, *count = allocate(L * L, sizeof(int));     /* smaller than the scores */
+    int *count = allocate(L * L, sizeof(int));
     char **name = allocate(L, sizeof *name);
-    Table t = {.title = format("confusion of %s", model), .columns = (int)L + 1,
-               .kind = matrix ? "heat" : NULL,
-               .note = matrix ? "rows: the true label; columns: the predicted one"
-                       : "the most frequent errors; there are too many labels for a matrix"};
-    for (size_t k = 0; k < L; k++) name[k] = target_text(e->t, &e->labels.label[k]);
-    for (int i = 0; i < e->n; i++)
-        count[p->truth[i] * L + p->predicted[i]] += matrix || !p->right[i];
-    if (matrix) table_cell(&t, "truth");
-    else table_row(&t, "truth\tpredicted\texamples");
-    for (size_t k = 0; matrix && k < L; k++) table_cell(&t, "%s", name[k]);
-    for (size_t i = 0; matrix && i < L * L; i++) {
+    Table t = {.title = format("confusion of %s", model), .columns = (int)L + 1, .kind = "heat",
+               .note = "rows: the true label; columns: the predicted one"};
+    for (int i = 0; i < e->n; i++) count[p->truth[i] * L + p->predicted[i]]++;
+    table_cell(&t, "truth");
+    for (size_t k = 0; k < L; k++)
+        table_cell(&t, "%s", name[k] = target_text(e->t, &e->labels.label[k]));
+    for (size_t i = 0; i < L * L; i++) {
         if (i % L == 0) table_cell(&t, "%s", name[i / L]);
         table_cell(&t, "%d", count[i]);
-    }
-    while (!matrix && t.rows <= MOST) {
-        size_t most = 0;
-        for (size_t i = 1; i < L * L; i++) most = count[i] > count[most] ? i : most;
-        if (!count[most]) break;
-        table_row(&t, "%s\t%s\t%d", name[most / L], name[most % L], count[most]);
-        count[most] = 0;
     }
     table_done(&t, records);
 }
@@ -2202,6 +2190,7 @@ void report_eval(const Evaluation *e, Writer *records)
         {"accuracy, by generation", "%.3f", ratio, EXACT},
         {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"macro-F1", "%.3f", label_f1, RATIOS}, {"calibration error", "%.3f", label_ece, RATIOS}};
+    enum { MATRIX = 20 };                              /* the most labels of a table of confusions */
     Answers a[3] = {{0}};
     int labels = e->labels.count, answers = e->n && !opt.questions;
     int rows = labels ? (int)(sizeof measures / sizeof *measures) : 4 + answers;
@@ -2209,9 +2198,10 @@ void report_eval(const Evaluation *e, Writer *records)
     for (int i = 0; i < e->count; i++) a[i] = answers_of(e, e->model[i], NULL);
     if (columns > e->count) a[e->count] = words_counted(e);
     Table t = {.columns = columns + 1, .title = title_of(e, a->count)};
-    t.note = format("in brackets: 95%% intervals%s", !labels ? ""
+    t.note = format("in brackets: 95%% intervals%s%s", !labels ? ""
                     : e->train_n ? "; the labels are those of the training data"
-                    : "; NAME_train.bin is not there: the labels are those of these rows");
+                    : "; NAME_train.bin is not there: the labels are those of these rows",
+                    labels > MATRIX ? ", too many for a table of confusions" : "");
     table_cell(&t, "measure");
     for (int i = 0; i < columns; i++) table_cell(&t, "%s", i < e->count ? e->name[i] : a[i].way);
     for (int k = 0; k < rows; k++) {
@@ -2224,7 +2214,7 @@ void report_eval(const Evaluation *e, Writer *records)
     }
     table_done(&t, records);
     if (opt.questions) report_right(e, a, records);
-    for (int i = 0; labels && i < e->count; i++)
+    for (int i = 0; labels && labels <= MATRIX && i < e->count; i++)
         report_confusion(e->name[i], &a[i].p, e, records);
     Writer *lines = e->n ? writer_in(opt.out, "answers.jsonl") : NULL;
     for (int i = 0; e->n && i < e->count; i++) answers_record(e, &a[i], i, lines);
@@ -2241,7 +2231,7 @@ void pairs_gap(double *gap, Model *m, Tokenizer *t, const Json *pairs, int n, in
         for (int side = 0; side < 2; side++) {
             const Json *text = json_get(pair, side ? "b" : "a");
             tokens_encode(&docs, t, text->text, text->size, 1);
-            tokens_add(&docs, &(uint16_t){t->end_of_text}, 1, 1);
+            tokens_push(&docs, t->end_of_text, 1);
         }
     Scores s = score(m, t, &docs, opt.batch, T, 0, 0);
     for (int i = 0; i < n; i++) gap[i] = s.loss[2 * i + 1] - s.loss[2 * i];
@@ -2311,22 +2301,19 @@ void compare_row(Table *t, const Answers *a, const Answers *b, int n)
     table_cell(t, a ? "%+.1f" : "%.1f", 1e3 * (b->seconds - (a ? a->seconds : 0)));
 }
 
-/* The number of queries after which tuning has paid for itself. Training on a token costs as much
- * as reading three: backward costs two forwards [Kaplan et al. 2020]. A query saves the tokens of
- * its shots, unless these are read only once and their keys and values kept. `run` is the tuned
- * model's. Returns a text in new memory, empty if there is nothing to say. */
+/* After how many queries tuning has paid for itself, a sentence in new memory; empty if that is not
+ * known. Training on a token costs as much as reading three: backward costs two forwards [Kaplan et
+ * al. 2020]. A query saves the tokens of its shots, unless their keys and values are kept. `run` is
+ * the tuned model's. */
 char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
     if (tokens <= 0 || tokens_saved <= 0) return format("%s", "");
-    return format(
-        "\n  Tuning read %.0f tokens, which costs as much as %.0f tokens of prompts, and took %s.\n"
-        "  Against the longest prompt, if each query reads its shots anew, it pays after\n"
-        "  %.0f queries counted in tokens%s. If the keys and values of the shots are kept in\n"
-        "  memory between queries, prompting reads no more tokens than the tuned model: then\n"
-        "  tuning pays by its better answers alone.", tokens, 3 * tokens, duration(time),
-        ceil(3 * tokens / tokens_saved), seconds_saved <= 0 ? ""
-        : format(", or %.0f counted in seconds", ceil(time / seconds_saved)));
+    return format("\n  Against the longest prompt, tuning pays for itself after %.0f queries counted "
+                  "in tokens%s.\n  If the keys and values of the shots are kept in memory, it pays "
+                  "by its better answers alone.", ceil(3 * tokens / tokens_saved),
+                  seconds_saved <= 0 ? ""
+                  : format(", or %.0f counted in seconds", ceil(time / seconds_saved)));
 }
 
 enum { MOST_WAYS = 16 };
@@ -3423,22 +3410,16 @@ void augment_examples(Examples *x, Tokenizer *t)
 
 /* The tokens of a set as its file holds them:
  * <|endoftext|> example <|endoftext|> ... example <|endoftext|>. */
-Tokens tokens_of(const Examples *x, int set, int end_of_text)
+Tokens tokens_of(const Examples *x, int set, const Tokenizer *t)
 {
-    Tokens t = {.path = format("%s_%s.bin", prep.out, set_files[set]), .examples = 1};
-    size_t capacity = 1;
-    for (int i = 0; i < x->count; i++) capacity += x->row[i].tokens.size + 1;
-    t.ids = allocate(capacity, sizeof *t.ids);
-    t.loss_mask = allocate(capacity, 1);
-    t.ids[t.count++] = (uint16_t)end_of_text;
+    Tokens docs = documents_new(format("%s_%s.bin", prep.out, set_files[set]), t);
     for (const Example *e = x->row; e < x->row + x->count; e++) {
         if (e->dropped || e->set != set) continue;
-        memcpy(t.loss_mask + t.count, e->tokens.loss_mask, e->tokens.size);
-        for (size_t i = 0; i < e->tokens.size; i++) t.ids[t.count++] = (uint16_t)e->tokens.ids[i];
-        t.loss_mask[t.count] = (uint8_t)e->turns[e->count - 1].is_target;
-        t.ids[t.count++] = (uint16_t)end_of_text;
+        for (size_t i = 0; i < e->tokens.size; i++)
+            tokens_push(&docs, e->tokens.ids[i], e->tokens.loss_mask[i]);
+        tokens_push(&docs, t->end_of_text, e->turns[e->count - 1].is_target);
     }
-    return t;
+    return docs;
 }
 
 void report_findings(Writer *records)
@@ -3539,8 +3520,8 @@ void report_lengths(const Examples *x, Writer *records)
     free(length);
 }
 
-/* Add what training prep.model takes on this machine. Two steps are made and the second is
- * measured: the first one also gets its memory from the system. */
+/* Add what training prep.model takes: memory, and the time at 70% of this machine's peak, which is
+ * measured; also with the options that save memory. */
 void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int epochs)
 {
     enum { B = 4 };
@@ -3548,31 +3529,17 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
     int T = min_int(prep.context, m->c.T);
     tokenizer_fit(m, tokenizer, prep.tokenizer);
     DataLoader loader = loader_new(train, T, tokenizer->end_of_text, 1, 0, 0);
-    Batch b = batch_new(B, T);
-    Recipe recipe = {.adamw = {1e-6, 0.9, 0.999, 1e-8, 0, 0, 1}};
-    double steps = ceil((double)loader.rows / B), start = 0, norm;
-    model_prepare(m, TRAINING, B, T, 0);
-    for (int step = 1; step <= 2; step++) {
-        start = seconds();
-        int targets = loader_batch(&loader, &b);
-        for (int n = 0; n < B * T; n++) b.loss_weight[n] /= max_int(1, targets);
-        model_step(m, &b, 1, &recipe, step, &norm);
-    }
-    double each = seconds() - start;
+    double steps = ceil((double)loader.rows / B), peak = machine_peak();
     table_row(t, "parameters of the model\t%zu", m->count);
     table_row(t, "flops in an epoch\t%.3g", 6.0 * m->count * train->count);
-    table_row(t, "memory, batches of %d x %d\t%.2f GB", B, T, training_memory(m, B, T).all / 1e9);
-    table_row(t, "a step, measured here\t%.3g s", each);
-    table_row(t, "an epoch: %.0f steps\t%.2g minutes", steps, steps * each / 60);
-    table_row(t, "%d epochs\t%.2g minutes", epochs, epochs * steps * each / 60);
-    double peak = machine_peak(), expected = step_seconds(m, B, T, 1, peak);
-    for (int i = 0; i < SAVINGS; i++) {
-        Model other = model_saving(m, i);
-        table_row(t, "%d epochs with %s\t%.2f GB, about %.2g minutes", epochs, savings[i].options,
-                  training_memory(&other, B, T).all / 1e9,
-                  epochs * steps * each / 60 * step_seconds(&other, B, T, 1, peak) / expected);
+    table_row(t, "steps of %d x %d in an epoch\t%.0f", B, T, steps);
+    for (int i = -1; i < SAVINGS; i++) {
+        Model other = i < 0 ? *m : model_saving(m, i);
+        double minutes = epochs * steps * step_seconds(&other, B, T, 1, peak) / 60;
+        table_row(t, "%d epochs%s%s\t%.2f GB, about %.2g minutes", epochs, i < 0 ? "" : " with ",
+                  i < 0 ? "" : savings[i].options, training_memory(&other, B, T).all / 1e9, minutes);
     }
-    batch_free(&b), loader_free(&loader), model_free(m);
+    loader_free(&loader), model_free(m);
 }
 
 /* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
@@ -3629,7 +3596,7 @@ void examine(Examples *x, Tokenizer *t)
 void make_sets(Examples *x, Tokens set[SETS], Tokenizer *t, Writer *records)
 {
     augment_examples(x, t);
-    for (int s = 0; s < SETS; s++) set[s] = tokens_of(x, s, t->end_of_text);
+    for (int s = 0; s < SETS; s++) set[s] = tokens_of(x, s, t);
     report_examples(x, set, records);
     if (x->labels) report_answers(x, records);
     report_lengths(x, records);
@@ -3712,8 +3679,8 @@ const char report_style[] =
     "position:absolute;white-space:nowrap}.y{right:100%;margin-right:.6rem;"
     "transform:translateY(-50%)}.x{top:100%;margin-top:.7rem;transform:translateX(-50%)}.unit{"
     "right:0;top:100%;margin-top:2rem}.mark{bottom:100%;margin:0 0 .4rem}.grid{stroke:var(--rule)}"
-    ".line{stroke-width:1.8}.raw{opacity:.28}.dots{stroke-width:5;stroke-linecap:round}.best{"
-    "stroke-width:11}.dash{stroke-dasharray:2 4}.pair{display:grid;"
+    "path{stroke-width:1.8}.grid,.dash{stroke-width:1}.faint{opacity:.28;stroke-width:1}.best{"
+    "stroke-width:11;stroke-linecap:round}.dash{stroke-dasharray:2 4}.pair{display:grid;"
     "grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 2rem}.tables{display:flex;"
     "flex-wrap:wrap;gap:1.8rem 4rem}.tables section{max-width:100%}.tables h3{margin-top:0}.scroll{"
     "overflow-x:auto}table{border-collapse:collapse;font-size:.92rem}th,td{text-align:left;"
@@ -3800,9 +3767,9 @@ Log log_read(const char *folder)
 
 /* ---- charts: x and y run from 0 to 100, as percentages of the drawing ---- */
 
-/* The log is cut into at most `parts` parts. A raw curve shows the least and the greatest value of
- * each part, another one the mean. With `dots`, each value is marked if these are few. */
-typedef struct { const char *color; int column, parts, raw, dots; } Curve;
+/* A column of the log, as the means of at most `parts` runs of neighbouring rows. */
+enum { RAW = 1 << 24, MEANS = 60 };
+typedef struct { const char *style; int column, parts; } Curve;
 
 typedef struct {
     const Curve *curve;
@@ -3816,7 +3783,7 @@ double chart_y(const Chart *c, double y)
     return 100 * (c->y1 - fmin(fmax(y, c->y0), c->y1)) / (c->y1 - c->y0);
 }
 
-/* Set the ranges so that all curves fit, but for the peaks of raw ones; 0 if there is nothing to
+/* Set the ranges so that all curves fit, but for the peaks of faint ones; 0 if there is nothing to
  * draw. A range is never so small that rounding would decide what is drawn. */
 int chart_range(Chart *c, const Log *log)
 {
@@ -3825,7 +3792,7 @@ int chart_range(Chart *c, const Log *log)
     for (const Curve *k = c->curve; k < c->curve + c->count; k++)
         for (int i = 0; i < log->rows; i++) {
             c->y0 = fmin(c->y0, log->row[i][k->column]);      /* fmin and fmax leave out NaN */
-            if (!k->raw) c->y1 = fmax(c->y1, log->row[i][k->column]);
+            if (!strstr(k->style, "faint")) c->y1 = fmax(c->y1, log->row[i][k->column]);
         }
     double margin = fmax(0.06 * (c->y1 - c->y0), fmax(1e-5 * fabs(c->y1), 1e-9));
     c->y0 = c->y0 >= 0 && c->y0 < 4 * margin ? 0 : c->y0 - margin;
@@ -3833,62 +3800,43 @@ int chart_range(Chart *c, const Log *log)
     return isfinite(c->y1 - c->y0) && isfinite(c->x1 - c->x0) && c->x1 > c->x0;
 }
 
-/* The least 1, 2 or 5 times a power of ten that divides a range into at most n parts. */
-double tick(double range, int n)
+/* The least 1, 2 or 5 times a power of ten that divides a range into at most TICKS parts. */
+enum { TICKS = 6 };
+double tick(double range)
 {
-    double power = pow(10, floor(log10(range / n))), times = range / n / power;
+    double power = pow(10, floor(log10(range / TICKS))), times = range / TICKS / power;
     return power * (times <= 1 ? 1 : times <= 2 ? 2 : times <= 5 ? 5 : 10);
 }
 
-/* Lines at round values of y, and their numbers and those of x. */
-void chart_axes(Text *p, const Chart *c)
+/* The numbers at round values of x and y, which go beside the drawing, and lines for those of y. */
+void chart_axes(Text *p, Text *drawing, const Chart *c)
 {
-    enum { PARTS = 6 };
-    double dy = tick(c->y1 - c->y0, PARTS), dx = tick(c->x1 - c->x0, PARTS), y, x;
+    double dy = tick(c->y1 - c->y0), dx = tick(c->x1 - c->x0), y, x;
     double bottom = ceil(c->y0 / dy), left = ceil(c->x0 / dx);
-    text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>"
-               "<path class='grid' d='");
-    for (int i = 0; i <= PARTS && (y = (bottom + i) * dy) <= c->y1; i++)
-        text_print(p, "M0 %.2fH100", chart_y(c, y));
-    text_print(p, "'/></svg>\n");
-    for (int i = 0; i <= PARTS && (y = (bottom + i) * dy) <= c->y1; i++)
+    for (int i = 0; i <= TICKS && (y = (bottom + i) * dy) <= c->y1; i++) {
+        text_print(drawing, "<path class='grid' d='M0 %.2fH100'/>", chart_y(c, y));
         text_print(p, "<span class='y' style='top:%.2f%%'>%.6g</span>", chart_y(c, y), y);
-    for (int i = 0; i <= PARTS && (x = (left + i) * dx) <= c->x1; i++)
+    }
+    for (int i = 0; i <= TICKS && (x = (left + i) * dx) <= c->x1; i++)
         text_print(p, "<span class='x' style='left:%.2f%%'>%.10g</span>", chart_x(c, x), x);
     text_print(p, "<span class='unit'>step</span>\n");
 }
 
-/* Draw a curve. Two values alone are not joined: their line would show what nobody has measured. */
-void chart_curve(Text *p, const Chart *c, const Curve *k, const Log *log)
+void chart_curve(Text *drawing, const Chart *c, const Curve *k, const Log *log)
 {
-    int length = (log->rows + k->parts - 1) / k->parts, drawn = 0, measured = 0;
-    for (int i = 0; i < log->rows; i++) measured += !isnan(log->row[i][k->column]);
-    text_print(p, "<path class='%s %s' d='", k->color, k->raw ? "raw" : "line");
+    int length = (log->rows + k->parts - 1) / k->parts, drawn = 0;
+    text_print(drawing, "<path class='%s' d='", k->style);
     for (int i = 0; i < log->rows; i += length) {
-        const double *least = NULL, *most = NULL;             /* rows */
-        double sum_x = 0, sum_y = 0;
+        double x = 0, y = 0;
         int count = 0;
         for (int j = i; j < min_int(log->rows, i + length); j++) {
-            const double *row = log->row[j], y = row[k->column];
-            if (isnan(y)) continue;
-            if (!least || y < least[k->column]) least = row;
-            if (!most || y > most[k->column]) most = row;
-            sum_x += row[STEP], sum_y += y, count++;
+            if (isnan(log->row[j][k->column])) continue;
+            x += log->row[j][STEP], y += log->row[j][k->column], count++;
         }
-        if (!count) continue;
-        const double *a = least < most ? least : most, *b = least < most ? most : least;
-        text_print(p, drawn++ && !(k->dots && measured == 2) ? "L" : "M");
-        if (k->raw) text_print(p, "%.2f %.2fL%.2f %.2f",
-                               chart_x(c, a[STEP]), chart_y(c, a[k->column]),
-                               chart_x(c, b[STEP]), chart_y(c, b[k->column]));
-        else text_print(p, "%.2f %.2f", chart_x(c, sum_x / count), chart_y(c, sum_y / count));
+        if (count) text_print(drawing, "%s%.2f %.2f", drawn++ ? "L" : "M", chart_x(c, x / count),
+                              chart_y(c, y / count));
     }
-    text_print(p, "'/>\n<path class='dots %s' d='", k->color);
-    for (int i = 0; k->dots && drawn <= 60 && i < log->rows; i++)
-        if (!isnan(log->row[i][k->column]))
-            text_print(p, "M%.2f %.2fh.01", chart_x(c, log->row[i][STEP]),
-                       chart_y(c, log->row[i][k->column]));
-    text_print(p, "'/>\n");
+    text_print(drawing, "'/>\n");
 }
 
 /* Draw curves, and mark a row of the log, unless it is -1, as the best. `words` describe the chart
@@ -3897,37 +3845,35 @@ void chart_draw(Text *p, const Log *log, const char *style, const char *words, i
                 const Curve *curve, int count)
 {
     Chart c = {curve, count, 0, 0, 0, 0};
+    Text drawing = {0};
     if (!chart_range(&c, log)) return;
-    const double *best = mark < 0 ? NULL : log->row[mark];
-    double x = best ? chart_x(&c, best[STEP]) : 0;
     text_print(p, "<div class='chart %s' role='img' aria-label='%s'>\n", style, words);
-    chart_axes(p, &c);
-    text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>\n");
-    if (best) text_print(p, "<path class='red dash' d='M%.2f 0V100'/>\n", x);
-    for (int k = 0; k < count; k++) chart_curve(p, &c, &curve[k], log);
-    if (best) text_print(p, "<path class='dots best red' d='M%.2f %.2fh.01'/>\n", x,
-                         chart_y(&c, best[VAL_LOSS]));
-    text_print(p, "</svg>\n");
-    if (best) text_print(p, "<span class='mark red' style='%s:%.2f%%'>best %.3f, step %.0f</span>",
-                         x > 55 ? "right" : "left", x > 55 ? 100 - x : x, best[VAL_LOSS],
-                         best[STEP]);
-    text_print(p, "</div>\n");
+    chart_axes(p, &drawing, &c);
+    for (int k = 0; k < count; k++) chart_curve(&drawing, &c, &curve[k], log);
+    if (mark >= 0) {
+        double loss = log->row[mark][VAL_LOSS], step = log->row[mark][STEP], x = chart_x(&c, step);
+        text_print(&drawing, "<path class='red dash' d='M%.2f 0V100'/>\n"
+                   "<path class='best red' d='M%.2f %.2fh.01'/>\n", x, x, chart_y(&c, loss));
+        text_print(p, "<span class='mark red' style='%s:%.2f%%'>best %.3f, step %.0f</span>",
+                   x > 55 ? "right" : "left", x > 55 ? 100 - x : x, loss, step);
+    }
+    text_print(p, "<svg viewBox='0 0 100 100' preserveAspectRatio='none' aria-hidden='true'>\n"
+               "%s</svg></div>\n", drawing.bytes);
 }
 
 void page_curves(Text *p, const Log *log)
 {
-    enum { ALL = 400, FEW = 60 };
-    static const Curve loss[] = {{"blue", TRAIN_LOSS, ALL, 1, 0}, {"blue", TRAIN_LOSS, FEW, 0, 0},
-                                 {"red", VAL_LOSS, ALL, 0, 1}};
-    static const Curve rate = {"blue", RATE, ALL, 0, 0};
-    static const Curve norm[] = {{"blue", NORM, ALL, 1, 0}, {"blue", NORM, FEW, 0, 0}};
+    static const Curve loss[] = {{"blue faint", TRAIN_LOSS, RAW}, {"blue", TRAIN_LOSS, MEANS},
+                                 {"red", VAL_LOSS, RAW}};
+    static const Curve rate = {"blue", RATE, RAW};
+    static const Curve norm[] = {{"blue faint", NORM, RAW}, {"blue", NORM, MEANS}};
     const double *best = log->best < 0 ? NULL : log->row[log->best];
     char *words = !best ? "Loss by step."
         : format("Loss by step. Validation loss goes from %.3f to %.3f at step %.0f.",
                  log->row[log->first[VAL_LOSS]][VAL_LOSS], best[VAL_LOSS], best[STEP]);
     text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. "
                "<span class='blue'>Training</span>: each step faint, and means of neighbouring "
-               "steps. <span class='red'>Validation</span>: each measurement.</p>\n");
+               "steps. <span class='red'>Validation</span>: its measurements, joined.</p>\n");
     chart_draw(p, log, "", words, log->best, loss, 3);
     text_print(p, "<div class='pair'>\n<figure><h3>Learning rate</h3>\n");
     chart_draw(p, log, "small", "Learning rate by step", -1, &rate, 1);
@@ -3939,74 +3885,80 @@ void page_curves(Text *p, const Log *log)
 /* ---- records of one JSON object a line ---- */
 
 /* A cell's number, perhaps followed by a percent sign or an interval; NaN if it is none. */
-double cell_number(const Json *cell)
+double cell_number(const char *cell)
 {
     char *end;
-    if (!cell || !cell->text) return NAN;
-    double x = strtod(cell->text, &end);
+    double x = strtod(cell, &end);
     int whole = !*end || !strcmp(end, "%") || !strncmp(end, " [", 2);
-    return end > cell->text && isfinite(x) && whole ? x : NAN;
+    return end > cell && isfinite(x) && whole ? x : NAN;
 }
 
-/* Add a row. Numbers stand at the right; `heat`: each is as dark as its share of the row; most > 0:
- * behind the name stands a bar, of full length if the number after the name is `most`. */
-void page_row(Text *p, const Json *row, int heat, double most)
+/* Add row r; in row 0 are the names of the columns. Numbers, and the name above them, stand at the
+ * right; `heat`: each is as dark as its share of the row; most > 0: behind the first cell stands a
+ * bar, of full length if the number after it is `most`. */
+void page_row(Text *p, const Table *t, int r, int heat, double most)
 {
-    const Json *name = row->child;
-    double sum = 0;
+    char **cell = t->cells + r * t->columns, tag[80];
+    double sum = 1e-300, second = t->columns > 1 ? cell_number(cell[1]) : 0;
     text_print(p, "<tr>");
-    for (const Json *c = name ? name->next : NULL; c; c = c->next)
-        sum += isnan(cell_number(c)) ? 0 : fabs(cell_number(c));
-    for (const Json *c = name; c; c = c->next) {
-        double x = cell_number(c);
-        char tag[80];
-        snprintf(tag, sizeof tag, c == name ? "th scope='row'" : isnan(x) ? "td"
-                 : heat ? "td style='background:rgb(var(--blue)/%.2f)'" : "td class='n'",
-                 0.04 + 0.5 * fabs(x) / fmax(sum, 1e-300));
-        html(p, tag, "%s", c->text ? c->text : "");
-        if (most > 0 && c == name)
-            text_print(p, "<td class='bar'><i style='width:%.1f%%'></i></td>",
-                       100 * fmax(cell_number(c->next), 0) / most);
+    for (int c = 1; c < t->columns; c++) sum += fmax(0, fabs(cell_number(cell[c])));
+    for (int c = 0; c < t->columns; c++) {
+        double x = cell_number(!r && t->rows > 1 ? cell[c + t->columns] : cell[c]);
+        const char *form = !r ? c && !isnan(x) ? "th class='n' scope='col'" : "th scope='col'"
+                         : !c ? "th scope='row'" : isnan(x) ? "td" : !heat ? "td class='n'"
+                         : "td style='background:rgb(var(--blue)/%.2f)'";
+        snprintf(tag, sizeof tag, form, 0.04 + 0.5 * fabs(x) / sum);
+        html(p, tag, "%s", cell[c]);
+        if (most > 0 && !c) text_print(p, "<td class='bar'><i style='width:%.1f%%'></i></td>",
+                                       100 * fmax(r ? second : 0, 0) / most);
     }
     text_print(p, "</tr>\n");
 }
 
-/* {"title", "kind", "columns", "rows", "note"}, as table_record() writes it. In kind "bars" the
- * greatest number behind a name has a full bar, in kind "shares" 100% has. A column has its name at
- * the right if its first cell is a number. */
-void page_table(Text *p, const Json *table)
+/* In kind "bars" the greatest number behind a name has a full bar, in kind "shares" 100% has. */
+void page_table(Text *p, const Table *t)
 {
-    const Json *columns = json_get(table, "columns"), *rows = json_get(table, "rows");
-    const Json *top = rows ? rows->child : NULL, *below = top ? top->child : NULL;
-    const char *title = string_of(table, "title"), *kind = string_of(table, "kind");
-    const char *note = string_of(table, "note");
-    int heat = kind && !strcmp(kind, "heat"), bars = kind && !strcmp(kind, "bars");
-    double most = kind && !strcmp(kind, "shares") ? 100 : 0;
-    for (const Json *row = bars ? top : NULL; row; row = row->next)
-        most = fmax(most, row->child ? cell_number(row->child->next) : 0);
+    const char *kind = t->kind ? t->kind : "";
+    int heat = !strcmp(kind, "heat"), bars = !strcmp(kind, "bars") && t->columns > 1;
+    double most = !strcmp(kind, "shares") ? 100 : 0;
+    for (int r = 1; bars && r < t->rows; r++)
+        most = fmax(most, cell_number(t->cells[r * t->columns + 1]));
     text_print(p, "<section>\n");
-    if (title && *title) html(p, "h3", "%s", title);
-    text_print(p, "<div class='scroll'><table%s>\n<thead><tr>", heat ? " class='heat'" : "");
-    for (const Json *c = columns ? columns->child : NULL; c; c = c->next) {
-        int number = below && c != columns->child && !isnan(cell_number(below));
-        html(p, number ? "th class='n' scope='col'" : "th scope='col'", "%s",
-             c->text ? c->text : "");
-        if (most > 0 && c == columns->child) text_print(p, "<td></td>");
-        if (below) below = below->next;
+    if (t->title && *t->title) html(p, "h3", "%s", t->title);
+    text_print(p, "<div class='scroll'><table%s>\n<thead>", heat ? " class='heat'" : "");
+    for (int r = 0; r < t->rows; r++) {
+        page_row(p, t, r, heat, most);
+        if (r == 0) text_print(p, "</thead>\n<tbody>");
     }
-    text_print(p, "</tr></thead>\n<tbody>");
-    for (const Json *row = top; row; row = row->next) page_row(p, row, heat, most);
     text_print(p, "</tbody></table></div>\n");
-    if (note && *note) html(p, "p class='soft'", "%s", note);
+    if (t->note && *t->note) html(p, "p class='soft'", "%s", t->note);
     text_print(p, "</section>\n");
+}
+
+/* The table of a record, as table_record() writes it. What is missing in a row is empty. */
+Table table_from(const Json *record)
+{
+    const Json *columns = json_get(record, "columns"), *rows = json_get(record, "rows");
+    Table t = {.title = string_of(record, "title"), .kind = string_of(record, "kind"),
+               .note = string_of(record, "note"), .columns = columns ? (int)columns->count : 0};
+    const Json *row = columns, *first = rows ? rows->child : NULL;
+    for (; row && t.columns; row = row == columns ? first : row->next) {
+        const Json *cell = row->child;
+        for (int c = 0; c < t.columns; c++, cell = cell ? cell->next : NULL)
+            table_cell(&t, "%s", cell && cell->text ? cell->text : "");
+    }
+    return t;
 }
 
 void page_tables(Text *p, const char *folder, const char *name, const char *heading)
 {
-    const Json *table = records_read(folder, name, 0);
-    if (!table) return;
+    const Json *record = records_read(folder, name, 0);
+    if (!record) return;
     text_print(p, "<h2>%s</h2>\n<div class='tables'>\n", heading);
-    for (; table; table = table->next) page_table(p, table);
+    for (; record; record = record->next) {
+        Table t = table_from(record);
+        page_table(p, &t);
+    }
     text_print(p, "</div>\n");
 }
 
@@ -4332,21 +4284,6 @@ char *token_text(const Opened *o, int id)
     return text.bytes;
 }
 
-/* Add a table as the report shows it. */
-void page_cells(Text *p, const Table *t)
-{
-    char error[200];
-    Writer w = {.path = "a file without a name", .file = tmpfile()};
-    if (!w.file) die("a file without a name cannot be made: %s", strerror(errno));
-    table_record(t, &w);
-    size_t size = (size_t)ftell(w.file);
-    char *bytes = allocate(size + 1, 1);
-    rewind(w.file);
-    if (fread(bytes, 1, size, w.file) != size) die("a file without a name cannot be read");
-    fclose(w.file);
-    page_table(p, json_parse(bytes, size, error, sizeof error));
-}
-
 /* ---- the steps of the page, as explain_steps describes them ---- */
 
 void page_chips(Text *p, const Opened *o)
@@ -4444,7 +4381,7 @@ void page_attention(Text *p, const Opened *o)
         table_row(&t, "%d %s\t%.1f%%\t%.2f\t%.2f\t%.2f", j, token_text(o, o->tokens[j]),
                   100.0 * prob[j], (double)s[j], v, prob[j] * v);
     }
-    page_cells(p, &t);
+    page_table(p, &t);
     text_print(p, "</div>\n</div>\n");
 }
 
@@ -4460,7 +4397,7 @@ void page_norms(Text *p, const Opened *o)
                   length_of(mid, x, C), length_of(mid, NULL, C), length_of(y, mid, C),
                   length_of(y, NULL, C));
     }
-    page_cells(p, &t);
+    page_table(p, &t);
 }
 
 void page_lens(Text *p, const Opened *o)
@@ -4475,7 +4412,7 @@ void page_lens(Text *p, const Opened *o)
         table_row(&t, "%s\t%.1f%%\t%s\t%.1f%%", l ? format("block %d", l) : "embedding",
                   100.0 * prob[o->answer], token_text(o, top), 100.0 * prob[top]);
     }
-    page_cells(p, &t);
+    page_table(p, &t);
 }
 
 void page_top(Text *p, const Opened *o)
@@ -4487,7 +4424,7 @@ void page_top(Text *p, const Opened *o)
     for (int r = 0; r < rows; r++)
         table_row(&t, "%s\t%.1f%%\t%.2f", token_text(o, best[r]), 100.0 * o->p[best[r]],
                   (double)o->logits[best[r]]);
-    page_cells(p, &t);
+    page_table(p, &t);
 }
 
 void page_heads(Text *p, const Opened *o)

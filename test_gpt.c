@@ -3238,8 +3238,10 @@ void test_both_models(void)
 {
     judged_folder();
     expect_run("prepare eval --model m --tuned m2 --tokenizer t --data x --out new >both.txt; "
-               "cat both.txt", "40 held-out examples", "confusion of m2", "too many labels",
+               "cat both.txt", "40 held-out examples", "too many for a table",
                "those of the training data", "status 0", NULL);
+    expect_run("prepare eval --model m --tokenizer t --data y --out new", "confusion of m\n  truth",
+               "the labels are those of these rows\n", "status 0", NULL);
     expect_run("alone=$(prepare eval --model m2 --tokenizer t --data x --out new | "
                "sed -n 's/.*loss, nats a token *\\(.*]\\).*/\\1/p'); echo \"$alone\"; "
                "grep -cF \"]     $alone\" both.txt", ", ", "]\n1\nstatus 0", NULL);
@@ -3250,7 +3252,7 @@ void test_both_models(void)
     row = row ? row->child : NULL;
     for (int r = 0; row && r < 7; r++, row = row->next) {
         Json *c = row->child;
-        for (int k = 0; c && k < 7; k++, c = c->next) cell[r][k] = cell_number(c);
+        for (int k = 0; c && k < 7; k++, c = c->next) cell[r][k] = cell_number(c->text);
     }
     for (int way = 0; way < 3; way++)
         for (int k = 2; k < 6; k++)
