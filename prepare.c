@@ -291,8 +291,6 @@ int command_text(int words, char **word)
     Text *texts = allocate(words, sizeof *texts);
     size_t total = 0;
     Documents d = {0};
-    if (words == 0) die_usage("text: expected the text files");
-    if (!prep.out) die_usage("text: expected --out data/NAME");
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     for (int i = 0; i < words; total += texts[i++].size)
         texts[i].bytes = read_file(word[i], &texts[i].size);
@@ -867,9 +865,6 @@ int peft_import(const char *folder, const char *path);        /* chapter 5 */
 /* Import a vocabulary; or a model, and the vocabulary if that is in its folder. */
 int command_import(int words, char **word)
 {
-    if (words < 1 || words > 2)
-        die_usage("import: expected a file or folder, or vocab.json and merges.txt");
-    if (!prep.out) die_usage("import: expected --out, the file to write");
     char *adapters = is_folder(*word) ? file_beside(*word, "adapter_model.safetensors") : NULL;
     if (adapters) return peft_import(*word, adapters);
     int vocabulary = words == 2 || ends_with(word[0], "tokenizer.json");
@@ -1243,9 +1238,8 @@ void folder_write(const Model *m, const Tokenizer *t, const char *folder, int bf
 
 int command_export(int words, char **word)
 {
+    (void)words;
     const char *name = prep.type ? prep.type : prep.bf16 ? "bf16" : "f32";
-    if (words != 1) die_usage("export: expected one model file");
-    if (!prep.out) die_usage("export: expected --out, the folder or .gguf file to write");
     if (prep.peft && prep.type) die_usage("--type does not belong to --peft");
     if (prep.peft) return peft_export(word[0]);
     int gguf = ends_with(prep.out, ".gguf"), type = 0;
@@ -1304,11 +1298,10 @@ void curl(const char *url, const char *path)
 
 int command_gpt2(int words, char **word)
 {
-    const char *name = words ? word[words - 1] : "small";
+    const char *name = words ? *word : "small";
     size_t i = 0, most = sizeof published / sizeof *published;
     while (i < most && strcmp(published[i].name, name)) i++;
-    if (words > 1 || i == most)
-        die_usage("gpt2: expected small, medium, large or xl, found '%s'", name);
+    if (i == most) die_usage("gpt2: expected small, medium, large or xl, found '%s'", name);
     char *out = prep.out ? format("%s", prep.out) : format("data/gpt2_%s.bin", published[i].size);
     char *file = format("%s.safetensors", out), *partial = format("%s.partial", file);
     char *url = format("%s/%s/resolve/main/model.safetensors", prep.url, published[i].address);
@@ -2080,12 +2073,6 @@ char *title_of(const Evaluation *e, int count)
 
 /* ---- eval: loss, labels and pairs ---- */
 
-/* These commands take options alone. */
-void no_words(int words, char **word)
-{
-    if (words) die_usage("unexpected '%s'; options begin with --", word[0]);
-}
-
 /* Which labels are taken for which. */
 void report_confusion(const char *model, const Predictions *p, const Evaluation *e, Writer *records)
 {
@@ -2269,7 +2256,7 @@ void report_pairs(const Evaluation *e, Writer *records)
 
 int command_eval(int words, char **word)
 {
-    no_words(words, word);
+    (void)words, (void)word;
     if (opt.pairs && (opt.data || opt.questions || opt.test || opt.errors))
         die_usage("--pairs is measured alone: leave --data, --questions, --test and --errors out");
     Evaluation e = models_load();
@@ -2356,7 +2343,7 @@ void report_compare(const Evaluation *e, const Answers *a, int ways, Writer *rec
 
 int command_compare(int words, char **word)
 {
-    no_words(words, word);
+    (void)words, (void)word;
     if (!opt.tuned && !opt.adapter)
         die_usage("--tuned is missing: the fine-tuned model, or --adapter");
     if (!opt.tuned) opt.tuned = opt.model;
@@ -2430,7 +2417,7 @@ void answer_classify(Model *m, Tokenizer *t, char *line, size_t size)
 
 int command_classify(int words, char **word)
 {
-    no_words(words, word);
+    (void)words, (void)word;
     if (!opt.labels)
         die_usage("--labels is missing: the labels to choose from, such as positive,negative");
     Model *m = model_load(opt.model, opt.adapter);
@@ -3607,8 +3594,6 @@ int command_examples(int words, char **word)
 {
     Examples x = {0};
     Tokens set[SETS] = {{0}};
-    if (words == 0) die_usage("examples: expected the files to read");
-    if (!prep.out) die_usage("examples: expected --out data/NAME");
     Tokenizer *t = tokenizer_for_tokens(prep.tokenizer);
     char *path = format("%s_report.jsonl", prep.out);
     Writer *records = writer_open(path);
@@ -3659,46 +3644,38 @@ const char report_style[] =
     ":root{--paper:#fcfbf8;--ink:#22252a;--soft:#5d636b;--rule:#e3e0d9;--raised:#f4f2ec;"
     "--blue:33 96 158;--red:172 62 18}@media(prefers-color-scheme:dark){:root{--paper:#15171b;"
     "--ink:#e4e3df;--soft:#a3a8b0;--rule:#30343b;--raised:#1d2026;--blue:122 178 238;"
-    "--red:240 150 96}}*{box-sizing:border-box}html{color-scheme:light dark;"
-    "-webkit-text-size-adjust:100%}body{margin:0 auto;max-width:60rem;padding:3rem 1.25rem 4rem;"
-    "background:var(--paper);color:var(--ink);font:16px/1.6 system-ui,-apple-system,'Segoe UI',"
-    "Roboto,sans-serif}h1,h2{font:500 1.5rem/1.2 'Iowan Old Style',Palatino,'Palatino Linotype',"
-    "Georgia,serif}h1{font-size:clamp(1.9rem,6vw,2.9rem);margin:.2em 0 .35em;letter-spacing:-.01em}"
-    "h2{margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}h3{font-size:.95rem;"
-    "margin:1.4rem 0 .4rem}p{margin:.4rem 0;max-width:44rem}.soft{color:var(--soft);"
-    "font-size:.9rem}.lead{font-size:1.15rem}h1 b{font-weight:500}.blue{color:rgb(var(--blue));"
-    "stroke:rgb(var(--blue))}b,.red{color:rgb(var(--red));stroke:rgb(var(--red))}.warn{"
-    "border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}.figures{"
-    "display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:1rem 1.5rem;"
-    "margin:1.8rem 0 0}.figures div{border-top:1px solid var(--rule);padding-top:.5rem}.figures dt{"
-    "font-size:.85rem;color:var(--soft)}.figures dd{margin:0;font-size:1.25rem}dd,table,.chart{"
-    "font-variant-numeric:tabular-nums}figure{margin:1.2rem 0 0}.chart{position:relative;"
-    "height:21rem;margin:2rem .8rem 3.4rem 3.4rem;font-size:.75rem;line-height:1;color:var(--soft)}"
-    ".small{height:10rem}.chart svg{position:absolute;width:100%;height:100%;overflow:visible}path{"
-    "fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke}.chart span{"
-    "position:absolute;white-space:nowrap}.y{right:100%;margin-right:.6rem;"
-    "transform:translateY(-50%)}.x{top:100%;margin-top:.7rem;transform:translateX(-50%)}.unit{"
-    "right:0;top:100%;margin-top:2rem}.mark{bottom:100%;margin:0 0 .4rem}.grid{stroke:var(--rule)}"
-    "path{stroke-width:1.8}.grid,.dash{stroke-width:1}.faint{opacity:.28;stroke-width:1}.best{"
-    "stroke-width:11;stroke-linecap:round}.dash{stroke-dasharray:2 4}.pair{display:grid;"
-    "grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 2rem}.tables{display:flex;"
-    "flex-wrap:wrap;gap:1.8rem 4rem}.tables section{max-width:100%}.tables h3{margin-top:0}.scroll{"
-    "overflow-x:auto}table{border-collapse:collapse;font-size:.92rem}th,td{text-align:left;"
-    "padding:.32rem 1.1rem .32rem 0;vertical-align:top;border-bottom:1px solid var(--rule)}"
-    "thead th{font-weight:500;color:var(--soft)}tbody th{font-weight:400}.n{text-align:right}td.n{"
-    "white-space:nowrap}tbody th{min-width:7rem}.bar{width:12rem;min-width:5rem;"
-    "vertical-align:middle}.bar i{display:block;height:.7rem;background:rgb(var(--blue)/.75);"
-    "border-radius:0 2px 2px 0}.heat td,.heat th+th{text-align:center}.heat td{"
-    "padding:.45rem .8rem;min-width:3.6rem;border:1px solid var(--paper)}.heat tbody th{"
-    "vertical-align:middle;min-width:0}.sample{margin:1.2rem 0 2.2rem}pre{white-space:pre-wrap;"
-    "overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;"
-    "background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:.2rem 0 0}.settings{"
-    "columns:19rem;column-gap:3rem;margin:0;font-size:.92rem}.settings div{display:flex;"
-    "justify-content:space-between;gap:1rem;border-bottom:1px solid var(--rule);padding:.25rem 0;"
-    "break-inside:avoid}.settings dt{color:var(--soft);white-space:nowrap}.settings dd{margin:0;"
-    "text-align:right;overflow-wrap:anywhere}@media(max-width:40rem){body{padding-top:1.75rem}"
-    ".chart{height:15rem}.small{height:9rem}.heat td,.heat th+th{padding:.4rem;min-width:2rem;"
-    "font-size:.8rem}}@media print{body{padding:0}figure,.sample,section{break-inside:avoid}}";
+    "--red:240 150 96}}*{box-sizing:border-box}html{color-scheme:light dark}"
+    "body{margin:0 auto;max-width:60rem;padding:2rem 1.25rem 4rem;background:var(--paper);"
+    "color:var(--ink);font:16px/1.6 system-ui,'Segoe UI',Roboto,sans-serif}"
+    "h1,h2{font:500 1.5rem/1.2 Palatino,Georgia,serif}h1{font-size:clamp(1.9rem,6vw,2.9rem);"
+    "margin:.2em 0 .35em}h2{margin:3rem 0 1rem;padding-top:1rem;border-top:1px solid var(--rule)}"
+    "h3{font-size:.95rem;margin:1.4rem 0 .4rem}p{margin:.4rem 0;max-width:44rem}"
+    ".soft{color:var(--soft);font-size:.9rem}.lead{font-size:1.15rem}"
+    ".blue{color:rgb(var(--blue));stroke:rgb(var(--blue))}"
+    "b,.red{color:rgb(var(--red));stroke:rgb(var(--red))}h1 b{font-weight:500}"
+    ".warn{border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}"
+    "figure{margin:1.2rem 0 0}.chart{position:relative;height:21rem;"
+    "margin:2rem .8rem 3.4rem 3.4rem;font-size:.75rem;line-height:1;color:var(--soft)}"
+    ".small{height:10rem}.chart svg{position:absolute;width:100%;height:100%;overflow:visible}"
+    "path{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke;stroke-width:1.8}"
+    ".grid,.dash,.faint{stroke-width:1}.grid{stroke:var(--rule)}.faint{opacity:.35}"
+    ".dash{stroke-dasharray:2 4}.best{stroke-width:11;stroke-linecap:round}"
+    ".chart span{position:absolute;white-space:nowrap}.y{right:100%;margin-right:.6rem;"
+    "transform:translateY(-50%)}.x{top:100%;margin-top:.7rem;transform:translateX(-50%)}"
+    ".unit{right:0;top:100%;margin-top:2rem}.mark{bottom:100%;margin:0 0 .4rem}"
+    ".pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(16rem,1fr));gap:0 2rem}"
+    ".tables{display:flex;flex-wrap:wrap;gap:0 4rem}section{max-width:100%}.scroll{overflow-x:auto}"
+    "table{border-collapse:collapse;font-size:.92rem;font-variant-numeric:tabular-nums}th,td{"
+    "text-align:left;padding:.32rem 1.1rem .32rem 0;vertical-align:top;font-weight:400;"
+    "border-bottom:1px solid var(--rule)}thead th{color:var(--soft)}tbody th{min-width:7rem}"
+    ".n{text-align:right;white-space:nowrap}.bar{width:12rem;min-width:5rem;vertical-align:middle}"
+    ".bar i{display:block;height:.7rem;background:rgb(var(--blue)/.75)}.heat td,.heat th+th{"
+    "text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;border:1px solid var(--paper)}"
+    ".heat tbody th{vertical-align:middle;min-width:0}pre{white-space:pre-wrap;"
+    "overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,Consolas,monospace;"
+    "background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:.2rem 0 0}"
+    "@media(max-width:40rem){.chart{height:15rem}.small{height:9rem}.heat td,.heat th+th{"
+    "padding:.4rem;min-width:2rem;font-size:.8rem}}";
 
 /* Add text in which HTML finds no markup of its own, whatever bytes it holds. */
 void html_text(Text *page, const char *text, size_t size)
@@ -3997,64 +3974,47 @@ void page_samples(Text *p, const char *folder)
     }
 }
 
+/* The settings as a table, and the command line. */
 void page_settings(Text *p, const Setting *run)
 {
     const char *command = setting(run, "command");
-    text_print(p, "<h2>The run</h2>\n<dl class='settings'>\n");
-    for (; run->name; run++) {
-        if (!*run->value || run->value == command) continue;
-        text_print(p, "<div>");
-        html(p, "dt", "%s", run->name), html(p, "dd", "%s", run->value);
-        text_print(p, "</div>\n");
-    }
-    text_print(p, "</dl>\n");
+    Table t = {0};
+    table_row(&t, "setting\tvalue");
+    for (; run->name; run++)
+        if (*run->value && run->value != command) table_row(&t, "%s\t%s", run->name, run->value);
+    text_print(p, "<h2>The run</h2>\n");
+    page_table(p, &t);
     if (!command) return;
     text_print(p, "<h2>How to repeat it</h2>\n");
     html(p, "p", "The same command gives the same numbers, on any number of threads.");
     html(p, "pre", "%s", command);
 }
 
-/* ---- the page ---- */
-
-/* Loss before and after, in a sentence, and a warning of overfitting. */
-void page_verdict(Text *p, const Log *log, double from, double to)
-{
-    const double *last = log->row[log->rows - 1], *best = log->row[max_int(log->best, 0)];
-    int measured = log->best >= 0;
-    double end = measured ? log->row[log->last[VAL_LOSS]][VAL_LOSS] : 0;
-    text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n",
-               measured ? "Validation" : "Training", from, to);
-    if (!measured)
-        html(p, "p class='lead'", "After %.0f steps, without validation data.", last[STEP]);
-    else if (log->best == log->first[VAL_LOSS])
-        html(p, "p class='lead'", "No later step is better than step %.0f.", best[STEP]);
-    else
-        html(p, "p class='lead'", "The best of %.0f steps is step %.0f, after %s.", last[STEP],
-             best[STEP], duration(best[SECONDS]));
-    if (end > 1.05 * to)
-        html(p, "p class='warn'", "After that step, validation loss rose to %.3f while training "
-             "continued: the model overfits. best.bin holds the weights of the best step.", end);
-}
-
-/* The verdict, and the main figures of the run. */
+/* Loss before and after in a sentence, a warning of overfitting, and the main figures of the run. */
 void page_headline(Text *p, const Log *log, const char *data, const char *folder)
 {
     html(p, "p class='soft'", "%s", data ? data : folder);
     if (!log->rows) { html(p, "h1", "%s", folder); return; }
-    int kind = log->best < 0 ? TRAIN_LOSS : VAL_LOSS, timed = log->last[SPEED];
-    double from = log->row[max_int(log->first[kind], 0)][kind];
-    double to = log->row[log->best < 0 ? max_int(log->last[kind], 0) : log->best][kind];
-    const double *last = log->row[log->rows - 1];
-    double seen = last[SEEN] / 1e6;
-    page_verdict(p, log, from, to);
-    text_print(p, "<dl class='figures'>\n"
-               "<div><dt>Perplexity</dt><dd>%.*f \u2192 %.*f</dd></div>\n"
-               "<div><dt>Epochs</dt><dd>%.3g</dd></div>\n"
-               "<div><dt>Tokens</dt><dd>%.*f million</dd></div>\n"
-               "<div><dt>Tokens per second</dt><dd>%.0f</dd></div>\n"
-               "<div><dt>Time</dt><dd>%s</dd></div>\n</dl>\n", from < 4 ? 2 : 0, exp(from),
-               to < 4 ? 2 : 0, exp(to), last[EPOCH], seen < 10 ? 2 : 0, seen,
-               timed < 0 ? NAN : log->row[timed][SPEED], duration(last[SECONDS]));
+    int measured = log->best >= 0, loss = measured ? VAL_LOSS : TRAIN_LOSS;
+    int first = max_int(log->first[loss], 0), last = max_int(log->last[loss], 0);
+    const double *best = log->row[measured ? log->best : last], *end = log->row[log->rows - 1];
+    double from = log->row[first][loss], to = best[loss];
+    text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n<p class='lead'>",
+               measured ? "Validation" : "Training", from, to);
+    if (!measured) text_print(p, "After %.0f steps, without validation data.", end[STEP]);
+    else if (log->best == first) text_print(p, "No later step is better than step %.0f.", best[STEP]);
+    else text_print(p, "The best of %.0f steps is step %.0f, after %s.", end[STEP], best[STEP],
+                    duration(best[SECONDS]));
+    if (measured && log->row[last][loss] > 1.05 * to)
+        html(p, "p class='warn'", "After that step, validation loss rose to %.3f while training "
+             "continued: the model overfits. best.bin holds the weights of the best step.",
+             log->row[last][loss]);
+    Table t = {0};
+    table_row(&t, "perplexity\tafter training\tepochs\ttokens\ttokens per second\ttime");
+    table_row(&t, "%.2f\t%.2f\t%.3g\t%.0f\t%.0f\t%s", exp(from), exp(to), end[EPOCH], end[SEEN],
+              log->last[SPEED] < 0 ? NAN : log->row[log->last[SPEED]][SPEED],
+              duration(end[SECONDS]));
+    page_table(p, &t);
 }
 
 /* Begin a page: its title, and the style of its own besides report_style. */
@@ -4068,8 +4028,8 @@ void page_begin(Text *page, const char *title, const char *style)
 
 int command_report(int words, char **word)
 {
+    (void)words;
     Text page = {0};
-    if (words != 1) die_usage("expected one folder: ./prepare report out/");
     char *folder = word[0];
     for (size_t n = strlen(folder); n > 1 && folder[n - 1] == '/'; n--) folder[n - 1] = 0;
     Setting *run = settings_parse(record_read(folder, "run.txt"));
@@ -4088,9 +4048,7 @@ int command_report(int words, char **word)
     if (data) page_tables(&page, "", about_data, "Data");
     if (run->name) page_settings(&page, run);
     text_print(&page, "</main>\n</html>\n");
-    Writer *w = writer_in(folder, "report.html");
-    writer_put(w, page.bytes, page.size);
-    writer_close(w);
+    text_write(format("%s/report.html", folder), page.bytes);
     printf("%s/report.html is written\n", folder);
     return 0;
 }
@@ -4649,13 +4607,12 @@ void opened_choose(Opened *o, int count)
 
 int command_explain(int words, char **word)
 {
+    (void)words;
     Opened o[2];
     Text page = {0};
     char step[16], more;
     int block = 1;
-    if (words != 1 || !*word[0])
-        die_usage("explain: expected one text in quotes, found %s",
-                  !words ? "none" : words > 1 ? "several words" : "an empty one");
+    if (!*word[0]) die_usage("explain: expected one text in quotes, found an empty one");
     int count = opened_load(o, word[0]), L = o->m->c.L, file = ends_with(opt.out, ".html");
     if (opt.layer) {
         int fields = sscanf(opt.layer, "%15[a-z0-9].%d%c", step, &block, &more);
@@ -4769,7 +4726,8 @@ int command_search(int count, char **words)
     Trial *t = allocate(trials, sizeof *t);
     for (int k = trials - 1; k >= 0; k--) {                    /* each must be a command line */
         t[k] = trial_new(count, words, k);
-        no_words(options_parse(options, 't', "", count, t[k].line + 2), words);
+        if (options_parse(options, 't', "", count, t[k].line + 2))
+            die_usage("search: unexpected '%s'; options begin with --", t[k].line[2]);
     }
     if (trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
@@ -4841,35 +4799,40 @@ typedef struct {
     char letter;                 /* in the table of options */
     const Option *options;       /* NULL: it parses its words itself */
     int (*run)(int words, char **word);
+    int least, most;             /* how many words it takes, */
+    const char *words, *out;     /* what they are, and what --out must be; NULL: it may be missing */
     const char *usage;
 } Command;
 
 const Command prepare_commands[] = {
-    {"text", 't', prepare_options, command_text,
+    {"text", 't', prepare_options, command_text, 1, INT_MAX, "the text files", "data/NAME",
      "./prepare text FILE... --out data/NAME        text to data/NAME_train.bin and ..._val.bin"},
-    {"import", 'i', prepare_options, command_import,
+    {"import", 'i', prepare_options, command_import, 1, 2,
+     "a file or folder, or vocab.json and merges.txt", "the file to write",
      "./prepare import FILE|FOLDER --out M.bin      safetensors or llm.c's model to ours\n"
      "./prepare import vocab.json merges.txt --out T.bin          their vocabulary to ours;\n"
      "    tokenizer.json in place of the two is read, too"},
-    {"export", 'e', prepare_options, command_export,
+    {"export", 'e', prepare_options, command_export, 1, 1, "one model file",
+     "the folder or .gguf file to write",
      "./prepare export M.bin --out FOLDER           ours to a folder for from_pretrained\n"
      "./prepare export M.bin --out M.gguf           ours to a file for llama.cpp"},
-    {"gpt2", 'g', prepare_options, command_gpt2,
+    {"gpt2", 'g', prepare_options, command_gpt2, 0, 1, "one name", NULL,
      "./prepare gpt2 [small|medium|large|xl]        fetch a published model and import it"},
-    {"examples", 'x', prepare_options, command_examples,
+    {"examples", 'x', prepare_options, command_examples, 1, INT_MAX, "the files to read",
+     "data/NAME",
      "./prepare examples FILE... --out data/NAME    rows to learn from: JSON or a table with\n"
      "    messages, prompt and completion, question and answer, or text and label"},
-    {"report", 'r', prepare_options, command_report,
+    {"report", 'r', prepare_options, command_report, 1, 1, "one folder", NULL,
      "./prepare report FOLDER                       a page of what a run has recorded"},
-    {"eval", 'e', options, command_eval,
+    {"eval", 'e', options, command_eval, 0, 0, "options alone", NULL,
      "./prepare eval --model M --data D             held-out loss and labels, with intervals"},
-    {"compare", 'p', options, command_compare,
+    {"compare", 'p', options, command_compare, 0, 0, "options alone", NULL,
      "./prepare compare --model M --tuned T --data D     prompting against fine-tuning"},
-    {"classify", 'k', options, command_classify,
+    {"classify", 'k', options, command_classify, 0, 0, "options alone", NULL,
      "./prepare classify --model M --labels A,B     a line in, a label out"},
-    {"explain", 'n', options, command_explain,
+    {"explain", 'n', options, command_explain, 1, 1, "one text in quotes", NULL,
      "./prepare explain \"TEXT\" --model M           a page: one forward pass opened up"},
-    {"search", 0, NULL, command_search,
+    {"search", 0, NULL, command_search, 0, INT_MAX, NULL, NULL,
      "./prepare search --lr A,B ...                 train with every combination"},
     {0}
 };
@@ -4890,6 +4853,9 @@ int main(int argc, char **argv)
     if (!c->name) die_usage("unknown command '%s'; ./prepare --help lists them", argv[1]);
     if (c->options) words = options_parse(c->options, c->letter, c->usage, words, argv + 2);
     options_apply();
+    if (words < c->least || words > c->most)
+        die_usage("%s: expected %s, found %d words", c->name, c->words, words);
+    if (c->out && !prep.out) die_usage("%s: expected --out, %s", c->name, c->out);
     return finish_output(c->run(words, argv + 2));
 }
 

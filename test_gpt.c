@@ -4188,9 +4188,9 @@ void test_explain_page(void)
 
 #define EXPLAIN "train_gpt explain --model m --tokenizer t "
 static const Bad bad_explain[] = {
-    {EXPLAIN, 2, "expected one text in quotes, found none"},
+    {EXPLAIN, 2, "expected one text in quotes, found 0 words"},
     {EXPLAIN "''", 2, "found an empty one"},
-    {EXPLAIN "a b", 2, "found several words"},
+    {EXPLAIN "a b", 2, "found 2 words"},
     {EXPLAIN "'a text of 16 tokens or more, too long'", 1, "context is 16, of which"},
     {EXPLAIN "--compare m290 a", 1, "m290: has 290 tokens"},
     {EXPLAIN "--layer ln3 a", 2, "found 'ln3'"},
