@@ -509,7 +509,7 @@ void vocabulary_write(const Tokenizer *t, const char *folder)
  * Eight bytes give the length of a header; the header is JSON: for each tensor its type, its shape
  * and its first and last byte within the data that follow. The file may be damaged or hostile, so
  * it is used only if all of this holds: every length fits into the file; a tensor has as many bytes
- * as its type and shape need; tensors neither overlap nor leave a gap; every tensor of the model is
+ * as its type and shape need; all tensors together fill the file; every tensor of the model is
  * there once and in its shape; there is no unknown tensor. A large model is saved in several such
  * files, and model.safetensors.index.json tells for each tensor in which file it is.
  *
@@ -612,14 +612,6 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     return s;
 }
 
-/* For qsort: by position in the file. Of tensors that do not overlap, the earlier has the smaller
- * sum of begin and end, even if one of them is empty. */
-int stored_order(const void *a, const void *b)
-{
-    const Stored *s = a, *t = b;
-    return (s->from + s->to > t->from + t->to) - (s->from + s->to < t->from + t->to);
-}
-
 /* Find the model's shape in those of its tensors. */
 void weights_shape(Weights *w)
 {
@@ -666,7 +658,7 @@ void weights_match(Weights *w, Weights model)
         if (e->tensor >= 0) die("%s: tensor %s is missing", path, e->name);
 }
 
-/* Add the tensors of another file, which must cover its data. The file stays open. */
+/* Add the tensors of another file, which must fill it. The file stays open. */
 void weights_add(Weights *w, const char *path)
 {
     Reader *r = allocate(1, sizeof *r);
@@ -677,17 +669,16 @@ void weights_add(Weights *w, const char *path)
         die("%s: expected a safetensors file, found one that is damaged or something else: its "
             "header would have %" PRIu64 " bytes, %zu follow", path, header, r->size - r->at);
     Json *json = json_read(r, header);
-    size_t at = r->at;
+    size_t at = r->at, used = 0;
     w->entry = reallocate(w->entry, w->count + json->count, sizeof *w->entry);
-    Stored *first = w->entry + w->count;
-    for (Json *entry = json->child; entry; entry = entry->next)
-        if (strcmp(entry->key, "__metadata__")) w->entry[w->count++] = stored_read(r, entry, at);
-    qsort(first, w->entry + w->count - first, sizeof *first, stored_order);
-    for (const Stored *s = first; s < w->entry + w->count; at = s++->to)
-        if (s->from != at)
-            die("%s: the bytes before %zu belong to %s", path, s->from > at ? s->from : at,
-                s->from > at ? "no tensor" : "two tensors");
-    if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
+    for (Json *entry = json->child; entry; entry = entry->next) {
+        if (!strcmp(entry->key, "__metadata__")) continue;
+        Stored s = w->entry[w->count++] = stored_read(r, entry, at);
+        used += s.to - s.from;
+    }
+    if (used != r->size - at)
+        die("%s: the tensors have %zu bytes, but %zu are there: some belong to no tensor or to two "
+            "tensors", path, used, r->size - at);
 }
 
 /* Add the files that an index names, which must be beside it, each once. */
@@ -957,8 +948,7 @@ void configs_write(const Config *c, const Tokenizer *t, const char *folder, int 
 /* Write the adapters of a model into a folder. */
 int peft_export(const char *model)
 {
-    static const char *const modules[ADAPTED] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc",
-                                                 "mlp.c_proj"};
+    static const char *const modules[] = {"attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj"};
     Text on = {0};
     if (!prep.adapter) die_usage("export --peft: expected --adapter, the file to write as PEFT's");
     Model *m = model_read(model);
@@ -1570,7 +1560,6 @@ Labels labels_find(const Item *d, int n)
         if (!e->value) l.label[l.count] = d[i], e->value = ++l.count;
         l.truth[i] = (int)e->value - 1;
     }
-    free(numbers.entry);
     if (l.count < 2 || 4 * (size_t)l.count > (size_t)n || longest > LABEL_TOKENS) l.count = 0;
     return l;
 }
@@ -1731,7 +1720,6 @@ void held_out_load(Evaluation *e)
     }
     if (!opt.questions) e->labels = labels_find(e->train_item, e->train_n + e->n);
     if (e->labels.count) e->truth = e->labels.truth + e->train_n;
-    free(val), free(chosen);
 }
 
 /* ---- shots: examples of training that are put before a prompt ---- */
@@ -1753,7 +1741,6 @@ Shots shots_draw(Tokenizer *t, const Item *d, int n, int count)
         tokens_encode(&s.text, t, "\n\n", 2, 0);
         s.end[i + 1] = (int)s.text.count;
     }
-    free(order);
     return s;
 }
 
@@ -1903,7 +1890,6 @@ void answers_generate(Answers *a, const Model *m, const Evaluation *e, const Sho
         free(wrong);
     }
     a->ratio[EXACT].numerator = right;
-    free(q);
 }
 
 /* Ask model m. Without shots, the loss is that of all held-out data, whatever they are; with them
@@ -2035,7 +2021,6 @@ float *words_train(const WordCounts *x, const int *truth, int n)
         if (right > most) most = right, decay = d;
     }
     words_fit(W, x, truth, row, n, decay);
-    free(row);
     return W;
 }
 
@@ -2059,7 +2044,6 @@ Answers words_counted(const Evaluation *e)
     }
     a.seconds = (seconds() - start) / n;
     a.ratio[LABEL].numerator = a.p.right;
-    free(W), free(p), free(x.word), free(x.value), free(x.start), free(x.numbers.entry);
     return a;
 }
 
@@ -2117,7 +2101,6 @@ void report_groups(Table *t, const char **group, int n, const Column *column, Wr
         }
     }
     table_done(t, records);
-    free(chosen);
 }
 
 /* The share of questions that each model answers rightly, and of two models the difference. A group
@@ -2992,7 +2975,6 @@ int table_names(Examples *x, const char *path, const Csv *start, Json row[COLUMN
     if (listed != columns || !row_parts(row, part))
         die("%s, line 1: %s; if they are a row, --columns label,text tells what its %d columns are",
             path, names, columns);
-    free(names);
     return header;
 }
 
@@ -3324,7 +3306,6 @@ void split_examples(Examples *x, double share, uint64_t key)
             finding_add(e, LONE_ANSWER, NULL, "too few to learn it from, or no label at all");
     }
     x->kept = n;
-    free(kept), free(size), free(order);
 }
 
 /* ---- augmentation: copies of training rows with what the user says changed ---- */
@@ -3446,7 +3427,6 @@ void report_examples(const Examples *x, const Tokens set[SETS], Writer *records)
     if (x->kept < 10) text_print(&note, " Fewer than 10 examples are very few.");
     t.note = note.bytes;
     table_done(&t, records);
-    free(note.bytes);
 }
 
 int label_order(const void *a, const void *b)             /* most frequent first */
@@ -3482,7 +3462,6 @@ void report_answers(Examples *x, Writer *records)
         even ? "" : " They are out of balance: look at macro-F1, not at accuracy.");
     t.note = note;
     table_done(&t, records);
-    free(note);
 }
 
 void report_lengths(const Examples *x, Writer *records)
@@ -3504,7 +3483,6 @@ void report_lengths(const Examples *x, Writer *records)
                   l[last - last / 4], l[last - last / 20], l[last]);
     }
     table_done(&t, records);
-    free(length);
 }
 
 /* Add what training prep.model takes: memory, and the time at 70% of this machine's peak, which is
@@ -3526,7 +3504,6 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
         table_row(t, "%d epochs%s%s\t%.2f GB, about %.2g minutes", epochs, i < 0 ? "" : " with ",
                   i < 0 ? "" : savings[i].options, training_memory(&other, B, T).all / 1e9, minutes);
     }
-    loader_free(&loader), model_free(m);
 }
 
 /* Training takes 6 flops per parameter and token, 2 forward and 4 backward [Kaplan et al. 2020].
@@ -3559,7 +3536,6 @@ void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokeni
     table_row(&t, "prompts after which training is cheaper\t%.0f",
               ceil(3 * tokens * epochs / added));
     table_done(&t, records);
-    loader_free(&loader);
 }
 
 /* ---- the command ---- */
@@ -3619,12 +3595,9 @@ int command_examples(int words, char **word)
     sets_write(set, SETS);
     writers_commit();
     printf("\nwritten: %s", path);
-    for (int s = 0; s < SETS; s++) {
+    for (int s = 0; s < SETS; s++)
         if (set[s].count > 1) printf(", %s", set[s].path);
-        tokens_free(&set[s]), free((char *)set[s].path);
-    }
     printf("\n");
-    examples_free(&x), free(path), tokenizer_free(t);
     return 0;
 }
 
@@ -4283,8 +4256,7 @@ void page_embedding(Text *p, const Opened *o)
     }
 }
 
-/* The map of head i: row t has the probabilities of query t. Each of ten shades is a path of lines;
- * cells side by side are one line. */
+/* The map of head i: row t has the probabilities of query t. Each of ten shades is a path of lines. */
 void page_map(Text *p, const Opened *o, int i)
 {
     int n = o->n, NH = o->m->c.NH, block = i / NH + 1, head = i % NH + 1;
@@ -4292,11 +4264,8 @@ void page_map(Text *p, const Opened *o, int i)
     Text shade[11] = {{0}};
     for (int t = 0; t < n; t++) {
         attention_row(s, s + n, o->m, i, t);
-        for (int j = 0; j <= t; j++) s[j] = (int)(10 * sqrt(s[n + j]) + 0.5);
-        for (int j = 0, run; j <= t; j += run) {
-            for (run = 1; j + run <= t && s[j + run] == s[j];) run++;
-            text_print(&shade[(int)s[j]], "M%d %dh%d", j, t, run);
-        }
+        for (int j = 0; j <= t; j++)
+            text_print(&shade[(int)(10 * sqrt(s[n + j]) + 0.5)], "M%d %dh1", j, t);
     }
     text_print(p, "<button class='map' data-h='%d' aria-label='block %d, head %d'>%d\u00b7%d<span>"
                "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, block, head, block,
