@@ -4612,36 +4612,30 @@ int command_explain(int words, char **word)
  */
 
 typedef struct { double loss, step, seconds; char *settings, *folder, **line; } Trial;
+typedef struct { Trial *trial; int trials, words; } Search;    /* words of the command line */
 
-/* How many values a list such as A,B,C has. */
-int list_length(const char *list)
+/* Add the trials with each combination of the lists in words[i], words[i + 1], ... `settings` are the
+ * values chosen before, "name=value_..."; a trial's line has two words more in front, and four more
+ * behind, that are still empty. */
+void trials_add(Search *s, char **words, int i, char *settings)
 {
-    int length = 1;
-    for (; *list; list++) length += *list == ',';
-    return length;
-}
-
-/* Combination k, one value of each list: t.settings are these values, as "name=value_...", t.line
- * has the words with them, behind two words and before four that are still empty. */
-Trial trial_new(int count, char **words, int k)
-{
-    Trial t = {.line = allocate(count + 6, sizeof *t.line)};
-    Text text = {0};
-    text_add(&text, "", 0);
-    for (int i = 0; i < count; i++) {
-        const char *list = list_in(words, i), *value = list;
-        t.line[2 + i] = words[i];
-        if (!list) continue;
-        const char *name = (list == words[i] ? words[i - 1] : words[i]) + 2;
-        for (int pick = k % list_length(list); pick; pick--) value = strchr(value, ',') + 1;
-        k /= list_length(list);
-        int size = (int)strcspn(value, ",");
-        t.line[2 + i] = format("%.*s%.*s", (int)(list - words[i]), words[i], size, value);
-        text_print(&text, "%s%.*s=%.*s", text.size ? "_" : "", (int)strcspn(name, "="), name, size,
-                   value);
+    while (i < s->words && !list_in(words, i)) i++;
+    if (i == s->words) {
+        if (s->trials == 10000) die_usage("a search is of at most 10000 runs");
+        Trial t = {.settings = settings, .line = allocate(s->words + 6, sizeof *t.line)};
+        memcpy(t.line + 2, words, s->words * sizeof *words);
+        s->trial = grow(s->trial, s->trials, sizeof t);
+        s->trial[s->trials++] = t;
+        return;
     }
-    t.settings = text.bytes;
-    return t;
+    char *word = words[i], *list = list_in(words, i), *values = format("%s", list), *value;
+    const char *name = (list == word ? words[i - 1] : word) + 2;
+    while ((value = strsep(&values, ","))) {
+        words[i] = format("%.*s%s", (int)(list - word), word, value);
+        trials_add(s, words, i + 1, format("%s%s%.*s=%s", settings, *settings ? "_" : "",
+                                           (int)strcspn(name, "="), name, value));
+    }
+    words[i] = word;
 }
 
 /* All that decides a run's result, as it is in its state. */
@@ -4687,31 +4681,26 @@ void trial_run(Trial *t, int count)
 /* All trials, a table sorted by validation loss, and the best model into --out itself. */
 int command_search(int count, char **words)
 {
-    int trials = 1;
-    for (int i = 0; i < count; i++) {
-        if (list_in(words, i)) trials *= list_length(list_in(words, i));
-        if (trials > 10000) die_usage("a search is of at most 10000 runs");
-    }
-    Trial *t = allocate(trials, sizeof *t);
-    for (int k = trials - 1; k >= 0; k--) {                    /* each must be a command line */
-        t[k] = trial_new(count, words, k);
+    Search s = {.words = count};
+    trials_add(&s, words, 0, "");
+    Trial *t = s.trial;
+    for (int k = 0; k < s.trials; k++)                         /* each must be a command line */
         if (options_parse(options, 't', "", count, t[k].line + 2))
             die_usage("search: unexpected '%s'; options begin with --", t[k].line[2]);
-    }
-    if (trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
+    if (s.trials == 1) die_usage("search: give an option several values, such as --lr 1e-4,3e-4");
     if (!opt.data) die_usage("--data is missing: NAME of NAME_train.bin, made by ./prepare");
     if (!tokens_exist(opt.data, "val"))
         die("%s_val.bin is not there: a search needs validation data to choose by", opt.data);
     const char *out = opt.out;
     make_folder(out), folder_lock(out);
-    for (int k = 0; k < trials; k++) {
+    for (int k = 0; k < s.trials; k++) {
         t[k].folder = format("%s/%s", out, t[k].settings);
         trial_run(&t[k], count);
     }
-    qsort(t, trials, sizeof *t, by_value);                     /* a trial begins with its loss */
+    qsort(t, s.trials, sizeof *t, by_value);                     /* a trial begins with its loss */
     Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
-    for (int k = 0; k < trials; k++)
+    for (int k = 0; k < s.trials; k++)
         table_row(&table, "%s\t%.4f\t%.0f\t%.1f", t[k].settings, t[k].loss, t[k].step,
                   t[k].seconds);
     Writer *records = writer_in(out, "search.jsonl");

@@ -1881,7 +1881,7 @@ static const struct { const char *header; int bytes; const char *message; } host
     {"{\"wte.weight\":{\"dtype\":\"F7\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
      "the type 'F7' is unknown"},
     {"{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
-     F32("h.0.", "[0]", "[20,20]") "," F32("transformer.wte.weight", "[2,1]", "[12,20]") "}", 20,
+     F32("transformer.wte.weight", "[2,1]", "[12,20]") "," F32("h.0.", "[0]", "[20,20]") "}", 20,
      "'wte.weight' is there twice"},
     {"{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
      F32("h.0.ln_1.weight", "[1]", "[12,16]") "}", 16, "tensor h.0.ln_1.bias is missing"},
