@@ -264,8 +264,7 @@ void sets_write(Tokens *set, int sets)
 Tokenizer *tokenizer_for_tokens(const char *path)
 {
     Tokenizer *t = tokenizer_read(path);
-    if (t->count > 1 << 16)
-        die("%s: has %d tokens; a token file can name 65536", path, t->count);
+    if (t->count > 1 << 16) die("%s: has %d tokens; a token file can name 65536", path, t->count);
     return t;
 }
 
@@ -619,8 +618,7 @@ void weights_shape(Weights *w)
     Config *c = &w->c;
     if (!wte || !wpe || sscanf(wte->shape, "%d,%d", &c->V, &c->C) != 2 ||
         sscanf(wpe->shape, "%d,%*d", &c->T) != 1)
-        die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2",
-            w->path);
+        die("%s: expected wte.weight and wpe.weight in two dimensions: this is no GPT-2", w->path);
     c->Vp = c->V, c->NH = 1;
     for (int i = 0; i < w->count; i++) {
         int layer = -1;
@@ -648,8 +646,7 @@ void weights_match(Weights *w, Weights model)
         if (strcmp(s->shape, e->shape))
             die("%s: tensor %s: expected the shape [%s], found [%s]", path, s->name, e->shape,
                 s->shape);
-        if (head ? heads++ : e->tensor < 0)
-            die("%s: tensor '%.60s' is there twice", path, s->name);
+        if (head ? heads++ : e->tensor < 0) die("%s: tensor '%.60s' is there twice", path, s->name);
         if (head) continue;
         s->tensor = e->tensor, s->layer = e->layer, s->rows = e->rows;
         e->tensor = -1;                                /* it has been found */
@@ -794,8 +791,7 @@ Config config_complete(Config c, const char *path)
                   "weights");
         size_t heads = json_whole(json_get(json, "n_head"), config, "n_head");
         c.NH = heads < 1 << 16 ? (int)heads : 0;
-    } else
-        printf("%s: no config.json: taking heads of 64 channels, as in GPT-2: %d\n", path, c.NH);
+    } else printf("%s: no config.json: taking heads of 64 channels, as in GPT-2: %d\n", path, c.NH);
     config_check(c, config ? config : path);
     return c;
 }
@@ -956,8 +952,7 @@ int peft_export(const char *model)
     make_folder(prep.out);
     writers_begin();
     for (int i = 0; i < ADAPTED; i++)
-        if (m->adapter.on >> i & 1)
-            text_print(&on, "%s\"%s\"", on.size ? ", " : "", modules[i]);
+        if (m->adapter.on >> i & 1) text_print(&on, "%s\"%s\"", on.size ? ", " : "", modules[i]);
     text_write(format("%s/adapter_config.json", prep.out), format(JSON_TEXT({
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": null,
         "r": %d, "lora_alpha": %.17g, "lora_dropout": 0.0, "fan_in_fan_out": true,
@@ -1827,8 +1822,7 @@ double label_f1(const void *data, const int *rows, int n)
         all[truth]++, all[predicted]++;
         right[truth] += truth == predicted;
     }
-    for (int k = 0; k < p->labels; k++)
-        if (all[k]) sum += 2 * right[k] / all[k], present++;
+    for (int k = 0; k < p->labels; k++) if (all[k]) sum += 2 * right[k] / all[k], present++;
     free(right);
     return present ? sum / present : NAN;
 }
@@ -2113,8 +2107,7 @@ void report_right(const Evaluation *e, const Answers *a, Writer *records)
     int two = e->count == 2;
     Column columns[] = {{e->name[0], "%.3f", right[0]}, {e->name[1], "%.3f", right[1]},
                         {"difference", "%+.3f", gained}};
-    Table t = {.columns = two ? 5 : 3,
-               .title = format("%s: the share of right answers", e->rows),
+    Table t = {.columns = two ? 5 : 3, .title = format("%s: the share of right answers", e->rows),
                .note = format("answers of at most %d tokens (--tokens), always the likeliest one",
                               opt.tokens)};
     for (int i = 0; i < e->n; i++) {
@@ -2557,8 +2550,7 @@ void examples_add(Examples *x, Example *e, int good)
 void examples_free(Examples *x)
 {
     while (x->count) example_free(&x->row[--x->count]);
-    free(x->row), free(x->label), free(x->files.bytes), free(x->columns),
-    free(x->names);
+    free(x->row), free(x->label), free(x->files.bytes), free(x->columns), free(x->names);
 }
 
 /* ---- what the names of a row mean ----
@@ -3347,8 +3339,7 @@ int augment(Example *copy, const Example *e, const Examples *x, int how, uint64_
         to.size = 0;
         text_add(&to, t->text, begin);
         augment_text(&to, how, t->text + begin, end - begin, random_key(key, (uint64_t)i));
-        if (is_blank(to.bytes + begin, to.size - begin))
-            to.size = 0, text_add(&to, t->text, end);
+        if (is_blank(to.bytes + begin, to.size - begin)) to.size = 0, text_add(&to, t->text, end);
         text_add(&to, t->text + end, t->size - end);
         changed |= to.size != t->size || memcmp(to.bytes, t->text, t->size);
         turn_add(copy, t->role, t->is_target, to.bytes, to.size);
@@ -3595,8 +3586,7 @@ int command_examples(int words, char **word)
     sets_write(set, SETS);
     writers_commit();
     printf("\nwritten: %s", path);
-    for (int s = 0; s < SETS; s++)
-        if (set[s].count > 1) printf(", %s", set[s].path);
+    for (int s = 0; s < SETS; s++) if (set[s].count > 1) printf(", %s", set[s].path);
     printf("\n");
     return 0;
 }
@@ -4151,31 +4141,27 @@ double length_of(const real *x, const real *y, int n)
 /* ---- the page ---- */
 
 const char explain_style[] =
-    "body{max-width:76rem}h1,code{overflow-wrap:anywhere}figure{min-width:0}"
-    "button{font:inherit;color:inherit;border:0;padding:0;cursor:pointer;text-align:left;"
-    "background:none}code,.chip b,.key{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"
-    "monospace}code{font-size:.95em}.formula{border-left:3px solid var(--rule);padding-left:.9rem}"
-    ".formula span{margin-left:1.2rem}\n"
-    ".chips{display:flex;flex-wrap:wrap;gap:.35rem;margin:1rem 0 .6rem}.chip,.key{padding:.2rem "
-    ".55rem;border-radius:4px;line-height:1.35;border:1px solid var(--rule);overflow-wrap:anywhere}"
-    ".chip{background:rgb(var(--red)/calc(var(--a)*.6))}.chip small{display:block}.chip b{color:"
-    "var(--ink);font-weight:400;font-size:1.15rem}"
-    ".key{background:rgb(var(--blue)/calc(var(--a)*.6))}"
-    "[aria-pressed=true]{outline:2px solid rgb(var(--red));outline-offset:1px}\n"
-    ".strip{width:100%;height:4.5rem;background:var(--raised)}"
-    ".strip path{fill:rgb(var(--blue));vector-effect:none}"
-    ".look{display:flex;flex-wrap:wrap;gap:1.5rem 3rem}.look>div{flex:1 1 20rem;min-width:0}"
-    ".maps{display:grid;grid-template-columns:repeat(var(--heads),minmax(3.2rem,8rem));gap:.45rem;"
-    "overflow-x:auto;padding:3px;align-content:start;color:var(--soft);font-size:.72rem}"
-    ".map span{display:block;position:relative;background:var(--raised);aspect-ratio:1}"
-    ".map svg{position:absolute;width:100%;height:100%}"
-    ".map path{stroke:rgb(var(--blue));vector-effect:none}"
+    "body{max-width:76rem}h1,code{overflow-wrap:anywhere}figure{min-width:0}button{font:inherit;"
+    "color:inherit;border:0;padding:0;cursor:pointer;text-align:left;background:none}"
+    "code,.chip b,.key{font-family:ui-monospace,Menlo,Consolas,monospace}code{font-size:.95em}"
+    ".formula{border-left:3px solid var(--rule);padding-left:.9rem}.formula span{margin-left:1rem}"
+    ".chips{display:flex;flex-wrap:wrap;gap:.35rem;margin:1rem 0 .6rem}.chip,.key{"
+    "padding:.2rem .55rem;border-radius:4px;line-height:1.35;border:1px solid var(--rule)}"
+    ".chip{background:rgb(var(--red)/calc(var(--a)*.6))}.chip small{display:block}.chip b{"
+    "color:var(--ink);font-size:1.15rem}.key{background:rgb(var(--blue)/calc(var(--a)*.6))}"
+    "[aria-pressed=true]{outline:2px solid rgb(var(--red));outline-offset:1px}"
+    ".strip{width:100%;height:4.5rem;background:var(--raised)}.strip path,.map path{"
+    "vector-effect:none}.strip path{fill:rgb(var(--blue))}.look{display:flex;flex-wrap:wrap;"
+    "gap:1.5rem 3rem}.look>div{flex:1 1 20rem;min-width:0}.maps{display:grid;gap:.45rem;"
+    "grid-template-columns:repeat(var(--heads),minmax(3.2rem,8rem));overflow-x:auto;padding:3px;"
+    "align-content:start;color:var(--soft);font-size:.72rem}.map span{display:block;"
+    "position:relative;background:var(--raised);aspect-ratio:1}.map svg{position:absolute;"
+    "width:100%;height:100%}.map path{stroke:rgb(var(--blue));stroke-width:1}"
     ".map span::after{content:'';position:absolute;width:100%;top:calc(100%*var(--t)/var(--n));"
-    "height:calc(100%/var(--n));outline:1px solid rgb(var(--red)/.7)}\n"
-    "figure td,figure th{white-space:nowrap}tbody th{min-width:0}.heat button{width:100%;"
-    "text-align:center}.heat small{font-size:.72rem}@media(max-width:40rem){.strip{height:3.5rem}"
-    ".maps{gap:.3rem}th,td{padding-right:.5rem;font-size:.85rem}.bar{width:4rem;min-width:2.2rem}"
-    ".heat td,.heat th+th{padding:.4rem .2rem}}\n";
+    "height:calc(100%/var(--n));outline:1px solid rgb(var(--red)/.7)}figure td,figure th{"
+    "white-space:nowrap}tbody th{min-width:0}.heat button{width:100%;text-align:center}"
+    ".heat small{font-size:.72rem}@media(max-width:40rem){th,td{padding-right:.5rem;"
+    "font-size:.85rem}.bar{width:4rem;min-width:2.2rem}.heat td,.heat th+th{padding:.4rem .2rem}}";
 
 /* A click chooses the query t or the head h; what depends on them is written anew, as by
  * page_attention. The units are those of page_data. */
@@ -4271,8 +4257,7 @@ void page_map(Text *p, const Opened *o, int i)
                "<svg viewBox='0 -.5 %d %d' shape-rendering='crispEdges'>", i, block, head, block,
                head, n, n);
     for (int k = 1; k <= 10; k++)
-        if (shade[k].size)
-            text_print(p, "<path opacity='%.1f' d='%s'/>", k / 10.0, shade[k].bytes);
+        if (shade[k].size) text_print(p, "<path opacity='%.1f' d='%s'/>", k / 10.0, shade[k].bytes);
     text_print(p, "</svg></span></button>\n");
 }
 
@@ -4390,10 +4375,8 @@ void page_data(Text *p, const Opened *o, int count)
         attention_row(s, s + n, m, i, t);
         text_print(p, "%c{\"v\":%.0f,\"o\":%.0f", row ? ',' : '[', 1e3 * length_of(v, NULL, HS),
                    1e3 * length_of(out, NULL, HS));
-        for (int j = 0; j <= t; j++)
-            text_print(p, "%s%.0f", j ? "," : ",\"s\":[", 100.0 * s[j]);
-        for (int j = 0; j <= t; j++)
-            text_print(p, "%s%.0f", j ? "," : "],\"p\":[", 1e5 * s[n + j]);
+        for (int j = 0; j <= t; j++) text_print(p, "%s%.0f", j ? "," : ",\"s\":[", 100.0 * s[j]);
+        for (int j = 0; j <= t; j++) text_print(p, "%s%.0f", j ? "," : "],\"p\":[", 1e5 * s[n + j]);
         text_print(p, "]}");
     }
     text_print(p, "]}</script>\n<script>\n%s</script>\n", explain_script);
