@@ -1745,6 +1745,15 @@ int answer_limit(const Item *d)
     return opt.questions ? opt.tokens : min_int(opt.tokens, d->size - d->answer + 8);
 }
 
+/* The most tokens that a label has; 0 without labels. */
+int labels_longest(const Labels *l)
+{
+    int longest = 0;
+    for (int k = 0; k < l->count; k++)
+        longest = max_int(longest, l->label[k].size - l->label[k].answer);
+    return longest;
+}
+
 /* Set used[n]: how many whole shots fit into a context of T together with the prompt and the
  * longest of its answer, what may be generated, and any label. The last ones are left out, so that
  * all queries begin with the same tokens. Returns the mean. */
@@ -1754,8 +1763,7 @@ double shots_fit(Shots *s, const Item *d, int n, const Labels *l, int T)
     s->used = allocate(n, sizeof(int));
     for (int i = 0; i < n; i++) {
         int answer = max_int(d[i].size - d[i].answer, answer_limit(&d[i])), k = s->count;
-        for (const Item *label = l->label; label < l->label + l->count; label++)
-            answer = max_int(answer, label->size - label->answer);
+        answer = max_int(answer, labels_longest(l));
         while (k && s->end[k] + d[i].answer + answer > T) k--;
         sum += s->used[i] = k;
     }
@@ -1786,27 +1794,60 @@ typedef struct {
     double *probability, *right;                      /* of the predicted label; 1: it is true */
 } Predictions;
 
+/* Write loss(l->count) of the labels as answers to prompt(count). The prompt but its last token is
+ * read once; behind its keys and values come the labels, as many at a time as fit. Each is a
+ * document of its own and begins with the prompt's last token, which predicts its first. */
+void labels_loss(Model *m, const Tokenizer *t, const Labels *l, const int *prompt, int count,
+                 double *loss)
+{
+    int past = count - 1, k = -1;
+    Batch b = batch_new(1, m->T);
+    memset(loss, 0, l->count * sizeof *loss);
+    if (past) model_forward(m, prompt, NULL, 1, 0, past, (Dropout){0});
+    b.T = 0;
+    for (const Item *label = l->label, *end = label + l->count; label < end; label++) {
+        const uint16_t *id = label->ids + label->answer;
+        int start = b.T, size = label->size - label->answer;
+        for (int i = 0; i <= size; i++, b.T++) {
+            b.tokens[b.T] = i ? id[i - 1] : prompt[past];
+            b.targets[b.T] = i < size ? id[i] : t->end_of_text;
+            b.doc_start[b.T] = start;
+            b.loss_weight[b.T] = i < size || label->closed;
+        }
+        if (label + 1 < end && past + b.T + label[1].size - label[1].answer < m->T) continue;
+        model_forward(m, b.tokens, b.doc_start, 1, past, b.T, (Dropout){0});
+        model_head(m, &b, 0, 0);
+        for (int n = 0; n < b.T; n++) loss[k += b.doc_start[n] == n] += m->loss[n];
+        b.T = 0;
+    }
+    batch_free(&b);
+}
+
 /* Classify n examples by likelihood: predicted is the label that is, with the end of text, the most
- * probable answer; its probability is its share among the labels'. All arrays but truth are new. */
+ * probable answer; its probability is its share among the labels'. Of a prompt that does not fit
+ * into T tokens with the longest label, the end is read. All arrays but truth are new. */
 Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const int *truth,
                            const Item *d, int n, const Shots *shots, int T)
 {
     Predictions p = {l->count, truth, allocate(n, sizeof(int)), allocate(n, sizeof(double)),
                      allocate(n, sizeof(double))};
-    Tokens docs = documents_new("labels", t);
-    for (int i = 0; i < n; i++)
-        for (int k = 0; k < l->count; k++)
-            document_add(&docs, shots_before(shots, i), &d[i], &l->label[k]);
-    Scores s = score(m, t, &docs, opt.batch, T, 0, 0);
+    double *loss = allocate(l->count, sizeof *loss);
+    int longest = labels_longest(l);
+    if (longest >= T)
+        die("a label of %d tokens does not fit into the context of %d: shorten it", longest, T);
+    if (m->mode != INFERENCE || m->T != T) model_prepare(m, INFERENCE, 1, T, 0);
     for (int i = 0; i < n; i++) {
-        const double *loss = s.loss + (size_t)i * l->count;
-        int best = 0;
+        Tokens before = shots_before(shots, i);
+        Query q = query_new(&d[i], &before, 0, NULL);
+        int best = 0, count = min_int(q.count, T - longest);
         double sum = 0;
+        labels_loss(m, t, l, q.prompt + q.count - count, count, loss);
         for (int k = 1; k < l->count; k++) best = loss[k] < loss[best] ? k : best;
         for (int k = 0; k < l->count; k++) sum += exp(loss[best] - loss[k]);
         p.predicted[i] = best, p.probability[i] = 1 / sum, p.right[i] = best == truth[i];
+        free(q.prompt);
     }
-    free(s.loss), tokens_free(&docs);
+    free(loss);
     return p;
 }
 

@@ -4709,6 +4709,49 @@ void test_torture(void)
     free(said);
 }
 
+/* Labels that branch from a prompt have the losses of whole documents, one for each label: after
+ * any prompt that fits, one too long for its beginning, in one group or in many. */
+void test_label_branches(void)
+{
+    Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
+    Labels l = labels_parse("yes,no,maybe not,unknown to us,Sunday,red and blue,7,a,b,c", t);
+    Config c = {.T = 32, .V = t->count, .L = 2, .NH = 2, .C = 32, .Vp = t->count};
+    Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 2, 0);
+    double loss[10];
+    l.label[2].closed = 0;
+    for (int count = 1; count <= c.T - labels_longest(&l); count++) {
+        int prompt[32] = {t->end_of_text};
+        uint16_t ids[32] = {t->end_of_text};
+        Tokens docs = documents_new("labels", t);
+        for (int i = 1; i < count; i++) prompt[i] = ids[i] = below(c.V - 1, count, i);
+        for (int k = 0; k < l.count; k++)
+            document_add(&docs, (Tokens){0}, &(Item){ids, count, count, 1}, &l.label[k]);
+        Scores s = score(again, t, &docs, 2, c.T, 0, 0);
+        labels_loss(m, t, &l, prompt, count, loss);
+        for (int k = 0; k < l.count; k++)
+            bound("loss", fabs(loss[k] / s.loss[k] - 1), by_precision(1e-13, 1e-6));
+        free(s.loss), tokens_free(&docs);
+    }
+    model_free(m), model_free(again), tokenizer_free(t);
+}
+
+/* A speed that falls to a quarter, again and again, is told once. A few slow steps, a single long
+ * one, a slow beginning and half of the speed are not told. */
+void test_collapse(void)
+{
+    const struct { int from, to; double rate; int told; } slow[] = {
+        {50, 199, 250, 1}, {50, 60, 100, 0}, {99, 100, 1e-3, 0}, {0, 12, 10, 0}, {50, 199, 500, 0}};
+    for (int i = 0; i < 5; i++) {
+        Run r = {0};
+        int told = 0;
+        for (int step = 0; step < 600; step++) {
+            int now = step % 200 >= slow[i].from && step % 200 < slow[i].to;
+            told += rate_add(&r, now ? slow[i].rate : 1000);
+        }
+        expect(told == slow[i].told, "case %d is told %d times", i, told);
+    }
+}
+
 /* ================================================================================================
  * 11. The table
  */
@@ -4979,6 +5022,8 @@ static const Test tests[] = {
     {"trust: a search that stopped", IN_FLOAT, test_search_stopped, NULL, NULL},
     {"control characters of files", IN_FLOAT, test_controls, NULL, NULL},
     {"faults, full devices", IN_FLOAT, test_torture, NULL, NULL},
+    {"figures: labels from one reading", IN_BOTH, test_label_branches, NULL, NULL},
+    {"a run whose speed collapses", IN_FLOAT, test_collapse, NULL, NULL},
 };
 
 typedef struct { int passed, failed, skipped; } Counts;

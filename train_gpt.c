@@ -371,7 +371,8 @@ void lora_backward(real *dx, const real *dy, const real *x, Lora l, int N, int C
 
 /* ---- causal attention ----
  * Each token has a query q, a key k and a value v of C numbers; each of NH heads owns HS of the C.
- * The query of token t sees the tokens j of its document up to itself, doc_start[t] <= j <= t:
+ * The query of token t sees the tokens j of its document up to itself, doc_start[t] <= j <= t, and
+ * those that came before the row, if `past` is not 0:
  *     s_j = q.k_j / sqrt(HS)    p_j = e^(s_j - lse), lse = log sum_j e^s_j    out = sum_j p_j v_j.
  * Queries are taken in blocks of QB, so that only (keys, QB) scores exist at a time. Only lse is
  * kept; backward computes the scores again [Dao et al. 2022]. The scores of one key lie side by
@@ -390,7 +391,7 @@ typedef struct {
  * key there are `width` scores: count, rounded up to whole vectors. */
 enum { QB = 64, LANES = 16 };
 typedef struct {
-    int count, width, key0, keys;
+    int count, width, key0, keys, past;
     const int *doc_start;                /* (count), or NULL */
     size_t query, out, q, k, v;          /* where the first one is in lse, in out, and in qkv */
 } QueryBlock;
@@ -401,9 +402,10 @@ QueryBlock query_block(const Attention *a, int b, int h, int t0)
     int HS = a->C / a->NH, count = min_int(QB, a->T - t0);
     size_t ld = 3 * (size_t)a->C, row = (size_t)b * a->rows * ld + h * HS;
     const int *doc_start = a->doc_start ? a->doc_start + (size_t)b * a->T + t0 : NULL;
-    int key0 = doc_start ? doc_start[0] : 0;
+    int key0 = doc_start && !a->past ? doc_start[0] : 0;
     return (QueryBlock){.count = count, .width = (count + LANES - 1) / LANES * LANES, .key0 = key0,
-                        .keys = a->past + t0 + count - key0, .doc_start = doc_start,
+                        .keys = a->past + t0 + count - key0, .past = a->past,
+                        .doc_start = doc_start,
                         .query = ((size_t)b * a->NH + h) * a->T + t0,
                         .out = ((size_t)b * a->T + t0) * a->C + h * HS,
                         .q = row + (a->past + t0) * ld, .k = row + key0 * ld + a->C,
@@ -429,7 +431,8 @@ void scores_mask(real *s, const QueryBlock *n)
     for (int j = 0; j < n->keys; j++, s += n->width) {
         int before = j - (n->keys - n->count), i;             /* queries of earlier tokens */
         for (i = 0; i < before; i++) s[i] = -INFINITY;
-        for (i = n->count - 1; n->doc_start && i >= 0 && n->doc_start[i] > n->key0 + j; i--)
+        int key = n->key0 + j - n->past, of_row = n->doc_start && key >= 0;
+        for (i = n->count - 1; of_row && i >= 0 && n->doc_start[i] > key; i--)
             s[i] = -INFINITY;                                 /* queries of later documents */
     }
 }
@@ -1622,7 +1625,8 @@ void block_backward(Model *m, const Attention *at, Dropout d, int l)
 }
 
 /* tokens(B, T), which follow `past` earlier ones, to a.ln(N, C), the output of the last layernorm.
- * Positions are counted from doc_start(B, T), or 0 if it is NULL. If past > 0, B or T is 1. */
+ * Positions are counted from doc_start(B, T), or 0 if it is NULL. If past > 0, B or T is 1, and all
+ * documents of the row follow the same past, each as if it alone did. */
 void model_forward(Model *m, const int *tokens, const int *doc_start, int B, int past, int T,
                    Dropout d)
 {
@@ -3217,6 +3221,8 @@ typedef struct {
     double step_tokens, flops;                                /* of one step */
     double loss, norm, lr;                                    /* of the last step */
     double smooth_loss, rate, peak;                           /* means of loss, tok/s; flop/s */
+    double fastest;                                           /* the largest `rate` so far */
+    int slow;                                                 /* see rate_add() */
     double (*curve)[2];                                       /* step, loss of each validation */
     int points, rises;                                        /* their number; rises in a row */
     FILE *log;
@@ -3560,6 +3566,18 @@ void show_progress(const Run *r)
 
 /* ---- the run ---- */
 
+/* Add the tokens a second of a step to r->rate, a mean over about ten steps. Returns 1 if it has been
+ * below a third of its largest value for ten steps in a row, and from then on 0. */
+int rate_add(Run *r, double rate)
+{
+    enum { LONG = 10 };
+    r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
+    r->fastest = fmax(r->fastest, r->rate);
+    if (r->slow == LONG) return 0;
+    r->slow = r->rate < r->fastest / 3 ? r->slow + 1 : 0;
+    return r->slow == LONG;
+}
+
 /* One optimizer step on opt.accumulate batches. All are read before the first is computed, because
  * the loss is the mean over the targets of them all. */
 void train_step(Run *r)
@@ -3583,9 +3601,11 @@ void train_step(Run *r)
     r->loss = model_step(r->m, r->batches, opt.accumulate, &recipe, (int)r->p.step + 1, &r->norm);
     r->p.step++, r->p.epoch = r->loader.epoch, r->p.row = r->loader.row;
 
-    double time = seconds() - start, rate = r->step_tokens / time;
+    double time = seconds() - start;
     r->p.seconds += time;
-    r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
+    if (rate_add(r, r->step_tokens / time))
+        printf("%s        below a third of this run's best speed: another program probably uses the "
+               "cores; pause it\n", isatty(1) ? "\r\033[K" : "");
     r->smooth_loss = r->smooth_loss ? 0.9 * r->smooth_loss + 0.1 * r->loss : r->loss;
     r->flops = opt.accumulate * step_flops(r->m, opt.batch, r->T, targets / opt.accumulate, 0);
 }
