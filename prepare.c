@@ -1522,7 +1522,7 @@ const char *string_of(const Json *object, const char *key)
 
 /* The different answers of a classification. */
 typedef struct {
-    int count, *truth;                                /* truth[n]: the label of each example */
+    int count, longest, *truth;                       /* truth[n]: the label of each example */
     Item *label;                                      /* an example whose answer is the label */
 } Labels;
 
@@ -1545,17 +1545,17 @@ typedef struct {
 enum { LABEL_TOKENS = 16 };
 Labels labels_find(const Item *d, int n)
 {
-    Labels l = {0, allocate(n, sizeof(int)), allocate(n, sizeof(Item))};
+    Labels l = {0, 0, allocate(n, sizeof(int)), allocate(n, sizeof(Item))};
     Map numbers = {0};
-    int longest = 0;
     for (int i = 0; i < n; i++) {
-        longest = max_int(longest, d[i].size - d[i].answer);
+        l.longest = max_int(l.longest, d[i].size - d[i].answer);
         const char *answer = (const char *)(d[i].ids + d[i].answer);
         MapEntry *e = map_enter(&numbers, answer, 2 * (d[i].size - d[i].answer));
         if (!e->value) l.label[l.count] = d[i], e->value = ++l.count;
         l.truth[i] = (int)e->value - 1;
     }
-    if (l.count < 2 || 4 * (size_t)l.count > (size_t)n || longest > LABEL_TOKENS) l.count = 0;
+    if (l.count < 2 || 4 * (size_t)l.count > (size_t)n || l.longest > LABEL_TOKENS)
+        l.count = l.longest = 0;
     return l;
 }
 
@@ -1745,15 +1745,6 @@ int answer_limit(const Item *d)
     return opt.questions ? opt.tokens : min_int(opt.tokens, d->size - d->answer + 8);
 }
 
-/* The most tokens that a label has; 0 without labels. */
-int labels_longest(const Labels *l)
-{
-    int longest = 0;
-    for (int k = 0; k < l->count; k++)
-        longest = max_int(longest, l->label[k].size - l->label[k].answer);
-    return longest;
-}
-
 /* Set used[n]: how many whole shots fit into a context of T together with the prompt and the
  * longest of its answer, what may be generated, and any label. The last ones are left out, so that
  * all queries begin with the same tokens. Returns the mean. */
@@ -1763,7 +1754,7 @@ double shots_fit(Shots *s, const Item *d, int n, const Labels *l, int T)
     s->used = allocate(n, sizeof(int));
     for (int i = 0; i < n; i++) {
         int answer = max_int(d[i].size - d[i].answer, answer_limit(&d[i])), k = s->count;
-        answer = max_int(answer, labels_longest(l));
+        answer = max_int(answer, l->longest);
         while (k && s->end[k] + d[i].answer + answer > T) k--;
         sum += s->used[i] = k;
     }
@@ -1794,61 +1785,58 @@ typedef struct {
     double *probability, *right;                      /* of the predicted label; 1: it is true */
 } Predictions;
 
-/* Write loss(l->count) of the labels as answers to prompt(count). The prompt but its last token is
- * read once; behind its keys and values come the labels, as many at a time as fit. Each is a
- * document of its own and begins with the prompt's last token, which predicts its first. */
-void labels_loss(Model *m, const Tokenizer *t, const Labels *l, const int *prompt, int count,
-                 double *loss)
+/* Set p(l->count) to the probability of each label, with its end, as the answer to prompt(count),
+ * as a share among all; return the most probable. If the prompt and the longest label do not fit
+ * into T tokens, the prompt's end is read. All but its last token is read once; behind its keys and
+ * values, as many labels at a time as fit are documents that begin with this last token. */
+int label_predict(double *p, Model *m, const Tokenizer *t, const Labels *l, const int *prompt,
+                  int count, int T)
 {
-    int past = count - 1, k = -1;
-    Batch b = batch_new(1, m->T);
-    memset(loss, 0, l->count * sizeof *loss);
-    if (past) model_forward(m, prompt, NULL, 1, 0, past, (Dropout){0});
+    int skip = max_int(0, count + l->longest - T), past = count - skip - 1, k = -1, best = 0;
+    if (past < 0) die("a label of %d tokens does not fit into a context of %d", l->longest, T);
+    if (m->mode != INFERENCE || m->T != T) model_prepare(m, INFERENCE, 1, T, 0);
+    if (past) model_forward(m, prompt + skip, NULL, 1, 0, past, (Dropout){0});
+    Batch b = batch_new(1, T);
     b.T = 0;
+    memset(p, 0, l->count * sizeof *p);
     for (const Item *label = l->label, *end = label + l->count; label < end; label++) {
         const uint16_t *id = label->ids + label->answer;
         int start = b.T, size = label->size - label->answer;
         for (int i = 0; i <= size; i++, b.T++) {
-            b.tokens[b.T] = i ? id[i - 1] : prompt[past];
+            b.tokens[b.T] = i ? id[i - 1] : prompt[count - 1];
             b.targets[b.T] = i < size ? id[i] : t->end_of_text;
             b.doc_start[b.T] = start;
             b.loss_weight[b.T] = i < size || label->closed;
         }
-        if (label + 1 < end && past + b.T + label[1].size - label[1].answer < m->T) continue;
+        if (label + 1 < end && past + b.T + l->longest < T) continue;
         model_forward(m, b.tokens, b.doc_start, 1, past, b.T, (Dropout){0});
         model_head(m, &b, 0, 0);
-        for (int n = 0; n < b.T; n++) loss[k += b.doc_start[n] == n] += m->loss[n];
+        for (int n = 0; n < b.T; n++) p[k += b.doc_start[n] == n] -= m->loss[n];
         b.T = 0;
     }
     batch_free(&b);
+    double sum = 0, log_p;
+    for (k = 1; k < l->count; k++) best = p[k] > p[best] ? k : best;
+    for (k = 0, log_p = p[best]; k < l->count; k++) sum += p[k] = exp(p[k] - log_p);
+    for (k = 0; k < l->count; k++) p[k] /= sum;
+    return best;
 }
 
-/* Classify n examples by likelihood: predicted is the label that is, with the end of text, the most
- * probable answer; its probability is its share among the labels'. Of a prompt that does not fit
- * into T tokens with the longest label, the end is read. All arrays but truth are new. */
-Predictions labels_predict(Model *m, const Tokenizer *t, const Labels *l, const int *truth,
-                           const Item *d, int n, const Shots *shots, int T)
+/* Classify the held-out examples, behind the shots if given. All arrays but truth are new. */
+Predictions labels_predict(Model *m, const Evaluation *e, const Shots *shots)
 {
-    Predictions p = {l->count, truth, allocate(n, sizeof(int)), allocate(n, sizeof(double)),
-                     allocate(n, sizeof(double))};
-    double *loss = allocate(l->count, sizeof *loss);
-    int longest = labels_longest(l);
-    if (longest >= T)
-        die("a label of %d tokens does not fit into the context of %d: shorten it", longest, T);
-    if (m->mode != INFERENCE || m->T != T) model_prepare(m, INFERENCE, 1, T, 0);
-    for (int i = 0; i < n; i++) {
+    Predictions a = {e->labels.count, e->truth, allocate(e->n, sizeof(int)),
+                     allocate(e->n, sizeof(double)), allocate(e->n, sizeof(double))};
+    double *p = allocate(a.labels, sizeof *p);
+    for (int i = 0; i < e->n; i++) {
         Tokens before = shots_before(shots, i);
-        Query q = query_new(&d[i], &before, 0, NULL);
-        int best = 0, count = min_int(q.count, T - longest);
-        double sum = 0;
-        labels_loss(m, t, l, q.prompt + q.count - count, count, loss);
-        for (int k = 1; k < l->count; k++) best = loss[k] < loss[best] ? k : best;
-        for (int k = 0; k < l->count; k++) sum += exp(loss[best] - loss[k]);
-        p.predicted[i] = best, p.probability[i] = 1 / sum, p.right[i] = best == truth[i];
+        Query q = query_new(&e->item[i], &before, 0, NULL);
+        int best = label_predict(p, m, e->t, &e->labels, q.prompt, q.count, e->T);
+        a.predicted[i] = best, a.probability[i] = p[best], a.right[i] = best == e->truth[i];
         free(q.prompt);
     }
-    free(loss);
-    return p;
+    free(p);
+    return a;
 }
 
 /* Macro-F1: the mean over the labels of 2 right / (true + predicted). A label that is neither true
@@ -1945,7 +1933,7 @@ Answers answers_of(const Evaluation *e, Model *m, Shots *shots)
     a.ratio[LOSS] = (Ratio){s.loss, s.count}, a.ratio[BITS] = (Ratio){s.loss, s.bytes};
     a.ratio[TOKEN] = (Ratio){s.right, s.count}, a.count = s.n;
     if (e->labels.count) {
-        a.p = labels_predict(m, e->t, &e->labels, e->truth, e->item, e->n, shots, e->T);
+        a.p = labels_predict(m, e, shots);
         a.ratio[LABEL].numerator = a.p.right;
     }
     if (e->n) answers_generate(&a, m, e, shots);
@@ -2403,6 +2391,7 @@ Labels labels_parse(const char *text, Tokenizer *t)
         tokens_encode(&docs, t, answer, strlen(answer), 1);
         l.label = grow(l.label, l.count, sizeof *l.label);
         l.label[l.count++] = (Item){docs.ids, (int)docs.count, 1, 1};
+        l.longest = max_int(l.longest, (int)docs.count - 1);
     }
     if (l.count < 2) die_usage("--labels: expected two labels or more, found '%s'", text);
     return l;
@@ -2420,16 +2409,13 @@ void answer_classify(Model *m, Tokenizer *t, char *line, size_t size)
     if (opt.jsonl) prompt = line_tokens(t, line, size, &count, error, sizeof error);
     else prompt = prompt_tokens(t, line, size, &count);
     if (!prompt) { putchar('{'), print_json(stdout, "error", error, "}\n"); return; }
-    uint16_t *ids = allocate(count, sizeof *ids);
-    for (int i = 0; i < count; i++) ids[i] = prompt[i];
-    Item example = {ids, count, count, 1};
-    Predictions p =
-        labels_predict(m, t, &classify_labels, &(int){0}, &example, 1, NULL, m->c.T);
-    char *label = target_text(t, &classify_labels.label[*p.predicted]);
+    double *p = allocate(classify_labels.count, sizeof *p);
+    int best = label_predict(p, m, t, &classify_labels, prompt, count, m->c.T);
+    char *label = target_text(t, &classify_labels.label[best]);
     if (opt.jsonl) putchar('{'), print_json(stdout, "label", label, ",");
     else printf("%s\t", label);
-    printf(opt.jsonl ? "\"probability\":%.4f}\n" : "%.4f\n", *p.probability);
-    free(p.predicted), free(p.probability), free(p.right), free(label), free(ids), free(prompt);
+    printf(opt.jsonl ? "\"probability\":%.4f}\n" : "%.4f\n", p[best]);
+    free(p), free(label), free(prompt);
 }
 
 int command_classify(int words, char **word)

@@ -4709,45 +4709,43 @@ void test_torture(void)
     free(said);
 }
 
-/* Labels that branch from a prompt have the losses of whole documents, one for each label: after
- * any prompt that fits, one too long for its beginning, in one group or in many. */
+/* Labels that branch from a prompt are as probable as in a document for each, after any prompt that
+ * fits: in one group or in many. */
 void test_label_branches(void)
 {
     Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
     Labels l = labels_parse("yes,no,maybe not,unknown to us,Sunday,red and blue,7,a,b,c", t);
     Config c = {.T = 32, .V = t->count, .L = 2, .NH = 2, .C = 32, .Vp = t->count};
     Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 2, 0);
-    double loss[10];
+    uint16_t ids[32] = {t->end_of_text};
+    double p[10];
     l.label[2].closed = 0;
-    for (int count = 1; count <= c.T - labels_longest(&l); count++) {
-        int prompt[32] = {t->end_of_text};
-        uint16_t ids[32] = {t->end_of_text};
+    for (int count = 1; count <= c.T - l.longest; count++) {
+        Item item = {ids, count, count, 1};
+        Query q = query_new(&item, NULL, 0, NULL);
         Tokens docs = documents_new("labels", t);
-        for (int i = 1; i < count; i++) prompt[i] = ids[i] = below(c.V - 1, count, i);
-        for (int k = 0; k < l.count; k++)
-            document_add(&docs, (Tokens){0}, &(Item){ids, count, count, 1}, &l.label[k]);
+        for (int k = 0; k < l.count; k++) document_add(&docs, (Tokens){0}, &item, &l.label[k]);
+        label_predict(p, m, t, &l, q.prompt, count, c.T);
         Scores s = score(again, t, &docs, 2, c.T, 0, 0);
-        labels_loss(m, t, &l, prompt, count, loss);
         for (int k = 0; k < l.count; k++)
-            bound("loss", fabs(loss[k] / s.loss[k] - 1), by_precision(1e-13, 1e-6));
-        free(s.loss), tokens_free(&docs);
+            bound("log p", fabs(log(p[k] / *p) + s.loss[k] - *s.loss), by_precision(1e-12, 1e-4));
+        free(s.loss), tokens_free(&docs), free(q.prompt);
+        ids[count] = below(c.V - 1, 5, count);
     }
     model_free(m), model_free(again), tokenizer_free(t);
 }
 
-/* A speed that falls to a quarter, again and again, is told once. A few slow steps, a single long
- * one, a slow beginning and half of the speed are not told. */
+/* A speed that falls to a quarter, again and again, is told once; a few slow steps, a long one, a
+ * slow beginning and half of the speed are not. */
 void test_collapse(void)
 {
     const struct { int from, to; double rate; int told; } slow[] = {
         {50, 199, 250, 1}, {50, 60, 100, 0}, {99, 100, 1e-3, 0}, {0, 12, 10, 0}, {50, 199, 500, 0}};
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0, told; i < 5; i++) {
         Run r = {0};
-        int told = 0;
-        for (int step = 0; step < 600; step++) {
-            int now = step % 200 >= slow[i].from && step % 200 < slow[i].to;
-            told += rate_add(&r, now ? slow[i].rate : 1000);
-        }
+        for (int step = told = 0; step < 600; step++)
+            told += rate_add(&r, step % 200 >= slow[i].from && step % 200 < slow[i].to
+                                     ? slow[i].rate : 1000);
         expect(told == slow[i].told, "case %d is told %d times", i, told);
     }
 }

@@ -391,7 +391,7 @@ typedef struct {
  * key there are `width` scores: count, rounded up to whole vectors. */
 enum { QB = 64, LANES = 16 };
 typedef struct {
-    int count, width, key0, keys, past;
+    int count, width, key0, keys;
     const int *doc_start;                /* (count), or NULL */
     size_t query, out, q, k, v;          /* where the first one is in lse, in out, and in qkv */
 } QueryBlock;
@@ -404,8 +404,7 @@ QueryBlock query_block(const Attention *a, int b, int h, int t0)
     const int *doc_start = a->doc_start ? a->doc_start + (size_t)b * a->T + t0 : NULL;
     int key0 = doc_start && !a->past ? doc_start[0] : 0;
     return (QueryBlock){.count = count, .width = (count + LANES - 1) / LANES * LANES, .key0 = key0,
-                        .keys = a->past + t0 + count - key0, .past = a->past,
-                        .doc_start = doc_start,
+                        .keys = a->past + t0 + count - key0, .doc_start = doc_start,
                         .query = ((size_t)b * a->NH + h) * a->T + t0,
                         .out = ((size_t)b * a->T + t0) * a->C + h * HS,
                         .q = row + (a->past + t0) * ld, .k = row + key0 * ld + a->C,
@@ -426,13 +425,13 @@ real *scores_memory(int tables, int keys)
 }
 
 /* Set the scores s(keys, width) that a query may not see to -infinity, so that p is 0 there. */
-void scores_mask(real *s, const QueryBlock *n)
+void scores_mask(real *s, const QueryBlock *n, int past)
 {
     for (int j = 0; j < n->keys; j++, s += n->width) {
         int before = j - (n->keys - n->count), i;             /* queries of earlier tokens */
         for (i = 0; i < before; i++) s[i] = -INFINITY;
-        int key = n->key0 + j - n->past, of_row = n->doc_start && key >= 0;
-        for (i = n->count - 1; of_row && i >= 0 && n->doc_start[i] > key; i--)
+        int key = n->doc_start ? n->key0 + j - past : -1;     /* < 0: all documents see it */
+        for (i = n->count - 1; key >= 0 && i >= 0 && n->doc_start[i] > key; i--)
             s[i] = -INFINITY;                                 /* queries of later documents */
     }
 }
@@ -479,7 +478,7 @@ void attention_forward(real *out, real *lse, const Attention *a)
                 View k = view(a->qkv + n.k, ld), v = view(a->qkv + n.v, ld);
                 real *s = scores_memory(1, a->rows), *o = out + n.out, inv_sum[QB];
                 matmul_serial(assign(s, n.width), k, q_t, n.keys, n.count, HS);
-                scores_mask(s, &n);
+                scores_mask(s, &n, a->past);
                 scores_softmax(s, lse + n.query, inv_sum, &n, 1 / (real)sqrt(HS));
                 scores_dropout(s, &n, a);
                 matmul_serial(assign(o, C), transposed(s, n.width), v, n.count, HS, n.keys);
@@ -523,7 +522,7 @@ void attention_backward_block(real *dqkv, const real *dout, const real *out, con
     }
     matmul_serial(assign(p, n->width), k, transposed(q.p, ld), n->keys, n->count, HS);
     matmul_serial(assign(dp, n->width), v, transposed(d_o.p, C), n->keys, n->count, HS);
-    scores_mask(p, n);
+    scores_mask(p, n, 0);
     scores_dropout(dp, n, a);
     scores_backward(p, dp, log_sum, p_dp, n, 1 / (real)sqrt(HS));
     scores_dropout(p, n, a);
@@ -3220,11 +3219,9 @@ typedef struct {
     int T, steps;                                             /* tokens in a row; steps in all */
     double step_tokens, flops;                                /* of one step */
     double loss, norm, lr;                                    /* of the last step */
-    double smooth_loss, rate, peak;                           /* means of loss, tok/s; flop/s */
-    double fastest;                                           /* the largest `rate` so far */
-    int slow;                                                 /* see rate_add() */
+    double smooth_loss, rate, fastest, peak;                  /* means of loss, tok/s; flop/s */
     double (*curve)[2];                                       /* step, loss of each validation */
-    int points, rises;                                        /* their number; rises in a row */
+    int points, rises, slow;                  /* their number; rises and slow steps in a row */
     FILE *log;
 } Run;
 
@@ -3566,16 +3563,15 @@ void show_progress(const Run *r)
 
 /* ---- the run ---- */
 
-/* Add the tokens a second of a step to r->rate, a mean over about ten steps. Returns 1 if it has been
- * below a third of its largest value for ten steps in a row, and from then on 0. */
+/* Add the tokens a second of a step to r->rate, a mean over about ten steps. Returns 1, once in a
+ * run, when it has been below a third of its largest value for ten steps in a row. */
 int rate_add(Run *r, double rate)
 {
-    enum { LONG = 10 };
     r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
     r->fastest = fmax(r->fastest, r->rate);
-    if (r->slow == LONG) return 0;
+    if (r->slow == 10) return 0;
     r->slow = r->rate < r->fastest / 3 ? r->slow + 1 : 0;
-    return r->slow == LONG;
+    return r->slow == 10;
 }
 
 /* One optimizer step on opt.accumulate batches. All are read before the first is computed, because
@@ -3604,8 +3600,8 @@ void train_step(Run *r)
     double time = seconds() - start;
     r->p.seconds += time;
     if (rate_add(r, r->step_tokens / time))
-        printf("%s        below a third of this run's best speed: another program probably uses the "
-               "cores; pause it\n", isatty(1) ? "\r\033[K" : "");
+        printf("%s        below a third of this run's best speed: another program probably uses "
+               "the cores; pause it\n", isatty(1) ? "\r\033[K" : "");
     r->smooth_loss = r->smooth_loss ? 0.9 * r->smooth_loss + 0.1 * r->loss : r->loss;
     r->flops = opt.accumulate * step_flops(r->m, opt.batch, r->T, targets / opt.accumulate, 0);
 }
