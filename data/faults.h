@@ -4,12 +4,16 @@
  * its own name: at call FAULT_AT of kind FAULT_KIND (environment variables) it reports an error, as
  * a full disk or an exhausted memory would, and appends its place in the source to FAULT_LOG.
  * Kinds: allocate, open, read, write, flush, sync, rename, close. Writing to standard error and
- * what a library calls inside are not counted.
+ * what a library calls inside are not counted. After a failing write or flush the buffered bytes
+ * are lost, after a failing sync or close of a file all its bytes: a program that does not look
+ * leaves a damaged file. A file that gets its name before its last bytes are synced ends the
+ * program with status 98, since no error and no kill -9, only a loss of power would show it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,16 +40,39 @@ static inline int fault(const char *kind, int error, const char *file, int line)
 static inline int fault_in(FILE *f, const char *kind, int error, const char *file, int line)
 {
     if (f == stderr || !fault(kind, error, file, line)) return 0;
+    __fpurge(f);
     f->_flags |= 0x20;
     return 1;
 }
 
-/* Close, then report that the last bytes did not reach the disk. */
+/* Close, then report that the bytes did not reach the disk. */
 static inline int fault_close(FILE *f, const char *file, int line)
 {
-    int bad = fault("close", EIO, file, line), result = fclose(f);
+    int bad = fault("close", EIO, file, line);
+    if (bad) bad = fflush(f) || ftruncate(fileno(f), 0) || 1;
+    int result = fclose(f);
     if (bad) errno = EIO;
     return bad ? EOF : result;
+}
+
+/* Which files were synced last, as the sum of number and size of each. */
+static struct stat synced[64];
+static int syncs;
+
+static inline int fault_sync(int fd, const char *file, int line)
+{
+    if (fault("sync", EIO, file, line)) return errno = EIO, -1 - 0 * ftruncate(fd, 0);
+    fstat(fd, &synced[syncs++ % 64]);
+    return fsync(fd);
+}
+
+static inline int fault_rename(const char *from, const char *to, const char *file, int line)
+{
+    struct stat now, *s = synced;
+    if (fault("rename", EACCES, file, line)) return -1;
+    for (int i = 0; stat(from, &now) == 0; i++) {
+        if (i == 64) fprintf(stderr, "%s:%d: %s is renamed before it is synced\n", file, line, from), _exit(98);
+    }
 }
 
 #define FAULT(kind, error, result, call) (fault(kind, error, __FILE__, __LINE__) ? (result) : call)
