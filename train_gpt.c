@@ -3701,8 +3701,8 @@ void print_results(const Run *r)
 int run_finish(Run *r)
 {
     for (int file = MODEL; file < RUN_FILES; file++) run_save(r, file);
-    if (ferror(r->log)) die("%s/log.csv: writing failed; --resume goes on", opt.out);
-    fclose(r->log);
+    if (ferror(r->log) || fclose(r->log))
+        die("%s/log.csv: writing failed; --resume goes on", opt.out);
     int done = run_done(r);
     if (done) print_results(r);
     else

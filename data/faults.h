@@ -49,30 +49,34 @@ static inline int fault_in(FILE *f, const char *kind, int error, const char *fil
 static inline int fault_close(FILE *f, const char *file, int line)
 {
     int bad = fault("close", EIO, file, line);
-    if (bad) bad = fflush(f) || ftruncate(fileno(f), 0) || 1;
+    if (bad) ftruncate(fileno(f), 0);
     int result = fclose(f);
     if (bad) errno = EIO;
     return bad ? EOF : result;
 }
 
-/* Which files were synced last, as the sum of number and size of each. */
-static struct stat synced[64];
-static int syncs;
+static struct stat synced[64];                       /* the files that were synced last */
 
+/* Syncing is only recorded: it costs time, and nothing here would show it. */
 static inline int fault_sync(int fd, const char *file, int line)
 {
-    if (fault("sync", EIO, file, line)) return errno = EIO, -1 - 0 * ftruncate(fd, 0);
-    fstat(fd, &synced[syncs++ % 64]);
-    return fsync(fd);
+    static int calls;
+    int bad = fault("sync", EIO, file, line);
+    if (bad) ftruncate(fd, 0), errno = EIO;
+    else fstat(fd, &synced[calls++ % 64]);
+    return -bad;
 }
 
 static inline int fault_rename(const char *from, const char *to, const char *file, int line)
 {
-    struct stat now, *s = synced;
+    struct stat now = {0};
+    int known = 0;
     if (fault("rename", EACCES, file, line)) return -1;
-    for (int i = 0; stat(from, &now) == 0; i++) {
-        if (i == 64) fprintf(stderr, "%s:%d: %s is renamed before it is synced\n", file, line, from), _exit(98);
-    }
+    stat(from, &now);
+    for (int i = 0; i < 64; i++)
+        known |= synced[i].st_ino == now.st_ino && synced[i].st_size == now.st_size;
+    if (!known) fprintf(stderr, "ERROR: %s:%d: %s is not synced\n", file, line, from), _exit(98);
+    return rename(from, to);
 }
 
 #define FAULT(kind, error, result, call) (fault(kind, error, __FILE__, __LINE__) ? (result) : call)
@@ -98,8 +102,8 @@ static inline int fault_rename(const char *from, const char *to, const char *fil
 #define puts(s)             FAULT_IN(stdout, "write", ENOSPC, EOF, puts(s))
 #define putchar(c)          FAULT_IN(stdout, "write", ENOSPC, EOF, putchar(c))
 #define fflush(f)           FAULT_IN(f, "flush", ENOSPC, EOF, fflush(f))
-#define fsync(fd)           FAULT("sync", EIO, -1, fsync(fd))
-#define rename(from, to)    FAULT("rename", EACCES, -1, rename(from, to))
+#define fsync(fd)           fault_sync(fd, __FILE__, __LINE__)
+#define rename(from, to)    fault_rename(from, to, __FILE__, __LINE__)
 #define unlink(path)        FAULT("rename", EACCES, -1, unlink(path))
 #define close(fd)           FAULT("close", EIO, -1, close(fd))
 #define fclose(f)           fault_close(f, __FILE__, __LINE__)
