@@ -2702,48 +2702,47 @@ void test_files(void)
     outcome("%zu files", sizeof files / sizeof *files);
 }
 
-/* Twelve rows in each shape: %1$s is a text, %2$s its label, %3$d its number, %4$d its class. The
- * expected text has the targets that count in braces. wide: UTF-16, 1 little, 2 big endian. */
+/* Twelve rows in each shape: %1 is a text, %2 its label, %3 its number, %4 its class. The expected
+ * text has the targets that count in braces. wide: UTF-16, 1 little, 2 big endian. */
 static const struct { const char *name, *columns, *head, *row, *between, *tail, *expected, *says;
                       int wide; } shapes[] = {
-    {"SMSSpamCollection", 0, "", "%2$s\tcall '%1$s now", "\n", "", "call '%1$s now{ %2$s}",
+    {"SMSSpamCollection", 0, "", "%2\tcall '%1 now", "\n", "", "call '%1 now{ %2}",
      "(UTF-8, columns separated by tabs, no header: label,text): text = 'text', label = ", 0},
-    {"sst2.tsv", 0, "sentence\tlabel\n", "%1$s \t%4$d", "\n", "\n", "%1$s{ %4$d}",
+    {"sst2.tsv", 0, "sentence\tlabel\n", "%1 \t%4", "\n", "\n", "%1{ %4}",
      "tabs, a header): text = 'sentence', label = 'label'", 0},
-    {"banking77.csv", 0, "text,category\r\n", "'%1$s',%2$s", "\r\n", "", "%1$s{ %2$s}",
+    {"banking77.csv", 0, "text,category\r\n", "'%1',%2", "\r\n", "", "%1{ %2}",
      "commas, a header): text = 'text', label = 'category'", 0},
-    {"ag_news.csv", 0, "", "'%4$d','No. %3$d','%1$s'", "\n", "\n", "%1$s{ %4$d}",
+    {"ag_news.csv", 0, "", "'%4','No. %3','%1'", "\n", "\n", "%1{ %4}",
      "commas, no header: label,-,text)", 0},
-    {"ag_title.csv", "label,title,text", "", "'%4$d','No. %3$d','%1$s'", "\n", "\n",
-     "No. %3$d\n%1$s{ %4$d}", "prompt = 'title', text = 'text', label = 'label'", 0},
-    {"ag_header.csv", 0, "Class Index,Title,Description\n", "%4$d,No. %3$d,'%1$s'", "\n", "",
-     "No. %3$d\n%1$s{ %4$d}", "label = 'Class Index'", 0},
-    {"kaggle.csv", "v1=label,v2=text", "v1,v2,,\n", "%2$s,'%1$s',,", "\n", "\n", "%1$s{ %2$s}",
+    {"ag_title.csv", "label,title,text", "", "'%4','No. %3','%1'", "\n", "\n", "No. %3\n%1{ %4}",
+     "prompt = 'title', text = 'text', label = 'label'", 0},
+    {"ag_header.csv", 0, "Class Index,Title,Description\n", "%4,No. %3,'%1'", "\n", "",
+     "No. %3\n%1{ %4}", "label = 'Class Index'", 0},
+    {"kaggle.csv", "v1=label,v2=text", "v1,v2,,\n", "%2,'%1',,", "\n", "\n", "%1{ %2}",
      "text = 'v2', label = 'v1'", 0},
-    {"reviews.csv", 0, " Review ;ID; SENTIMENT\n", "'%1$s';%3$d; %2$s", "\n", "\n", "%1$s{ %2$s}",
+    {"reviews.csv", 0, " Review ;ID; SENTIMENT\n", "'%1';%3; %2", "\n", "\n", "%1{ %2}",
      "semicolons, a header): text = ' Review '", 0},
-    {"little.txt", 0, "Question|Answer\r\n", "%1$s \xF0\x9F\x8E\x88|%2$s", "\r\n", "",
-     "User: %1$s \xF0\x9F\x8E\x88\nAssistant:{ %2$s}", "(UTF-16, columns separated by bars", 1},
-    {"big.tsv", 0, "", "%1$s\t%2$s", "\n", "", "%1$s{ %2$s}", "no header: text,label", 2},
-    {"alpaca.json", 0, " [\n ", "{'instruction': 'Sort %3$d, [{\\\\', 'input': '%1$s',\n"
-     "  'output': '%2$s'}", ",\n ", "]\n", "User: Sort %3$d, [{\\\n%1$s\nAssistant:{ %2$s}",
+    {"little.txt", 0, "Question|Answer\r\n", "%1 \xF0\x9F\x8E\x88|%2", "\r\n", "",
+     "User: %1 \xF0\x9F\x8E\x88\nAssistant:{ %2}", "(UTF-16, columns separated by bars", 1},
+    {"big.tsv", 0, "", "%1\t%2", "\n", "", "%1{ %2}", "no header: text,label", 2},
+    {"alpaca.json", 0, " [\n ", "{'instruction': 'Sort %3, [{\\\\', 'input': '%1',\n"
+     "  'output': '%2'}", ",\n ", "]\n", "User: Sort %3, [{\\\n%1\nAssistant:{ %2}",
      "a JSON array): prompt = 'instruction', text = 'input', answer = 'output'", 0},
-    {"sharegpt.json", 0, "[", "{'id': %3$d, 'conversations': [{'from': 'system', "
-     "'value': 'Sort.', 'weight': null}, {'from': 'human', 'value': '%1$s', "
-     "'weight': 0}, {'from': 'gpt', 'value': '%2$s'}]}", ", ", "]",
-     "System: Sort.\nUser: %1$s\nAssistant:{ %2$s}", "messages = 'conversations'", 0},
-    {"orca.jsonl", 0, "", "{'system_prompt':'Sort.','question':'%1$s',"
-     "'response':'%2$s','category':'x'}", "\n", "",
-     "System: Sort.\nUser: %1$s\nAssistant:{ %2$s}",
+    {"sharegpt.json", 0, "[", "{'id': %3, 'conversations': [{'from': 'system', "
+     "'value': 'Sort.', 'weight': null}, {'from': 'human', 'value': '%1', "
+     "'weight': 0}, {'from': 'gpt', 'value': '%2'}]}", ", ", "]",
+     "System: Sort.\nUser: %1\nAssistant:{ %2}", "messages = 'conversations'", 0},
+    {"orca.jsonl", 0, "", "{'system_prompt':'Sort.','question':'%1',"
+     "'response':'%2','category':'x'}", "\n", "", "System: Sort.\nUser: %1\nAssistant:{ %2}",
      "system = 'system_prompt', prompt = 'question', answer = 'response'", 0},
-    {"setfit.json", 0, "", "{'text':'%1$s','label':%4$d,'label_text':'%2$s'}", "\n", "",
-     "%1$s{ %2$s}", "JSON, a row in each line): text = 'text', label = 'label_text'", 0},
-    {"booleans", 0, "[", "{'premise':'%1$s','hypothesis':%3$d,'label':true}", ",", "]",
-     "%1$s\n%3$d{ true}", "a JSON array): prompt = 'premise'", 0},
-    {"renamed.jsonl", "ask=prompt,say=completion", "", "{'ask':'%1$s ','say':'%2$s'}", "\n",
-     "", "%1$s {%2$s}", "prompt = 'ask', completion = 'say'", 0},
-    {"object.json", 0, "{'version': 'a\\'[{', 'data': [\n", "{'text':'%1$s','label':'%2$s'}", ",\n",
-     "],\n 'source': {'url': [1]}\n}\n", "%1$s{ %2$s}", "a JSON array): text = 'text'", 0}};
+    {"setfit.json", 0, "", "{'text':'%1','label':%4,'label_text':'%2'}", "\n", "", "%1{ %2}",
+     "JSON, a row in each line): text = 'text', label = 'label_text'", 0},
+    {"booleans", 0, "[", "{'premise':'%1','hypothesis':%3,'label':true}", ",", "]", "%1\n%3{ true}",
+     "a JSON array): prompt = 'premise'", 0},
+    {"renamed.jsonl", "ask=prompt,say=completion", "", "{'ask':'%1 ','say':'%2'}", "\n", "",
+     "%1 {%2}", "prompt = 'ask', completion = 'say'", 0},
+    {"object.json", 0, "{'version': 'a\\'[{', 'data': [\n", "{'text':'%1','label':'%2'}", ",\n",
+     "],\n 'source': {'url': [1]}\n}\n", "%1{ %2}", "a JSON array): text = 'text'", 0}};
 
 /* The rows of a shape as its file has them; or, if `expected`, as they should be read. */
 Text shape_text(size_t shape, int expected)
@@ -2754,8 +2753,12 @@ Text shape_text(size_t shape, int expected)
     for (int i = 0; i < 12; i++) {
         text_print(&t, "%s", expected ? "" : i ? shapes[shape].between
                                                : json_text(shapes[shape].head));
-        text_print(&t, json_text(expected ? shapes[shape].expected : shapes[shape].row),
-                   text_of(texts[i % 4], i), i % 2 ? "good" : "bad", i, 1 + i % 2);
+        const char *row = json_text(expected ? shapes[shape].expected : shapes[shape].row);
+        const char *value[] = {text_of(texts[i % 4], i), i % 2 ? "good" : "bad", text_of("%d", i),
+                               text_of("%d", 1 + i % 2)};
+        for (; *row; row++)
+            if (*row == '%') text_print(&t, "%s", value[*++row - '1']);
+            else text_add(&t, row, 1);
         text_print(&t, "%s", expected ? "\n" : i == 11 ? json_text(shapes[shape].tail) : "");
     }
     return t;
@@ -4664,7 +4667,8 @@ void test_run_saves(void)
                "status 1", NULL);
 }
 
-/* A trial that could not begin has no result, not even that of older settings. */
+/* A trial that could not begin has no result, not even that of older settings; one that could not
+ * be saved is made again. */
 void test_search_stopped(void)
 {
 #define SEARCH "prepare search --model m --tokenizer t --data v --steps 1 --warmup 0 --show 0 " \
@@ -4678,6 +4682,10 @@ void test_search_stopped(void)
     expect(!strstr(said, "===") && strstr(said, "status 0"), "finished trials run again: %s", said);
     expect_run(SEARCH "--decay 0.2 --tokenizer t_same", "have changed", "=== lr=1e-3\n", "status 0",
                NULL);
+    expect_run("rm k8/lr=1e-3/*; mkdir k8/lr=1e-3/model.bin; " SEARCH "--decay 0.2; "
+               "rmdir k8/*/model.bin; " SEARCH "--decay 0.2; cmp k8/lr=1e-3/best.bin "
+               "k8/lr=1e-3/model.bin", "model.bin: cannot be replaced", "resuming after step 1",
+               "status 0", NULL);
 }
 
 void expect_row(void *json) { expect_check(json, 1); }

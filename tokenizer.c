@@ -125,7 +125,7 @@ void *reallocate(void *p, size_t count, size_t size)
 char *format_list(const char *form, va_list args)
 {
     char *text;
-    if (vasprintf(&text, form, args) < 0) die("out of memory");
+    if (vasprintf(&text, form, args) < 0) die("no text can be made: %s", strerror(errno));
     return text;
 }
 

@@ -3215,7 +3215,7 @@ typedef struct {
     Batch *batches;                                           /* opt.accumulate of them */
     Progress p;
     char *settings;                                           /* for run.txt: options, files */
-    int tried;                                                /* bit i: to write file i, below */
+    int tried, failed;                                        /* to write: bit i is file i, below */
     int T, steps;                                             /* tokens in a row; steps in all */
     double step_tokens, flops;                                /* of one step */
     double loss, norm, lr;                                    /* of the last step */
@@ -3442,14 +3442,16 @@ void write_run(const Run *r)
     writer_print(w, "threads = %d\npeak_gflops = %.0f\nstep = %d\nbest_step = %d\n", threads(),
                  r->peak / 1e9, (int)r->p.step, (int)r->p.best_step);
     writer_print(w, "best_loss = %.6f\ntokens = %.0f\nseconds = %.1f\nfinished = %d\n",
-                 r->p.best_loss, r->p.step * r->step_tokens, r->p.seconds, run_done(r));
+                 r->p.best_loss, r->p.step * r->step_tokens, r->p.seconds,
+                 run_done(r) && !r->failed);
     writer_close(w);
 }
 
 enum { BEST, MODEL, STATE, RECORD, RUN_FILES };
 Run *saved_run;
 
-/* Try to write what has not been tried. So one file that cannot be written loses no other. */
+/* Try to write what has not been tried. So one file that cannot be written loses no other. The
+ * record then says that the run is not finished, so that a search runs it again. */
 void save_rest(void);
 
 /* Write a file of the run. If this fails, die does save_rest before it exits. */
@@ -3469,6 +3471,7 @@ void run_save(Run *r, int file)
 
 void save_rest(void)
 {
+    saved_run->failed = 1;
     for (int file = MODEL; file < RUN_FILES; file++)
         if (!(saved_run->tried >> file & 1)) run_save(saved_run, file);
 }
@@ -3714,8 +3717,8 @@ void print_results(const Run *r)
 int run_finish(Run *r)
 {
     for (int file = MODEL; file < RUN_FILES; file++) run_save(r, file);
-    if (ferror(r->log)) die("%s/log.csv: writing failed; --resume goes on", opt.out);
-    fclose(r->log);
+    if (ferror(r->log) || fclose(r->log))
+        die("%s/log.csv: writing failed; --resume goes on", opt.out);
     int done = run_done(r);
     if (done) print_results(r);
     else

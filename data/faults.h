@@ -4,12 +4,16 @@
  * its own name: at call FAULT_AT of kind FAULT_KIND (environment variables) it reports an error, as
  * a full disk or an exhausted memory would, and appends its place in the source to FAULT_LOG.
  * Kinds: allocate, open, read, write, flush, sync, rename, close. Writing to standard error and
- * what a library calls inside are not counted.
+ * what a library calls inside are not counted. After a failing write or flush the buffered bytes
+ * are lost, after a failing sync or close of a file all its bytes: a program that does not look
+ * leaves a damaged file. A file that gets its name before its last bytes are synced ends the
+ * program with status 98, since no error and no kill -9, only a loss of power would show it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -36,16 +40,43 @@ static inline int fault(const char *kind, int error, const char *file, int line)
 static inline int fault_in(FILE *f, const char *kind, int error, const char *file, int line)
 {
     if (f == stderr || !fault(kind, error, file, line)) return 0;
+    __fpurge(f);
     f->_flags |= 0x20;
     return 1;
 }
 
-/* Close, then report that the last bytes did not reach the disk. */
+/* Close, then report that the bytes did not reach the disk. */
 static inline int fault_close(FILE *f, const char *file, int line)
 {
-    int bad = fault("close", EIO, file, line), result = fclose(f);
+    int bad = fault("close", EIO, file, line);
+    if (bad) ftruncate(fileno(f), 0);
+    int result = fclose(f);
     if (bad) errno = EIO;
     return bad ? EOF : result;
+}
+
+static struct stat synced[64];                       /* the files that were synced last */
+
+/* Syncing is only recorded: it costs time, and nothing here would show it. */
+static inline int fault_sync(int fd, const char *file, int line)
+{
+    static int calls;
+    int bad = fault("sync", EIO, file, line);
+    if (bad) ftruncate(fd, 0), errno = EIO;
+    else fstat(fd, &synced[calls++ % 64]);
+    return -bad;
+}
+
+static inline int fault_rename(const char *from, const char *to, const char *file, int line)
+{
+    struct stat now = {0};
+    int known = 0;
+    if (fault("rename", EACCES, file, line)) return -1;
+    stat(from, &now);
+    for (int i = 0; i < 64; i++)
+        known |= synced[i].st_ino == now.st_ino && synced[i].st_size == now.st_size;
+    if (!known) fprintf(stderr, "ERROR: %s:%d: %s is not synced\n", file, line, from), _exit(98);
+    return rename(from, to);
 }
 
 #define FAULT(kind, error, result, call) (fault(kind, error, __FILE__, __LINE__) ? (result) : call)
@@ -71,8 +102,8 @@ static inline int fault_close(FILE *f, const char *file, int line)
 #define puts(s)             FAULT_IN(stdout, "write", ENOSPC, EOF, puts(s))
 #define putchar(c)          FAULT_IN(stdout, "write", ENOSPC, EOF, putchar(c))
 #define fflush(f)           FAULT_IN(f, "flush", ENOSPC, EOF, fflush(f))
-#define fsync(fd)           FAULT("sync", EIO, -1, fsync(fd))
-#define rename(from, to)    FAULT("rename", EACCES, -1, rename(from, to))
+#define fsync(fd)           fault_sync(fd, __FILE__, __LINE__)
+#define rename(from, to)    fault_rename(from, to, __FILE__, __LINE__)
 #define unlink(path)        FAULT("rename", EACCES, -1, unlink(path))
 #define close(fd)           FAULT("close", EIO, -1, close(fd))
 #define fclose(f)           fault_close(f, __FILE__, __LINE__)

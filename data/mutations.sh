@@ -7,6 +7,7 @@
 # if the result does not compile. Its exit status is 0 only if every row was caught.
 #
 # A row: source file, d (tests in double), f (in float) or p (in float, with the programs), word, sed.
+# With F or K instead, data/torture.sh gives faults or kill -9 to the command that the word names.
 # Use: sh data/mutations.sh [WORD]      only rows that contain WORD
 cd "$(dirname "$0")/.." || exit 1
 build() { ${CC:-cc} -O1 -w "$@" -lm; }
@@ -20,11 +21,15 @@ mutation()
     here=$PWD result=MISSED
     (
         cd "$dir" && ! cmp -s "$1" "$here/$1" || exit 1
-        if [ "$2" = p ]; then
+        case $2 in p|K)
             for program in train_gpt tokenizer prepare; do
                 build -o $program $program.c || exit 1
             done
-        fi
+        esac
+        case $2 in
+        F) NAME=$3 DENSE=30 sh data/torture.sh faults > log 2>&1; grep -q '^FINDING' log; exit ;;
+        K) NAME=$3 KILLS=10 sh data/torture.sh kills > log 2>&1; grep -q '^FINDING' log; exit ;;
+        esac
         if [ "$2" = d ]; then build -DDOUBLE -o test_gpt test_gpt.c || exit 1
         else
             build -o test_gpt test_gpt.c || exit 1
@@ -258,3 +263,21 @@ exit $?
 # train_gpt.c p trust s/= %.15g/= %g/
 # prepare.c p trust s/if (!same) unlink(format("%s\/run.txt", t->folder)), /if (!same) /
 # prepare.c p trust s/        t->id = id | 1; /        t->id = random_key(id, t->count) | 1; /
+# tokenizer.c F vocabulary s/ || fflush(f) || / || (fflush(f), 0) || /
+# tokenizer.c F vocabulary s/ || fsync(fileno(f)) / || (fsync(fileno(f)), 0) /
+# tokenizer.c F vocabulary s/ || fsync(fileno(f)) / /
+# tokenizer.c F vocabulary s/(w->file = NULL, fclose(f))/(w->file = NULL, fclose(f), 0)/
+# tokenizer.c F vocabulary s/        unlink(w->temporary);//
+# tokenizer.c F vocabulary s/%s.%ld.%d.partial", path, (long)getpid(), n)/%s", path)/;s/O_CREAT | O_EXCL/O_CREAT | O_TRUNC/
+# tokenizer.c F encode s/if (fflush(stdout) != 0 || ferror(stdout))/if (0)/
+# tokenizer.c F text s/if (last->next \&\& unlink/if (0 \&\& unlink/
+# tokenizer.c K train s/%s.%ld.%d.partial", path, (long)getpid(), n)/%s", path)/;s/O_CREAT | O_EXCL/O_CREAT | O_TRUNC/
+# tokenizer.c K examples s/%s.%ld.%d.partial", path, (long)getpid(), n)/%s", path)/;s/O_CREAT | O_EXCL/O_CREAT | O_TRUNC/
+# tokenizer.c p trust s/LOCK_EX | LOCK_NB) != 0/LOCK_EX | LOCK_NB) + close(fd) != 0/
+# train_gpt.c F search s/ \&\& !r->failed//
+# train_gpt.c p trust s/ \&\& !r->failed//
+# train_gpt.c F train s/if (ferror(r->log) || fclose(r->log))/if (0)/
+# train_gpt.c K train s/    loader_seek(&r->loader.*//
+# train_gpt.c K train s/ || step > r->p.step) continue/) continue/
+# train_gpt.c K train s/for (int i = 0; i < 6; i++) remove_partial/if (0) for (int i = 0; i < 6; i++) remove_partial/
+# prepare.c K search s/if (same \&\& trial_read(t)) return;/if (same) return;/
