@@ -125,7 +125,7 @@ fuzz:
 	@echo 'int LLVMFuzzerTestOneInput(void){return 0;}' | clang -fsanitize=fuzzer -x c - -o /dev/null
 	clang -DREPLAY -g -w -fsanitize=address data/fuzz.c -o $(FUZZ_DIR).seeds -lm
 	FOLDER=$(FUZZ_DIR) ASAN_OPTIONS=detect_leaks=0 $(FUZZ_DIR).seeds
-	clang -O1 -g -w -fsanitize=fuzzer,address,undefined -fno-sanitize=pointer-overflow -fno-sanitize-recover=all data/fuzz.c \
+	clang -O1 -g -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all data/fuzz.c \
 	    -o $(FUZZ_DIR).run -lm
 	@for target in $$(ls $(FUZZ_DIR)); do echo "== $$target"; \
 	    FUZZ=$$target ASAN_OPTIONS=detect_leaks=0 $(FUZZ_DIR).run -max_total_time=$(SECONDS) \

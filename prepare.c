@@ -3534,6 +3534,7 @@ void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokeni
 /* Encode the rows, and find all that can be found before the split. */
 void examine(Examples *x, Tokenizer *t)
 {
+    if (!x->count) return;
     for (Example *e = x->row; e < x->row + x->count; e++) {
         e->tokens = turns_encode(t, e->turns, e->count);
         int inputs = (int)e->tokens.size + 1;             /* with <|endoftext|> before it */
@@ -3541,7 +3542,7 @@ void examine(Examples *x, Tokenizer *t)
             finding_add(e, TOO_LONG, NULL, "%d tokens, of which training never sees the first %d",
                         inputs, inputs - prep.context);
     }
-    if (x->count) find_frame(x);
+    find_frame(x);
     find_repeated(x);
     find_similar(x);
 }

@@ -234,7 +234,7 @@ void layernorm_forward(real *y, real *stats, const real *x, const real *w, const
         mean /= C;
 #pragma omp simd reduction(+ : var)
         for (int c = 0; c < C; c++) var += (xn[c] - mean) * (xn[c] - mean);
-        real r = 1 / (real)sqrt(var / C + (real)1e-5);
+        real r = var < INFINITY ? 1 / (real)sqrt(var / C + (real)1e-5) : (real)NAN;
         for (int c = 0; c < C; c++) yn[c] = (xn[c] - mean) * r * w[c] + b[c];
         stats[2 * n] = mean, stats[2 * n + 1] = r;
     }
@@ -909,7 +909,7 @@ void matmul_block(Output c, View a, View b, int rows, int columns, int depth)
             if (bf16) bp = flipped(round_view(b_words, flipped(bp), width, count));
             pack_b(b_pack, bp, width, kc);
             for (int i = 0; i < rows; i += MR) {
-                View panel = {a_pack + (size_t)(i - in_place) * kc, 1, MR, NULL};
+                View panel = {a_pack + (size_t)max_int(i - in_place, 0) * kc, 1, MR, NULL};
                 tile(output_from(c, i, j), i < in_place ? view_from(ap, i, 0) : panel, b_pack,
                      min_int(MR, rows - i), width, kc, bf16);
             }
@@ -1133,9 +1133,9 @@ double random_normal(uint64_t key, uint32_t i)
 static inline float exp_float(float x)
 {
     union { float f; uint32_t i; } scale;
-    float y = x < -86.9f ? -86.9f : x > 88.72283f ? 88.72283f : x;
+    float above = x > -86.9f ? x : -86.9f, y = above < 88.72283f ? above : 88.72283f;
     float n = (y * 1.44269504f + 12582912.0f) - 12582912.0f;
-    float r = (y - n * 0.693359375f) + n * 2.12194440e-4f;
+    float r = (x - n * 0.693359375f) + n * 2.12194440e-4f;    /* NaN for NaN, unlike y and n */
     float p = 1 + r * (1 + r * (0.5f + r * (1.6666667e-1f + r * (4.1666668e-2f +
               r * (8.3333333e-3f + r * 1.3888889e-3f)))));
     scale.i = (uint32_t)((int32_t)n + 126) << 23;           /* 2^(n-1): 2^128 would overflow */
@@ -2363,7 +2363,8 @@ char *inputs_differ(const char *old, const char *new)
     for (Lines l = {.at = new, .end = new + strlen(new)}; next_line(&l);) {
         const char *value = (char *)memmem(l.text, l.size, " = ", 3) + 3, *was = old;
         int name = (int)(value - l.text), size = (int)l.size - name;
-        while (was && strncmp(was, l.text, name)) was = strchr(was, '\n'), was += was != NULL;
+        while (was && strncmp(was, l.text, name))
+            was = (was = strchr(was, '\n')) ? was + 1 : NULL;
         was = was ? was + name : "";
         int was_size = (int)strcspn(was, "\n");
         if (was_size != size || strncmp(was, value, size))
