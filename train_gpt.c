@@ -2363,8 +2363,7 @@ char *inputs_differ(const char *old, const char *new)
     for (Lines l = {.at = new, .end = new + strlen(new)}; next_line(&l);) {
         const char *value = (char *)memmem(l.text, l.size, " = ", 3) + 3, *was = old;
         int name = (int)(value - l.text), size = (int)l.size - name;
-        while (was && strncmp(was, l.text, name))
-            was = (was = strchr(was, '\n')) ? was + 1 : NULL;
+        while (was && strncmp(was, l.text, name)) if ((was = strchr(was, '\n'))) was++;
         was = was ? was + name : "";
         int was_size = (int)strcspn(was, "\n");
         if (was_size != size || strncmp(was, value, size))

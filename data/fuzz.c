@@ -1,13 +1,12 @@
 /* fuzz.c - random files for every parser: each ends in a result or in one clear line.
  *
- *     make fuzz SECONDS=60                          libFuzzer, a minute for each parser
- *     gcc -DREPLAY -g -fsanitize=address,undefined data/fuzz.c -o fuzz -lm
- *     FUZZ=examples ./fuzz FILE ...                 give kept inputs to one parser again
- *     ./fuzz                                        write seeds to FOLDER (default /dev/shm/fuzz)
+ *     make fuzz SECONDS=60                  libFuzzer, a minute for each parser
+ *     FUZZ=examples /tmp/fuzz.run FILE ...  give inputs to one parser again; SHOW=1: its messages
+ *     /tmp/fuzz.run                         write inputs to begin with to FOLDER (/tmp/fuzz)
  *
- * FUZZ names a row of the table `targets`. The sanitizers find what C forbids; beside them an input
- * fails if the parser holds more than 8 bytes for each of its own and FIXED more, if it prints a
- * control character, or if a page has an element that only a program could want.
+ * FUZZ names a row of the table `targets`. The sanitizers find what C forbids. An input also fails
+ * if the parser holds more than 8 bytes for each of its own and FIXED more, if it prints a control
+ * character, or if what it accepts is not what the harness knows of all that is right.
  * Where a parser reads several files, lines "====" divide the input into them.
  */
 #ifndef _GNU_SOURCE
@@ -336,7 +335,7 @@ void fuzz_gguf(void)
         if (GET(8) != end) finding("a tensor begins elsewhere");
         end = (end + bytes + 31) / 32 * 32;
     }
-    if ((at_byte + 31) / 32 * 32 + end != file.size) finding("tensors are not the rest of the file");
+    if ((at_byte + 31) / 32 * 32 + end != file.size) finding("the tensors do not end the file");
 }
 
 /* 0: the index, 1: the file of tensors that it may name, "a". */
@@ -391,14 +390,11 @@ void fuzz_pairs(void)
     report_pairs(&e, writer_open(at("records")));
 }
 
+#define T(name) {#name, fuzz_##name}
 static const struct { const char *name; void (*run)(void); } targets[] = {
-    {"model", fuzz_model}, {"tokenizer", fuzz_tokenizer}, {"tokens", fuzz_tokens},
-    {"state", fuzz_state}, {"adapter", fuzz_adapter}, {"json", fuzz_json},
-    {"examples", fuzz_examples}, {"safetensors", fuzz_safetensors}, {"index", fuzz_index},
-    {"config", fuzz_config}, {"peft", fuzz_peft}, {"peft_config", fuzz_peft_config},
-    {"tokenizer_json", fuzz_tokenizer_json}, {"vocabulary", fuzz_vocabulary},
-    {"report", fuzz_report}, {"chat", fuzz_chat}, {"questions", fuzz_questions},
-    {"pairs", fuzz_pairs}, {"gguf", fuzz_gguf}, {NULL, NULL}
+    T(model), T(tokenizer), T(tokens), T(state), T(adapter), T(json), T(examples), T(safetensors),
+    T(index), T(config), T(peft), T(peft_config), T(tokenizer_json), T(vocabulary), T(report),
+    T(chat), T(questions), T(pairs), T(gguf), {NULL, NULL}
 };
 
 /* ---- one input ---- */
@@ -407,30 +403,23 @@ static const struct { const char *name; void (*run)(void); } targets[] = {
 void parts_write(const char *data, size_t size)
 {
     for (int i = 0; data && i < 4; i++) {
-        char path[sizeof folder + 2];
         const char *line = size ? memmem(data, size, "\n====\n", 6) : NULL;
         size_t part = line ? (size_t)(line - data) : size;
-        snprintf(path, sizeof path, "%s/%d", folder, i);
-        FILE *file = fopen(path, "wb");
+        FILE *file = fopen(at((char[]){(char)('0' + i), 0}), "wb");
         if (!file || fwrite(data, 1, part, file) != part || fclose(file)) finding("no space");
         data = line ? line + 6 : NULL, size -= line ? part + 6 : 0;
     }
 }
 
-/* Remove the files of the folder, or the folder as well. */
-void folder_clear(int all)
+/* Remove the files of the folder. */
+void folder_clear(void)
 {
-    char path[400];
     struct dirent *entry;
     DIR *files = opendir(folder);
-    while (files && (entry = readdir(files))) {
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        unlink(path);
-    }
+    while (files && (entry = readdir(files))) unlinkat(dirfd(files), entry->d_name, 0);
     if (files) closedir(files);
-    if (all) rmdir(folder);
 }
-void folder_remove(void) { folder_clear(1); }
+void folder_remove(void) { system(format("rm -rf %s", folder)); }
 
 /* Nothing that a terminal would obey is in what was printed. */
 void output_check(const char *text, size_t size)
@@ -443,23 +432,16 @@ void output_check(const char *text, size_t size)
     }
 }
 
+static int target;
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static int target = -1;
-    char *text, *name = getenv("FUZZ");
+    char *text;
     size_t printed;
     FILE *out = stdout, *err = stderr;
-    if (target < 0) {
-        for (target = 0; targets[target].name && strcmp(targets[target].name, name); target++) {}
-        if (!targets[target].name) dprintf(2, "FUZZ: no parser is named %s\n", name), _exit(2);
-        snprintf(folder, sizeof folder, "/dev/shm/fuzz.%d", (int)getpid());
-        mkdir(folder, 0700);
-        atexit(folder_remove);
-        most = SIZE_MAX, setup();
-    }
+    most = held + 8 * size + FIXED;
     parts_write((const char *)data, size);
     stdout = stderr = open_memstream(&text, &printed);
-    most = held + 8 * size + FIXED;
     if (setjmp(ended) == 0) targets[target].run();
     fclose(stdout);
     stdout = out, stderr = err;
@@ -469,22 +451,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (int i = 0; i < OPEN; i++) if (opened[i]) held_fclose(opened[i]);
     held_clear();
     open_writers = NULL, writers_grouped = 0;
-    folder_clear(0);
+    folder_clear();
     return 0;
 }
 
-#ifdef REPLAY
+/* ---- inputs to begin with ---- */
 
 /* Texts that the parsers accept; ' stands for ", and a line ==== divides files. */
 static const struct { const char *target, *text; } texts[] = {
     {"json", "'\\ud83d\\ude00\\u0000'"}, {"json", "[1, -2.5e3, true, null, {'a': ''}]"},
-    {"json", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]"
-             "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"},
-    {"examples", "0{'messages': [{'role': 'user', 'content': 'a'}, {'role': 'assistant', 'content': "
-                 "'b'}]}\n{'prompt': 'c d e f g', 'completion': 'd'}\n{'prompt': 'c d e f g', "
+    {"json", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"},
+    {"examples", "0{'messages': [{'role': 'user', 'content': 'a'}, {'role': 'assistant', "
+                 "'content': 'b'}]}\n{'prompt': 'c d e f', 'completion': 'd'}\n{'prompt': 'c d e f',"
                  "'completion': 'e'}\n{'instruction': 'e', 'input': 'f', 'output': 'g'}\n"},
     {"examples", "2prompt,completion\n'a, ''b''',c\nd,'e\nf'\n"},
-    {"examples", "2a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a,a\n"},
+    {"examples", "2,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n"},
     {"examples", "3text\tlabel\na\tgood\nb\tbad\nc\tgood\nd\tbad\ne\tbad\nf\tgood\ng\tbad\n"},
     {"examples", "2x1,yes\nx2,no\nx3,yes\nx4,no\nx4,no\n"},
     {"examples", "1[{'conversations': [{'from': 'human', 'value': 'a'}, {'from': 'gpt', 'value': "
@@ -494,7 +475,8 @@ static const struct { const char *target, *text; } texts[] = {
                "0,0,0,,5,,,,1\n1,0.1,9,4,,1e-3,1,9,2\n2,1,9,3,3,1e-3,1,9,2\n\n====\n"
                "{'when':'before','prompt':'<img>','text':'b'}\n\n====\n"
                "{'title': 't', 'columns': ['a', 'b'], 'rows': [['x', 1.5]]}\n"},
-    {"chat", "{'messages': [{'role': 'user', 'content': 'a'}]}"}, {"chat", "{'prompt': 'a\\u009b'}"},
+    {"chat", "{'messages': [{'role': 'user', 'content': 'a'}]}"},
+    {"chat", "{'prompt': 'a\\u009b'}"},
     {"questions", "{'prompt': 'a', 'completion': 'b', 'expect': {'must': ['4 euros|cat'], "
                   "'must_not': ['\\u0041.5']}}\n"},
     {"pairs", "{'a': 'he', 'b': 'she', 'group': 'g'}\n"},
@@ -542,15 +524,16 @@ void seeds_write(void)
     SEED("tokens", "text"), SEED("tokens", "rows");
     SEED("state", "text", "state"), SEED("state", "rows", "state");
     SEED("model", "m32"), SEED("model", "m16"), SEED("adapter", "adapter");
-    SEED("tokenizer", "t"), SEED("gguf", "t", "m32"), SEED("vocabulary", "vocab.json", "merges.txt");
+    SEED("tokenizer", "t"), SEED("gguf", "t", "m32");
+    SEED("vocabulary", "vocab.json", "merges.txt");
     SEED("safetensors", "model.safetensors", "config.json"), SEED("config", "config.json");
     SEED("peft", "peft/adapter_model.safetensors", "peft/adapter_config.json");
     SEED("peft_config", "peft/adapter_config.json");
     Text all = {0}, vocabulary = {0};
     vocabulary.bytes = read_file(at("vocab.json"), &vocabulary.size);
-    text_print(&all, "{\"model\": {\"type\": \"BPE\", \"vocab\": %s, \"merges\": [\"t h\", [\"th\", "
-        "\"e\"]]}, \"pre_tokenizer\": {\"type\": \"ByteLevel\"}, \"added_tokens\": [{\"content\": "
-        "\"<pad>\", \"id\": 300}]}", vocabulary.bytes);
+    text_print(&all, JSON_TEXT({"model": {"type": "BPE", "vocab": %s, "merges": ["t h", ["th", "e"]]},
+        "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": [{"content": "<pad>", "id": 300}]}),
+        vocabulary.bytes);
     text_write(at("tokenizer.json"), all.bytes);
     SEED("tokenizer_json", "tokenizer.json");
     for (int i = 0; texts[i].target; i++) {
@@ -560,18 +543,15 @@ void seeds_write(void)
     }
 }
 
-int main(int argc, char **argv)
+int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    snprintf(folder, sizeof folder, "/tmp/fuzz.made");
-    most = SIZE_MAX;
-    if (setjmp(ended)) return 1;
-    if (argc == 1) make_folder(folder), setup(), seeds_write();
-    for (int i = 1; i < argc; i++) {
-        size_t size;
-        uint8_t *data = (uint8_t *)read_file(argv[i], &size);
-        LLVMFuzzerTestOneInput(data, size);
-    }
-    printf("%d inputs: nothing found\n", argc - 1);
+    const char *name = getenv("FUZZ");
+    (void)argc, (void)argv;
+    if (setjmp(ended)) _exit(1);
+    snprintf(folder, sizeof folder, "/dev/shm/fuzz.%d", (int)getpid());
+    most = SIZE_MAX, mkdir(folder, 0700), atexit(folder_remove), setup();
+    if (!name) seeds_write(), exit(0);
+    while (targets[target].name && strcmp(targets[target].name, name)) target++;
+    if (!targets[target].name) dprintf(2, "FUZZ: no parser is named %s\n", name), exit(2);
     return 0;
 }
-#endif
