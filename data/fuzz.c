@@ -462,7 +462,7 @@ static const struct { const char *target, *text; } texts[] = {
     {"json", "'\\ud83d\\ude00\\u0000'"}, {"json", "[1, -2.5e3, true, null, {'a': ''}]"},
     {"json", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"},
     {"examples", "0{'messages': [{'role': 'user', 'content': 'a'}, {'role': 'assistant', "
-                 "'content': 'b'}]}\n{'prompt': 'c d e f', 'completion': 'd'}\n{'prompt': 'c d e f',"
+                 "'content': 'b'}]}\n{'prompt': 'c d e', 'completion': 'd'}\n{'prompt': 'c d e', "
                  "'completion': 'e'}\n{'instruction': 'e', 'input': 'f', 'output': 'g'}\n"},
     {"examples", "2prompt,completion\n'a, ''b''',c\nd,'e\nf'\n"},
     {"examples", "2,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n"},
@@ -531,7 +531,8 @@ void seeds_write(void)
     SEED("peft_config", "peft/adapter_config.json");
     Text all = {0}, vocabulary = {0};
     vocabulary.bytes = read_file(at("vocab.json"), &vocabulary.size);
-    text_print(&all, JSON_TEXT({"model": {"type": "BPE", "vocab": %s, "merges": ["t h", ["th", "e"]]},
+    text_print(&all, JSON_TEXT({
+        "model": {"type": "BPE", "vocab": %s, "merges": ["t h", ["th", "e"]]},
         "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": [{"content": "<pad>", "id": 300}]}),
         vocabulary.bytes);
     text_write(at("tokenizer.json"), all.bytes);
