@@ -4672,9 +4672,11 @@ void test_controls(void)
     fclose(file);
     expect(!strcmp(text, "\"a\\u001b\\u009b[2J\\u007f\""), "JSON: %s", text);
     expect(!strpbrk(shown(name), "\x1b\xC2\x7F"), "a name: %s", name);
+    char *differ = inputs_differ("lr = \x1b[2J\n", "lr = 1\n");
+    expect(!strcmp(differ, "lr was '?[2J', is '1'"), "a state: %s", differ);
     Json *bad = json_of("{\"must\": [\"a|\\u0000\"]}");
     expect(bad && strstr(error_of(expect_row, bad), "row 1"), "an empty alternative is accepted");
-    free(text), json_free(bad);
+    free(text), free(differ), json_free(bad);
 }
 
 /* The quick part of data/torture.sh: faults of the tokenizer, full devices for every command. */

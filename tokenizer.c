@@ -597,6 +597,16 @@ void print_plain(FILE *file, const char *text, size_t size)
     }
 }
 
+/* Replace the control characters of a name from a file, which in a message could end the line or
+ * command the terminal. Returns the name. */
+const char *shown(char *name)
+{
+    for (char *c = name; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
+        else if (*c == '\xC2' && (unsigned char)c[1] < 0xA0) *c = '?';      /* U+0080 to U+009F */
+    return name;
+}
+
 typedef struct Json {
     char type;                   /* '{' '[' '"' '0' (a number) 't' 'f' 'n' */
     int line, column;            /* where it begins, from 1; a column is a byte */

@@ -2380,6 +2380,7 @@ char *inputs_differ(const char *old, const char *new)
             text_print(&all, "%s%.*s was '%.*s', is '%.*s'", all.size ? "; " : "", name - 3, l.text,
                        was_size, was, size, value);
     }
+    shown(all.bytes);                                         /* the file may hold anything */
     return all.bytes;
 }
 

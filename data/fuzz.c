@@ -22,7 +22,7 @@
 #include <unistd.h>
 #include <sanitizer/asan_interface.h>
 
-enum { FIXED = 40 << 20, OPEN = 64 };
+enum { FIXED = 16 << 20, OPEN = 64 };
 #define NO_ASAN __attribute__((no_sanitize("address")))
 
 /* ---- memory, files and exit of a parser: what it leaves behind is freed after each input ---- */
@@ -71,10 +71,8 @@ NO_ASAN void *held_realloc(void *p, size_t size)
     held -= old;                                      /* only one of the two counts */
     char *new = held_calloc(1, size);
     held += old;
-    if (p) {
-        memcpy(new, p, old < size ? old : size);
-        ((Block *)new - 1)->kept = ((Block *)p - 1)->kept;
-    }
+    if (p) memcpy(new, p, old < size ? old : size);
+    if (p) ((Block *)new - 1)->kept = ((Block *)p - 1)->kept;
     held_free(p);
     return new;
 }
@@ -82,10 +80,8 @@ NO_ASAN void *held_realloc(void *p, size_t size)
 /* Free what an input has left, but not what `setup` made. */
 NO_ASAN void held_clear(void)
 {
-    for (Block *b = blocks.next, *next; b != &blocks; b = next) {
-        next = b->next;
-        if (!b->kept) held_free(b + 1);
-    }
+    for (Block *b = blocks.next, *next; b != &blocks; b = next)
+        if (next = b->next, !b->kept) held_free(b + 1);
 }
 
 int held_vasprintf(char **text, const char *form, va_list args)
@@ -99,10 +95,9 @@ int held_vasprintf(char **text, const char *form, va_list args)
 
 FILE *held_fdopen(int fd, const char *mode)
 {
-    for (int i = 0; i < OPEN; i++)
-        if (!opened[i]) return opened[i] = fdopen(fd, mode);
-    finding("too many files are open");
-    return NULL;
+    int i = 0;
+    while (opened[i]) if (++i == OPEN) finding("too many files are open");
+    return opened[i] = fdopen(fd, mode);
 }
 
 int held_fclose(FILE *file)
@@ -123,11 +118,7 @@ __attribute__((noreturn)) void held_exit(int status) { (void)status, longjmp(end
 #define fsync(fd) ((void)(fd), 0)
 #define NO_MAIN_PREPARE
 #include "../prepare.c"
-#undef calloc
-#undef realloc
 #undef free
-#undef vasprintf
-#undef fdopen
 #undef fclose
 #undef exit
 
@@ -164,13 +155,12 @@ void fuzz_peft_config(void) { peft_config(at("0")); }
 /* Whatever a vocabulary is, the tokens of a text spell that text. */
 void tokenizer_check(Tokenizer *t)
 {
-    size_t count, at = 0;
+    size_t count;
+    Text spelled = {0};
     int32_t *ids = tokenizer_encode(t, sentence, sizeof sentence - 1, 0, &count);
-    for (size_t i = 0; i < count; at += token_size(t, ids[i++]))
-        if (at + token_size(t, ids[i]) >= sizeof sentence ||
-            memcmp(sentence + at, t->bytes + t->start[ids[i]], token_size(t, ids[i])))
-            finding("tokens do not spell the text");
-    if (at != sizeof sentence - 1) finding("tokens do not spell the whole text");
+    for (size_t i = 0; i < count; i++)
+        text_add(&spelled, t->bytes + t->start[ids[i]], token_size(t, ids[i]));
+    if (strcmp(spelled.bytes, sentence)) finding("tokens do not spell the text");
 }
 
 /* What all inputs use: a vocabulary, and the memory that encoding and products keep. */
@@ -206,26 +196,25 @@ void fuzz_tokens(void)
  * and the first loss is that of the weights in the file on the row that follows those read. */
 void fuzz_state(void)
 {
+    size_t size;
     uint64_t sum = 0;
     int32_t header[HEADER];
     Progress p = {0}, saved;
     Piece pieces[PIECES + 1];
     Model *m = tiny_model(), *other = tiny_model();
-    Batch b = batch_new(1, 8);
+    Batch b = batch_new(1, 8), next = batch_new(1, 8);
     rename(at("0"), at("d_train.bin"));
     Tokens t = tokens_read(at("d"), "train", tiny.V);
     DataLoader f = loader_new(&t, 8, 0, 1, 1, 0), walk = loader_new(&t, 8, 0, 1, 1, 0);
     model_prepare(m, TRAINING, 1, 8, 0), model_prepare(other, TRAINING, 1, 8, 0);
-    Text file = {0};
-    file.bytes = read_file(at("1"), &file.size);
-    if (state_pieces(pieces, other, &saved, header) == file.size) {
-        char *from = file.bytes;
+    char *bytes = read_file(at("1"), &size), *from = bytes;
+    if (state_pieces(pieces, other, &saved, header) == size) {
         for (const Piece *x = pieces; x->data; from += x++->bytes)
             sum = checksum(sum, memcpy(x->data, from, x->bytes), x->bytes);
         memcpy(from, &sum, sizeof sum);
     }
     Writer *w = writer_open(at("s"));
-    writer_put(w, file.bytes, file.size), writer_close(w);
+    writer_put(w, bytes, size), writer_close(w);
     memcpy(p.inputs, inputs, sizeof inputs);
     state_read(m, &p, t.count & 1, at("s"));
     for (Lines l = {.at = inputs, .end = inputs + sizeof inputs - 1}; next_line(&l);)
@@ -234,13 +223,11 @@ void fuzz_state(void)
     loader_seek(&f, (int)p.epoch, (int)p.row);
     for (int i = 0; i < 200 && (walk.epoch != f.epoch || walk.row != f.row); i++)
         loader_batch(&walk, &b);
-    int reached = walk.epoch == f.epoch && walk.row == f.row;
-    loader_batch(&f, &b);
+    if (walk.epoch != f.epoch || walk.row != f.row) return;   /* no run reaches this row */
+    loader_batch(&f, &b), loader_batch(&walk, &next);
     double loss = model_loss(m, &b, (Dropout){0}, 0, 0);
-    if (!reached) return;
-    loader_batch(&walk, &b);
-    double expected = model_loss(other, &b, (Dropout){0}, 0, 0);
-    if (loss != expected && loss == loss) finding("the first loss is not that of the state");
+    if (loss != model_loss(other, &next, (Dropout){0}, 0, 0) && loss == loss)
+        finding("the first loss is not that of the state");
 }
 
 /* The most brackets inside each other. */
@@ -271,10 +258,8 @@ void fuzz_examples(void)
     Writer *w = writer_open(path);
     writer_put(w, text + (size > 0), size - (size > 0)), writer_close(w);
     prep.context = 64;
-    for (int f = 0; f < FINDING_COUNT; f++) {
-        findings[f].count = 0;
-        memset(findings[f].shown, 0, sizeof findings[f].shown);
-    }
+    for (int f = 0; f < FINDING_COUNT; f++)
+        findings[f].count = 0, memset(findings[f].shown, 0, sizeof findings[f].shown);
     read_examples(&x, path);
     if (x.files.size) printf("%s", x.files.bytes);
     examine(&x, words);
@@ -311,11 +296,10 @@ uint64_t gguf_get(const Text *file, size_t *at, size_t bytes)
  * tensors, one after the other, each from a multiple of 32 on, to the end of the file. */
 void fuzz_gguf(void)
 {
-    static const size_t sizes[] = {0, 0, 0, 0, 4, 4, 4, 1, 0};          /* of types; 8: a text */
+    static const size_t sizes[] = {[4] = 4, 4, 4, 1, 0};      /* of types; 8 is a text */
     Text file = {0};
     size_t at_byte = 8, end = 0;
-    read_file(at("0"), &file.size);
-    prep.type = gguf_types[file.size & 3].name;
+    read_file(at("0"), &file.size), prep.type = gguf_types[file.size & 3].name;
     prep.tokenizer = at("0"), prep.out = at("x.gguf"), prep.adapter = NULL;
     command_export(1, (char *[]){at("1")});
     file.bytes = read_file(prep.out, &file.size);
