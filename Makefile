@@ -121,15 +121,14 @@ debug:
 # Random files for every parser, SECONDS each (data/fuzz.c); needs clang. Inputs that fail are kept.
 SECONDS  = 60
 FUZZ_DIR = /tmp/fuzz
+fuzz: export ASAN_OPTIONS = detect_leaks=0:quarantine_size_mb=2:thread_local_quarantine_size_kb=256:malloc_context_size=4
 fuzz:
 	@echo 'int LLVMFuzzerTestOneInput(void){return 0;}' | clang -fsanitize=fuzzer -x c - -o /dev/null
-	clang -DREPLAY -g -w -fsanitize=address data/fuzz.c -o $(FUZZ_DIR).seeds -lm
-	FOLDER=$(FUZZ_DIR) ASAN_OPTIONS=detect_leaks=0 $(FUZZ_DIR).seeds
-	clang -O1 -g -w -fsanitize=fuzzer,address,undefined -fno-sanitize=pointer-overflow -fno-sanitize-recover=all data/fuzz.c \
-	    -o $(FUZZ_DIR).run -lm
+	clang -O1 -g -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all data/fuzz.c -o $(FUZZ_DIR).run -lm
+	FOLDER=$(FUZZ_DIR) $(FUZZ_DIR).run
 	@for target in $$(ls $(FUZZ_DIR)); do echo "== $$target"; \
-	    FUZZ=$$target ASAN_OPTIONS=detect_leaks=0 $(FUZZ_DIR).run -max_total_time=$(SECONDS) \
-	    -timeout=20 -rss_limit_mb=2000 -malloc_limit_mb=1000 -verbosity=0 -print_final_stats=1 \
+	    FUZZ=$$target $(FUZZ_DIR).run -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2000 \
+	    -malloc_limit_mb=1000 -verbosity=0 -print_final_stats=1 \
 	    -artifact_prefix=$(FUZZ_DIR).found- $(FUZZ_DIR)/$$target || exit 1; done
 clean:
 	rm -f $(PROGRAMS) $(addprefix data/shop_,train.bin val.bin report.txt report.jsonl)

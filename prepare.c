@@ -63,16 +63,6 @@ void text_write(const char *path, char *text)
     writer_close(w);
 }
 
-/* Replace the control characters of a name from a file, which in a message could end the line or
- * command the terminal. Returns the name. */
-const char *shown(char *name)
-{
-    for (char *c = name; *c; c++)
-        if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
-        else if (*c == '\xC2' && (unsigned char)c[1] < 0xA0) *c = '?';      /* U+0080 to U+009F */
-    return name;
-}
-
 /* Read the next `size` bytes of a file, a JSON object. At most 8 MB (GPT-2's files need 1 MB) are
  * accepted, so that no file can claim all memory. */
 Json *json_read(Reader *r, size_t size)
@@ -3561,6 +3551,7 @@ void report_cost(const Tokens *train, const Examples *x, const Tokenizer *tokeni
 /* Encode the rows, and find all that can be found before the split. */
 void examine(Examples *x, Tokenizer *t)
 {
+    if (!x->count) return;
     for (Example *e = x->row; e < x->row + x->count; e++) {
         e->tokens = turns_encode(t, e->turns, e->count);
         int inputs = (int)e->tokens.size + 1;             /* with <|endoftext|> before it */
@@ -3568,7 +3559,7 @@ void examine(Examples *x, Tokenizer *t)
             finding_add(e, TOO_LONG, NULL, "%d tokens, of which training never sees the first %d",
                         inputs, inputs - prep.context);
     }
-    if (x->count) find_frame(x);
+    find_frame(x);
     find_repeated(x);
     find_similar(x);
 }

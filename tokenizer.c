@@ -597,6 +597,16 @@ void print_plain(FILE *file, const char *text, size_t size)
     }
 }
 
+/* Replace the control characters of a name from a file, which in a message could end the line or
+ * command the terminal. Returns the name. */
+const char *shown(char *name)
+{
+    for (char *c = name; *c; c++)
+        if ((unsigned char)*c < ' ' || *c == 0x7F) *c = '?';
+        else if (*c == '\xC2' && (unsigned char)c[1] < 0xA0) *c = '?';      /* U+0080 to U+009F */
+    return name;
+}
+
 typedef struct Json {
     char type;                   /* '{' '[' '"' '0' (a number) 't' 'f' 'n' */
     int line, column;            /* where it begins, from 1; a column is a byte */
@@ -609,15 +619,16 @@ typedef struct Json {
     struct Json *child, *next;   /* first member; next member of the same array or object */
 } Json;
 
-/* The most values in a text, unless there are 8 bytes of text for each. A node has 80 bytes, its
- * text perhaps two, as in "0,": this bounds the memory. A vocabulary of 65,536 tokens with its
- * merges has 261,376 values. */
-enum { JSON_VALUES = 1 << 18 };
+/* The tree of a text may take JSON_MEMORY and 5 times the bytes of the text. A value, perhaps only
+ * "0,", takes a node, and an open object takes the map that finds repeated keys: one and a half
+ * entries a slot while it grows. With the strings, and the text, of which read_file takes twice the
+ * size, this is 8 times the file. A vocabulary of 65,536 tokens with its merges needs 26 MB. */
+enum { JSON_MEMORY = 32 << 20, SLOT_MEMORY = 3 * sizeof(MapEntry) / 2 };
 
 typedef struct {
     const char *at, *end, *line_start;
     int line, depth;             /* depth: brackets that are open */
-    size_t left;                 /* how many more values are accepted */
+    size_t left;                 /* bytes that the tree may still take */
     char *error;                 /* receives the message */
     size_t error_size;
     char *to;                    /* the next free byte for strings */
@@ -638,6 +649,14 @@ int json_fail(JsonReader *r, const char *expected)
     snprintf(r->error, r->error_size, "line %d, column %d: expected %s, found %s", r->line,
              (int)(r->at - r->line_start) + 1, expected, found);
     return 0;
+}
+
+/* Take bytes for the tree. */
+int json_memory(JsonReader *r, size_t bytes)
+{
+    if (r->left < bytes)
+        return json_fail(r, "a text whose values need at most 32 MB and 8 times its size");
+    return r->left -= bytes, 1;
 }
 
 void json_space(JsonReader *r)
@@ -729,6 +748,8 @@ int json_key(JsonReader *r, Json *member, Map *keys)
 {
     const char *begin = r->at;
     if (json_peek(r) != '"') return json_fail(r, "a key in double quotes");
+    size_t more = 2 * keys->count < keys->capacity ? 0 : keys->capacity ? keys->capacity : 16;
+    if (!json_memory(r, more * SLOT_MEMORY)) return 0;             /* map_enter adds these slots */
     if (!json_string(r, &member->key, &member->key_size)) return 0;
     if (map_enter(keys, member->key, member->key_size)->value++)
         return r->at = begin, json_fail(r, "each key once, this one is there already");
@@ -755,6 +776,7 @@ int json_members(JsonReader *r, Json *value)
     }
     if (good) good = json_take(r, close) || json_fail(r, object ? "',' or '}'" : "',' or ']'");
     free(keys.entry);
+    r->left += keys.capacity * SLOT_MEMORY;
     r->depth--;
     return good;
 }
@@ -765,7 +787,7 @@ int json_value(JsonReader *r, Json *value)
     static const char *const words[] = {"true", "false", "null"};
     json_space(r);
     int c = json_peek(r);
-    if (r->left-- == 0) return json_fail(r, "at most 2^18 values, or one for every 8 bytes");
+    if (!json_memory(r, sizeof *value)) return 0;
     value->type = (char)(c == '-' || isdigit(c) ? '0' : c);
     value->line = r->line;
     value->column = (int)(r->at - r->line_start) + 1;
@@ -790,8 +812,8 @@ void json_free(Json *root)
 Json *json_parse(const char *text, size_t size, char *error, size_t error_size)
 {
     Json *root = allocate(1, sizeof *root + size + 1);
-    size_t most = size / 8 > JSON_VALUES ? size / 8 : JSON_VALUES;
-    JsonReader r = {text, text + size, text, 1, 0, most, error, error_size, (char *)(root + 1)};
+    JsonReader r = {text, text + size, text, 1, 0, JSON_MEMORY + 5 * size, error, error_size,
+                    (char *)(root + 1)};
     int good = json_value(&r, root);
     if (good) json_space(&r);
     if (good && (r.at == r.end || json_fail(&r, "nothing more"))) return root;

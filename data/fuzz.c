@@ -1,13 +1,12 @@
 /* fuzz.c - random files for every parser: each ends in a result or in one clear line.
  *
- *     make fuzz SECONDS=60                          libFuzzer, a minute for each parser
- *     gcc -DREPLAY -g -fsanitize=address,undefined data/fuzz.c -o fuzz -lm
- *     FUZZ=examples ./fuzz FILE ...                 give kept inputs to one parser again
- *     ./fuzz                                        write seeds to FOLDER (default /dev/shm/fuzz)
+ *     make fuzz SECONDS=60                  libFuzzer, a minute for each parser
+ *     FUZZ=examples /tmp/fuzz.run FILE ...  give inputs to one parser again; SHOW=1: its messages
+ *     /tmp/fuzz.run                         write inputs to begin with to FOLDER (/tmp/fuzz)
  *
- * FUZZ names a row of the table `targets`. The sanitizers find what C forbids; beside them an input
- * fails if the parser holds more than 8 bytes for each of its own and FIXED more, if it prints a
- * control character, or if a page has an element that only a program could want.
+ * FUZZ names a row of the table `targets`. The sanitizers find what C forbids. An input also fails
+ * if the parser holds more than 8 bytes for each of its own and FIXED more, if it prints a control
+ * character, or if what it accepts is not what the harness knows of all that is right.
  * Where a parser reads several files, lines "====" divide the input into them.
  */
 #ifndef _GNU_SOURCE
@@ -23,15 +22,15 @@
 #include <unistd.h>
 #include <sanitizer/asan_interface.h>
 
-enum { FIXED = 40 << 20, OPEN = 64 };
+enum { FIXED = 16 << 20, OPEN = 64 };
 #define NO_ASAN __attribute__((no_sanitize("address")))
 
 /* ---- memory, files and exit of a parser: what it leaves behind is freed after each input ---- */
 
-typedef struct Block { struct Block *next, *before; size_t size, unused; } Block;
+typedef struct Block { struct Block *next, *before; size_t size, kept; } Block;
 
 static Block blocks = {&blocks, &blocks, 0, 0};       /* a ring of all that is held */
-static size_t held, most;                             /* bytes now; the most allowed */
+static size_t held, most, keeping;                    /* bytes now; the most allowed; see setup */
 static FILE *opened[OPEN];
 static jmp_buf ended;
 
@@ -58,7 +57,7 @@ NO_ASAN void *held_calloc(size_t count, size_t size)
     if (__builtin_mul_overflow(count, size, &bytes) || bytes > most - held)
         finding("more memory than 8 times the input");
     Block *b = calloc(1, sizeof *b + bytes);
-    *b = (Block){blocks.next, &blocks, bytes, 0};
+    *b = (Block){blocks.next, &blocks, bytes, keeping};
     b->next->before = blocks.next = b;
     held += bytes;
     ASAN_POISON_MEMORY_REGION(b, sizeof *b);
@@ -73,8 +72,16 @@ NO_ASAN void *held_realloc(void *p, size_t size)
     char *new = held_calloc(1, size);
     held += old;
     if (p) memcpy(new, p, old < size ? old : size);
+    if (p) ((Block *)new - 1)->kept = ((Block *)p - 1)->kept;
     held_free(p);
     return new;
+}
+
+/* Free what an input has left, but not what `setup` made. */
+NO_ASAN void held_clear(void)
+{
+    for (Block *b = blocks.next, *next; b != &blocks; b = next)
+        if (next = b->next, !b->kept) held_free(b + 1);
 }
 
 int held_vasprintf(char **text, const char *form, va_list args)
@@ -88,10 +95,9 @@ int held_vasprintf(char **text, const char *form, va_list args)
 
 FILE *held_fdopen(int fd, const char *mode)
 {
-    for (int i = 0; i < OPEN; i++)
-        if (!opened[i]) return opened[i] = fdopen(fd, mode);
-    finding("too many files are open");
-    return NULL;
+    int i = 0;
+    while (opened[i]) if (++i == OPEN) finding("too many files are open");
+    return opened[i] = fdopen(fd, mode);
 }
 
 int held_fclose(FILE *file)
@@ -112,11 +118,7 @@ __attribute__((noreturn)) void held_exit(int status) { (void)status, longjmp(end
 #define fsync(fd) ((void)(fd), 0)
 #define NO_MAIN_PREPARE
 #include "../prepare.c"
-#undef calloc
-#undef realloc
 #undef free
-#undef vasprintf
-#undef fdopen
 #undef fclose
 #undef exit
 
@@ -125,6 +127,8 @@ __attribute__((noreturn)) void held_exit(int status) { (void)status, longjmp(end
 static char folder[100];
 static const Config tiny = {8, 264, 1, 2, 8, 264};
 static const char sentence[] = "the cat, the hat and the other cat";
+static const char inputs[] = "model = m\ndata = d\nseed = 1\n";
+static Tokenizer *words;
 
 /* The path of a file of the folder, under its number or the name that a parser looks for. */
 char *at(const char *name) { return format("%s/%s", folder, name); }
@@ -136,8 +140,6 @@ char *named(const char *part, const char *name)
     return at(name);
 }
 
-Tokenizer *words_new(void) { return tokenizer_train(sentence, sizeof sentence - 1, 264); }
-
 Model *tiny_model(void)
 {
     Model *m = model_new(tiny);
@@ -146,12 +148,37 @@ Model *tiny_model(void)
 }
 
 void fuzz_model(void) { model_read(at("0")), model_read_as(at("0"), 1); }
-void fuzz_tokenizer(void) { tokenizer_read(at("0")); }
 void fuzz_adapter(void) { adapter_read(tiny_model(), at("0")); }
 void fuzz_config(void) { named("0", "config.json"), config_complete(tiny, at("m.safetensors")); }
 void fuzz_peft_config(void) { peft_config(at("0")); }
-void fuzz_tokenizer_json(void) { tokenizer_json_read(at("0")); }
-void fuzz_vocabulary(void) { vocabulary_read(at("0"), at("1")); }
+
+/* Whatever a vocabulary is, the tokens of a text spell that text. */
+void tokenizer_check(Tokenizer *t)
+{
+    size_t count;
+    Text spelled = {0};
+    int32_t *ids = tokenizer_encode(t, sentence, sizeof sentence - 1, 0, &count);
+    for (size_t i = 0; i < count; i++)
+        text_add(&spelled, t->bytes + t->start[ids[i]], token_size(t, ids[i]));
+    if (strcmp(spelled.bytes, sentence)) finding("tokens do not spell the text");
+}
+
+/* What all inputs use: a vocabulary, and the memory that encoding and products keep. */
+void setup(void)
+{
+    Model *m = tiny_model();
+    Batch b = batch_new(1, 8);
+    keeping = 1;
+    words = tokenizer_train(sentence, sizeof sentence - 1, tiny.V);
+    tokenizer_check(words);
+    model_prepare(m, TRAINING, 1, 8, 0);
+    model_loss(m, &b, (Dropout){0}, 0, 0);
+    keeping = 0;
+}
+
+void fuzz_tokenizer(void) { tokenizer_check(tokenizer_read(at("0"))); }
+void fuzz_tokenizer_json(void) { tokenizer_check(tokenizer_json_read(at("0"))); }
+void fuzz_vocabulary(void) { tokenizer_check(vocabulary_read(at("0"), at("1"))); }
 
 /* A token file is packed into rows, and one epoch of these is read. */
 void fuzz_tokens(void)
@@ -165,23 +192,50 @@ void fuzz_tokens(void)
     for (int i = 0; i < 4; i++) loader_batch(&f, &b);
 }
 
-/* 0: a token file, 1: the start of a state whose checksum is made right, or (2) a whole one. */
+/* 0: a token file, 1: a state, whose checksum is made right. If it is accepted, it is of this run,
+ * and the first loss is that of the weights in the file on the row that follows those read. */
 void fuzz_state(void)
 {
     size_t size;
-    Progress p = {0};
-    Model *m = tiny_model();
+    uint64_t sum = 0;
+    int32_t header[HEADER];
+    Progress p = {0}, saved;
+    Piece pieces[PIECES + 1];
+    Model *m = tiny_model(), *other = tiny_model();
+    Batch b = batch_new(1, 8), next = batch_new(1, 8);
     rename(at("0"), at("d_train.bin"));
-    Tokens t = tokens_read(at("d"), "train", 1000);
-    DataLoader f = loader_new(&t, 8, 0, 1, 1, 0);
-    model_prepare(m, TRAINING, 1, 8, 0);
-    char *bytes = read_file(at("1"), &size);
-    memcpy(&p, bytes, size < sizeof p ? size : sizeof p);
-    if (access(at("2"), F_OK)) state_write(m, &p, at("2"));
-    state_read(m, &p, size & 1, at("2"));
+    Tokens t = tokens_read(at("d"), "train", tiny.V);
+    DataLoader f = loader_new(&t, 8, 0, 1, 1, 0), walk = loader_new(&t, 8, 0, 1, 1, 0);
+    model_prepare(m, TRAINING, 1, 8, 0), model_prepare(other, TRAINING, 1, 8, 0);
+    char *bytes = read_file(at("1"), &size), *from = bytes;
+    if (state_pieces(pieces, other, &saved, header) == size) {
+        for (const Piece *x = pieces; x->data; from += x++->bytes)
+            sum = checksum(sum, memcpy(x->data, from, x->bytes), x->bytes);
+        memcpy(from, &sum, sizeof sum);
+    }
+    Writer *w = writer_open(at("s"));
+    writer_put(w, bytes, size), writer_close(w);
+    memcpy(p.inputs, inputs, sizeof inputs);
+    state_read(m, &p, t.count & 1, at("s"));
+    for (Lines l = {.at = inputs, .end = inputs + sizeof inputs - 1}; next_line(&l);)
+        if (!(t.count & 1) && !memmem(saved.inputs, sizeof saved.inputs, l.text, l.size))
+            finding("the state of another run is accepted");
     loader_seek(&f, (int)p.epoch, (int)p.row);
-    Batch b = batch_new(2, 8);
-    for (int i = 0; i < 4; i++) loader_batch(&f, &b);
+    for (int i = 0; i < 200 && (walk.epoch != f.epoch || walk.row != f.row); i++)
+        loader_batch(&walk, &b);
+    if (walk.epoch != f.epoch || walk.row != f.row) return;   /* no run reaches this row */
+    loader_batch(&f, &b), loader_batch(&walk, &next);
+    double loss = model_loss(m, &b, (Dropout){0}, 0, 0);
+    if (loss != model_loss(other, &next, (Dropout){0}, 0, 0) && loss == loss)
+        finding("the first loss is not that of the state");
+}
+
+/* The most brackets inside each other. */
+int json_depth(const Json *json)
+{
+    int depth = 0;
+    for (const Json *x = json->child; x; x = x->next) depth = max_int(depth, json_depth(x));
+    return depth + (json->type == '[' || json->type == '{');
 }
 
 void fuzz_json(void)
@@ -189,8 +243,9 @@ void fuzz_json(void)
     size_t size;
     char error[160], *text = read_file(at("0"), &size);
     Json *json = json_parse(text, size, error, sizeof error);
-    if (json) json_write_string(stdout, json->text ? json->text : "", json->size);
-    else die("%s", error);
+    if (!json) die("%s", error);
+    if (json_depth(json) > 64) finding("more than 64 brackets");
+    json_write_string(stdout, json->text ? json->text : "", json->size);
 }
 
 /* The first byte chooses the name: none, .json, .csv or .tsv. */
@@ -203,19 +258,69 @@ void fuzz_examples(void)
     Writer *w = writer_open(path);
     writer_put(w, text + (size > 0), size - (size > 0)), writer_close(w);
     prep.context = 64;
-    for (int f = 0; f < FINDING_COUNT; f++) {
-        findings[f].count = 0;
-        memset(findings[f].shown, 0, sizeof findings[f].shown);
-    }
+    for (int f = 0; f < FINDING_COUNT; f++)
+        findings[f].count = 0, memset(findings[f].shown, 0, sizeof findings[f].shown);
     read_examples(&x, path);
     if (x.files.size) printf("%s", x.files.bytes);
-    examine(&x, words_new());
+    examine(&x, words);
     split_examples(&x, 0.2, 1);
     report_findings(writer_open(at("records")));
 }
 
-/* 0: a file of tensors, 1: config.json. */
-void fuzz_safetensors(void) { named("1", "config.json"), safetensors_read(named("0", "m")); }
+/* 0: a file of tensors, 1: config.json. Header and tensors are the whole file. */
+void fuzz_safetensors(void)
+{
+    named("1", "config.json");
+    Weights w = weights_open(named("0", "m"));
+    uint64_t size = 0;
+    Reader *r = w.entry[0].file;
+    reader_seek(r, 0), reader_get(r, &size, sizeof size);
+    size += sizeof size;
+    for (const Stored *s = w.entry; s < w.entry + w.count; s++)
+        size += s->count * number_types[s->type].bytes;
+    if (size != r->size) finding("the tensors are not the whole file");
+    safetensors_read(at("m"));
+}
+
+/* The number of so many bytes at *at, which moves on; 0 bytes: skip a text, after its length. */
+uint64_t gguf_get(const Text *file, size_t *at, size_t bytes)
+{
+    uint64_t x = 0, skip = bytes ? 0 : gguf_get(file, at, 8);
+    if (*at > file->size || bytes > file->size - *at || skip > file->size - *at)
+        finding("the GGUF file ends too early");
+    memcpy(&x, file->bytes + *at, bytes), *at += bytes + skip;
+    return x;
+}
+
+/* 0: a vocabulary, 1: a model. The file that export makes of them is as GGUF prescribes: keys, then
+ * tensors, one after the other, each from a multiple of 32 on, to the end of the file. */
+void fuzz_gguf(void)
+{
+    static const size_t sizes[] = {[4] = 4, 4, 4, 1, 0};      /* of types; 8 is a text */
+    Text file = {0};
+    size_t at_byte = 8, end = 0;
+    read_file(at("0"), &file.size), prep.type = gguf_types[file.size & 3].name;
+    prep.tokenizer = at("0"), prep.out = at("x.gguf"), prep.adapter = NULL;
+    command_export(1, (char *[]){at("1")});
+    file.bytes = read_file(prep.out, &file.size);
+#define GET(bytes) gguf_get(&file, &at_byte, bytes)
+    uint64_t tensors = GET(8), keys = GET(8);
+    while (keys--) {
+        GET(0);
+        uint64_t type = GET(4), list = type == 9;
+        if (list) type = GET(4);
+        for (uint64_t n = list ? GET(8) : 1; n > 0; n--) GET(sizes[type]);
+    }
+    while (tensors--) {
+        size_t count = 1;
+        GET(0);
+        for (uint64_t d = GET(4); d > 0; d--) count *= GET(8);
+        uint64_t type = GET(4), bytes = type == 8 ? count / 32 * 34 : (type ? 2 : 4) * count;
+        if (GET(8) != end) finding("a tensor begins elsewhere");
+        end = (end + bytes + 31) / 32 * 32;
+    }
+    if ((at_byte + 31) / 32 * 32 + end != file.size) finding("the tensors do not end the file");
+}
 
 /* 0: the index, 1: the file of tensors that it may name, "a". */
 void fuzz_index(void) { named("1", "a"), weights_open(named("0", "i.json")); }
@@ -247,16 +352,15 @@ void fuzz_chat(void)
     int count;
     char error[256], *line = read_file(at("0"), &size);
     Chat c = {0};
-    Tokenizer *t = words_new();
     chat_add(&c, USER, line, size), chat_add(&c, ASSISTANT, line, size);
-    chat_add(&c, USER, line, size), chat_prompt(&c, t, 40, &count);
+    chat_add(&c, USER, line, size), chat_prompt(&c, words, 40, &count);
     print_plain(stdout, line, size);
-    line_tokens(t, line, size, &count, error, sizeof error);
+    line_tokens(words, line, size, &count, error, sizeof error);
 }
 
 void fuzz_questions(void)
 {
-    Evaluation e = {.t = words_new()};
+    Evaluation e = {.t = words};
     opt.questions = at("0");
     questions_read(&e);
     for (const Json *row = e.question[0]; row; row = row->next)
@@ -265,19 +369,16 @@ void fuzz_questions(void)
 
 void fuzz_pairs(void)
 {
-    Evaluation e = {.t = words_new()};
+    Evaluation e = {.t = words};
     opt.pairs = at("0");
     report_pairs(&e, writer_open(at("records")));
 }
 
+#define T(name) {#name, fuzz_##name}
 static const struct { const char *name; void (*run)(void); } targets[] = {
-    {"model", fuzz_model}, {"tokenizer", fuzz_tokenizer}, {"tokens", fuzz_tokens},
-    {"state", fuzz_state}, {"adapter", fuzz_adapter}, {"json", fuzz_json},
-    {"examples", fuzz_examples}, {"safetensors", fuzz_safetensors}, {"index", fuzz_index},
-    {"config", fuzz_config}, {"peft", fuzz_peft}, {"peft_config", fuzz_peft_config},
-    {"tokenizer_json", fuzz_tokenizer_json}, {"vocabulary", fuzz_vocabulary},
-    {"report", fuzz_report}, {"chat", fuzz_chat}, {"questions", fuzz_questions},
-    {"pairs", fuzz_pairs}, {NULL, NULL}
+    T(model), T(tokenizer), T(tokens), T(state), T(adapter), T(json), T(examples), T(safetensors),
+    T(index), T(config), T(peft), T(peft_config), T(tokenizer_json), T(vocabulary), T(report),
+    T(chat), T(questions), T(pairs), T(gguf), {NULL, NULL}
 };
 
 /* ---- one input ---- */
@@ -286,30 +387,23 @@ static const struct { const char *name; void (*run)(void); } targets[] = {
 void parts_write(const char *data, size_t size)
 {
     for (int i = 0; data && i < 4; i++) {
-        char path[sizeof folder + 2];
         const char *line = size ? memmem(data, size, "\n====\n", 6) : NULL;
         size_t part = line ? (size_t)(line - data) : size;
-        snprintf(path, sizeof path, "%s/%d", folder, i);
-        FILE *file = fopen(path, "wb");
+        FILE *file = fopen(at((char[]){(char)('0' + i), 0}), "wb");
         if (!file || fwrite(data, 1, part, file) != part || fclose(file)) finding("no space");
         data = line ? line + 6 : NULL, size -= line ? part + 6 : 0;
     }
 }
 
-/* Remove the files of the folder, or the folder as well. */
-void folder_clear(int all)
+/* Remove the files of the folder. */
+void folder_clear(void)
 {
-    char path[400];
     struct dirent *entry;
     DIR *files = opendir(folder);
-    while (files && (entry = readdir(files))) {
-        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
-        unlink(path);
-    }
+    while (files && (entry = readdir(files))) unlinkat(dirfd(files), entry->d_name, 0);
     if (files) closedir(files);
-    if (all) rmdir(folder);
 }
-void folder_remove(void) { folder_clear(1); }
+void folder_remove(void) { system(format("rm -rf %s", folder)); }
 
 /* Nothing that a terminal would obey is in what was printed. */
 void output_check(const char *text, size_t size)
@@ -322,22 +416,16 @@ void output_check(const char *text, size_t size)
     }
 }
 
+static int target;
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static int target = -1;
-    char *text, *name = getenv("FUZZ");
+    char *text;
     size_t printed;
     FILE *out = stdout, *err = stderr;
-    if (target < 0) {
-        for (target = 0; targets[target].name && strcmp(targets[target].name, name); target++) {}
-        if (!targets[target].name) dprintf(2, "FUZZ: no parser is named %s\n", name), _exit(2);
-        snprintf(folder, sizeof folder, "/dev/shm/fuzz.%d", (int)getpid());
-        mkdir(folder, 0700);
-        atexit(folder_remove);
-    }
+    most = held + 8 * size + FIXED;
     parts_write((const char *)data, size);
     stdout = stderr = open_memstream(&text, &printed);
-    most = 8 * size + FIXED;
     if (setjmp(ended) == 0) targets[target].run();
     fclose(stdout);
     stdout = out, stderr = err;
@@ -345,121 +433,110 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (getenv("SHOW")) printf("%s", text);
     free(text);
     for (int i = 0; i < OPEN; i++) if (opened[i]) held_fclose(opened[i]);
-    while (blocks.next != &blocks) held_free(blocks.next + 1);
+    held_clear();
     open_writers = NULL, writers_grouped = 0;
-    folder_clear(0);
+    folder_clear();
     return 0;
 }
 
-#ifdef REPLAY
+/* ---- inputs to begin with ---- */
 
-/* Write dir/TARGET, an input made of `count` files (NULL: an empty one). */
-void seed(const char *dir, const char *target, const char *number, int count, char **path)
+/* Texts that the parsers accept; ' stands for ", and a line ==== divides files. */
+static const struct { const char *target, *text; } texts[] = {
+    {"json", "'\\ud83d\\ude00\\u0000'"}, {"json", "[1, -2.5e3, true, null, {'a': ''}]"},
+    {"json", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"},
+    {"examples", "0{'messages': [{'role': 'user', 'content': 'a'}, {'role': 'assistant', "
+                 "'content': 'b'}]}\n{'prompt': 'c d e', 'completion': 'd'}\n{'prompt': 'c d e', "
+                 "'completion': 'e'}\n{'instruction': 'e', 'input': 'f', 'output': 'g'}\n"},
+    {"examples", "2prompt,completion\n'a, ''b''',c\nd,'e\nf'\n"},
+    {"examples", "2,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,,\n"},
+    {"examples", "3text\tlabel\na\tgood\nb\tbad\nc\tgood\nd\tbad\ne\tbad\nf\tgood\ng\tbad\n"},
+    {"examples", "2x1,yes\nx2,no\nx3,yes\nx4,no\nx4,no\n"},
+    {"examples", "1[{'conversations': [{'from': 'human', 'value': 'a'}, {'from': 'gpt', 'value': "
+                 "'b'}]}, {'question': '', 'answer': 1}]"},
+    {"report", "data = d<script>\nmodel = m\ncommand = a & b\n\n====\n"
+               "step,epoch,tokens,train_loss,val_loss,lr,grad_norm,tokens_per_s,seconds\n"
+               "0,0,0,,5,,,,1\n1,0.1,9,4,,1e-3,1,9,2\n2,1,9,3,3,1e-3,1,9,2\n\n====\n"
+               "{'when':'before','prompt':'<img>','text':'b'}\n\n====\n"
+               "{'title': 't', 'columns': ['a', 'b'], 'rows': [['x', 1.5]]}\n"},
+    {"chat", "{'messages': [{'role': 'user', 'content': 'a'}]}"},
+    {"chat", "{'prompt': 'a\\u009b'}"},
+    {"questions", "{'prompt': 'a', 'completion': 'b', 'expect': {'must': ['4 euros|cat'], "
+                  "'must_not': ['\\u0041.5']}}\n"},
+    {"pairs", "{'a': 'he', 'b': 'she', 'group': 'g'}\n"},
+    {"index", "{'weight_map': {'wte.weight': 'a'}}\n====\n"}, {NULL, NULL}
+};
+
+/* Write an input for a target, made of files of the folder (NULL after the last). */
+void seed(const char *target, char **name)
 {
+    static int number;
     size_t size;
-    make_folder(format("%s/%s", dir, target));
-    Writer *w = writer_open(format("%s/%s/%s", dir, target, number));
-    for (int i = 0; i < count; i++) {
-        char *bytes = path[i] ? read_file(path[i], &size) : NULL;
+    const char *dir = getenv("FOLDER") ? getenv("FOLDER") : "/tmp/fuzz";
+    make_folder(dir), make_folder(format("%s/%s", dir, target));
+    Writer *w = writer_open(format("%s/%s/%d", dir, target, number++));
+    for (int i = 0; name[i]; i++) {
+        char *bytes = read_file(at(name[i]), &size);
         if (i) writer_put(w, "\n====\n", 6);
-        if (bytes) writer_put(w, bytes, size);
+        writer_put(w, bytes, size);
     }
     writer_close(w);
 }
-#define SEED(target, number, ...) \
-    seed(dir, target, number, sizeof (char *[]){__VA_ARGS__} / sizeof (char *), \
-         (char *[]){__VA_ARGS__})
-
-/* A file with this text. */
-char *written(const char *name, const char *text)
-{
-    text_write(at(name), format("%s", text));
-    return at(name);
-}
+#define SEED(target, ...) seed(target, (char *[]){__VA_ARGS__, NULL})
 
 /* Inputs that each parser accepts, from which libFuzzer makes others. */
-void seeds_write(const char *dir)
+void seeds_write(void)
 {
-    Model *m = tiny_model();
-    Tokenizer *t = words_new();
+    Model *m = tiny_model(), *run = tiny_model();
     uint16_t ids[60] = {0};
     int32_t header[HEADER] = {TOKENS_MAGIC, 1, 60};
-    char *text = at("text_train.bin"), *rows = at("rows_train.bin");
-    Progress p = {.step = 3, .inputs = "model = m\nseed = 1\nlr = 3\n"};
+    Progress p = {.step = 3, .row = 3};
     for (int i = 0; i < 60; i++) ids[i] = i % 7 ? i : 0;
-    for (int v = 1; v <= 2; v++) {
-        Writer *w = writer_open(v == 1 ? text : rows);
-        header[1] = v;
+    for (; header[1] <= 2; header[1]++) {
+        Writer *w = writer_open(at(header[1] == 1 ? "text" : "rows"));
         writer_put(w, header, sizeof header), writer_put(w, ids, sizeof ids);
-        writer_put(w, ids, v == 1 ? 0 : 60), writer_close(w);
+        writer_put(w, ids, header[1] == 1 ? 0 : 60), writer_close(w);
     }
-    SEED("tokens", "1", text), SEED("tokens", "2", rows);
-    char *progress = at("progress");
-    Writer *w = writer_open(progress);
-    writer_put(w, &p, sizeof p), writer_close(w);
-    SEED("state", "1", text, progress), SEED("state", "2", rows, progress);
-    model_write(m, at("m32"), 0), model_write(m, at("m16"), 1);
-    SEED("model", "1", at("m32")), SEED("model", "2", at("m16"));
-    tokenizer_write(t, at("t")), folder_write(m, t, folder, 0);
-    SEED("tokenizer", "1", at("t")), SEED("tokenizer", "2", "data/mini_tokenizer.bin");
-    SEED("safetensors", "1", at("model.safetensors"), at("config.json"));
-    SEED("index", "1", written("i", "{\"weight_map\": {\"wte.weight\": \"a\"}}"),
-         at("model.safetensors"));
-    SEED("config", "1", at("config.json")), SEED("vocabulary", "1", at("vocab.json"),
-                                                 at("merges.txt"));
-    size_t n;
-    char *vocab = read_file(at("vocab.json"), &n);
-    SEED("tokenizer_json", "1", written("tj", format("{\"model\": {\"type\": \"BPE\", \"vocab\": %s,"
-         "\"merges\": [\"t h\", [\"th\", \"e\"]]}, \"pre_tokenizer\": {\"type\": \"ByteLevel\"},"
-         "\"added_tokens\": [{\"content\": \"<pad>\", \"id\": 300}]}", vocab)));
+    memcpy(p.inputs, inputs, sizeof inputs);
+    model_prepare(run, TRAINING, 1, 8, 0), state_write(run, &p, at("state"));
+    model_write(m, at("m32"), 0), model_write(m, at("m16"), 1), tokenizer_write(words, at("t"));
+    folder_write(m, words, folder, 0);
     model_adapt(m, (Adapter){.alpha = 2, .rank = 2, .on = 3, .base = model_fingerprint(m)}, 1);
-    adapter_write(m, at("adapter")), model_write(m, at("base"), 0);
-    SEED("adapter", "1", at("adapter"));
+    adapter_write(m, at("adapter"));
     prep.out = at("peft"), prep.adapter = at("adapter");
-    peft_export(at("base"));
-    char *config = at("peft/adapter_config.json");
-    SEED("peft_config", "1", config), SEED("peft_config", "2", "data/adapters/adapter_config.json");
-    SEED("peft", "1", at("peft/adapter_model.safetensors"), config);
-    SEED("json", "1", at("config.json"));
-    SEED("json", "2", written("j", "\"\\ud83d\\ude00\\u0000\""));
-    SEED("examples", "1", written("e1", "0{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}, "
-         "{\"role\": \"assistant\", \"content\": \"b\"}]}\n{\"prompt\": \"c\", \"completion\": \"d\"}\n"
-         "{\"instruction\": \"e\", \"input\": \"f\", \"output\": \"g\"}\n"));
-    SEED("examples", "2", written("e2", "2prompt,completion\n\"a, \"\"b\"\"\",c\nd,\"e\nf\"\n"));
-    SEED("examples", "3", written("e3", "3text\tlabel\na\tgood\nb\tbad\n"));
-    SEED("examples", "4", written("e4", "1[{\"conversations\": [{\"from\": \"human\", \"value\": "
-         "\"a\"}, {\"from\": \"gpt\", \"value\": \"b\"}]}, {\"question\": \"\", \"answer\": 1}]"));
-    SEED("report", "1", written("run.txt", "data = d<script>\nmodel = m\ncommand = a & b\n"),
-         written("log.csv", format("%s\n0,0,0,,5,,,,1\n1,0.1,9,4,,1e-3,1,9,2\n2,1,9,3,3,1e-3,1,9,2\n",
-         log_header)), written("s", "{\"when\":\"before\",\"prompt\":\"<img>\",\"text\":\"b\"}\n"),
-         written("v", "{\"title\": \"t\", \"columns\": [\"a\", \"b\"], \"rows\": [[\"x\", 1.5]]}\n"));
-    SEED("chat", "1", written("c1", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}"));
-    SEED("chat", "2", written("c2", "{\"prompt\": \"a\\u009b\"}"));
-    SEED("questions", "1", written("q", "{\"prompt\": \"a\", \"completion\": \"b\", \"expect\": "
-         "{\"must\": [\"4 euros|cat\"], \"must_not\": [\"\\u0041.5\"]}}\n"));
-    SEED("pairs", "1", written("pa", "{\"a\": \"he\", \"b\": \"she\", \"group\": \"g\"}\n"));
+    peft_export(at("m32"));
+    SEED("tokens", "text"), SEED("tokens", "rows");
+    SEED("state", "text", "state"), SEED("state", "rows", "state");
+    SEED("model", "m32"), SEED("model", "m16"), SEED("adapter", "adapter");
+    SEED("tokenizer", "t"), SEED("gguf", "t", "m32");
+    SEED("vocabulary", "vocab.json", "merges.txt");
+    SEED("safetensors", "model.safetensors", "config.json"), SEED("config", "config.json");
+    SEED("peft", "peft/adapter_model.safetensors", "peft/adapter_config.json");
+    SEED("peft_config", "peft/adapter_config.json");
+    Text all = {0}, vocabulary = {0};
+    vocabulary.bytes = read_file(at("vocab.json"), &vocabulary.size);
+    text_print(&all, JSON_TEXT({
+        "model": {"type": "BPE", "vocab": %s, "merges": ["t h", ["th", "e"]]},
+        "pre_tokenizer": {"type": "ByteLevel"}, "added_tokens": [{"content": "<pad>", "id": 300}]}),
+        vocabulary.bytes);
+    text_write(at("tokenizer.json"), all.bytes);
+    SEED("tokenizer_json", "tokenizer.json");
+    for (int i = 0; texts[i].target; i++) {
+        char *text = format("%s", texts[i].text);
+        for (char *c = text; (c = strchr(c, '\''));) *c = '"';
+        text_write(at("s"), text), SEED((char *)texts[i].target, "s");
+    }
 }
 
-int main(int argc, char **argv)
+int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
-    if (argc == 1) {
-        const char *dir = getenv("FOLDER") ? getenv("FOLDER") : "/dev/shm/fuzz";
-        snprintf(folder, sizeof folder, "%s.made", dir);
-        most = SIZE_MAX, make_folder(folder), make_folder(dir);
-        if (setjmp(ended)) return 1;
-        seeds_write(dir);
-        return 0;
-    }
-    for (int i = 1; i < argc; i++) {
-        struct stat status;
-        FILE *file = file_open(argv[i], &status);
-        uint8_t *data = malloc((size_t)status.st_size + 1);
-        size_t size = fread(data, 1, (size_t)status.st_size, file);
-        held_fclose(file);
-        LLVMFuzzerTestOneInput(data, size);
-        free(data);
-    }
-    printf("%d inputs: nothing found\n", argc - 1);
+    const char *name = getenv("FUZZ");
+    (void)argc, (void)argv;
+    if (setjmp(ended)) _exit(1);
+    snprintf(folder, sizeof folder, "/dev/shm/fuzz.%d", (int)getpid());
+    most = SIZE_MAX, mkdir(folder, 0700), atexit(folder_remove), setup();
+    if (!name) seeds_write(), exit(0);
+    while (targets[target].name && strcmp(targets[target].name, name)) target++;
+    if (!targets[target].name) dprintf(2, "FUZZ: no parser is named %s\n", name), exit(2);
     return 0;
 }
-#endif
