@@ -4274,6 +4274,8 @@ void worked(const char *what, const real *x, int count)
     for (int i = 0; i < count; i++)
         expect(course_says(what, x[i]), "%s: doc/ does not say %g", what, (double)x[i]);
 }
+#define WORKED(what, ...) \
+    worked(what, (real[]){__VA_ARGS__}, sizeof(real[]){__VA_ARGS__} / sizeof(real))
 
 /* Set x to these numbers; returns x. */
 real *set(real *x, const char *numbers)
@@ -4311,19 +4313,16 @@ void worked_tokens(void)                                      /* chapters 1 and 
     char bytes[4], *stories;
     size_t size;
     int n = 0;
-    a[0] = worked_loss(z, 4096, 0, 0);
-    worked("blind guess", a, 1);
+    WORKED("blind guess", worked_loss(z, 4096, 0, 0));
     a[0] = worked_loss(set(z, "0 0"), 2, 0, 0);
     a[1] = worked_loss(set(z, "0 1.0986122886681098"), 2, 0, 0);
-    a[2] = (a[0] + a[1]) / 2;
-    worked("loss", a, 3);
+    WORKED("loss", a[0], a[1], (a[0] + a[1]) / 2);
     worked_loss(set(z, "0 0"), 2, 0, 0);
     worked("one step", z, 2);
     for (int v = 0; v < 2; v++) z[v] *= (real)-0.5;
     worked("one step", z, 2);
-    a[1] = worked_loss(z, 2, 0, 0), a[2] = (real)exp((double)-a[1]);
-    worked("one step", a, 3);
-
+    a[1] = worked_loss(z, 2, 0, 0);
+    WORKED("one step", a[0], a[1], exp((double)-a[1]));
     for (int i = (int)utf8_encode(bytes, 0xE9) - 1; i >= 0; i--) a[i] = (unsigned char)bytes[i];
     worked("UTF-8", a, 2);
     Tokenizer *t = tokenizer_train("banana bandana ban", 18, 260);
@@ -4341,6 +4340,9 @@ void worked_tokens(void)                                      /* chapters 1 and 
     worked("bits per byte", a, 4);
     tokenizer_free(t), free(stories);
 }
+
+/* The small model and GPT-2. */
+static const Config sizes[] = {{256, 4096, 4, 5, 240, 4096}, {1024, 50257, 12, 12, 768, 50304}};
 
 /* Chapter 3: one token through embedding, a block with two hidden numbers, and the head; C and V
  * are 3. */
@@ -4374,9 +4376,7 @@ void worked_forward(void)
     worked("loss of the head", w, 3);                         /* lse, three times */
     gelu_forward(a, set(a, "1 -1 3 -3 -0.752"), 5);
     worked("gelu at", a, 5);
-    a[0] = (real)tensors_describe((Config){.T = 256, .V = 4096, .Vp = 4096, .L = 4, .C = 240},
-                                  tensors);
-    worked("parameters", a, 1);
+    WORKED("parameters", tensors_describe(sizes[0], tensors));
 }
 
 /* Chapters 4 and 5: three tokens, one head, C = HS = 4. Values are unit vectors: so dout_i = 1 for
@@ -4435,8 +4435,7 @@ void worked_backward(void)                                    /* chapter 5, the 
     set(&cube, "2");
     bound("w^3", gradient_error(cubed, &cube, &twelve, 1, 1, 0), 1e-11);
     set(&cube, "2.01"), a[0] = (real)cubed(), set(&cube, "1.99"), a[1] = (real)cubed();
-    a[2] = (a[0] - a[1]) / (real)0.02, a[3] = (a[0] - 8) / (real)0.01;
-    worked("differences", a, 4);
+    WORKED("differences", a[0], a[1], (a[0] - a[1]) / 0.02, (a[0] - 8) / 0.01);
 }
 
 void worked_training(void)                                    /* chapter 6 */
@@ -4471,10 +4470,43 @@ void worked_training(void)                                    /* chapter 6 */
     worked("LoRA", &h, 1), worked("LoRA", a, 2);
 }
 
+/* Chapter 7: rows of a table become tokens, and those the rows of a batch; lengths are packed. */
+void worked_data(void)
+{
+    static const int lengths[] = {2, 3, 5, 6, 7, 4, 3, 3, 2, 2, 2, 1};
+    Segment s[12] = {{0}};
+    real ids[7], learned = 0, counts[2] = {0};
+    run_line("printf 'ham\\tLunch at one?\\nspam\\tYou won!\\nham\\tok see u\\nspam\\tWin "
+             "a prize now\\n' >sms; prepare examples sms --out sms --val 0 --tokenizer "
+             "$here/data/mini_tokenizer.bin");
+    Tokens t = tokens_read(scratch("sms"), "train", 4096);
+    DataLoader f = loader_new(&t, 16, 4095, 0, 0, 0), p = {.T = 8, .count = 4, .epoch_order = s};
+    Batch b = batch_new(2, 16);
+    loader_batch(&f, &b);                                     /* the second row is documents 1, 4 */
+    for (int n = 0; n < 32; n++) counts[n / 16] += b.loss_weight[n];
+    for (int n = 0; n < 7; n++) ids[n] = b.tokens[16 + n], learned += b.loss_weight[16 + n];
+    worked("what is learned", ids, 7);
+    WORKED("what is learned", learned, log(2), (learned * log(2) + (7 - learned) * log(100)) / 7);
+    WORKED("a packed row", b.doc_start[31], 16 - b.doc_start[31], b.doc_start[11], b.doc_start[12],
+           counts[1], counts[0]);
+    for (int i = 0; i < 12; i++) s[i].length = lengths[i];
+    loader_pack(&p, 1);
+    WORKED("packing", p.rows, s[0].row == s[3].row ? 6 : -1, s[1].row == s[2].row ? 5 : -1);
+    p.epoch_order += 4, p.count = 8, loader_pack(&p, 1);
+    WORKED("packing, exercise", p.rows);
+    for (int i = 0; i < 2; i++) {
+        char *cost = break_even(settings_parse(i ? "tokens=2500" : "tokens=11586"), i ? 2 : 4, 0);
+        WORKED("prompt or train", atof(strstr(cost, "pays after\n") + 11));
+        free(cost);
+    }
+    batch_free(&b), loader_free(&f), tokens_free(&t);
+}
+
 void test_worked(void)
 {
     course = shell("sed -n '/checked: worked numbers/,/^$/p' \"$here\"/doc/*.md");
     worked_tokens(), worked_forward(), worked_attention(), worked_backward(), worked_training();
+    worked_data();
     free(course);
 }
 
