@@ -4489,31 +4489,30 @@ void worked_training(void)                                    /* chapter 6 */
     worked("LoRA", &h, 1), worked("LoRA", a, 2);
 }
 
-/* Chapters 8, 10 and 14, with numbers that no function of the programs computes. */
-void worked_choices(void)
+void worked_choices(void)                                     /* chapters 8, 10 and 14 */
 {
-    real a[7] = {0}, x[] = {3, 4}, dy[] = {1, 0}, d[5], mean;
+    real a[7], x[] = {3, 4}, dy[] = {1, 0}, d[5];
+    Tensor t[TENSORS];
     for (int i = 0; i < 2; i++) {                             /* 2.776: Student's t */
         set(d, i ? "0.1 0.2 0.3 0.2 0.2" : "-0.1 -0.04 -0.08 0.02 -0.05");
-        mean = (d[0] + d[1] + d[2] + d[3] + d[4]) / 5, a[1] = 0;
-        for (int k = 0; k < 5; k++) a[1] += (d[k] - mean) * (d[k] - mean) / 4;
-        a[0] = mean, a[1] = sqrt(a[1]), a[2] = 2.776 * a[1] / sqrt(5), a[3] = mean - a[2];
-        a[4] = mean + a[2];
+        a[0] = (d[0] + d[1] + d[2] + d[3] + d[4]) / 5, a[1] = 0;
+        for (int k = 0; k < 5; k++) a[1] += (d[k] - a[0]) * (d[k] - a[0]) / 4;
+        a[1] = sqrt(a[1]), a[2] = 2.776 * a[1] / sqrt(5), a[3] = a[0] - a[2], a[4] = a[0] + a[2];
         worked(i ? "pairs, a worse setting" : "pairs", a, i ? 3 : 5);
     }
-    Tensor t[TENSORS];
     a[0] = tensors_describe((Config){1024, 50257, 48, 25, 1600, 50257}, t), a[1] = a[0] * 16e-9;
-    a[2] = a[0] * 2e-9, a[3] = a[0] / tensors_describe((Config){1024, 50257, 12, 12, 768, 50257}, t);
+    a[2] = a[0] * 2e-9;
+    a[3] = a[0] / tensors_describe((Config){1024, 50257, 12, 12, 768, 50257}, t);
     worked("memory of XL", a, 3), worked("time of XL", a + 3, 1);
-    a[4] = 3 * 521 * 3 / 4.0, a[5] = ceil(a[4]), a[6] = 16e-9 * a[0] / a[3];
-    worked("break-even", a + 4, 2), worked("memory of GPT-2", a + 6, 1);
-    for (int i = 0; i < 3; i++) a[i] = cos(i * acos(0));
-    worked("rotary positions", a, 3);
+    a[1] /= a[3], a[2] = 3 * 521 * 3 / 4.0, a[3] = ceil(a[2]);
+    worked("memory of GPT-2", a + 1, 1), worked("break-even", a + 2, 2);
+    a[0] = 1, a[1] = cos(acos(0)), a[2] = cos(2 * acos(0)), a[3] = 12 * 2 * 256 * 4 * 1024;
+    worked("rotary positions", a, 3), worked("cache of four heads", a + 3, 1);
     a[0] = (9 + 16) / 2.0, a[1] = 1 / sqrt(a[0]), a[2] = 3 * a[1], a[3] = 4 * a[1], a[4] = a[2] / 2;
     for (int c = 0; c < 2; c++) a[5 + c] = a[1] * (dy[c] - a[1] * x[c] * a[4]);
     worked("RMSNorm", a, 7);
-    a[0] = log(2), a[1] = -0.1 / 2, a[2] = 12 * 2 * 256 * 4 * 1024;
-    worked("preferences", a, 2), worked("cache of four heads", a + 2, 1);
+    a[0] = log(2), a[1] = -0.1 / 2;
+    worked("preferences", a, 2);
 }
 
 /* Chapters 12 and 13: GPT-2 124M in a step of 4 x 64 tokens, the small model in one of 16 x 256. */
@@ -4779,7 +4778,8 @@ int same_line(const char *shown, const char *printed)
     char a[32], b[32], unit[17] = " ";
     for (int m = 0, n = 0;;) {
         shown += strspn(shown, " "), printed += strspn(printed, " ");
-        if (sscanf(shown, "%31[0-9.]%n", a, &m) == 1 && sscanf(printed, "%31[0-9.]%n", b, &n) == 1) {
+        if (sscanf(shown, "%31[0-9.]%n", a, &m) == 1 &&
+            sscanf(printed, "%31[0-9.]%n", b, &n) == 1) {
             const char *point = strchr(a, '.'), *word = shown + m + strspn(shown + m, " ");
             sprintf(unit + 1, "%.*s ", (int)fmin(14, strcspn(word, " \n")), word);
             if (strstr(" s ms seconds minutes tok/s MB/s GFLOP/s ", unit)) return 1;
@@ -4791,36 +4791,28 @@ int same_line(const char *shown, const char *printed)
     }
 }
 
-/* The commands run in a scratch folder, where the pages' /tmp is a folder. */
+/* The commands run in a scratch folder, which has a folder tmp for the pages' /tmp. */
 void test_outputs(void)
 {
-    static const char mark[] = "<!-- run -->\n```\n";
+    static const char mark[] = "<!-- run -->\n```\n", between[] = "\n```\n```\n";
     int count = 0;
-    glob_t pages;
-    free(shell("mkdir -p shown/tmp; ln -s $here/data $here/train_gpt $here/prepare "
-               "$here/tokenizer shown"));
-    glob("doc/*.md", 0, NULL, &pages), glob("README.md", GLOB_APPEND, NULL, &pages);
-    for (size_t i = 0; !broken && i < pages.gl_pathc; i++) {
-        char *read = format("sed s,/tmp/,tmp/,g \"$here/%s\"", pages.gl_pathv[i]);
-        char *text = shell(read), *at = text;
-        for (; !broken && (at = strstr(at, mark)); count++) {
-            char *command = at + strlen(mark), *end = strstr(command, "\n```\n");
-            char *run = format("cd shown; %.*s", (int)(end - command), command);
-            const char *printed = run_line(run);
-            for (at = strstr(end + 5, "```\n") + 4; !broken && strncmp(at, "```", 3); ) {
-                int left_out = !strncmp(at + strspn(at, " "), "...", 3);
-                while (!left_out && *printed && !same_line(at, printed))
-                    printed += strcspn(printed, "\n") + 1;
-                expect(*printed, "%s: not printed by %s: %.*s", pages.gl_pathv[i], run,
-                       (int)strcspn(at, "\n"), at);
-                at += strcspn(at, "\n") + 1;
-            }
-            free(run);
+    char *text = shell("mkdir -p shown/tmp; ln -s $here/data $here/train_gpt $here/prepare "
+                       "$here/tokenizer shown; cat \"$here\"/doc/*.md \"$here\"/README.md | "
+                       "sed -n 's,/tmp/,tmp/,g; /<!-- run -->/,/^$/p'");
+    for (char *at = text; !broken && (at = strstr(at, mark)); count++) {
+        char *command = at + strlen(mark), *end = strstr(command, between);
+        if (!end) die("<!-- run -->: expected a block of commands and one of what they print");
+        char *run = format("cd shown; %.*s", (int)(end - command), command);
+        const char *printed = run_line(run);
+        for (at = end + strlen(between); *at && *at != '`'; at += strcspn(at, "\n") + 1) {
+            if (!strncmp(at + strspn(at, " "), "...", 3)) continue;
+            while (*printed && !same_line(at, printed)) printed += strcspn(printed, "\n") + 1;
+            expect(*printed, "not printed by %s: %.*s", run, (int)strcspn(at, "\n"), at);
         }
-        free(read), free(text);
+        free(run);
     }
     outcome("%d commands", count);
-    globfree(&pages);
+    free(text);
 }
 
 /* ================================================================================================
