@@ -1900,7 +1900,7 @@ static const Bad bad_files[] = {
     {"prepare import m_short --out new.bin", 1, "truncated"},
     {TRAIN "nowhere", 1, "nowhere_train.bin: cannot be opened"}, {TRAIN "few", 1, "too few"},
     {TRAIN "d --resume", 1, "state.bin: expected a training state"},
-    {TRAIN "d --lr 10 --decay 100 --warmup 0 --steps 60 --out new", 1, "not finite"},
+    {TRAIN "d --lr 10 --decay 100 --warmup 0 --steps 60 --out new", 1, "lower --lr"},
     {TRAIN "d --tokenizer t301", 1, "has 301 tokens, the model 300"},
     {ENCODE "nowhere", 1, "cannot be opened"}, {ENCODE "m", 1, "expected a tokenizer file"},
     {ENCODE "pipe", 1, "pipe: expected a file"},
