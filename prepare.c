@@ -2172,7 +2172,7 @@ void report_eval(const Evaluation *e, Writer *records)
         {"accuracy, by generation", "%.3f", ratio, EXACT},
         {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"macro-F1", "%.3f", label_f1, RATIOS}, {"calibration error", "%.3f", label_ece, RATIOS}};
-    enum { MATRIX = 20 };                              /* the most labels of a table of confusions */
+    enum { MATRIX = 20 };                             /* the most labels of a table of confusions */
     Answers a[3] = {{0}};
     int labels = e->labels.count, answers = e->n && !opt.questions;
     int rows = labels ? (int)(sizeof measures / sizeof *measures) : 4 + answers;
@@ -2291,9 +2291,9 @@ char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
     if (tokens <= 0 || tokens_saved <= 0) return format("%s", "");
-    return format("\n  Against the longest prompt, tuning pays for itself after %.0f queries counted "
-                  "in tokens%s.\n  If the keys and values of the shots are kept in memory, it pays "
-                  "by its better answers alone.", ceil(3 * tokens / tokens_saved),
+    return format("\n  Against the longest prompt, tuning pays for itself after %.0f queries "
+                  "counted in tokens%s.\n  If the keys and values of the shots are kept in memory, "
+                  "it pays by its better answers alone.", ceil(3 * tokens / tokens_saved),
                   seconds_saved <= 0 ? ""
                   : format(", or %.0f counted in seconds", ceil(time / seconds_saved)));
 }
@@ -3509,8 +3509,9 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
     for (int i = -1; i < SAVINGS; i++) {
         Model other = i < 0 ? *m : model_saving(m, i);
         double minutes = epochs * steps * step_seconds(&other, B, T, 1, peak) / 60;
+        double GB = training_memory(&other, B, T).all / 1e9;
         table_row(t, "%d epochs%s%s\t%.2f GB, about %.2g minutes", epochs, i < 0 ? "" : " with ",
-                  i < 0 ? "" : savings[i].options, training_memory(&other, B, T).all / 1e9, minutes);
+                  i < 0 ? "" : savings[i].options, GB, minutes);
     }
 }
 
@@ -3651,8 +3652,8 @@ const char report_style[] =
     "border-bottom:1px solid var(--rule)}thead th{color:var(--soft)}tbody th{min-width:7rem}"
     ".n{text-align:right;white-space:nowrap}.bar{width:12rem;min-width:5rem;vertical-align:middle}"
     ".bar i{display:block;height:.7rem;background:rgb(var(--blue)/.75)}.heat td,.heat th+th{"
-    "text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;border:1px solid var(--paper)}"
-    ".heat tbody th{vertical-align:middle;min-width:0}pre{white-space:pre-wrap;"
+    "text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
+    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle;min-width:0}pre{white-space:pre-wrap;"
     "overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,Consolas,monospace;"
     "background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:.2rem 0 0}"
     "@media(max-width:40rem){.chart{height:15rem}.small{height:9rem}.heat td,.heat th+th{"
@@ -3971,7 +3972,7 @@ void page_settings(Text *p, const Setting *run)
     html(p, "pre", "%s", command);
 }
 
-/* Loss before and after in a sentence, a warning of overfitting, and the main figures of the run. */
+/* Loss before and after in a sentence, a warning of overfitting, and figures of the run. */
 void page_headline(Text *p, const Log *log, const char *data, const char *folder)
 {
     html(p, "p class='soft'", "%s", data ? data : folder);
@@ -3983,7 +3984,8 @@ void page_headline(Text *p, const Log *log, const char *data, const char *folder
     text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n<p class='lead'>",
                measured ? "Validation" : "Training", from, to);
     if (!measured) text_print(p, "After %.0f steps, without validation data.", end[STEP]);
-    else if (log->best == first) text_print(p, "No later step is better than step %.0f.", best[STEP]);
+    else if (log->best == first)
+        text_print(p, "No later step is better than step %.0f.", best[STEP]);
     else text_print(p, "The best of %.0f steps is step %.0f, after %s.", end[STEP], best[STEP],
                     duration(best[SECONDS]));
     if (measured && log->row[last][loss] > 1.05 * to)
@@ -4260,7 +4262,7 @@ void page_embedding(Text *p, const Opened *o)
     }
 }
 
-/* The map of head i: row t has the probabilities of query t. Each of ten shades is a path of lines. */
+/* The map of head i: row t has the probabilities of query t. A shade is a path of lines. */
 void page_map(Text *p, const Opened *o, int i)
 {
     int n = o->n, NH = o->m->c.NH, block = i / NH + 1, head = i % NH + 1;
@@ -4615,7 +4617,7 @@ int command_explain(int words, char **word)
 typedef struct { double loss, step, seconds; char *settings, *folder, **line; } Trial;
 typedef struct { Trial *trial; int trials, words; } Search;    /* words of the command line */
 
-/* Add the trials with each combination of the lists in words[i], words[i + 1], ... `settings` are the
+/* Add the trials with each combination of the lists in words[i] and behind it. `settings` are the
  * values chosen before, "name=value_..."; a trial's line has two words more in front, and four more
  * behind, that are still empty. */
 void trials_add(Search *s, char **words, int i, char *settings)
@@ -4698,7 +4700,7 @@ int command_search(int count, char **words)
         t[k].folder = format("%s/%s", out, t[k].settings);
         trial_run(&t[k], count);
     }
-    qsort(t, s.trials, sizeof *t, by_value);                     /* a trial begins with its loss */
+    qsort(t, s.trials, sizeof *t, by_value);                   /* a trial begins with its loss */
     Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
     for (int k = 0; k < s.trials; k++)
@@ -4759,7 +4761,7 @@ typedef struct {
     const Option *options;       /* NULL: it parses its words itself */
     int (*run)(int words, char **word);
     int least, most;             /* how many words it takes, */
-    const char *words, *out;     /* what they are, and what --out must be; NULL: it may be missing */
+    const char *words, *out;     /* what they are, and what --out must be; NULL: none is needed */
     const char *usage;
 } Command;
 
