@@ -3653,8 +3653,8 @@ const char report_style[] =
     ".n{text-align:right;white-space:nowrap}.bar{width:12rem;min-width:5rem;vertical-align:middle}"
     ".bar i{display:block;height:.7rem;background:rgb(var(--blue)/.75)}.heat td,.heat th+th{"
     "text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
-    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle;min-width:0}pre{white-space:pre-wrap;"
-    "overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,Consolas,monospace;"
+    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle;min-width:0}"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,Consolas,monospace;"
     "background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:.2rem 0 0}"
     "@media(max-width:40rem){.chart{height:15rem}.small{height:9rem}.heat td,.heat th+th{"
     "padding:.4rem;min-width:2rem;font-size:.8rem}}";
