@@ -2303,16 +2303,15 @@ enum { MOST_WAYS = 16 };
 /* The numbers of --shots, such as 0,4, into k; returns how many. */
 int shots_parse(int k[MOST_WAYS])
 {
-    const char *at = opt.shots;
-    char *end;
-    for (int ways = 0; ways < MOST_WAYS; at = end + 1) {
-        long count = strtol(at, &end, 10);
-        if (end == at || count < 0 || count > 1000 || (*end && *end != ',')) break;
+    int ways = 0;
+    for (char *list = format("%s", opt.shots), *word, *end; (word = strsep(&list, ","));) {
+        long count = strtol(word, &end, 10);
+        if (ways == MOST_WAYS || end == word || *end || count < 0 || count > 1000)
+            die_usage("--shots: expected up to %d numbers from 0 to 1000, such as 0,4, found '%s'",
+                      MOST_WAYS, opt.shots);
         k[ways++] = (int)count;
-        if (!*end) return ways;
     }
-    die_usage("--shots: expected up to %d numbers from 0 to 1000, such as 0,4, found '%s'",
-              MOST_WAYS, opt.shots);
+    return ways;
 }
 
 /* A table of a[ways + 1]: several ways to answer without tuning, then the tuned model, and by how
@@ -3654,8 +3653,8 @@ const char report_style[] =
     ".bar i{display:block;height:.7rem;background:rgb(var(--blue)/.75)}.heat td,.heat th+th{"
     "text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
     "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle;min-width:0}"
-    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,Consolas,monospace;"
-    "background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:.2rem 0 0}"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,"
+    "Consolas,monospace;background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:0}"
     "@media(max-width:40rem){.chart{height:15rem}.small{height:9rem}.heat td,.heat th+th{"
     "padding:.4rem;min-width:2rem;font-size:.8rem}}";
 
