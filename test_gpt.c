@@ -2998,8 +2998,9 @@ void test_test_file(void)
                "<|endoftext|>}new{ a<|endoftext|>}k k{ z<|endoftext|>}"), "tests: %s", text.bytes);
         free(text.bytes);
     }
-    expect_run("prepare examples train.csv --val 0 --out tested " MINI ">log.txt; "
-               "echo tested_*.bin", "tested_train.bin\nstatus 0", NULL);
+    expect_run("prepare examples train.csv --val 0 --out tested --model $here/data/mini.bin "
+               MINI "; echo tested_*.bin", "steps of 4 x ", "epochs with --recompute ",
+               "tested_train.bin\nstatus 0", NULL);
 }
 
 /* ---- judging: labels, shots, intervals, right answers, tables, search, the report ---- */
@@ -3259,6 +3260,9 @@ void test_search(void)
                            "grep -c '=== lr=1e-2' s.txt", cases[i][0]),
                    cases[i][1], i == 1 ? "\n0\n" : "\n1\n", "the best model: found/best.bin", NULL);
     }
+    expect_run("prepare search --model m --tokenizer t --data x --steps 1 --warmup 0 --show 0 "
+               "--lr 1e-3,1e-2 --decay=0,0.2 --out both; ls both | grep -c lr=",
+               "=== lr=1e-3_decay=0.2\n", "=== lr=1e-2_decay=0\n", "\n4\nstatus 0", NULL);
 }
 
 /* A page of hostile records: no byte of them is taken for HTML. Its losses hardly differ. */
