@@ -507,11 +507,13 @@ void vocabulary_write(const Tokenizer *t, const char *folder)
  * equal. Data need not be aligned: the header of the published gpt2 has 14,283 bytes.
  */
 
-enum { F32, F16, BF16, READABLE };
-
-const struct { const char *name; size_t bytes; } number_types[] = {
-    {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F64", 8}, {"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1},
-    {"U8", 1}, {"BOOL", 1}, {NULL, 0}
+/* Types of numbers: how many make a block, and its bytes; what GGUF calls the type, and a file with
+ * matrices of it. Those before READABLE are read, those up to Q8_0 written. */
+enum { F32, F16, BF16, READABLE, Q8_0 = READABLE, Q8_BLOCK = 32 };
+const struct { const char *name; size_t block, bytes; uint32_t gguf, gguf_file; } number_types[] = {
+    {"F32", 1, 4, 0, 0}, {"F16", 1, 2, 1, 1}, {"BF16", 1, 2, 30, 32}, {"Q8_0", Q8_BLOCK, 34, 8, 7},
+    {"F64", 1, 8, 0, 0}, {"I64", 1, 8, 0, 0}, {"I32", 1, 4, 0, 0}, {"I16", 1, 2, 0, 0},
+    {"I8", 1, 1, 0, 0}, {"U8", 1, 1, 0, 0}, {"BOOL", 1, 1, 0, 0}, {0}
 };
 
 typedef struct {                 /* a tensor in a file */
@@ -1007,12 +1009,8 @@ int peft_import(const char *folder, const char *path)
  * The head is wte, which the file need not repeat.
  */
 
-enum { ALIGNMENT = 32, Q8_0 = READABLE, Q8_BLOCK = 32 };
+enum { ALIGNMENT = 32 };
 enum { GGUF_U32 = 4, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY };
-
-const struct { const char *name; uint32_t number, file_type; size_t block, bytes; } gguf_types[] = {
-    {"f32", 0, 0, 1, 4}, {"f16", 1, 1, 1, 2}, {"bf16", 30, 32, 1, 2}, {"q8_0", 8, 7, Q8_BLOCK, 34}
-};
 
 /* In the order of PARAMETERS. */
 const char *const gguf_names[TENSORS] = {
@@ -1071,9 +1069,9 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
     size_t at = 0;
     for (Stored *s = w.entry; s < w.entry + w.count; s++) {
         int matrix = s->tensor == 0 || s->rows > 1, columns = m->tensors[s->tensor].columns;
-        s->type = !matrix ? F32 : columns % gguf_types[type].block ? F16 : type;
+        s->type = !matrix ? F32 : columns % number_types[type].block ? F16 : type;
         s->from = at;
-        s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
+        s->to = at += s->count / number_types[s->type].block * number_types[s->type].bytes;
         at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         s->name = format(gguf_names[s->tensor], s->layer);
     }
@@ -1083,15 +1081,15 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
 /* Write the numbers x of a tensor. Dies if one is too large for the tensor's type. */
 void gguf_numbers(Writer *w, const Stored *s, const real *x)
 {
-    size_t block = gguf_types[s->type].block;
+    size_t block = number_types[s->type].block;
     int as_is = s->type == F32 || s->type == BF16;
     if (as_is) write_reals(w, x, s->count, s->type == BF16);
     for (size_t i = 0; !as_is && i < s->count; i += block) {
         Q8Block b = s->type == Q8_0 ? q8_from(x + i) : (Q8Block){f16_from((float)x[i]), {0}};
         if ((b.scale & 0x7fff) == 0x7c00)
             die("%s: %s: number %zu is %g, too large for %s: give --type bf16 or f32", w->path,
-                s->name, i, (double)x[i], gguf_types[s->type].name);
-        writer_put(w, &b, gguf_types[s->type].bytes);
+                s->name, i, (double)x[i], number_types[s->type].name);
+        writer_put(w, &b, number_types[s->type].bytes);
     }
 }
 
@@ -1139,7 +1137,7 @@ uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *
         {"general.architecture", "gpt2", GGUF_STRING, 0}, {"general.name", name, GGUF_STRING, 0},
         {"general.alignment", NULL, GGUF_U32, ALIGNMENT},
         {"general.quantization_version", NULL, GGUF_U32, 2},
-        {"general.file_type", NULL, GGUF_U32, gguf_types[type].file_type},
+        {"general.file_type", NULL, GGUF_U32, number_types[type].gguf_file},
         {"gpt2.context_length", NULL, GGUF_U32, c->T},
         {"gpt2.embedding_length", NULL, GGUF_U32, c->C},
         {"gpt2.feed_forward_length", NULL, GGUF_U32, 4 * c->C},
@@ -1179,7 +1177,7 @@ void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
         gguf_text(&head, s->name, strlen(s->name));
         text_add(&head, (char *)&dimensions, 4);
         text_add(&head, (char *)shape, 8 * dimensions);
-        text_add(&head, (char *)&gguf_types[s->type].number, 4);
+        text_add(&head, (char *)&number_types[s->type].gguf, 4);
         text_add(&head, (char *)&(uint64_t){s->from}, 8);
     }
     Writer *w = writer_open(path);
@@ -1218,8 +1216,8 @@ int command_export(int words, char **word)
     if (prep.peft && prep.type) die_usage("--type does not belong to --peft");
     if (prep.peft) return peft_export(word[0]);
     int gguf = ends_with(prep.out, ".gguf"), type = 0;
-    while (type < 4 && strcmp(gguf_types[type].name, name)) type++;
-    if (type == 4 || (prep.bf16 && type != BF16) || (!gguf && type != F32 && type != BF16))
+    while (type <= Q8_0 && strcasecmp(number_types[type].name, name)) type++;
+    if (type > Q8_0 || (prep.bf16 && type != BF16) || (!gguf && type != F32 && type != BF16))
         die_usage("--type: expected f32 or bf16, for a .gguf file also f16 or q8_0, found '%s'%s",
                   name, prep.bf16 ? " and --bf16" : "");
     Tokenizer *t = tokenizer_read(prep.tokenizer);

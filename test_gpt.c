@@ -3624,7 +3624,7 @@ void test_run_lora(void)
     judged_folder();
     expect_run("prepare compare --model m --adapter r9/best.bin --tokenizer t --data x --shots 0,1 "
                "--tokens 2 --out new", "base m, tuned m + r9/best.bin", "tuned - base, 1-shot",
-               "Tuning read", "status 0", NULL);
+               "tuning pays for itself", "status 0", NULL);
     expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
     expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
 }
@@ -3966,7 +3966,7 @@ static const Bad bad_world[] = {
     {"prepare export m --tokenizer t --out a.gguf --type f16 --bf16", 2, "'f16' and --bf16"},
     {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
     {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
-    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for f16"},
+    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for F16"},
     {"prepare import m --out new/m" FULL}, {"prepare export m --tokenizer t --out new/hf" FULL},
     {"prepare text text.txt --tokenizer t --out new/t" FULL},
     {0}};
