@@ -3633,7 +3633,7 @@ const char report_style[] =
     ".blue{color:rgb(var(--blue));stroke:rgb(var(--blue))}"
     "b,.red{color:rgb(var(--red));stroke:rgb(var(--red))}h1 b{font-weight:500}"
     ".warn{border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}"
-    "figure{margin:1.2rem 0 0}.chart{position:relative;height:21rem;"
+    "article{margin:1.2rem 0 2.2rem}figure{margin:1.2rem 0 0}.chart{position:relative;height:21rem;"
     "margin:2rem .8rem 3.4rem 3.4rem;font-size:.75rem;line-height:1;color:var(--soft)}"
     ".small{height:10rem}.chart svg{position:absolute;width:100%;height:100%;overflow:visible}"
     "path{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke;stroke-width:1.8}"
@@ -3940,7 +3940,7 @@ void page_samples(Text *p, const char *folder)
         const char *text[] = {string_of(sample_find(all, prompt, "before"), "text"),
                               string_of(sample_find(all, prompt, "after"), "text"),
                               string_of(s, "target")};
-        text_print(p, "<article class='sample'>\n");
+        text_print(p, "<article>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
         for (int i = 0; i < 3; i++) {
