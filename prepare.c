@@ -507,11 +507,13 @@ void vocabulary_write(const Tokenizer *t, const char *folder)
  * equal. Data need not be aligned: the header of the published gpt2 has 14,283 bytes.
  */
 
-enum { F32, F16, BF16, READABLE };
-
-const struct { const char *name; size_t bytes; } number_types[] = {
-    {"F32", 4}, {"F16", 2}, {"BF16", 2}, {"F64", 8}, {"I64", 8}, {"I32", 4}, {"I16", 2}, {"I8", 1},
-    {"U8", 1}, {"BOOL", 1}, {NULL, 0}
+/* Types of numbers: how many make a block, and its bytes; what GGUF calls the type, and a file with
+ * matrices of it. Those before READABLE are read, those up to Q8_0 written. */
+enum { F32, F16, BF16, READABLE, Q8_0 = READABLE, Q8_BLOCK = 32 };
+const struct { const char *name; size_t block, bytes; uint32_t gguf, gguf_file; } number_types[] = {
+    {"F32", 1, 4, 0, 0}, {"F16", 1, 2, 1, 1}, {"BF16", 1, 2, 30, 32}, {"Q8_0", Q8_BLOCK, 34, 8, 7},
+    {"F64", 1, 8, 0, 0}, {"I64", 1, 8, 0, 0}, {"I32", 1, 4, 0, 0}, {"I16", 1, 2, 0, 0},
+    {"I8", 1, 1, 0, 0}, {"U8", 1, 1, 0, 0}, {"BOOL", 1, 1, 0, 0}, {0}
 };
 
 typedef struct {                 /* a tensor in a file */
@@ -1007,12 +1009,8 @@ int peft_import(const char *folder, const char *path)
  * The head is wte, which the file need not repeat.
  */
 
-enum { ALIGNMENT = 32, Q8_0 = READABLE, Q8_BLOCK = 32 };
+enum { ALIGNMENT = 32 };
 enum { GGUF_U32 = 4, GGUF_I32, GGUF_F32, GGUF_BOOL, GGUF_STRING, GGUF_ARRAY };
-
-const struct { const char *name; uint32_t number, file_type; size_t block, bytes; } gguf_types[] = {
-    {"f32", 0, 0, 1, 4}, {"f16", 1, 1, 1, 2}, {"bf16", 30, 32, 1, 2}, {"q8_0", 8, 7, Q8_BLOCK, 34}
-};
 
 /* In the order of PARAMETERS. */
 const char *const gguf_names[TENSORS] = {
@@ -1071,9 +1069,9 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
     size_t at = 0;
     for (Stored *s = w.entry; s < w.entry + w.count; s++) {
         int matrix = s->tensor == 0 || s->rows > 1, columns = m->tensors[s->tensor].columns;
-        s->type = !matrix ? F32 : columns % gguf_types[type].block ? F16 : type;
+        s->type = !matrix ? F32 : columns % number_types[type].block ? F16 : type;
         s->from = at;
-        s->to = at += s->count / gguf_types[s->type].block * gguf_types[s->type].bytes;
+        s->to = at += s->count / number_types[s->type].block * number_types[s->type].bytes;
         at = (at + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
         s->name = format(gguf_names[s->tensor], s->layer);
     }
@@ -1083,15 +1081,15 @@ Weights gguf_tensors(const Model *m, int tokens, int type)
 /* Write the numbers x of a tensor. Dies if one is too large for the tensor's type. */
 void gguf_numbers(Writer *w, const Stored *s, const real *x)
 {
-    size_t block = gguf_types[s->type].block;
+    size_t block = number_types[s->type].block;
     int as_is = s->type == F32 || s->type == BF16;
     if (as_is) write_reals(w, x, s->count, s->type == BF16);
     for (size_t i = 0; !as_is && i < s->count; i += block) {
         Q8Block b = s->type == Q8_0 ? q8_from(x + i) : (Q8Block){f16_from((float)x[i]), {0}};
         if ((b.scale & 0x7fff) == 0x7c00)
             die("%s: %s: number %zu is %g, too large for %s: give --type bf16 or f32", w->path,
-                s->name, i, (double)x[i], gguf_types[s->type].name);
-        writer_put(w, &b, gguf_types[s->type].bytes);
+                s->name, i, (double)x[i], number_types[s->type].name);
+        writer_put(w, &b, number_types[s->type].bytes);
     }
 }
 
@@ -1139,7 +1137,7 @@ uint64_t gguf_keys(Text *head, const Config *c, const Tokenizer *t, const char *
         {"general.architecture", "gpt2", GGUF_STRING, 0}, {"general.name", name, GGUF_STRING, 0},
         {"general.alignment", NULL, GGUF_U32, ALIGNMENT},
         {"general.quantization_version", NULL, GGUF_U32, 2},
-        {"general.file_type", NULL, GGUF_U32, gguf_types[type].file_type},
+        {"general.file_type", NULL, GGUF_U32, number_types[type].gguf_file},
         {"gpt2.context_length", NULL, GGUF_U32, c->T},
         {"gpt2.embedding_length", NULL, GGUF_U32, c->C},
         {"gpt2.feed_forward_length", NULL, GGUF_U32, 4 * c->C},
@@ -1179,7 +1177,7 @@ void gguf_write(const Model *m, const Tokenizer *t, const char *path, int type)
         gguf_text(&head, s->name, strlen(s->name));
         text_add(&head, (char *)&dimensions, 4);
         text_add(&head, (char *)shape, 8 * dimensions);
-        text_add(&head, (char *)&gguf_types[s->type].number, 4);
+        text_add(&head, (char *)&number_types[s->type].gguf, 4);
         text_add(&head, (char *)&(uint64_t){s->from}, 8);
     }
     Writer *w = writer_open(path);
@@ -1218,8 +1216,8 @@ int command_export(int words, char **word)
     if (prep.peft && prep.type) die_usage("--type does not belong to --peft");
     if (prep.peft) return peft_export(word[0]);
     int gguf = ends_with(prep.out, ".gguf"), type = 0;
-    while (type < 4 && strcmp(gguf_types[type].name, name)) type++;
-    if (type == 4 || (prep.bf16 && type != BF16) || (!gguf && type != F32 && type != BF16))
+    while (type <= Q8_0 && strcasecmp(number_types[type].name, name)) type++;
+    if (type > Q8_0 || (prep.bf16 && type != BF16) || (!gguf && type != F32 && type != BF16))
         die_usage("--type: expected f32 or bf16, for a .gguf file also f16 or q8_0, found '%s'%s",
                   name, prep.bf16 ? " and --bf16" : "");
     Tokenizer *t = tokenizer_read(prep.tokenizer);
@@ -2172,7 +2170,7 @@ void report_eval(const Evaluation *e, Writer *records)
         {"accuracy, by generation", "%.3f", ratio, EXACT},
         {"accuracy, by likelihood", "%.3f", ratio, LABEL},
         {"macro-F1", "%.3f", label_f1, RATIOS}, {"calibration error", "%.3f", label_ece, RATIOS}};
-    enum { MATRIX = 20 };                              /* the most labels of a table of confusions */
+    enum { MATRIX = 20 };                             /* the most labels of a table of confusions */
     Answers a[3] = {{0}};
     int labels = e->labels.count, answers = e->n && !opt.questions;
     int rows = labels ? (int)(sizeof measures / sizeof *measures) : 4 + answers;
@@ -2291,9 +2289,9 @@ char *break_even(const Setting *run, double tokens_saved, double seconds_saved)
 {
     double tokens = setting_number(run, "tokens", 0), time = setting_number(run, "seconds", 0);
     if (tokens <= 0 || tokens_saved <= 0) return format("%s", "");
-    return format("\n  Against the longest prompt, tuning pays for itself after %.0f queries counted "
-                  "in tokens%s.\n  If the keys and values of the shots are kept in memory, it pays "
-                  "by its better answers alone.", ceil(3 * tokens / tokens_saved),
+    return format("\n  Against the longest prompt, tuning pays for itself after %.0f queries "
+                  "counted in tokens%s.\n  If the keys and values of the shots are kept in memory, "
+                  "it pays by its better answers alone.", ceil(3 * tokens / tokens_saved),
                   seconds_saved <= 0 ? ""
                   : format(", or %.0f counted in seconds", ceil(time / seconds_saved)));
 }
@@ -2303,16 +2301,15 @@ enum { MOST_WAYS = 16 };
 /* The numbers of --shots, such as 0,4, into k; returns how many. */
 int shots_parse(int k[MOST_WAYS])
 {
-    const char *at = opt.shots;
-    char *end;
-    for (int ways = 0; ways < MOST_WAYS; at = end + 1) {
-        long count = strtol(at, &end, 10);
-        if (end == at || count < 0 || count > 1000 || (*end && *end != ',')) break;
+    int ways = 0;
+    for (char *list = format("%s", opt.shots), *word, *end; (word = strsep(&list, ","));) {
+        long count = strtol(word, &end, 10);
+        if (ways == MOST_WAYS || end == word || *end || count < 0 || count > 1000)
+            die_usage("--shots: expected up to %d numbers from 0 to 1000, such as 0,4, found '%s'",
+                      MOST_WAYS, opt.shots);
         k[ways++] = (int)count;
-        if (!*end) return ways;
     }
-    die_usage("--shots: expected up to %d numbers from 0 to 1000, such as 0,4, found '%s'",
-              MOST_WAYS, opt.shots);
+    return ways;
 }
 
 /* A table of a[ways + 1]: several ways to answer without tuning, then the tuned model, and by how
@@ -3509,8 +3506,9 @@ void report_model(Table *t, const Tokens *train, const Tokenizer *tokenizer, int
     for (int i = -1; i < SAVINGS; i++) {
         Model other = i < 0 ? *m : model_saving(m, i);
         double minutes = epochs * steps * step_seconds(&other, B, T, 1, peak) / 60;
+        double GB = training_memory(&other, B, T).all / 1e9;
         table_row(t, "%d epochs%s%s\t%.2f GB, about %.2g minutes", epochs, i < 0 ? "" : " with ",
-                  i < 0 ? "" : savings[i].options, training_memory(&other, B, T).all / 1e9, minutes);
+                  i < 0 ? "" : savings[i].options, GB, minutes);
     }
 }
 
@@ -3635,7 +3633,7 @@ const char report_style[] =
     ".blue{color:rgb(var(--blue));stroke:rgb(var(--blue))}"
     "b,.red{color:rgb(var(--red));stroke:rgb(var(--red))}h1 b{font-weight:500}"
     ".warn{border-left:3px solid rgb(var(--red));padding:.1rem 0 .1rem .9rem;margin:1rem 0}"
-    "figure{margin:1.2rem 0 0}.chart{position:relative;height:21rem;"
+    "article{margin:1.2rem 0 2.2rem}figure{margin:1.2rem 0 0}.chart{position:relative;height:21rem;"
     "margin:2rem .8rem 3.4rem 3.4rem;font-size:.75rem;line-height:1;color:var(--soft)}"
     ".small{height:10rem}.chart svg{position:absolute;width:100%;height:100%;overflow:visible}"
     "path{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke;stroke-width:1.8}"
@@ -3651,10 +3649,10 @@ const char report_style[] =
     "border-bottom:1px solid var(--rule)}thead th{color:var(--soft)}tbody th{min-width:7rem}"
     ".n{text-align:right;white-space:nowrap}.bar{width:12rem;min-width:5rem;vertical-align:middle}"
     ".bar i{display:block;height:.7rem;background:rgb(var(--blue)/.75)}.heat td,.heat th+th{"
-    "text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;border:1px solid var(--paper)}"
-    ".heat tbody th{vertical-align:middle;min-width:0}pre{white-space:pre-wrap;"
-    "overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,Consolas,monospace;"
-    "background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:.2rem 0 0}"
+    "text-align:center}.heat td{padding:.45rem .8rem;min-width:3.6rem;"
+    "border:1px solid var(--paper)}.heat tbody th{vertical-align:middle;min-width:0}"
+    "pre{white-space:pre-wrap;overflow-wrap:anywhere;font:.86rem/1.55 ui-monospace,Menlo,"
+    "Consolas,monospace;background:var(--raised);padding:.7rem .9rem;border-radius:4px;margin:0}"
     "@media(max-width:40rem){.chart{height:15rem}.small{height:9rem}.heat td,.heat th+th{"
     "padding:.4rem;min-width:2rem;font-size:.8rem}}";
 
@@ -3942,7 +3940,7 @@ void page_samples(Text *p, const char *folder)
         const char *text[] = {string_of(sample_find(all, prompt, "before"), "text"),
                               string_of(sample_find(all, prompt, "after"), "text"),
                               string_of(s, "target")};
-        text_print(p, "<article class='sample'>\n");
+        text_print(p, "<article>\n");
         html(p, "pre", "%s", prompt);
         text_print(p, "<div class='pair'>\n");
         for (int i = 0; i < 3; i++) {
@@ -3971,7 +3969,7 @@ void page_settings(Text *p, const Setting *run)
     html(p, "pre", "%s", command);
 }
 
-/* Loss before and after in a sentence, a warning of overfitting, and the main figures of the run. */
+/* Loss before and after in a sentence, a warning of overfitting, and figures of the run. */
 void page_headline(Text *p, const Log *log, const char *data, const char *folder)
 {
     html(p, "p class='soft'", "%s", data ? data : folder);
@@ -3983,7 +3981,8 @@ void page_headline(Text *p, const Log *log, const char *data, const char *folder
     text_print(p, "<h1>%s loss %.3f \u2192 <b>%.3f</b></h1>\n<p class='lead'>",
                measured ? "Validation" : "Training", from, to);
     if (!measured) text_print(p, "After %.0f steps, without validation data.", end[STEP]);
-    else if (log->best == first) text_print(p, "No later step is better than step %.0f.", best[STEP]);
+    else if (log->best == first)
+        text_print(p, "No later step is better than step %.0f.", best[STEP]);
     else text_print(p, "The best of %.0f steps is step %.0f, after %s.", end[STEP], best[STEP],
                     duration(best[SECONDS]));
     if (measured && log->row[last][loss] > 1.05 * to)
@@ -4260,7 +4259,7 @@ void page_embedding(Text *p, const Opened *o)
     }
 }
 
-/* The map of head i: row t has the probabilities of query t. Each of ten shades is a path of lines. */
+/* The map of head i: row t has the probabilities of query t. A shade is a path of lines. */
 void page_map(Text *p, const Opened *o, int i)
 {
     int n = o->n, NH = o->m->c.NH, block = i / NH + 1, head = i % NH + 1;
@@ -4615,7 +4614,7 @@ int command_explain(int words, char **word)
 typedef struct { double loss, step, seconds; char *settings, *folder, **line; } Trial;
 typedef struct { Trial *trial; int trials, words; } Search;    /* words of the command line */
 
-/* Add the trials with each combination of the lists in words[i], words[i + 1], ... `settings` are the
+/* Add the trials with each combination of the lists in words[i] and behind it. `settings` are the
  * values chosen before, "name=value_..."; a trial's line has two words more in front, and four more
  * behind, that are still empty. */
 void trials_add(Search *s, char **words, int i, char *settings)
@@ -4698,7 +4697,7 @@ int command_search(int count, char **words)
         t[k].folder = format("%s/%s", out, t[k].settings);
         trial_run(&t[k], count);
     }
-    qsort(t, s.trials, sizeof *t, by_value);                     /* a trial begins with its loss */
+    qsort(t, s.trials, sizeof *t, by_value);                   /* a trial begins with its loss */
     Table table = {.title = format("%s: search, best first", opt.data)};
     table_row(&table, "settings\tbest validation loss\tat step\tseconds");
     for (int k = 0; k < s.trials; k++)
@@ -4759,7 +4758,7 @@ typedef struct {
     const Option *options;       /* NULL: it parses its words itself */
     int (*run)(int words, char **word);
     int least, most;             /* how many words it takes, */
-    const char *words, *out;     /* what they are, and what --out must be; NULL: it may be missing */
+    const char *words, *out;     /* what they are, and what --out must be; NULL: none is needed */
     const char *usage;
 } Command;
 

@@ -2998,8 +2998,9 @@ void test_test_file(void)
                "<|endoftext|>}new{ a<|endoftext|>}k k{ z<|endoftext|>}"), "tests: %s", text.bytes);
         free(text.bytes);
     }
-    expect_run("prepare examples train.csv --val 0 --out tested " MINI ">log.txt; "
-               "echo tested_*.bin", "tested_train.bin\nstatus 0", NULL);
+    expect_run("prepare examples train.csv --val 0 --out tested --model $here/data/mini.bin "
+               MINI "; echo tested_*.bin", "steps of 4 x ", "epochs with --recompute ",
+               "tested_train.bin\nstatus 0", NULL);
 }
 
 /* ---- judging: labels, shots, intervals, right answers, tables, search, the report ---- */
@@ -3259,6 +3260,9 @@ void test_search(void)
                            "grep -c '=== lr=1e-2' s.txt", cases[i][0]),
                    cases[i][1], i == 1 ? "\n0\n" : "\n1\n", "the best model: found/best.bin", NULL);
     }
+    expect_run("prepare search --model m --tokenizer t --data x --steps 1 --warmup 0 --show 0 "
+               "--lr 1e-3,1e-2 --decay=0,0.2 --out both; ls both | grep -c lr=",
+               "=== lr=1e-3_decay=0.2\n", "=== lr=1e-2_decay=0\n", "\n4\nstatus 0", NULL);
 }
 
 /* A page of hostile records: no byte of them is taken for HTML. Its losses hardly differ. */
@@ -3620,7 +3624,7 @@ void test_run_lora(void)
     judged_folder();
     expect_run("prepare compare --model m --adapter r9/best.bin --tokenizer t --data x --shots 0,1 "
                "--tokens 2 --out new", "base m, tuned m + r9/best.bin", "tuned - base, 1-shot",
-               "Tuning read", "status 0", NULL);
+               "tuning pays for itself", "status 0", NULL);
     expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
     expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
 }
@@ -3962,7 +3966,7 @@ static const Bad bad_world[] = {
     {"prepare export m --tokenizer t --out a.gguf --type f16 --bf16", 2, "'f16' and --bf16"},
     {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
     {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
-    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for f16"},
+    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for F16"},
     {"prepare import m --out new/m" FULL}, {"prepare export m --tokenizer t --out new/hf" FULL},
     {"prepare text text.txt --tokenizer t --out new/t" FULL},
     {0}};
