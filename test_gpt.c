@@ -4500,7 +4500,7 @@ void worked_data(void)
     WORKED("packing, exercise", p.rows);
     for (int i = 0; i < 2; i++) {
         char *cost = break_even(settings_parse(i ? "tokens=2500" : "tokens=11586"), i ? 2 : 4, 0);
-        WORKED("prompt or train", atof(strstr(cost, "pays after\n") + 11));
+        WORKED("prompt or train", atof(strstr(cost, "itself after ") + 13));
         free(cost);
     }
     batch_free(&b), loader_free(&f), tokens_free(&t);
