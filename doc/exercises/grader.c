@@ -624,7 +624,7 @@ void grade_row(const Grade *g, const Array *a, int wrong, int k)
     int rows = a->columns < a->count ? a->count / a->columns : a->count;
     for (; b < end && rows > 1; b++)
         if (b->kind == 'i' && b->bytes == 4 && b->count == rows)
-            fprintf(g->out, "      there %s is %.0f\n", b->name,
+            fprintf(g->out, "      there, %s[%d] = %.0f\n", b->name, wrong * rows / a->count,
                     g->general[0]->x[b->at + wrong * rows / a->count]);
 }
 
