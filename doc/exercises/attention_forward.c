@@ -15,7 +15,8 @@
  * Hint: Write it for one query of one head first: a row of scores, its softmax, a weighted sum.
  *   Nothing passes between heads, rows or queries.
  * Hint: With max = the largest s_j: sum = sum_j e^(s_j - max), lse = max + log(sum). k_j begins
- *   at qkv + (b*rows + j)*3*C + C + h*HS; q is 0 numbers after the row of token past + t, v is 2*C.
+ *   at qkv + (b*rows + j)*3*C + C + h*HS, and v_j is C numbers further on. q begins at
+ *   qkv + (b*rows + past + t)*3*C + h*HS.
  * Hint: for b, h, t: first = doc_start ? ... : 0; last = past + t; for j in first..last: s[j],
  *   max; sum; lse[(b*NH + h)*T + t]; out row of (b, t), head h: 0; for j: for c: out[c] += p_j *
  *   v_j[c]

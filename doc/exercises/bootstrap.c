@@ -23,6 +23,8 @@
  * Mistake:     double value = statistic(data, rows,
  *   n); =>  ;; (Interval){value, => (Interval){draws[DRAWS / 2],
  * Say: value is the median of the draws. It must be the statistic of the data itself.
+ * Mistake: DRAWS - 1 - DRAWS / 40 => DRAWS - DRAWS / 40
+ * Say: high is one result too far up: the indices are 0 to 999, and 25 are left above index 974.
  * Mistake: DRAWS - 1 - DRAWS / 40 => DRAWS - 1
  * Say: high is the largest of all results.
  */

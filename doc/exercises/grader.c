@@ -199,10 +199,10 @@ void types_add(Text *t, const char *text)
             sscanf(line, "struct %63[A-Za-z0-9] {", name) != 1 &&
             sscanf(line, "typedef %*s %63[A-Za-z0-9](", name) != 1)
             continue;
-        const char *use = strstr(text, name);
-        if (use && isupper((unsigned char)*name) && !isalnum((unsigned char)use[-1]) &&
-            strchr(" )*.,;", use[strlen(name)]))
-            text_print(t, "%.*s\n", (int)(stop - line), line);
+        const char *use = isupper((unsigned char)*name) ? strstr(text, name) : NULL;
+        while (use && (isalnum((unsigned char)use[-1]) || !strchr(" )*.,;", use[strlen(name)])))
+            use = strstr(use + 1, name);
+        if (use) text_print(t, "%.*s\n", (int)(stop - line), line);
     }
 }
 
@@ -211,7 +211,8 @@ void types_add(Text *t, const char *text)
 char *exercise_file(const char *name, const char *as, int bug)
 {
     Text t = {0}, types = {0};
-    char *contract = item(name, "Contract", 0), *about = strchr(item(name, "About", 0), ',') + 2;
+    char *contract = item(name, "Contract", 0);
+    char *about = strchr(item(name, "About", 0), bug < 0 ? ',' : ':') + 2;    /* with the minutes */
     Source s = source_of(name);
     while (isspace((unsigned char)s.body[-1])) s.body--;
     char *head = format("%.*s", (int)(s.body - s.head), s.head);
@@ -454,7 +455,8 @@ void points(Call *c, const char *name, double x, double needed)
 /* Level 2: documents, level 3: dropout. `cached` earlier tokens have keys and values only. */
 Attention attention_call(Call *c, int cached)
 {
-    int B = size_of(c, "B", 1, 2), T = size_of(c, "T", 2, 11), NH = size_of(c, "NH", 1, 3);
+    int B = size_of(c, "B", 1, 2), T = size_of(c, "T", 2, 11);
+    int NH = size_of(c, "NH", c->level > 2 ? 2 : 1, 3);
     int HS = size_of(c, "HS", 2, 5), C = NH * HS, past = 0;
     if (cached && c->level > 2 && (past = size_of(c, "past", 0, 5)) > 0) B = 1;
     Attention a = {NULL, NULL, B, past, T, past + T, C, NH, (real)rate_of(c, "p", 0.1, 0.6, 3),
@@ -538,6 +540,7 @@ Answer *answer_of(Grade *g, const Variant *v)
     fflush(stdout);
     if ((g->child = fork()) == 0) {
         Call c;
+        if (strcmp(v->kind, "attempt") && !freopen("/dev/null", "w", stderr)) _exit(1);
         dup2(2, 1);                      /* what the function prints is not part of the report */
         alarm(10);
         for (int k = 0; k < g->calls; k++) {
@@ -614,6 +617,17 @@ void grade_numbers(const Grade *g, const char *what, const Array *a, const doubl
     fprintf(g->out, a->count > 12 ? " ..." : "");
 }
 
+/* Print the whole numbers, such as a token, that are the inputs of the row with a wrong number. */
+void grade_row(const Grade *g, const Array *a, int wrong, int k)
+{
+    const Array *b = g->call[k].array, *end = b + g->call[k].count;
+    int rows = a->columns < a->count ? a->count / a->columns : a->count;
+    for (; b < end && rows > 1; b++)
+        if (b->kind == 'i' && b->bytes == 4 && b->count == rows)
+            fprintf(g->out, "      there, %s[%d] = %.0f\n", b->name, wrong * rows / a->count,
+                    g->general[0]->x[b->at + wrong * rows / a->count]);
+}
+
 /* Compare the arrays of this name in all calls; show the first wrong number, and the example by
  * hand. Inputs must stay as they are. */
 void grade_array(Grade *g, const char *name)
@@ -642,6 +656,7 @@ void grade_array(Grade *g, const char *name)
         fprintf(g->out, "%d]: expected %.10g, got %.10g", wrong % a->columns, expected[wrong],
                 x[wrong]);
         fprintf(g->out, *g->call[k].sizes ? "   (%s)\n" : "\n", g->call[k].sizes);
+        grade_row(g, a, wrong, k);
     }
     if (k == 0 && g->call[0].hand && a->kind != 'p') {
         fprintf(g->out, "      by hand, %s", g->call[0].sizes);
@@ -665,8 +680,9 @@ void grade_stop(Grade *g, const char *file)
     if (access(path, R_OK) == 0) {
         char *report = read_file(path, &size), *what = strstr(report, "Sanitizer: ");
         char *where = strstr(report, file);
-        g->mistake = format("Memory error: %.*s, %.*s.", what ? (int)strcspn(what + 11, " \n") : 0,
-                            what ? what + 11 : "", where ? (int)strcspn(where, " \n") : 0, where);
+        g->mistake = format("Your function reads or writes outside of its arrays (%.*s, %.*s).",
+                            what ? (int)strcspn(what + 11, " \n") : 0, what ? what + 11 : "",
+                            where ? (int)strcspn(where, " \n") : 0, where);
         unlink(path);
     } else if (!WIFSIGNALED(g->status)) g->mistake = "Your function has ended the program.";
     else if (WTERMSIG(g->status) == SIGALRM)

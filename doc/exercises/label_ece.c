@@ -1,10 +1,10 @@
 /* About: session 9, 20 minutes: are probabilities what they say?
  * Contract: data is a const Predictions *. Take rows[0] .. rows[n-1] of its arrays; a row may
  *   occur more than once. Return the expected calibration error [Guo et al. 2017]: the rows are put
- *   into ten bins by their probability, 0 to 0.1, 0.1 to 0.2, ... (1 goes into the last bin). In
- *   each bin take |mean of probability - mean of right|; average this over the bins, each weighted
- *   by its number of rows.
- * By hand: examples 4 n 4 rows 0 1 2 3 probability 0.95 0.92 0.55 0.5 right 1 0 1 1
+ *   into ten bins by their probability, 0 to 0.1, 0.1 to 0.2, ... A border belongs to the
+ *   bin above it, as 0.5 to that of 0.5 to 0.6; 1 goes into the last bin. In each bin take |mean of
+ *   probability - mean of right|; average this over the bins, each weighted by its number of rows.
+ * By hand: examples 4 n 4 rows 0 1 2 3 probability 0.95 0.92 0.55 0.5 right 1 0 1 0
  * Star: the error
  * Hint: In a bin, the difference of two means times the number of rows is a difference of two
  *   sums.
@@ -20,6 +20,8 @@
  *   bin.
  * Mistake: min_int(9, (int)(probability * 10)) => 0
  * Say: All rows are in one bin. There are ten, by probability.
+ * Mistake: (int)(probability * 10) => (int)ceil(probability * 10) - 1
+ * Say: A border belongs to the bin above it: 0.5 to that of 0.5 to 0.6.
  * Mistake: = p->probability[rows[i]] => = p->probability[i] ;; p->right[rows[i]] => p->right[i]
  * Say: You took rows 0 .. n-1. The rows to use are rows[0] .. rows[n-1].
  * Mistake: return sum / n => return sum / 10

@@ -20,6 +20,11 @@
  * Say: dx lacks the factor r.
  * Mistake: dyn[c] * w[c] => dyn[c]
  * Say: dx lacks w: use g = dy*w, not dy.
+ * Mistake: dyn[c] * w[c] => dyn[c] ;; dxn[c] += r * ( => dxn[c] += w[c] * r * (
+ * Say: You multiply by w at the end. w_c differs from channel to channel: it belongs to g = dy*w,
+ *   of which the means are taken.
+ * Mistake:  - (xn[c] - mean) * r * gx_mean => + (xn[c] - mean) * r * gx_mean
+ * Say: The sign of the term xhat mean(g*xhat) is wrong: it is subtracted.
  * Mistake:         g_mean /= C; =>
  * Say: mean(g) is a sum: divide it by C.
  * Mistake:         gx_mean /= C; =>

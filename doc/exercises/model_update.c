@@ -26,6 +26,8 @@
  * Say: You return the length after clipping. It is wanted before.
  * Mistake: plain.decay = plain.l1 = 0; =>
  * Say: Biases and layernorms decay, too. Only matrices may.
+ * Mistake: plain.decay = plain.l1 = 0; => plain.decay = 0;
+ * Say: Biases and layernorms have the L1 penalty. Only matrices may.
  */
 
 /* One step of a small model with decay and penalty, on level 2, and a gradient to clip or not. */
@@ -35,6 +37,7 @@ void call(Call *c)
     model_prepare(m, TRAINING, 1, 3, 0);
     AdamW a = {.lr = 0.1, .beta1 = 0.9, .beta2 = 0.99, .epsilon = 0.1,
                .decay = rate_of(c, "decay", 0.1, 0.5, 2), .clip = size_of(c, "clip", 0, 2) / 2.0};
+    a.l1 = rate_of(c, "l1", 0.1, 0.5, 2);
     double scale = rate_of(c, "size of g", 0.005, 0.06, 0);
     for (size_t i = 0; i < m->count; i++) {
         m->w.wte[i] = random_normal(c->key, (uint32_t)i);

@@ -32,6 +32,10 @@
  * Say: top_p is taken of the probability of all V tokens. It is a share of what top_k has left.
  * Mistake: (s->top_p >= 1 || mass < s->top_p * sum) => 1
  * Say: top_p is ignored.
+ * Mistake: mass < s->top_p * sum => mass <= s->top_p * sum
+ * Say: One token too many is kept where the sum is exactly top_p: "at least" includes equality.
+ * Mistake: int ordered = k < V || s->top_p < 1; => int ordered = 1;
+ * Say: All V tokens are left, so you must walk over them in the order of their ids.
  * Mistake: random_uniform(key, 0) * mass => random_uniform(key, 0) * sum
  * Say: u must be a share of the weights that are left after top_p, not of all that top_k has
  *   left.
@@ -40,7 +44,7 @@
  */
 
 /* 40 draws; in one call of five, the temperature is 0. Level 2: top_k, level 3: top_p, too, other
- * ones in each draw. */
+ * ones in each draw, and eight equal logits, of which top_p 0.5 keeps four. */
 
 void call(Call *c)
 {
@@ -53,6 +57,14 @@ void call(Call *c)
         if (c->level > 1) s.top_k = 2 + top_k[i];
         if (c->level > 2) s.top_p = 0.3 + 0.5 * random_uniform(c->key, i);
         token[i] = attempt(logits, V, &s, random_key(c->key, i), list);
+    }
+    if (c->level > 2) {
+        real *equal = REALS("equal logits", 's', 1, 8);
+        int *first = INTS("one of equal logits", 'r', 40, 8);
+        memset(equal, 0, 8 * sizeof *equal);
+        s.temperature = 1, s.top_k = 0, s.top_p = 0.5;
+        for (int i = 0; i < 40; i++)
+            first[i] = attempt(equal, 8, &s, random_key(c->key, 40 + i), list);
     }
     free(list);
 }

@@ -1,4 +1,9 @@
 /* About: session 7, 15 minutes: warmup, then down
+ * Contract: Return the learning rate of step `step` as a fraction of its peak. Steps count from 0
+ *   to steps - 1. It rises in a line over `warmup` steps: the first has 1/warmup, the last 1. Then
+ *   `kind` decides: "cosine" falls from 1 to `floor` along half a cosine, "linear" along a line,
+ *   and "constant" stays at 1. Step `warmup` has 1 in all three. Step `steps`, one after the last,
+ *   would have `floor`.
  * By hand: steps 4 warmup 2 floor 0.1
  * Star: cosine
  * Star: linear and constant
@@ -12,6 +17,8 @@
  * Say: The warmup begins at 0, so the first step would change nothing. Step 0 has (0 + 1)/warmup.
  * Mistake: (step - warmup) / fmax(1, steps - warmup) => (double)step / fmax(1, steps)
  * Say: The descent is counted from step 0. It begins when the warmup ends.
+ * Mistake: fmax(1, steps - warmup) => fmax(1, steps - 1 - warmup)
+ * Say: The last step has floor already. Floor is the value one step later, at step `steps`.
  * Mistake: return floor + (1 - floor) => return (1 - floor)
  * Say: The cosine ends at 0, not at floor.
  * Mistake: floor + (1 - floor) * 0.5 => floor + 0.5

@@ -36,11 +36,15 @@
  * Say: The smoothing is missing in the loss.
  * Mistake: - smooth; => ; ;; weight * (real)(1 - e) => weight
  * Say: The smoothing is missing in the derivative.
+ * Mistake: while (argmax < V - 1 && x[argmax] != max) argmax++; => for (int v = 0; v < V;
+ *   v++) argmax = x[v] == max ? v : argmax;
+ * Say: Of equal logits argmax is the last one. It must be the first.
  * Mistake: h->loss[n[r]] => h->loss[r] ;; h->argmax[n[r]] => h->argmax[r]
  * Say: The results of row r of the chunk belong to row n[r] of h, not to row r.
  */
 
-/* Level 2: smoothing, level 3: large logits. Row r of the chunk is row n[r] of N. */
+/* Level 2: smoothing, level 3: large logits. Row r of the chunk is row n[r] of N. In the first row
+ * the largest logit occurs twice. */
 
 void call(Call *c)
 {
@@ -51,6 +55,8 @@ void call(Call *c)
     double *loss = REALS("loss", 'w', 1, N);
     for (int r = 0; r < rows; r++) n[r] = c->hand ? r : rows - r;
     for (int i = 0; i < rows * ld; i++) x[i] *= c->level > 2 ? 1000 : 1;
+    for (int v = 1; !c->hand && v < V; v++) x[0] = fmax(x[0], x[v]);
+    if (!c->hand) x[V - 1] = x[0];
     attempt(x, n, rows,
             &(Head){.weights = weights, .targets = targets, .loss = loss, .argmax = argmax, .dx = x,
                     .smoothing = rate_of(c, "smoothing", 0.1, 0.4, 2), .N = N, .V = V, .ld = ld});

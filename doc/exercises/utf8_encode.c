@@ -21,8 +21,14 @@
  * Say: Seven bits were put into each byte after the first; there is space for six.
  * Mistake: 0xF00u >> length | c => c
  * Say: The first byte lacks its mark: as many ones as there are bytes, then a zero.
+ * Mistake: c < 0x80 ? => c <= 0x80 ?
+ * Say: One limit is off by one: 0x80 itself needs two bytes.
  * Mistake: c < 0x800 ? => c <= 0x800 ?
  * Say: One limit is off by one: 0x800 itself needs three bytes.
+ * Mistake: c < 0x10000 ? => c <= 0x10000 ?
+ * Say: One limit is off by one: 0x10000 itself needs four bytes.
+ * Mistake: c < 0x10000 ? => c < 0xFFFF ?
+ * Say: One limit is off by one: 0xFFFF needs three bytes only.
  */
 
 /* Code points of each length, and the first and the last one of each. */
