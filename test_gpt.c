@@ -3620,7 +3620,7 @@ void test_run_lora(void)
     judged_folder();
     expect_run("prepare compare --model m --adapter r9/best.bin --tokenizer t --data x --shots 0,1 "
                "--tokens 2 --out new", "base m, tuned m + r9/best.bin", "tuned - base, 1-shot",
-               "Tuning read", "status 0", NULL);
+               "tuning pays for itself", "status 0", NULL);
     expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
     expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
 }
