@@ -376,8 +376,7 @@ void lora_backward(real *dx, const real *dy, const real *x, Lora l, int N, int C
 
 /* ---- causal attention ----
  * Each token has a query q, a key k and a value v of C numbers; each of NH heads owns HS of the C.
- * The query of token t sees the tokens j of its document up to itself, doc_start[t] <= j <= t, and
- * those that came before the row, if `past` is not 0:
+ * The query of token t sees the past and, of its document, the tokens doc_start[t] <= j <= t:
  *     s_j = q.k_j / sqrt(HS)    p_j = e^(s_j - lse), lse = log sum_j e^s_j    out = sum_j p_j v_j.
  * Queries are taken in blocks of QB, so that only (keys, QB) scores exist at a time. Only lse is
  * kept; backward computes the scores again [Dao et al. 2022]. The scores of one key lie side by
@@ -435,8 +434,8 @@ void scores_mask(real *s, const QueryBlock *n, int past)
     for (int j = 0; j < n->keys; j++, s += n->width) {
         int before = j - (n->keys - n->count), i;             /* queries of earlier tokens */
         for (i = 0; i < before; i++) s[i] = -INFINITY;
-        int key = n->doc_start ? n->key0 + j - past : -1;     /* < 0: all documents see it */
-        for (i = n->count - 1; key >= 0 && i >= 0 && n->doc_start[i] > key; i--)
+        int key = n->key0 + j - past;                         /* < 0: it comes before the row */
+        for (i = n->count - 1; key >= 0 && n->doc_start && i >= 0 && n->doc_start[i] > key; i--)
             s[i] = -INFINITY;                                 /* queries of later documents */
     }
 }

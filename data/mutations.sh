@@ -107,7 +107,7 @@ exit $?
 # train_gpt.c d states s/    if (stored != sum)/    if (0)/
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, t->loss_mask.*//
 # train_gpt.c d states s/t->fingerprint = checksum(t->fingerprint, ids.*//
-# train_gpt.c d attention s/ scores_mask(p, n);//
+# train_gpt.c d attention s/ scores_mask(p, n, 0);//
 # train_gpt.c d attention s/accumulate(dqkv + n->k/assign(dqkv + n->k/
 # train_gpt.c d attention s/accumulate(dqkv + n->v/assign(dqkv + n->v/
 # train_gpt.c d attention s/    memset(dqkv, 0, .*//
@@ -132,7 +132,7 @@ exit $?
 # train_gpt.c d attention s/ scores_dropout(dp, n.*//
 # train_gpt.c d attention s/ scores_dropout(p, n.*//
 # train_gpt.c d causality s/int before = j - (n->keys - n->count)/int before = j - 1 - (n->keys - n->count)/
-# train_gpt.c d causality s/n->doc_start\[i\] > n->key0 + j/n->doc_start[i] > n->key0 + j + 1/
+# train_gpt.c d causality s/n->doc_start\[i\] > key/n->doc_start[i] > key + 1/
 # train_gpt.c d cache s/row + (a->past + t0) \* ld/row + t0 * ld/
 # train_gpt.c d head s/\* scale - smooth/* scale + smooth/
 # train_gpt.c d head s/\*target -= /*target += /
