@@ -314,7 +314,11 @@ fi
 : > "$found"
 for part in "${@:-all}"; do
     case $part in
-    faults*|all) bin=${BIN:-}; [ "$bin" ] || build -fsanitize=address "train_gpt prepare"; faults "${NAME:-}" ;;
+    faults|all)
+        bin=${BIN:-} others=
+        commands | grep "^[a-z_]*${NAME:-}" | grep -qv ' tokenizer ' && others="train_gpt prepare"
+        [ "$bin" ] || build -fsanitize=address "$others"
+        faults "${NAME:-}" ;;
     esac
     case $part in quick) build '' ' ';  step=7 dense=20; faults 'encode\|vocab' ;; esac
     case $part in kills|all) bin=${BIN:-$root}; kills "${NAME:-}" ;; esac
