@@ -36,13 +36,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 #ifdef _WIN32
 #include "data/windows.h"                /* what its C library lacks */
+#else
+#include <sys/file.h>
+#include <sys/statvfs.h>
 #endif
 
 /* ================================================================================================

@@ -10,8 +10,8 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 WANTED=${1:-} TESTS=${2:-}
 export OMP_WAIT_POLICY=passive
 
-# row NAME EMULATOR TESTS SETTINGS...: EMULATOR (- for none) runs the programs; then only TESTS,
-# which start no other program, are run.
+# row NAME EMULATOR TESTS SETTINGS...: EMULATOR (- for none) runs the programs, each of which becomes
+# a script that starts it. TESTS are the parts of test names to be run, "" for all.
 row()
 {
     name=$1 emulator=$2 tests=${TESTS:-$3}
@@ -27,19 +27,23 @@ row()
     rm -rf "$place" && mkdir -p "$place" && (cd "$ROOT" && git ls-files -z | xargs -0 tar cf -) |
         tar xf - -C "$place"
     cd "$place" || exit 1
-    programs="all test_gpt test_gpt_double"
-    [ "$emulator" = - ] || programs=test_gpt
+    programs="train_gpt tokenizer prepare test_gpt test_gpt_double"
     # shellcheck disable=SC2086
     if ! $RUN make -s "$@" $programs > build.log 2>&1; then
         echo "| $name | the build failed: $place/build.log | | | |"
         failed=1
         return
     fi
-    [ "$emulator" = - ] && emulator=
+    for program in $programs; do
+        [ "$emulator" = - ] && break
+        mv $program $program.real
+        printf '#!/bin/sh\nexec %s %s/%s.real "$@"\n' "$emulator" "$place" $program > $program
+        chmod +x $program
+    done
     for test in ${tests:-all}; do
         [ "$test" = all ] && test=
         # shellcheck disable=SC2086
-        $RUN $emulator ./test_gpt $test >> test.log 2>&1
+        $RUN ./test_gpt $test >> test.log 2>&1
     done
     awk -v name="$name" -v seconds=$(($(date +%s) - start)) '
         /^[0-9]+ passed, [0-9]+ failed/ { passed = $1; failed = $3; skipped = $5 + 0
@@ -60,5 +64,5 @@ row "clang without OpenMP" - "" CC=clang OPENMP=
 row "gcc SSE2" - "" CC=gcc ARCH=-march=x86-64
 row "gcc AVX2" - "" CC=gcc ARCH=-march=haswell
 row "musl" - "" CC="musl-gcc -static"
-row "Arm" qemu-aarch64 "$short" CC="aarch64-linux-gnu-gcc -static" ARCH=
+row "Arm" qemu-aarch64-static "$short" CC="aarch64-linux-gnu-gcc -static" ARCH=
 exit $failed

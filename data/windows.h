@@ -20,10 +20,13 @@ unsigned long IMPORTED GetModuleFileNameW(void *, wchar_t *, unsigned long);
 wchar_t *IMPORTED GetCommandLineW(void);
 wchar_t **IMPORTED CommandLineToArgvW(const wchar_t *, int *);
 int IMPORTED SetConsoleOutputCP(unsigned);
+int IMPORTED GetDiskFreeSpaceExW(const wchar_t *, unsigned long long *, void *, void *);
+int IMPORTED QueryPerformanceCounter(long long *);
+int IMPORTED QueryPerformanceFrequency(long long *each_second);
 int IMPORTED GetPhysicallyInstalledSystemMemory(unsigned long long *kilobytes);
 
 enum { UTF8 = 65001, MOVEFILE_REPLACE_EXISTING = 1, MOVEFILE_WRITE_THROUGH = 8, LONGEST_PATH = 4096,
-       O_NONBLOCK = 0, F_SETFL = 0, SIGHUP = SIGBREAK, SIGQUIT = SIGBREAK, SIGPIPE = SIGABRT,
+       O_NONBLOCK = 0, O_CLOEXEC = 0, LOCK_EX = 0, LOCK_NB = 0, F_SETFL = 0, SIGHUP = SIGBREAK, SIGQUIT = SIGBREAK, SIGPIPE = SIGABRT,
        _SC_PHYS_PAGES = 1, _SC_PAGESIZE = 2 };
 
 /* A file name in UTF-16; valid until the second call after this one. */
@@ -76,6 +79,15 @@ FILE *unnamed_file(void)
     return name ? _wfopen(name, L"w+bTD") : NULL;
 }
 
+/* The space on the disk of a folder that this user may fill. */
+struct statvfs { unsigned long long f_bavail, f_frsize; };
+int statvfs(const char *folder, struct statvfs *disk)
+{
+    disk->f_frsize = 1;
+    return GetDiskFreeSpaceExW(wide(folder), &disk->f_bavail, NULL, NULL) ? 0 : -1;
+}
+
+#define flock(fd, how) 0                             /* a folder cannot be opened, so not locked */
 #define open(name, how, ...) open_wide(name, how, __VA_ARGS__ + 0)
 #define rename(from, to) replace_file(from, to)
 #define access(name, mode) access_wide(name, mode)
@@ -115,6 +127,17 @@ ssize_t getline(char **line, size_t *capacity, FILE *file)
 }
 
 /* ---- the system and other programs ---- */
+
+/* The time since some fixed moment, without a library of threads. */
+int performance_counter(struct timespec *t)
+{
+    long long count, each_second;
+    QueryPerformanceCounter(&count), QueryPerformanceFrequency(&each_second);
+    t->tv_sec = count / each_second;
+    t->tv_nsec = (long)(count % each_second * 1e9 / each_second);
+    return 0;
+}
+#define clock_gettime(clock, t) performance_counter(t)
 
 /* Of the two values that the programs ask for, only the product has a meaning here. */
 double sysconf(int name)
