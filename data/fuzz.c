@@ -9,9 +9,7 @@
  * character, or if what it accepts is not what the harness knows of all that is right.
  * Where a parser reads several files, lines "====" divide the input into them.
  */
-#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
-#endif
 #include <dirent.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -34,11 +32,7 @@ static size_t held, most, keeping;                    /* bytes now; the most all
 static FILE *opened[OPEN];
 static jmp_buf ended;
 
-void finding(const char *what)
-{
-    dprintf(2, "FOUND: %s\n", what);
-    abort();
-}
+#define finding(what) (dprintf(2, "FOUND: " what "\n"), abort())
 
 /* free. The head of a block is poisoned, so that reading before an array is found as well. */
 NO_ASAN void held_free(void *p)
