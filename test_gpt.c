@@ -4508,59 +4508,56 @@ void worked_data(void)
 
 void worked_choices(void)                                     /* chapters 8, 10 and 14 */
 {
-    real a[7], x[] = {3, 4}, dy[] = {1, 0}, d[5];
+    static const Config small = {1024, 50257, 12, 12, 768, 50257};
+    static const Config xl = {1024, 50257, 48, 25, 1600, 50257};
+    real d[5];
     Tensor t[TENSORS];
     for (int i = 0; i < 2; i++) {                             /* 2.776: Student's t */
         set(d, i ? "0.1 0.2 0.3 0.2 0.2" : "-0.1 -0.04 -0.08 0.02 -0.05");
-        a[0] = (d[0] + d[1] + d[2] + d[3] + d[4]) / 5, a[1] = 0;
-        for (int k = 0; k < 5; k++) a[1] += (d[k] - a[0]) * (d[k] - a[0]) / 4;
-        a[1] = sqrt(a[1]), a[2] = 2.776 * a[1] / sqrt(5), a[3] = a[0] - a[2], a[4] = a[0] + a[2];
-        worked(i ? "pairs, a worse setting" : "pairs", a, i ? 3 : 5);
+        double mean = (d[0] + d[1] + d[2] + d[3] + d[4]) / 5, s = 0, half;
+        for (int k = 0; k < 5; k++) s += (d[k] - mean) * (d[k] - mean) / 4;
+        s = sqrt(s), half = 2.776 * s / sqrt(5);
+        if (i) WORKED("pairs, a worse setting", mean, half, s);
+        else WORKED("pairs", mean, s, half, mean - half, mean + half);
     }
-    a[0] = tensors_describe((Config){1024, 50257, 48, 25, 1600, 50257}, t), a[1] = a[0] * 16e-9;
-    a[2] = a[0] * 2e-9;
-    a[3] = a[0] / tensors_describe((Config){1024, 50257, 12, 12, 768, 50257}, t);
-    worked("memory of XL", a, 3), worked("time of XL", a + 3, 1);
-    a[1] /= a[3], a[2] = 3 * 521 * 3 / 4.0, a[3] = ceil(a[2]);
-    worked("memory of GPT-2", a + 1, 1), worked("break-even", a + 2, 2);
-    a[0] = 1, a[1] = cos(acos(0)), a[2] = cos(2 * acos(0)), a[3] = 12 * 2 * 256 * 4 * 1024;
-    worked("rotary positions", a, 3), worked("cache of four heads", a + 3, 1);
-    a[0] = (9 + 16) / 2.0, a[1] = 1 / sqrt(a[0]), a[2] = 3 * a[1], a[3] = 4 * a[1], a[4] = a[2] / 2;
-    for (int c = 0; c < 2; c++) a[5 + c] = a[1] * (dy[c] - a[1] * x[c] * a[4]);
-    worked("RMSNorm", a, 7);
-    a[0] = log(2), a[1] = -0.1 / 2;
-    worked("preferences", a, 2);
+    double P = tensors_describe(small, t), P_xl = tensors_describe(xl, t), r = 1 / sqrt(12.5);
+    WORKED("memory of XL", P_xl, 16e-9 * P_xl, 2e-9 * P_xl);
+    WORKED("time of XL", P_xl / P);
+    WORKED("memory of GPT-2", 16e-9 * P);
+    WORKED("break-even", 3 * 521 * 3 / 4.0, ceil(3 * 521 * 3 / 4.0));
+    WORKED("rotary positions", cos(0), cos(acos(0)), cos(2 * acos(0)));
+    double mean = 3 * r / 2;                                  /* of g x^ */
+    WORKED("RMSNorm", 12.5, r, 3 * r, 4 * r, mean, r * (1 - 3 * r * mean), -r * 4 * r * mean);
+    WORKED("preferences", log(2), -0.1 / 2);
+    WORKED("cache of four heads", 12 * 2 * 256 * 4 * 1024);
 }
 
 /* Chapters 12 and 13: GPT-2 124M in a step of 4 x 64 tokens, the small model in one of 16 x 256. */
 void worked_speed(void)
 {
     static const int rows[] = {1, 64, 256, 4096};
-    real a[8], x[] = {1, 2, 3, 4, 5, 6}, logits[4096] = {0};
+    real c[4], x[] = {1, 2, 3, 4, 5, 6}, logits[4096] = {0};
     Model m = {.c = {1024, 50257, 12, 12, 768, 50257}};
-    a[0] = step_flops(&m, 4, 64, 256, 0) / 1e9, a[1] = a[0] - step_flops(&m, 4, 64, 0, 0) / 1e9;
-    worked("flops of a step", a, 2);
+    double flops = step_flops(&m, 4, 64, 256, 0), tile = 2 * 8 * 48 * KC, tokens = 14000 * 16 * 256;
+    WORKED("flops of a step", flops / 1e9, (flops - step_flops(&m, 4, 64, 0, 0)) / 1e9);
     for (int i = 0; i < 4; i++) {
-        double N = rows[i], C = 768, OC = 3072;
-        a[0] = 2 * N * OC * C, a[1] = 4 * (N * C + OC * C + N * OC), a[2] = a[0] / a[1];
-        worked("intensity", a, 3);
+        double N = rows[i], C = 768, OC = 3072, bytes = 4 * (N * C + OC * C + N * OC);
+        WORKED("intensity", 2 * N * OC * C, bytes, 2 * N * OC * C / bytes);
     }
-    a[0] = KC * 48 * 4, a[1] = MC * KC * 4, a[2] = 8 * KC * 4, a[3] = 2 * 8 * 48 * KC;
-    a[4] = a[3] / a[2], a[5] = 2 * 8 * 48 * 4, a[6] = a[3] / a[5], a[7] = 2 * MC / 4;
-    worked("blocks", a, 8);
-    matmul_serial(assign(a, 2), view(x, 3), transposed(x, 3), 2, 2, 3);
-    a[4] = element(view(x, 3), 1, 0, 0), a[5] = element(transposed(x, 3), 0, 1, 0);
-    worked("views", a, 6);
-    set(x, "1.00390625 1.01171875 3.14159 257");
-    for (int i = 0; i < 4; i++) a[i] = bf16_rounded(x[i]);
-    worked("bf16", a, 4);
+    WORKED("blocks", KC * 48 * 4, MC * KC * 4, 8 * KC * 4, tile, tile / (8 * KC * 4), 2 * MC / 4,
+           2 * 8 * 48 * 4, tile / (2 * 8 * 48 * 4));
+    matmul_serial(assign(c, 2), view(x, 3), transposed(x, 3), 2, 2, 3);
+    worked("views", c, 4);
+    WORKED("views", element(view(x, 3), 1, 0, 0), element(transposed(x, 3), 0, 1, 0));
+    WORKED("bf16", bf16_rounded(1 + 1 / 256.0f), bf16_rounded(1 + 3 / 256.0f),
+           bf16_rounded(3.14159f), bf16_rounded(256 + 1));
     m.c = (Config){256, 4096, 4, 5, 240, 4096};
-    a[0] = step_flops(&m, 16, 256, 4096, 0) / 4096;
-    a[1] = a[0] - step_flops(&m, 16, 256, 0, 0) / 4096, a[2] = 14000 * 16 * 256;
-    a[3] = tensors_describe(m.c, m.tensors), a[4] = 6 * a[3], a[5] = a[2] / a[3];
-    worked("6ND", a, 5), worked("tokens per parameter", a + 5, 1);
-    a[0] = worked_loss(logits, 4096, 0, 0), a[1] = 3.466 / log(2), a[2] = a[1] / 3.567;
-    worked("losses of pretraining", a, 3);
+    flops = step_flops(&m, 16, 256, 4096, 0) / 4096;
+    double P = tensors_describe(m.c, m.tensors);
+    WORKED("6ND", tokens, P, 6 * P, flops, flops - step_flops(&m, 16, 256, 0, 0) / 4096);
+    WORKED("tokens per parameter", tokens / P);
+    WORKED("losses of pretraining", worked_loss(logits, 4096, 0, 0), 3.466 / log(2),
+           3.466 / log(2) / 3.567);
 }
 
 void test_worked(void)
