@@ -7,8 +7,9 @@
  * the second at its end and adds its counts. Derivatives are proven in double, where a finite
  * difference has ten good digits; in float they could hide an error of a percent.
  *
- * A test is one row of the table at the end. It calls `expect` for what must hold and `bound` for
- * errors that must be small, and one line tells its name and its worst figure. Properties that hold
+ * A test is one row of the table at the end and runs in a process of its own, so it need not free
+ * what it allocates. It calls `expect` for what must hold and `bound` for errors that must be
+ * small, and one line tells its name and its worst figure. Properties that hold
  * for any weights come before comparisons with numbers from elsewhere: these can only say that two
  * programs agree. Every check was seen to fail: data/mutations.sh breaks each line of backward.
  *
@@ -72,6 +73,7 @@ int given_statvfs(const char *path, struct statvfs *disk)
 static char reason[400], figure[100];                         /* of the test that runs */
 static double worst;                                          /* error as a part of its limit */
 static int broken, skipped;                                   /* checks that failed; not run */
+static const char *name_of_test;
 static char folder[] = "/tmp/test_gpt_XXXXXX";                /* for scratch files */
 
 /* Fail the test unless `good`; the first reason is the one that is told. */
@@ -99,6 +101,16 @@ void skip(const char *why)
     if (!skipped++) snprintf(figure, sizeof figure, "%s", why);
 }
 
+/* End the process of a test: tell its result by a line and by the exit status. */
+enum { PASSED = 10, FAILED, SKIPPED };
+void end_test(void)
+{
+    const char *result = broken ? "FAIL" : skipped ? "skip" : "ok  ";
+    printf("%s %-36s %s\n", result, name_of_test, broken ? reason : figure);
+    fflush(stdout);
+    _exit(broken ? FAILED : skipped ? SKIPPED : PASSED);
+}
+
 /* The number for this build: errors are larger in float. */
 double by_precision(double in_double, double in_float)
 {
@@ -115,14 +127,8 @@ void outcome(const char *form, ...)
     va_end(args);
 }
 
-/* The path of a scratch file; four may be in use at once. */
-const char *scratch(const char *name)
-{
-    static char path[4][200];
-    static int turn;
-    snprintf(path[turn = (turn + 1) % 4], sizeof *path, "%s/%s", folder, name);
-    return path[turn];
-}
+/* The path of a scratch file. */
+char *scratch(const char *name) { return format("%s/%s", folder, name); }
 
 /* Normal numbers of this scale. */
 void fill(real *x, size_t count, double scale, uint64_t key)
@@ -134,10 +140,7 @@ void fill(real *x, size_t count, double scale, uint64_t key)
 int below(int n, uint64_t key, int i) { return (int)(random_bits(key, i) % (uint32_t)n); }
 
 /* The larger of two; NaN, once there, stays. */
-double worse(double most, double error)
-{
-    return error <= most || isnan(most) ? most : error;
-}
+double worse(double most, double error) { return error <= most || isnan(most) ? most : error; }
 
 double largest(const real *x, size_t count)
 {
@@ -188,9 +191,7 @@ int same_file(const char *path, const void *bytes, size_t size)
 {
     size_t found_size;
     char *text = read_file(path, &found_size);
-    int same = found_size == size && !memcmp(text, bytes, size);
-    free(text);
-    return same;
+    return found_size == size && !memcmp(text, bytes, size);
 }
 
 /* Write two parts into a scratch file. */
@@ -201,6 +202,17 @@ void write_file(const char *name, const void *a, size_t a_size, const void *b, s
     writer_put(w, b, b_size);
     writer_close(w);
 }
+
+/* The same text with double quotes for single ones, as JSON has them. */
+char *json_text(const char *text)
+{
+    char *quoted = format("%s", text);
+    for (char *at = quoted; (at = strchr(at, '\''));) *at = '"';
+    return quoted;
+}
+
+/* Write a text into a scratch file. */
+void write_text(const char *name, const char *text) { write_file(name, text, strlen(text), "", 0); }
 
 /* Write a token file of version 1, or, with a mask, of version 2. */
 void write_tokens(const char *name, const uint16_t *ids, const char *loss_mask, int count)
@@ -213,37 +225,80 @@ void write_tokens(const char *name, const uint16_t *ids, const char *loss_mask, 
     writer_close(w);
 }
 
-/* Run a command in the scratch folder; its output, in new memory. */
-char *shell(const char *command)
+/* Run commands of the shell in the scratch folder, where $here is the folder of the programs, for
+ * ten minutes at most; their output. */
+char *shell(const char *commands)
 {
-    char *line = format("here=$PWD; cd %s && %s", folder, command), *text = allocate(1 << 16, 1);
-    FILE *pipe = popen(line, "r");
+    char *text = allocate(1 << 16, 1);
+    setenv("COMMANDS", commands, 1);
+    FILE *pipe = popen(format("cd %s && timeout 600 sh -c \"$COMMANDS\"", folder), "r");
     if (!pipe || fread(text, 1, (1 << 16) - 1, pipe) == 0) *text = 0;
     if (pipe) pclose(pipe);
-    free(line);
     return text;
 }
 
-/* The error message with which f(data) ends the program, or "" if it returns or is killed. */
-const char *error_of(void (*f)(void *), void *data)
+/* The error message with which a call ends its program, here a child, or "" if it returns. */
+#define ERROR_OF(call) (in_child() ? ((void)(call), _exit(0), "") : child_error())
+static int child, child_ends[2];
+
+/* Fork. Returns whether this is the child, whose errors go into a pipe. */
+int in_child(void)
 {
-    static char message[1000];
-    int ends[2], status = 0;
     fflush(stdout);
-    if (pipe(ends) != 0) die("pipe: %s", strerror(errno));
-    pid_t child = fork();
-    if (child == 0) {
-        open_writers = NULL;                                  /* the parent's files stay */
-        dup2(ends[1], 2);
-        f(data);
-        _exit(0);
-    }
-    close(ends[1]);
-    FILE *file = fdopen(ends[0], "r");
-    message[fread(message, 1, sizeof message - 1, file)] = 0;
+    if (pipe(child_ends) != 0 || (child = fork()) < 0) die("fork: %s", strerror(errno));
+    if (child) return 0;
+    open_writers = NULL;                                      /* the parent's files stay */
+    return dup2(child_ends[1], 2) == 2;
+}
+
+const char *child_error(void)
+{
+    int status = 0;
+    char *message = allocate(1000, 1);
+    close(child_ends[1]);
+    FILE *file = fdopen(child_ends[0], "r");
+    message[fread(message, 1, 999, file)] = 0;
     fclose(file), waitpid(child, &status, 0);
-    if (!WIFEXITED(status) || WEXITSTATUS(status) == 0) *message = 0;
-    return message;
+    return WIFEXITED(status) && WEXITSTATUS(status) ? message : "";
+}
+
+/* A copy of a text with one space for each run of white space. */
+char *with_single_spaces(const char *text)
+{
+    char *copy = format("%s", text), *to = copy;
+    for (; *text; text++) {
+        int space = isspace((unsigned char)*text);
+        if (!space || !isspace((unsigned char)text[1])) *to++ = space ? ' ' : *text;
+    }
+    *to = 0;
+    return copy;
+}
+
+/* The part of `says` that is not in the text as it must be, or NULL. The parts must be there in
+ * this order, with anything between them for "..."; what follows "...!" must not be in the rest.
+ * White space counts as one space, and beside "..." as nothing. */
+const char *missing(const char *text, const char *says)
+{
+    text = with_single_spaces(text), says = with_single_spaces(says);
+    for (const char *end = says; end; says = end + 3) {
+        end = strstr(says, "...");
+        char *piece = format("%.*s", (int)(end ? end - says : (long)strlen(says)), says);
+        size_t size = strlen(piece);
+        if (end && size && piece[size - 1] == ' ') piece[size - 1] = 0;
+        if (*piece == ' ') piece++;
+        int absent = *piece == '!';
+        const char *at = strstr(text, piece + absent);
+        if (!at == !absent) return piece;
+        if (at) text = at + strlen(piece);
+    }
+    return NULL;
+}
+
+/* Fail unless `what`, a text that was printed or read, says this. */
+void expect_in(const char *what, const char *text, const char *says)
+{
+    const char *lacks = missing(text ? text : "", says);
+    expect(text && !lacks, "%s: expected '%s' in: %.300s", what, lacks, text);
 }
 
 static char json_error[160];
@@ -292,7 +347,6 @@ void test_orders(void)
             expect(chosen[j] < N && (j == 0 || chosen[j] > chosen[j - 1]), "not increasing");
             count[chosen[j]]++;
         }
-        free(order), free(chosen);
     }
     for (int i = 0; i < 256; i++)
         if (orders[i]) bound("orders", abs(orders[i] - DRAWS / 24), 5 * sqrt(DRAWS / 24)), kinds++;
@@ -301,7 +355,6 @@ void test_orders(void)
     expect(kinds == 24, "%d of 24 orders", kinds);
     int *all = drawn(3, 0, 1);
     expect(all[0] == 0 && all[1] == 1 && all[2] == 2, "0 does not draw all");
-    free(all);
 }
 
 void test_dropout(void)
@@ -324,35 +377,49 @@ void test_dropout(void)
     bound("rate", fabs((double)zeros / COUNT - p), 5 * sqrt(0.3 * 0.7 / COUNT));
     bound("two masks", fabs((double)both / COUNT - 0.49), 5 * sqrt(0.49 * 0.51 / COUNT));
     expect(!strange, "%d numbers are neither 0 nor 1/(1-p)", strange);
-    for (int k = 0; k < 4; k++) free_reals(x[k]);
 }
 
 /* A product of these sizes, against matmul_plain. `kind` chooses transposes, what it is added to,
- * the distance of rows, and who multiplies. What lies between and below c's rows must stay, and
- * large products must be the same bits on 2 to 4 threads. */
-void expect_product(int M, int N, int K, int kind)
+ * the distance of rows, and who multiplies. A `half` that is not 0 multiplies in bf16: matmul_plain
+ * gets rounded numbers; bits 0 and 1 store an operand so. What lies between and below c's rows must
+ * stay, and large products must be the same bits on 2 to 4 threads. */
+void expect_product(int M, int N, int K, int kind, int half)
 {
-    int ta = kind & 1, tb = kind >> 1 & 1, start = kind / 4 % 3, gap = kind / 12 % 4;
-    int large = max_int(M, max_int(N, K)) > 70;
-    size_t lda = (ta ? M : K) + gap, ldb = (tb ? K : N) + gap, ldc = N + gap;
-    size_t na = lda * (ta ? K : M), nb = ldb * (tb ? N : K), nc = ldc * (M + MR);
-    real *a = allocate_reals(na), *b = allocate_reals(nb), *c[3], *bias = allocate_reals(N);
-    View va = ta ? transposed(a, lda) : view(a, lda), vb = tb ? transposed(b, ldb) : view(b, ldb);
-    char what[80];
-    fill(a, na, 1, 1), fill(b, nb, 1, 2), fill(bias, N, 1, 4);
+    int start = kind / 4 % 3, gap = kind / 12 % 4, large = max_int(M, max_int(N, K)) > 70;
+    int rows[2] = {M, K}, columns[2] = {K, N};
+    size_t ldc = N + gap, nc = ldc * (M + MR);
+    real *x[2], *kept[2], *c[3], *bias = allocate_reals(N);
+    bfloat16 *stored[2];
+    View in[2], exact[2];
+    for (int i = 0; i < 2; i++) {
+        int turned = kind >> i & 1;
+        size_t ld = (turned ? rows[i] : columns[i]) + gap, size = ld * (turned ? columns : rows)[i];
+        x[i] = allocate_reals(size), kept[i] = allocate_reals(size);
+        stored[i] = allocate(size, sizeof(bfloat16));
+        fill(x[i], size, 1, 1 + i);
+        for (size_t j = 0; j < size; j++) {
+            stored[i][j] = bf16_from((float)x[i][j]);
+            kept[i][j] = half ? (real)bf16_to(stored[i][j]) : x[i][j];
+        }
+        in[i] = half >> i & 1 ? view_bf16(stored[i], ld) : view(x[i], ld);
+        exact[i] = view(kept[i], ld);
+        if (turned) in[i] = flipped(in[i]), exact[i] = flipped(exact[i]);
+    }
+    fill(bias, N, 1, 4);
+    bf16_products = half >> 2;
     for (int way = 0; way < 3; way++) {                       /* plain, fast, on more threads */
         fill(c[way] = allocate_reals(nc), nc, 1, 3);
         Output out = start == 0 ? assign(c[way], ldc) : start == 1 ? with_bias(c[way], ldc, bias)
                      : accumulate(c[way], ldc);
         use_threads(way == 2 && large ? 2 + kind % 3 : 1);
-        (way ? kind / 48 ? matmul_serial : matmul : matmul_plain)(out, va, vb, M, N, K);
+        if (way == 0) matmul_plain(out, exact[0], exact[1], M, N, K);
+        else (kind / 48 ? matmul_serial : matmul)(out, in[0], in[1], M, N, K);
     }
-    use_threads(1);
-    snprintf(what, sizeof what, "%d x %d x %d, kind %d", M, N, K, kind);
+    const char *what = format("%d x %d x %d, kind %d, half %d", M, N, K, kind, half);
     expect(!memcmp(c[1], c[2], nc * sizeof(real)), "%s: threads differ", what);
-    bound(what, difference(c[1], c[0], nc), by_precision(4e-15, 2e-6));
+    bound(what, difference(c[1], c[0], nc), by_precision(4e-15, half ? 3e-6 : 2e-6));
     for (int way = 0; way < 3; way++) free_reals(c[way]);
-    free_reals(a), free_reals(b), free_reals(bias);
+    for (int i = 0; i < 2; i++) free_reals(x[i]), free_reals(kept[i]), free(stored[i]);
 }
 
 /* The definition itself: a = (i + j), b = (i - j), c = start + a b in whole numbers. */
@@ -368,18 +435,21 @@ void test_matmul_plain(void)
             expect(c[i * 5 + j] == 4 * i + j + i * (0 - j) + (i + 1) * (1 - j), "c(%d, %d)", i, j);
 }
 
-void test_matmul(void)
+/* Products of up to 70 numbers a side, many of few rows; then beyond one block, each way. */
+void test_matmul(const void *precision)
 {
+    int bf16 = !strcmp(precision, "bf16");
     for (int i = 0; i < 1200; i++) {
-        int M = i % 5 ? 1 + below(70, 1, i) : 1 + i / 5 % 4;
-        expect_product(M, 1 + below(70, 2, i), 1 + below(70, 3, i), i % 96);
+        int M = i % 5 ? 1 + below(70, 1, i) : 1 + i / 5 % 4, half = bf16 ? 1 + i % 7 : 0;
+        expect_product(M, 1 + below(70, 2, i), 1 + below(70, 3, i), i % 96, half);
     }
-    for (int kind = 0; kind < 12; kind++) {                   /* beyond one block, each way */
-        expect_product(19, 50, 2 * KC + 37, kind);
-        expect_product(2 * MC + 5, 33, 21, kind);
-        expect_product(2 * MC + 5, 33, 21, kind + 48);        /* on one thread */
-        expect_product(9, 2 * NC + 7, 30, kind);
-        expect_product(2, NC + 7, KC + 70, kind);             /* few rows */
+    for (int kind = 0; kind < 12; kind++) {
+        int half = bf16 ? 1 + kind % 7 : 0;
+        expect_product(19, 50, 2 * KC + 37, kind, half);
+        expect_product(2 * MC + 5, 33, 21, kind, half);
+        expect_product(2 * MC + 5, 33, 21, kind + 48, half);  /* on one thread */
+        expect_product(9, 2 * NC + 7, 30, kind, half);
+        expect_product(2, NC + 7, KC + 70, kind, half);       /* few rows */
     }
 }
 
@@ -567,7 +637,6 @@ void test_model_gradient(void)
         expect(largest(g, size) > 1e-3, "%s has no gradient", t->field);
         bound(t->field, gradient_error(batch_loss, w, g, size, 60, i), 1e-6);
     }
-    model_free(model), batch_free(&batch);
 }
 
 /* Frozen blocks keep a gradient of exactly 0, and the others get the same bits as without. */
@@ -591,9 +660,7 @@ void test_frozen(void)
         model_update(part, usual, 1);
         expect(!memcmp(part->w.wte, full->w.wte, part->tensors[0].size * sizeof(real)),
                "%d frozen: the update moved wte", frozen);
-        model_free(full), model_free(part);
     }
-    batch_free(&b);
 }
 
 /* A token has no influence on what stands before it, nor on other documents, nor on other rows. */
@@ -614,7 +681,6 @@ void test_causal(void)
             expect(same != sees, "output %d %s token %d", i, sees ? "does not see" : "sees", n);
         }
     }
-    free(before), batch_free(&b), model_free(m);
 }
 
 /* Alone, the documents of a batch, and its rows, have the same losses as together, and gradients
@@ -640,7 +706,6 @@ void test_packed(void)
         bound("loss", fabs(sum), limit);
         bound_tensors(m, alone->g.wte, m->g.wte, limit);
         expect(rows ? count == 3 : count > 6, "%d parts", count);
-        batch_free(&b), model_free(m), model_free(alone);
     }
 }
 
@@ -669,41 +734,46 @@ void test_masked(void)
     memset(m->g.wte, 0, bytes);
     expect(model_loss(m, &b, no_dropout, 0.1, 1) == 0, "nothing counts, but there is a loss");
     expect(largest(m->g.wte, m->count) == 0, "nothing counts, but there is a gradient");
-    free(g), batch_free(&b), model_free(m);
 }
 
+/* A way to train. */
+typedef struct { int bf16, moments16, adapted, recompute, frozen; } Way;
+
 /* A checksum of losses, norms and weights in three steps of training with dropout. */
-uint64_t training_sum(void)
+uint64_t training_sum(Way way, int team)
 {
-    Config c = {.T = 200, .V = 1000, .L = 2, .NH = 3, .C = 96, .Vp = 1008};
-    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, 0, 1}, 0.1, usual};
-    Batch b = random_batch(3, c.T, c.V, 2);
-    Model *m = random_model(c, TRAINING, 3, 0);
+    Config c = {.T = 200, .V = 1000, .L = 3, .NH = 3, .C = 96, .Vp = 1008};
+    Recipe r = {{(real)0.1, (real)0.1, (real)0.1, (real)0.1, 1}, 0.1, usual};
+    Batch b = random_batch(2, c.T, c.V, 2);
+    Model *m = random_model(c, INFERENCE, 2, 0);
     uint64_t sum = 0;
-    model_initialize(m, 1);
+    if (way.adapted) adapt_randomly(m, 15);
+    m->bf16_moments = way.moments16, m->recompute = way.recompute, bf16_products = way.bf16;
+    model_prepare(m, TRAINING, 2, c.T, way.frozen);
+    use_threads(team);
     for (int step = 1; step <= 3; step++) {
         double told[2];
         told[0] = model_step(m, &b, 1, &r, step, &told[1]);
         sum = checksum(checksum(sum, told, sizeof told), m->w.wte, m->count * sizeof(real));
+        if (way.adapted) sum = checksum(sum, m->w.qkv_A, m->adapter_count * sizeof(real));
     }
-    batch_free(&b), model_free(m);
+    model_free(m);
     return sum;
 }
 
-/* Results are the same bits on any number of threads, in fp32 and in bf16. */
+/* Results are the same bits on any number of threads, each way; and the ways differ. */
 void test_threads(void)
 {
-    uint64_t sums[8];
-    for (int i = 0; i < 8; i++) {
-        bf16_products = i % 2;
-        use_threads(1 + i / 2);
-        sums[i] = training_sum();
-        expect(sums[i] == sums[i % 2], "training differs on %d threads", threads());
-    }
-    expect(sums[0] != sums[1], "bf16 has the bits of fp32");
-    bf16_products = 0;
-    if (threads() != 4) skip("there is no OpenMP");
-    use_threads(1);
+    static const Way ways[] = {{0}, {.bf16 = 1}, {.moments16 = 1},
+                               {.moments16 = 1, .adapted = 1, .recompute = 1}};
+    uint64_t sums[4][5];
+    for (int way = 0; way < 4; way++)
+        for (int team = 1; team < 5; team++) {
+            sums[way][team] = training_sum(ways[way], team);
+            if (threads() != team) skip("there is no OpenMP");
+            expect(sums[way][team] == sums[way][1], "way %d differs on %d threads", way, team);
+            expect(!way || sums[way][1] != sums[way - 1][1], "way %d has the bits of another", way);
+        }
 }
 
 /* With the keys and values of the past kept, a token's output is what a full forward gives: after
@@ -729,7 +799,6 @@ void test_cache(void)
             for (int i = 0; i < B * count; i++)
                 bound("output", difference(m->a.ln + i * C, full->a.ln + at[i] * C, C), limit);
         }
-        batch_free(&b), model_free(full), model_free(m);
     }
 }
 
@@ -751,7 +820,6 @@ real *read_doubles(Reader *r, size_t count)
     real *to = allocate(count, sizeof *to);
     reader_get(r, numbers, count * sizeof *numbers);
     for (size_t i = 0; i < count; i++) to[i] = (real)numbers[i];
-    free(numbers);
     return to;
 }
 
@@ -795,7 +863,6 @@ void test_parity(void)
     model_forward(m, b->tokens, b->doc_start, b->B, 0, b->T, no_dropout);
     matmul(assign(ours, V), view(m->a.ln, C), transposed(m->w.wte, C), N, V, C);
     bound("logits", difference(ours, logits, N * V), limit);
-    free(logits), free(losses), free(gradient), free_reals(ours), model_free(m);
 }
 
 /* Ten steps of AdamW; then 50 of fine-tuning on packed, masked documents. In float the weights are
@@ -821,7 +888,6 @@ void test_trajectory(void)
             if (norms) bound("norm of gradient", fabs(norm / norms[i] - 1), limit);
         }
         if (REAL_BYTES == 8) bound_tensors(m, m->w.wte, weights, limit);
-        free(losses), free(norms), free(weights), model_free(m);
     }
 }
 
@@ -854,7 +920,6 @@ void test_update(void)
             expect(m->w.wte[j] == right, "%s: decay and penalty are wrong", t->field);
         }
     }
-    free(before), model_free(m);
 }
 
 /* The factor of the learning rate, after 10 steps of warming up, in 100 steps that end at 0.1. */
@@ -935,7 +1000,6 @@ void test_streaming(void)
         }
     }
     expect(s.done && s.shown == expected && s.text.size == expected, "%zu bytes", s.text.size);
-    free(s.text.bytes);
 }
 
 /* Generation with its cache against a new computation of all that the model sees, at every step and
@@ -973,11 +1037,8 @@ void test_window(void)
             }
             expect(same && out[b].tokens == step && told->size == at,
                    "context %d, prompt of %d, sample %d: another text", T, count, b);
-            free(out[b].text.bytes);
         }
-        free_reals(logits), free(list), model_free(m), model_free(again);
     }
-    tokenizer_free(t);
 }
 
 /* The text of tokens, with targets in braces. */
@@ -1029,11 +1090,8 @@ void test_template(void)
             expect(p.size < e.size && !memcmp(p.ids, e.ids, p.size * sizeof *p.ids),
                    "case %zu: turn %d has other tokens before it alone", i, k);
             expect(p.answer == p.size && (k < n - 1 || e.answer == p.size), "case %zu: answer", i);
-            free(p.ids), free(p.loss_mask);
         }
-        free(e.ids), free(e.loss_mask), free(text.bytes);
     }
-    tokenizer_free(t);
 }
 
 /* A prompt is <|endoftext|> and the conversation; messages that are none are refused. */
@@ -1053,9 +1111,7 @@ void test_prompts(void)
         if (i) expect(!ids, "accepted: %s", messages[i]);
         else expect(ids && ids[0] == t->end_of_text && a == b && !memcmp(ids, right, a * sizeof a),
                     "%d tokens against %d", a, b);
-        free(ids), json_free(json);
     }
-    free(right), tokenizer_free(t);
 }
 
 /* A chat forgets the oldest question and answer until its prompt fits, but never the last question.
@@ -1068,7 +1124,7 @@ void test_chat(void)
     int size, whole, last, *right = prompt_tokens(t, text, sizeof text - 1, &last);
     for (int turn = 0; turn < 9; turn++)
         chat_add(&c, turn % 2 ? ASSISTANT : USER, turn == 8 ? "a\0b" : "words", turn == 8 ? 3 : 5);
-    free(chat_prompt(&c, t, 1000, &whole));
+    chat_prompt(&c, t, 1000, &whole);
     for (int longest = whole; longest > 0; longest--) {
         int before = c.from, *prompt = chat_prompt(&c, t, longest, &size);
         expect(size <= longest || c.from == 8, "%d tokens do not fit %d", size, longest);
@@ -1077,10 +1133,8 @@ void test_chat(void)
         expect(prompt[0] == t->end_of_text, "no beginning");
         expect(c.from < 8 || (size == last && !memcmp(prompt, right, size * sizeof size)),
                "the last question has other tokens");
-        free(prompt);
     }
     expect(c.from == 8 && c.count == 9, "the last question is not all that is left");
-    free(right), chat_free(&c), tokenizer_free(t);
 }
 
 void test_duration(void)
@@ -1151,7 +1205,6 @@ int read_epoch(DataLoader *f, int *ever)
         }
         expect(sum == counted, "row %d: %d targets count, loader_batch says %d", row, sum, counted);
     }
-    batch_free(&b), free(seen);
     return inputs;
 }
 
@@ -1178,7 +1231,6 @@ void test_loader(void)
         }
         for (size_t i = 0; i + 1 < t.count; i++) expect(ever[i] > 0, "token %zu never comes", i);
         expect(!n || (f.count == n && !f.truncated), "%d documents, %d cut", f.count, f.truncated);
-        loader_free(&f), tokens_free(&t), free(ever);
     }
     Tokens t = numbered_documents(2000, 2, 41);
     DataLoader f = loader_new(&t, 16, 0, 0, 5, 0);            /* too long: the end stays */
@@ -1188,7 +1240,6 @@ void test_loader(void)
         expect(p.length <= 16 && t.ids[p.from + p.length] == 0, "a piece ends before its document");
         expect(p.length == 16 || t.ids[p.from] == 0, "a short piece begins after its document");
     }
-    loader_free(&f), tokens_free(&t);
 }
 
 /* To go to a row is to have read all before it; behind the last row begins the next epoch. */
@@ -1204,14 +1255,12 @@ void test_loader_seek(void)
             loader_batch(&f, &a);
             loader_batch(&g, &b);
             expect(!memcmp(a.tokens, b.tokens, 450 * sizeof(int)), "kind %d, step %d", kind, step);
-            loader_free(&g);
         }
         expect(f.epoch > 1, "only %d epochs", f.epoch);
         loader_seek(&f, 0, 1000000);
         expect(loader_batch(&f, &b) > 0 && f.epoch == 1, "kind %d: only padding, sought", kind);
         f.row = f.rows + 5, f.next = f.count;
         expect(loader_batch(&f, &b) > 0 && f.epoch == 2, "kind %d: only padding", kind);
-        loader_free(&f), batch_free(&a), batch_free(&b), tokens_free(&kinds[kind]);
     }
 }
 
@@ -1230,7 +1279,6 @@ void test_noise(void)
            !memcmp(a.loss_weight, b.loss_weight, N * sizeof(real)), "more than tokens changed");
     bound("rate", fabs((double)changed / could - 0.05 * 0.999), 5 * sqrt(0.05 / could));
     bound("high half", fabs((double)high / changed - 0.5), 5 * sqrt(0.25 / changed));
-    batch_free(&a), batch_free(&b);
 }
 
 /* With a limit, that many documents or windows are read, each once, in the order of the file; the
@@ -1253,11 +1301,9 @@ void test_limit(void)
             }
             int inputs = read_epoch(&f, ever);
             expect(inputs == tokens, "%d of %d tokens are read", inputs, tokens);
-            loader_free(&f);
         }
         expect(sums[0] != sums[1] && sums[1] != sums[2], "every seed draws the same");
         expect(sums[0] == sums[3], "one seed draws differently");
-        tokens_free(&kinds[kind]), free(ever);
     }
 }
 
@@ -1282,11 +1328,8 @@ void test_pack_best(void)
             while (!(sums << longest >> best & 1)) best--;
             expect(filled == best, "set %d, row %d: %d, not %d", set, row, filled, best);
         }
-        loader_free(&f), tokens_free(&t);
     }
 }
-
-void read_train(void *names) { tokens_read(names, "train", 50257); }
 
 /* llm.c's token files, of running text and of examples. --data A,B: training needs both files,
  * validation those that are there. */
@@ -1306,8 +1349,7 @@ void test_token_files(void)
            "the text differs");
     expect(val.count == 6 && val.examples && !memcmp(val.ids, ids[2], sizeof ids[2]) &&
            !memcmp(val.loss_mask, mask, 6), "the examples differ");
-    expect(strstr(error_of(read_train, none), "pc_train.bin") != NULL, "half of --data is read");
-    tokens_free(&train), tokens_free(&val), free(both), free(none);
+    expect_in("half of --data", ERROR_OF(tokens_read(none, "train", 50257)), "pc_train.bin");
 }
 
 /* Packed documents get the sums that each of them gets alone. */
@@ -1338,31 +1380,38 @@ void test_score(void)
         }
         bound("loss", fabs(s.loss[i] - loss) / loss, 1e-5);
         expect(s.count[i] == count && s.right[i] == right && s.bytes[i] == bytes, "row %zu", i);
-        batch_free(&b);
     }
-    free(s.loss), model_free(m), model_free(alone), tokens_free(&t), tokenizer_free(names);
 }
 
 /* ================================================================================================
  * 8. Checkpoints
  */
 
-/* bf16_from against its definition: of the two neighbours the nearer, of equals the even one. */
-void test_bf16(void)
+/* Rounding to bf16 and F16 against its definition. Every number of 16 bits comes back; of what lies
+ * between two neighbours each becomes the nearer one, and the middle the even one. Behind the
+ * largest comes infinity, whose half would be the next power of 2. */
+void test_half(const void *kind)
 {
-    for (uint32_t i = 0; i < 1 << 22; i++) {
-        uint32_t tie = random_bits(1, i) | 0xffff, bits = i % 4 ? random_bits(2, i) : tie - 0x7fff;
-        union { uint32_t i; float f; } x = {bits};
-        uint16_t got = bf16_from(x.f), low = (uint16_t)(x.i >> 16), high = low + 1;
-        if (isnan(x.f)) {
-            expect(isnan(bf16_to(got)), "NaN %08x becomes %04x", x.i, got);
-            continue;
-        }
-        double next = isinf(bf16_to(high)) ? copysign(0x1p128, x.f) : bf16_to(high);
-        double down = fabs((double)x.f - bf16_to(low)), up = fabs(next - x.f);
-        uint16_t right = isinf(x.f) || down < up || (down == up && low % 2 == 0) ? low : high;
-        expect(got == right, "%08x becomes %04x, not %04x", x.i, got, right);
+    int f16 = !strcmp(kind, "F16"), infinity = f16 ? 0x7c00 : 0x7f80, sign = 0x8000;
+#define FROM(x) (f16 ? f16_from(x) : bf16_from(x))
+#define TO(h) (double)(f16 ? f16_to(h) : bf16_to(h))
+    for (int h = 0; h < infinity; h++) {
+        double low = TO(h), high = h < infinity - 1 ? TO(h + 1) : f16 ? 65536 : 0x1p128;
+        float middle = (float)((low + high) / 2), part = 0.49f * (float)random_uniform(1, h);
+        float away = part * (float)(high - low);
+        float x[] = {(float)low, nextafterf(middle, 0), middle, nextafterf(middle, INFINITY),
+                     (float)(low + away), (float)(high - away)};
+        int right[] = {h, h, h + (h & 1), h + 1, h, h + 1};
+        for (int i = 0; i < 6; i++)
+            expect(FROM(x[i]) == right[i] && FROM(-x[i]) == (right[i] | sign), "%g is %x, not %x",
+                   (double)x[i], FROM(x[i]), right[i]);
     }
+    expect(FROM(INFINITY) == infinity && FROM(-INFINITY) == (infinity | sign), "infinity");
+    for (uint32_t i = 1; i < 1 << 12; i++) {                  /* NaNs of low and of high bits */
+        union { uint32_t i; float f; } x = {0x7f800000 | (i < 2048 ? i : i << 11)};
+        expect(isnan(TO(FROM(x.f))), "NaN %08x becomes a number", x.i);
+    }
+    outcome("%d numbers and those between", infinity);
 }
 
 /* What llm.c's own writer would write for a model in which all numbers of tensor i are (i + 1) / 3,
@@ -1405,44 +1454,22 @@ void test_llmc_model(void)
             model_write(m, scratch("again"), as);
             expect(same_file(scratch("again"), &file[as], bytes[as]), "other bytes are written");
         }
-        model_free(m);
     }
     expect(1024 + 4 * tensors_describe(gpt2, tensors) == 497904640, "GPT-2 124M has another size");
     expect(tensors_describe(xl, tensors) == 1557686400, "GPT-2 1558M has another size");
 }
 
-typedef struct { Model *m; const char *inputs; int changed; } StateFile;
-
-void state_open(void *data)
+/* Read the state s.bin of a run with these inputs, or die. */
+void state_open(Model *m, const char *inputs, int changed)
 {
-    StateFile *s = data;
     Progress p = {0};
-    strcpy(p.inputs, s->inputs);
-    state_read(s->m, &p, s->changed, scratch("s.bin"));
-    if (p.step != 3 || strcmp(p.inputs, s->inputs)) die("another progress");
+    strcpy(p.inputs, inputs);
+    state_read(m, &p, changed, scratch("s.bin"));
+    if (p.step != 3 || strcmp(p.inputs, inputs)) die("another progress");
 }
 
-/* The state s.bin with another byte, anywhere, is refused; so is a longer or shorter one. */
-void state_damaged(StateFile s)
-{
-    size_t size;
-    char *file = read_file(scratch("s.bin"), &size);
-    for (int i = 0; i < 27; i++) {
-        size_t at = i < 4 ? (size_t[]){4, 1023, size - 8, size - 1}[i] : random_bits(1, i) % size;
-        int longer = i < 24 ? 0 : i - 25;                     /* the last three: -1, 0, 1 */
-        char change = i < 24 ? (char)(1 << i % 8) : 0;
-        file[at < 4 ? 4 : at] ^= change;
-        write_file("s.bin", file, longer < 0 ? size - 1 : size, "x", longer > 0);
-        const char *said = error_of(state_open, &s);
-        expect(!*said == (i == 25), "byte %zu of %zu, %d longer: '%s'", at, size, longer, said);
-        expect(!longer || strstr(said, "damaged"), "%d longer: %s", longer, said);
-        file[at < 4 ? 4 : at] ^= change;
-    }
-    write_file("s.bin", file, size, "", 0);
-    free(file);
-}
-
-/* A state is read by a run of the same inputs; another run gets to know all that differs. */
+/* A state is read by a run of the same inputs; another run gets to know all that differs. With
+ * another byte, anywhere, it is refused; so is a longer or shorter one. */
 void test_state_refused(void)
 {
     static const struct { const char *inputs; int changed; const char *says; } others[] = {
@@ -1452,17 +1479,27 @@ void test_state_refused(void)
         {"a = 1\nb = x y\n", 0, ": b was '', is 'x y'; --changed"}};
     Model *m = random_model(small, TRAINING, 2, 1);
     Progress p = {.step = 3, .inputs = "a = 1\nab = x y\n"};
+    size_t size;
     state_write(m, &p, scratch("s.bin"));
     for (int i = 0; i < 5; i++) {
-        const char *said = error_of(state_open, &(StateFile){m, others[i].inputs,
-                                                             others[i].changed});
+        const char *said = ERROR_OF(state_open(m, others[i].inputs, others[i].changed));
         expect(*others[i].says ? !!strstr(said, others[i].says) : !*said, "%d: '%s'", i, said);
     }
-    state_damaged((StateFile){m, p.inputs, 0});
+    char *file = read_file(scratch("s.bin"), &size);
+    for (int i = 0; i < 27; i++) {
+        size_t at = i < 4 ? (size_t[]){4, 1023, size - 8, size - 1}[i] : random_bits(1, i) % size;
+        int longer = i < 24 ? 0 : i - 25;                     /* the last three: -1, 0, 1 */
+        char change = i < 24 ? (char)(1 << i % 8) : 0;
+        file[at < 4 ? 4 : at] ^= change;
+        write_file("s.bin", file, longer < 0 ? size - 1 : size, "x", longer > 0);
+        const char *said = ERROR_OF(state_open(m, p.inputs, 0));
+        expect(!*said == (i == 25), "byte %zu of %zu, %d longer: '%s'", at, size, longer, said);
+        expect(!longer || strstr(said, "damaged"), "%d longer: %s", longer, said);
+        file[at < 4 ? 4 : at] ^= change;
+    }
+    write_file("s.bin", file, size, "", 0);
     m->frozen = 0;
-    const char *said = error_of(state_open, &(StateFile){m, "a = 2\n", 1});
-    expect(strstr(said, "model of another kind") && strstr(said, "a was"), "frozen: %s", said);
-    model_free(m);
+    expect_in("frozen", ERROR_OF(state_open(m, "a = 2\n", 1)), "model of another kind...a was");
 }
 
 /* ================================================================================================
@@ -1482,7 +1519,6 @@ int encodes(Tokenizer *t, const char *text, size_t size, int special, const int3
         good = (!expected || ids[n] == expected[n]) && at + length <= size &&
                !memcmp(bytes, text + at, length);
     }
-    free(ids);
     return good && at == size && (!expected || expected[count] == -1);
 }
 
@@ -1504,12 +1540,10 @@ void test_vectors(void)
         *to = -1;
         for (int twice = 0; twice < 2; twice++)               /* the second time from the cache */
             expect(sent && encodes(t, sent->text, sent->size, 0, ids), "line %d differs", l.number);
-        json_free(json);
     }
     const char *both = "?!<|endoftext|>you're";               /* parsed as one token on request */
     expect(encodes(t, both, 21, 1, (int32_t[]){12248, 50256, 5832, 821, -1}), "end of text");
     expect(l.number == 78, "%d vectors", l.number);
-    free(text), tokenizer_free(t);
 }
 
 /* Any bytes come back: noise, noise with much white space and quotes, cut and mixed UTF-8. */
@@ -1533,7 +1567,6 @@ void test_round_trip(void)
     int left, right, merges = 0;
     for (int id = 0; id < t->count; id++) merges += tokenizer_merge(t, id, &left, &right);
     expect(merges == 50000, "%d merges", merges);
-    tokenizer_free(t);
 }
 
 static struct { char text[5000], begins[5001]; int id[5000]; } bpe;
@@ -1561,7 +1594,6 @@ MapEntry most_frequent(const Tokenizer *t)
             else if (e->value > best.value || (e->value == best.value && ids < best_ids))
                 best = *e, best_ids = ids;
         }
-    free(pairs.entry);
     return best;
 }
 
@@ -1587,7 +1619,6 @@ void test_bpe_definition(void)
                 bpe.id[i] = new;
     }
     expect(encodes(t, text, SIZE, 0, NULL), "the text does not come back");
-    tokenizer_free(t), free(stories);
 }
 
 /* A vocabulary file made by hand: 256 bytes in GPT-2's order, end of text. */
@@ -1607,7 +1638,6 @@ void test_tokenizer_file(void)
     back = tokenizer_read(scratch("tokenizer.bin"));
     expect(back->count == 257 && back->end_of_text == 256, "%d tokens were read", back->count);
     expect(encodes(back, "\xFF ab", 4, 0, (int32_t[]){187, 220, 64, 65, -1}), "other ids");
-    tokenizer_free(t), tokenizer_free(back);
 }
 
 /* What RFC 8259 allows (no message), and where and why all else is refused. */
@@ -1638,7 +1668,6 @@ void test_json(void)
         Json *json = json_of(text);
         expect(!json == !!message, "%s: %s", text, json ? "accepted" : json_error);
         expect(json || strstr(json_error, message ? message : ""), "%s: %s", text, json_error);
-        json_free(json);
     }
 }
 
@@ -1651,390 +1680,295 @@ void test_json_values(void)
     expect(list->count == 2 && list->line == 1 && list->column == 14, "the list is another");
     expect(list->child->number == -12.5 && !strcmp(list->child->next->text, "\U0001f600\n"),
            "the values are others");
-    json_free(json);
     for (int depth = 64; depth <= 65; depth++) {
         memset(deep, '[', depth), memset(deep + depth, ']', depth), deep[2 * depth] = 0;
         json = json_of(deep);
         expect((json != NULL) == (depth == 64), "%d brackets", depth);
-        json_free(json);
     }
 }
 
 /* ================================================================================================
- * 10. The programs: bad input, training runs
+ * 10. The programs
  *
- * The three programs run on files that are damaged or hostile, and on command lines that cannot be
- * meant. Each time there must be one line that begins with "error: " and says what is wrong, an
- * exit status of 1, or of 2 for a command line, and no file made or changed.
- *
- * In the scratch folder stand a small model m, its vocabulary t, data d, the model's export hf and
- * the results o of some run.
+ * The three programs run in the scratch folder, by command lines of the shell. Most of these, with
+ * what they must say, are rows of data/transcripts.txt, which also tells how these are written.
  */
 
 #define F32(name, shape, at) \
     "\"" name "\":{\"dtype\":\"F32\",\"shape\":" shape ",\"data_offsets\":" at "}"
+#define SAYS(role, content) "{'role':'" role "','content':" content "}"
 
-/* All files of the scratch folder, their sizes and check sums. */
-char *inventory(void)
+/* A safetensors file: its header, then its data. */
+typedef struct { char *header, *data; size_t size; } Tensors;
+
+Tensors tensors_from(const char *path)
 {
-    return shell("find . -type f ! -name '*.txt' ! -path './new/*' -exec cksum {} + | sort -k 3");
+    size_t size;
+    uint64_t length;
+    char *file = read_file(path, &size);
+    memcpy(&length, file, 8);
+    return (Tensors){format("%.*s", (int)length, file + 8), file + 8 + length, size - 8 - length};
 }
 
-/* Write NAME: hf/model.safetensors with a head, which is wte but for `change` at its end. */
+void write_tensors(const char *name, Tensors t)
+{
+    uint64_t length = strlen(t.header);
+    char *head = format("12345678%s", t.header);
+    memcpy(head, &length, 8);
+    write_file(name, head, 8 + length, t.data, t.size);
+}
+
+/* Write NAME: the exported model with a head, which is wte but for `change` at its end. */
 void write_head(const char *name, float change)
 {
-    size_t size, wte = 300 * 8 * sizeof(float);
-    uint64_t length;
-    char *file = read_file(scratch("hf/model.safetensors"), &size), *end;
-    memcpy(&length, file, 8);
-    char *data = end = file + 8 + length;
-    float *head = memcpy(allocate(wte, 1), data, wte);
-    head[300 * 8 - 1] += change;
-    while (end[-1] != '}') end--;
-    size -= 8 + length;
-    char *header = format("%.*s," F32("lm_head.weight", "[300,8]", "[%zu,%zu]") "}",
-                          (int)(end - 1 - (file + 8)), file + 8, size, size + wte);
-    Text front = {0};
-    length = strlen(header);
-    text_add(&front, (char *)&length, 8);
-    text_add(&front, header, length);
-    text_add(&front, data, size);
-    write_file(name, front.bytes, front.size, head, wte);
-    free(file), free(head), free(header), free(front.bytes);
+    Tensors t = tensors_from(scratch("hf/model.safetensors"));
+    size_t wte = 300 * 8 * sizeof(float), size = t.size + wte;
+    float last;
+    char *data = memcpy(allocate(size, 1), t.data, t.size);
+    memcpy(data + t.size, t.data, wte);
+    memcpy(&last, data + size - 4, 4), last += change, memcpy(data + size - 4, &last, 4);
+    *strrchr(t.header, '}') = 0;
+    char *row = format(F32("lm_head.weight", "[300,8]", "[%zu,%zu]"), t.size, size);
+    write_tensors(name, (Tensors){format("%s,%s}", t.header, row), data, size});
 }
 
-/* Make the files above, once. For runs of m: v has training and validation tokens, which begin with
- * an escape; one has a single row, w many training tokens, x examples without a target. */
-void bad_folder(void)
+enum { LABELS = 40 };                                         /* too many for a matrix */
+
+/* Write examples with one-token labels: <end> three or more tokens, a label of `labels`, <end>. */
+void labelled_file(const char *name, int count, int labels, uint64_t key)
 {
-    static int done;
-    static const Config tiny = {.T = 16, .V = 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
-    static const char mask[100];
-    uint16_t ids[3000];
-    char text[6000];
-    if (done++) return;
-    if (access("train_gpt", X_OK) || access("tokenizer", X_OK) || access("prepare", X_OK))
-        die("train_gpt, tokenizer and prepare are not all here: `make test` builds them");
-    for (int i = 0; i < 6000; i++) text[i] = "aeinorst ,"[below(10, 1, i)];
-    memcpy(text + 3000, "\n<|endoftext|>\n", 15);
-    write_file("text.txt", text, sizeof text, "", 0);
-    Tokenizer *t = tokenizer_train(text, sizeof text, 300), *t301;
-    t301 = tokenizer_train(text, sizeof text, 301);
-    tokenizer_write(t, scratch("t")), tokenizer_write(t301, scratch("t301"));
+    static const Tokenizer end = {.end_of_text = 299};
+    Tokens docs = documents_new(scratch(name), &end);
+    for (int i = 0; i < count; i++) {
+        for (int k = 0; k < 3 + i % 3; k++)
+            tokens_add(&docs, &(uint16_t){(uint16_t)below(299, key, 8 * i + k)}, 1, 0);
+        tokens_add(&docs, &(uint16_t){(uint16_t)(65 + i % labels)}, 1, 1);
+        tokens_add(&docs, &(uint16_t){299}, 1, 1);
+    }
+    tokens_write(&docs);
+}
+
+/* Models with one block: m, and m290 and wide with another V; m2 as m, with other weights. Copies
+ * of m: m_short; spare with three more ids, whose logits are often the largest; large with a number
+ * beyond F16. hf is m as exported, old an export that cannot be replaced, jf one with a
+ * tokenizer.json. Vocabularies t, t301 with a token more, t_same with two tokens spelled alike. */
+void make_models(const char *text, size_t size)
+{
+    static const struct { const char *name; int V; } others[] = {
+        {"m2", 300}, {"m290", 290}, {"wide", 1324}};
+    static const Config one = {.T = 16, .V = 300, .L = 1, .NH = 2, .C = 8, .Vp = 384};
+    Tokenizer *t = tokenizer_train(text, size, 300);
+    tokenizer_write(tokenizer_train(text, size, 301), scratch("t301"));
+    tokenizer_write(t, scratch("t"));
     memcpy(t->bytes + t->start[257], t->bytes + t->start[256], 2);
     tokenizer_write(t, scratch("t_same"));
-    Model *m = random_model(tiny, INFERENCE, 1, 0);
+    Model *m = random_model(one, INFERENCE, 1, 0);
     memset(m->w.wte + 300 * 8, 0, 84 * 8 * sizeof(real));     /* the padding */
     model_write(m, scratch("m"), 0);
+    fill(m->w.wte + 300 * 8, 3 * 8, 30, 5);
+    m->stored_V = 303;
+    model_write(m, scratch("spare"), 0);
+    m->stored_V = 300, m->w.qkv_w[5] = 70000;
+    model_write(m, scratch("large"), 0);
+    for (int i = 0; i < 3; i++) {
+        int V = others[i].V;
+        m = model_new((Config){.T = 16, .V = V, .L = 1, .NH = 2, .C = 8, .Vp = V + 84});
+        model_initialize(m, 77);
+        model_write(m, scratch(others[i].name), 0);
+    }
+    write_text("before", json_text(
+        "{'added_tokens':[{'id':299,'content':'<|endoftext|>'},{'id':300,'content':'[PAD]'}],"
+        "'normalizer':null,'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':false},"
+        "'model':{'type':'BPE','vocab':"));
+    shell("\"$here\"/prepare export m --tokenizer t --out hf; cp -r hf old; head -c 10000 m > "
+          "m_short; rm old/vocab.json; mkdir old/vocab.json; for f in old/*.json; do "
+          "[ -d $f ] || echo old > $f; done; mkdir -p jf/py; cp hf/model.safetensors jf; "
+          "{ cat before hf/vocab.json; printf ',\"merges\":['; "
+          "sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' hf/merges.txt; echo ']}}'; } "
+          ">jf/tokenizer.json; sed 's/gelu_new/gelu_pytorch_tanh/' hf/config.json >jf/config.json; "
+          "cp jf/config.json jf/py; touch jf/py/pytorch_model.bin m.pt");
+    write_head("hf/head", 1e-3f), write_head("hf/same_head", 0);
+}
+
+/* Text, and token files NAME_train.bin of running text: d, few, one with a single row, w with many
+ * tokens, v whose validation tokens begin with an escape, mine of another vocabulary; of examples:
+ * masked without a target, x2 without one in validation, x, y without a training set, z with a
+ * third set. Questions and pairs. The folder o holds the results of some run; p, q and r cannot be
+ * replaced. */
+void make_data(const char *text, size_t size)
+{
+    static const struct { const char *name; int count; } parts[] = {
+        {"w_train.bin", 3000}, {"one_train.bin", 17}, {"v_train.bin", 65}};
+    uint16_t ids[3000];
+    write_file("text.txt", text, size, "", 0);
     for (int i = 0; i < 500; i++) ids[i] = i % 50 ? (uint16_t)below(299, 2, i) : 299;
     write_tokens("d_train.bin", ids, NULL, 500);
     write_tokens("few_train.bin", ids, NULL, 10);
     for (int i = 0; i < 3000; i++) ids[i] = (uint16_t)(i % 20 ? below(30, 7, i) : 299);
-    write_tokens("w_train.bin", ids, NULL, 3000);
-    write_tokens("one_train.bin", ids, NULL, 17);
-    write_tokens("v_train.bin", ids, NULL, 65);
-    ids[102] = (uint16_t)t->of_byte[27];
+    for (int i = 0; i < 3; i++) write_tokens(parts[i].name, ids, NULL, parts[i].count);
+    ids[102] = (uint16_t)tokenizer_read(scratch("t"))->of_byte[27];
     write_tokens("v_val.bin", ids + 100, NULL, 65);
-    write_tokens("x_train.bin", ids, mask, 100);
-    tokenizer_free(t), tokenizer_free(t301), model_free(m);
-    free(shell("\"$here\"/prepare export m --tokenizer t --out hf; cp -r hf old; head -c 10000 m > "
-               "m_short; mkfifo pipe; echo '{\"prompt\":\"a\",\"completion\":\"b\"}' > rows.jsonl; "
-               "rm old/vocab.json; mkdir o old/vocab.json p_val.bin q_train.bin r_tokenizer.bin; "
-               "for f in p_train.bin q_val.bin r old/*.json o/best.bin o/model.bin o/log.csv "
-               "o/state.bin; do [ -d $f ] || echo old > $f; done"));
-    write_head("hf/head", 1e-3f);
+    write_tokens("masked_train.bin", ids, (char[100]){0}, 100);
+    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
+    write_tokens("mine_train.bin", (uint16_t[]){1, 2, 299, 3, 299}, "\0\1\1\1\1", 5);
+    write_tokens("x2_train.bin", (uint16_t[]){299, 1, 2, 299}, "\0\1\1\1", 4);
+    write_tokens("x2_val.bin", (uint16_t[]){299, 1, 2, 299}, "\0\0\0\0", 4);
+    labelled_file("x_train.bin", 4 * LABELS, LABELS, 5);
+    labelled_file("x_val.bin", 40, 10, 6), labelled_file("y_val.bin", 40, 10, 6);
+    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
+    write_text("rows.jsonl", "{\"prompt\":\"a\",\"completion\":\"b\"}\n");
+    write_text("pairs.jsonl", json_text("{'a':'a in','b':'rest or','group':'one'}\n\n"
+                                        "{'a':'set on','b':'no','group':'two'}\n"));
+    write_text("asked.jsonl", json_text(
+        "{'messages':[" SAYS("user", "'in'") "," SAYS("assistant", "'no'") "],'kind':'a',"
+        "'expect':{'must_not':['zzzz']}}\n"
+        "{'prompt':'rest or','completion':' no','kind':'b','expect':{'must':['zz|zy']}}\n"
+        "{'prompt':'or','completion':' no','kind':'a','expect':{'must_not':['z']}}\n"
+        "{'prompt':'set','completion':' the best','kind':'b'}\n"));
+    shell("ln -s \"$here\" repo; mkfifo pipe; mkdir new o p_val.bin q_train.bin r_tokenizer.bin; "
+          "for f in p_train.bin q_val.bin r o/best.bin o/model.bin o/log.csv o/state.bin; do "
+          "echo old > $f; done");
 }
 
-/* Run a command line of the shell in the scratch folder. Returns its output and errors, then
- * "status N", until the next call. */
+/* The path of a file that make_models or make_data writes. The first call makes them all; without
+ * the programs it ends the test. */
+char *given(const char *name)
+{
+    char text[6000];
+    if (access(scratch("repo"), F_OK) != 0) {
+        if (access("train_gpt", X_OK) || access("tokenizer", X_OK) || access("prepare", X_OK)) {
+            skip("train_gpt, tokenizer and prepare are not all here: `make test` builds them");
+            end_test();
+        }
+        for (int i = 0; i < 6000; i++) text[i] = "aeinorst ,"[below(10, 1, i)];
+        memcpy(text + 3000, "\n<|endoftext|>\n", 15);
+        make_models(text, sizeof text), make_data(text, sizeof text);
+    }
+    return scratch(name);
+}
+
+/* A section of data/transcripts.txt, without its title. */
+char *section(const char *title)
+{
+    char *text = read_file(format("%s/data/transcripts.txt", getenv("here")), &(size_t){0});
+    char *at = strstr(text, format("\n== %s\n", title)), *end;
+    if (!at) die("data/transcripts.txt: no section '%s'", title);
+    at = strchr(at + 1, '\n') + 1, end = strstr(at, "\n==");
+    if (end) end[1] = 0;
+    return at;
+}
+
+/* Run a command line of the shell: its output and errors, then "status N". */
 const char *run_line(const char *command)
 {
-    static char *output;
-    char *line = format("export ASAN_OPTIONS=detect_leaks=0 PATH=\"$here:$PATH\"; { %s\n} 2>&1; "
-                        "echo status $?", command);
-    bad_folder();
-    free(output);
-    output = shell(line);
-    free(line);
-    return output;
+    static char *prelude;
+    given("");
+    if (!prelude) prelude = section("prelude: what every command may use");
+    return shell(format("export ASAN_OPTIONS=detect_leaks=0 PATH=\"$here:$PATH\"\n%s"
+                        "{ %s\n} 2>&1; echo status $?", prelude, command));
 }
 
-/* Whether the output of a command line contains all texts of a list that NULL ends. */
-void expect_run(const char *command, ...)
+/* Run a command line, which must have this exit status and say this. Returns what it said. */
+const char *expect_says(const char *command, int status, const char *says)
 {
-    const char *output = run_line(command), *text;
-    va_list args;
-    va_start(args, command);
-    while ((text = va_arg(args, const char *)))
-        expect(strstr(output, text) != NULL, "%s: no '%s' in: %s", command, text, output);
-    va_end(args);
+    const char *said = run_line(command);
+    expect_in(command, said, says);
+    expect(atoi(strrchr(said, ' ')) == status, "%s: expected status %d: %.300s", command, status,
+           said);
+    return said;
 }
 
-/* Run a program in the scratch folder, for 20 seconds at most: its errors, then "status N". */
+/* All files of the scratch folder, their sizes and check sums. */
+char *inventory(void)
+{
+    given("");
+    return shell("find . -type f ! -name '*.txt' ! -path './new/*' -exec cksum {} + | sort -k 3");
+}
+
+/* Run a command line without input: its errors, then "status N". */
 const char *run_quietly(const char *command)
 {
-    char *line = format("2>&1 >out.txt </dev/null timeout 20 %s", command);
-    const char *said = run_line(line);
-    free(line);
-    return said;
+    return run_line(format("{ %s\n} 2>&1 >out.txt </dev/null", command));
 }
 
 /* Fail unless a command says one line of error with this message, and changes no file. */
 void expect_bad(const char *command, int status, const char *message)
 {
-    bad_folder();
-    char *before = inventory(), *last = format("\nstatus %d\n", status);
-    const char *said = run_quietly(command), *end = strchr(said, '\n');
-    char *after = inventory();
-    expect(!strncmp(said, "error: ", 7) && end && !strcmp(end, last),
+    const char *before = inventory(), *said = run_quietly(command), *end = strchr(said, '\n');
+    expect(!strncmp(said, "error: ", 7) && end && !strcmp(end, format("\nstatus %d\n", status)),
            "%s: not one line of error and status %d: %.200s", command, status, said);
-    expect(strstr(said, message) != NULL, "%s: '%s' is not in: %.200s", command, message, said);
-    expect(!strcmp(before, after), "%s: changed files", command);
-    free(before), free(after), free(last);
+    expect_in(command, said, message);
+    expect(!strcmp(before, inventory()), "%s: changed files", command);
 }
 
-typedef struct { const char *command; int status; const char *message; } Bad;
-
-void test_bad(const void *rows)
+/* Run the rows of a section of data/transcripts.txt. */
+void test_transcript(const void *title)
 {
-    const Bad *b = rows;
-    for (; b->command; b++) expect_bad(b->command, b->status, b->message);
-    outcome("%d commands", (int)(b - (const Bad *)rows));
+    int bad = !strncmp(title, "bad input", 9), count = 0;
+    for (char *row = section(title), *next; *row && !broken; row = next) {
+        char *to = row, *from = row, *command, *says;
+        while (*from && (*from != '\n' || !strncmp(from, "\n  ", 3))) {
+            *to++ = *from;
+            from += *from == '\n' ? 3 : 1;
+        }
+        next = *from ? from + 1 : from, *to = 0;
+        if (!isdigit((unsigned char)*row)) continue;          /* a comment */
+        int status = (int)strtol(row, &command, 10);
+        if (!(says = strstr(command, "=>"))) die("data/transcripts.txt: no => in: %s", row);
+        *says = 0, says += says[2] == ' ' ? 3 : 2;
+        if (bad) expect_bad(command, status, says);
+        else expect_says(command, status, says);
+        count++;
+    }
+    outcome("%d commands", count);
 }
 
-#define GENERATE "train_gpt generate --tokenizer t --model "
-#define TRAIN "train_gpt train --model m --tokenizer t --out o --steps 1 --data "
-#define ENCODE "tokenizer encode text.txt --tokenizer "
-#define IMPORT "prepare import --out y "
-
-/* Files that are damaged, their damaged copies, and the commands that read these. */
-enum { A_MODEL, A_TOKENIZER, TENSOR_FILE, A_CONFIG, A_VOCABULARY, TOKEN_FILE, LENGTH = -1 };
-static const char *const damaged[][3] = {
-    {"m", "x", GENERATE "x --tokens 2"}, {"t", "x", ENCODE "x"},
-    {"hf/model.safetensors", "hf/x", IMPORT "hf/x"},
-    {"hf/config.json", "hf/config.json", IMPORT "hf"},
-    {"hf/vocab.json", "x", IMPORT "x hf/merges.txt"},
-    {"d_train.bin", "damaged_train.bin", TRAIN "damaged"}};
-
-/* The number at byte `at` becomes `value`; or the file's LENGTH changes by `value` bytes. */
-static const struct { int file; long at; int32_t value; const char *message; } damages[] = {
-    {A_MODEL, LENGTH, -1000000, "found 0 bytes, too few for its header"},
-    {A_MODEL, LENGTH, -17000, "too few for its header"}, {A_MODEL, LENGTH, -1, "truncated"},
-    {A_MODEL, LENGTH, 1, "too long"},
-    {A_MODEL, 0, 20240520, "magic number 20240326), found 20240520"},
-    {A_MODEL, 4, 4, "found version 4"}, {A_MODEL, 8, 15, "too long"},
-    {A_MODEL, 16, INT32_MAX, "impossible model"}, {A_MODEL, 12, -300, "impossible model"},
-    {A_MODEL, 20, 3, "8 channels cannot be shared by 3 heads"},
-    {A_MODEL, 20, 0, "impossible model"}, {A_MODEL, 24, 65536, "truncated"},
-    {A_MODEL, 1024 + 4 * 3100, 0x7fc00000, "is nan"},
-    {A_MODEL, 1024, 0x7f800000, "number 0 of wte is inf"},
-    {A_TOKENIZER, LENGTH, -1500, "too few for its header"}, {A_TOKENIZER, LENGTH, -1, "truncated"},
-    {A_TOKENIZER, LENGTH, 3, "300 tokens"}, {A_TOKENIZER, 0, 7, "expected a tokenizer file"},
-    {A_TOKENIZER, 4, 3, "found 3"}, {A_TOKENIZER, 8, INT32_MAX, "found 2147483647"},
-    {A_TOKENIZER, 8, 400, "truncated"}, {A_TOKENIZER, 12, 300, "found 300"},
-    {A_TOKENIZER, 1024, 0x22012201, "each of the 256 bytes"},
-    {A_TOKENIZER, 1024, 0, "expected bytes for token 0"},
-    {TOKEN_FILE, LENGTH, -2000, "too few for its header"},
-    {TOKEN_FILE, LENGTH, -1, "the header promises 500 tokens"},
-    {TOKEN_FILE, LENGTH, 1, "the header promises 500 tokens"},
-    {TOKEN_FILE, 0, 7, "magic number 20240520), found 7"}, {TOKEN_FILE, 4, 3, "found version 3"},
-    {TOKEN_FILE, 4, 2, "the header promises 500 tokens"},
-    {TOKEN_FILE, 8, INT32_MAX, "the header promises 2147483647 tokens"},
-    {TOKEN_FILE, 8, -2, "the header promises -2 tokens"},
-    {TOKEN_FILE, 1224, 300, "token 100 is 300"}, {TENSOR_FILE, LENGTH, -1, "truncated"},
-    {TENSOR_FILE, LENGTH, 1, "belong to no tensor"},
-    {TENSOR_FILE, 4, INT32_MIN, "header would have 9223372036854"},
-    {TENSOR_FILE, 4, 1, "header would have 42949"}, {TENSOR_FILE, 8, 0, "line 1, column 1"},
-    {TENSOR_FILE, 222, 0x395f6e6c, "GPT-2 has no tensor 'h.0.ln_9.weight'"}};
-
-static const struct { const char *header; int bytes; const char *message; } hostile[] = {
-    {"[]", 0, "expected an object"}, {"{}", 0, "this is no GPT-2"},
-    {"{\"\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", 0,
-     "at most 64 brackets"},
-    {"{" F32("wte.weight", "[1,1]", "[0,4000000000]") "}", 4,
-     "bytes 0 to 4000000000 of the data, which have 4"},
-    {"{" F32("wte.weight", "[1,1]", "[4,0]") "}", 4, "bytes 4 to 0"},
-    {"{" F32("wte.weight", "[1,-1]", "[0,4]") "}", 4, "expected a whole number, found -1"},
-    {"{" F32("wte.weight", "[4294967296,4294967296]", "[0,0]") "}", 0, "too large for any file"},
-    {"{" F32("wte.weight", "[2,2]", "[0,4]") "}", 4, "its shape needs 16"},
-    {"{\"wte.weight\":{\"dtype\":\"F7\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4,
-     "the type 'F7' is unknown"},
-    {"{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
-     F32("transformer.wte.weight", "[2,1]", "[12,20]") "," F32("h.0.", "[0]", "[20,20]") "}", 20,
-     "'wte.weight' is there twice"},
-    {"{" F32("wte.weight", "[2,1]", "[0,8]") "," F32("wpe.weight", "[1,1]", "[8,12]") ","
-     F32("h.0.ln_1.weight", "[1]", "[12,16]") "}", 16, "tensor h.0.ln_1.bias is missing"},
-    {"{" F32("wte.weight", "[1]", "[0,4]") "," F32("wpe.weight", "[1]", "[0,4]") "}", 4,
-     "two tensors"},
-    {"{" F32("wte.weight", "[1]", "[4,8]") "}", 8, "belong to no tensor"},
-    {"{" F32("name", "[1]", "[0,4]") "}", 4, "this is no GPT-2"}};
-
+/* Damaged files are refused; the adapters that are damaged are those of a run. */
 void test_damaged(void)
 {
-    char body[400];
-    size_t size;
-    bad_folder();
-    for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
-        const char *const *kind = damaged[damages[i].file];
-        char *file = read_file(scratch(kind[0]), &size);
-        long longer = damages[i].at == LENGTH ? damages[i].value : 0, left = (long)size + longer;
-        if (damages[i].at != LENGTH) memcpy(file + damages[i].at, &damages[i].value, 4);
-        write_file(kind[1], file, left < 0 ? 0 : longer < 0 ? left : (long)size, "more",
-                   longer > 0 ? longer : 0);
-        expect_bad(kind[2], 1, damages[i].message);
-        free(file);
-    }
-    for (size_t i = 0; i < sizeof hostile / sizeof *hostile; i++) {
-        uint64_t length = strlen(hostile[i].header);
-        memcpy(body, hostile[i].header, length);
-        memset(body + length, 0, sizeof body - length);
-        write_file("hf/x", &length, 8, body, length + hostile[i].bytes);
-        expect_bad(IMPORT "hf/x", 1, hostile[i].message);
-    }
+    expect_says("$tiny v --out r13 --steps 1 --lora 2 && cp r13/model.bin a", 0, "");
+    test_transcript("bad input: damaged files");
 }
-
-static const Bad bad_files[] = {
-    {GENERATE "nowhere", 1, "nowhere: cannot be opened: No such file"},
-    {GENERATE ".", 1, "expected a file"}, {GENERATE "t", 1, "expected a model file"},
-    {"prepare export m_short --tokenizer t --out hf2", 1, "truncated"},
-    {"prepare import m_short --out new.bin", 1, "truncated"},
-    {TRAIN "nowhere", 1, "nowhere_train.bin: cannot be opened"}, {TRAIN "few", 1, "too few"},
-    {TRAIN "d --resume", 1, "state.bin: expected a training state"},
-    {TRAIN "d --lr 10 --decay 100 --warmup 0 --steps 60 --out new", 1, "lower --lr"},
-    {TRAIN "d --tokenizer t301", 1, "has 301 tokens, the model 300"},
-    {ENCODE "nowhere", 1, "cannot be opened"}, {ENCODE "m", 1, "expected a tokenizer file"},
-    {ENCODE "pipe", 1, "pipe: expected a file"},
-    {"tokenizer encode pipe --tokenizer t", 1, "pipe: no program writes to this pipe"},
-    {"tokenizer encode nowhere --tokenizer t", 1, "nowhere: cannot be opened"},
-    {"tokenizer encode --json text.txt --tokenizer t", 1, "line 1, column 1"},
-    {"tokenizer decode text.txt --tokenizer t", 1, "as number 1, found"},
-    {"tokenizer train nowhere --out m", 1, "nowhere: cannot be opened"},
-    {"tokenizer train text.txt --vocab 100000 --out m", 1, "enough pairs"},
-    {"prepare text text.txt nowhere --tokenizer t --out d", 1, "nowhere: cannot be opened"},
-    {"prepare text text.txt --tokenizer m --out d", 1, "expected a tokenizer file"},
-    {"prepare export m --tokenizer t301 --out hf2", 1, "has 301 tokens"},
-    {IMPORT "hf/nowhere", 1, "cannot be opened"},
-    {IMPORT "hf/head", 1, "lm_head.weight differs from wte.weight at number 2399"},
-    {IMPORT "hf/vocab.json text.txt", 1, "text.txt"},
-    {IMPORT "text.txt hf/merges.txt", 1, "text.txt: line 1, column 1"},
-    {0}};
-
-#define ON_D "train_gpt train --data d "
-#define WITH_M "train_gpt train --model m --tokenizer t --out o --data "
-static const Bad bad_options[] = {
-    {"train_gpt nonsense", 2, "unknown command 'nonsense'"}, {ON_D "more", 2, "unexpected 'more'"},
-    {ON_D "--rl 1", 2, "unknown option '--rl'"},
-    {"train_gpt train --data", 2, "a value is missing"},
-    {"train_gpt generate --lr 1", 2, "does not belong to this command"},
-    {ON_D "--lr fast", 2, "--lr: expected a number, found 'fast'"},
-    {ON_D "--lr 1e-4x", 2, "found '1e-4x'"}, {ON_D "--lr nan", 2, "found 'nan'"},
-    {ON_D "--lr -1", 2, "--lr: expected a number from 0 to 10"},
-    {ON_D "--steps 1.5", 2, "--steps: expected a whole number"},
-    {ON_D "--batch 99999999999", 2, "--batch: expected a number from 1"},
-    {ON_D "--batch=", 2, "--batch: expected a whole number, found ''"},
-    {ON_D "--resume=1", 2, "--resume takes no value"},
-    {ON_D "--schedule ''", 2, "--schedule: expected"},
-    {ON_D "--schedule cosinus", 2, "--schedule: expected"},
-    {TRAIN "d --context 17", 2, "--context: the model's longest is 16"},
-    {TRAIN "d --freeze 2", 2, "--freeze: the model has 1 block"},
-    {ON_D "--tokenizer t --channels 100 --heads 3", 1, "cannot be shared"},
-    {"train_gpt", 1, "data/shop_train.bin is missing: run make"},
-    {"train_gpt train --lr 1e-3", 2, "--data is missing"},
-    {ON_D "--lr 1e-3,fast", 2, "--lr: expected a number, found 'fast'"},
-    {WITH_M "d --epochs 0", 2, "--epochs: 0 trains nothing"},
-    {WITH_M "w --batch 1 --context 1 --epochs 1e6", 2, "1e+06 epochs are 2999000000 steps"},
-    {TRAIN "d --batch 65536 --accumulate 65536", 2, "too many for a step"},
-    {"train_gpt generate --temperature 0,8", 2, "--temperature: expected a number, found '0,8'"},
-    {"train_gpt eval --data d", 2, "--model is missing"},
-    {"train_gpt eval --model m --tokenizer t", 2, "--data is missing"},
-    {"train_gpt eval --model m --tokenizer t --pairs text.txt", 1, "text.txt, line 1"},
-    {"train_gpt compare --model m --tokenizer t --data d", 2, "--tuned is missing"},
-    {"train_gpt classify --model m --tokenizer t", 2, "--labels is missing"},
-    {"train_gpt chat", 2, "--model is missing"}, {"prepare examples --out d", 2, ""},
-    {"prepare examples text.txt --tokenizer t --out new", 1, "text.txt"}, {"prepare report", 2, ""},
-    {"tokenizer nonsense", 2, "nonsense"}, {"tokenizer train text.txt", 2, "expected --out"},
-    {"tokenizer train --out m", 2, "expected a file of text"},
-    {"tokenizer train text.txt --out m --vocab 5", 2, "--vocab: expected a number from 257"},
-    {"tokenizer info --tokenizer t more", 2, "unexpected 'more'"},
-    {"prepare nonsense", 2, "nonsense"}, {"prepare text --out d", 2, "expected the text files"},
-    {"prepare text text.txt", 2, "expected --out"},
-    {"prepare text text.txt --out d --val 2", 2, "--val: expected a number from 0 to 1"},
-    {"prepare import m", 2, "expected --out"}, {"prepare export", 2, "expected one model file"},
-    {"prepare gpt2 huge", 2, "found 'huge'"},
-    {0}};
-
-/* Folders that are not there, are files, or cannot take a file (these tests may be run by root);
- * a disk that is full. */
-#define FULL " >/dev/full", 1, "standard output: writing failed"
-static const Bad bad_places[] = {
-    {"tokenizer train text.txt --vocab 260 --out nowhere/t", 1, "nowhere/t: cannot be written"},
-    {"tokenizer train text.txt --vocab 260 --out m/t", 1, "m/t: cannot be written"},
-    {"tokenizer train text.txt --vocab 260 --out hf", 1, "hf: cannot be replaced"},
-    {"tokenizer encode text.txt --tokenizer t >/dev/full", 1, "writing failed"},
-    {"prepare text text.txt --tokenizer t --out nowhere/d", 1, "cannot be written"},
-    {"prepare import m --out nowhere/m", 1, "cannot be written"},
-    {"prepare export m --tokenizer t --out m", 1, "m: is not a folder"},
-    {"prepare export m --tokenizer t_same --out hf2", 1, "spelled alike"},
-    {"prepare export m --tokenizer t --out old", 1, "old/vocab.json: cannot be replaced"},
-    {"prepare import hf --out r", 1, "r_tokenizer.bin: cannot be replaced"},
-    {"prepare text text.txt --tokenizer t --out p", 1, "p_val.bin: cannot be replaced"},
-    {"prepare text text.txt --tokenizer t --out q", 1, "q_train.bin: cannot be replaced"},
-    {TRAIN "d --out m", 1, "m: is not a folder"}, {TRAIN "d --out m/o", 1, "cannot be made"},
-    {"train_gpt generate --model m --tokenizer t --tokens 2" FULL},
-    {"train_gpt train --model m --tokenizer t --steps 1 --data d --out new" FULL},
-    {"train_gpt chat --help" FULL}, {"prepare --help" FULL}, {"tokenizer --help" FULL},
-    {"prepare report new" FULL}, {"prepare eval --model m --tokenizer t --data v --out new" FULL},
-    {"prepare examples rows.jsonl --val 0 --tokenizer t --out new/e" FULL},
-    {"train_gpt classify --model m --tokenizer t --labels a,b < text.txt" FULL},
-    {"train_gpt generate --jsonl --model m --tokenizer t --tokens 2 < rows.jsonl" FULL},
-    {0}};
 
 /* Copies with one byte changed: programs may accept or refuse them, but must come to an end. */
 void test_random_changes(void)
 {
+    static const char *const files[][2] = {                   /* and what reads their copy */
+        {"m", "$generate new/x --tokens 2"}, {"t", "tokenizer encode text.txt --tokenizer new/x"},
+        {"hf/model.safetensors", "prepare import new/x --out y"},
+        {"hf/config.json", "mkdir -p new/hf; cp hf/*.safetensors hf/*.json hf/merges.txt new/hf; "
+         "cp new/x new/hf/config.json; prepare import new/hf --out y"},
+        {"hf/vocab.json", "prepare import new/x hf/merges.txt --out y"}};
     int refused = 0;
-    bad_folder();
-    free(shell("cp hf/config.json config"));
     for (int i = 0; i < 200; i++) {
-        const char *const *kind = damaged[i % TOKEN_FILE];
         size_t size;
-        char *file = read_file(scratch(kind[0]), &size);
+        char *file = read_file(given(files[i % 5][0]), &size);
         size_t most = i % 2 && size > 1100 ? 1100 : size;     /* half of them in headers */
         file[random_bits(1, i) % most] ^= 1 + below(255, 2, i);
-        write_file(kind[1], file, size, "", 0);
-        const char *status = strrchr(run_quietly(kind[2]), ' ');
+        write_file("new/x", file, size, "", 0);
+        const char *status = strrchr(run_quietly(files[i % 5][1]), ' ');
         expect(!strcmp(status, " 0\n") || !strcmp(status, " 1\n"), "change %d: %s: status%s", i,
-               kind[2], status);
+               files[i % 5][1], status);
         refused += status[1] == '1';
-        free(file);
     }
-    free(shell("mv config hf/config.json"));
     outcome("200 changes, %d refused", refused);
 }
 
 /* ---- training runs, commands ---- */
 
-#define TINY "train_gpt train --model m --tokenizer t --batch 1 --warmup 0 --schedule constant " \
-             "--threads 1 --data "
-
-/* The mean loss of a model, which is freed, on v's validation data in rows of T tokens. */
+/* The mean loss of a model on v's validation data in rows of T tokens. */
 double loss_on_v(Model *m, int T)
 {
-    Tokens val = tokens_read(scratch("v"), "val", 300);
-    Tokenizer *t = tokenizer_read(scratch("t"));
-    Scores s = score(m, t, &val, 1, T, 0, 0);
-    double mean = total(s.loss, s.n) / total(s.count, s.n);
-    free(s.loss), tokens_free(&val), tokenizer_free(t), model_free(m);
-    return mean;
+    Tokens val = tokens_read(given("v"), "val", 300);
+    Scores s = score(m, tokenizer_read(given("t")), &val, 1, T, 0, 0);
+    return total(s.loss, s.n) / total(s.count, s.n);
 }
 
 /* Overfitting: the best model is kept, and patience counts from it. */
 void test_run_best(void)
 {
     double step, loss, best = INFINITY, best_step = 0, last = 0, told, told_step;
-    expect_run(TINY "v --out r1 --show 0 --steps 60 --lr 3e-2 --eval-every 1 --patience 3",
-               "stopped early: no better validation loss for 3 validations\n", "best so far",
-               "begins to overfit", "status 0", NULL);
+    test_transcript("a run keeps the best model");
     const char *at = run_line("cut -d, -f1,5 r1/log.csv | sed 1d");
     for (int n; sscanf(at, "%lf,%lf\n%n", &step, &loss, &n) == 2; at += n) {
         if (loss < best) best = loss, best_step = step;
@@ -2047,16 +1981,6 @@ void test_run_best(void)
     expect(loss_on_v(model_read(scratch("r1/model.bin")), 16) > best + 1e-4, "the last is as good");
 }
 
-/* Tuning that makes everything worse ends by saying so, and keeps the model from before. */
-void test_run_worse(void)
-{
-    const char *output = run_line(TINY "v --out r2 --steps 3 --lr 10 --eval-every 1");
-    expect(strstr(output, "no step was better than step 0") && strstr(output, "lower --lr") &&
-           !strstr(output, "after training") && !strstr(output, "after step"), "%s", output);
-    expect(!strchr(output, 27), "an escape sequence of the data reaches the terminal");
-    expect_run("cmp m r2/best.bin", "status 0", NULL);
-}
-
 /* The progress that a run has saved. */
 Progress saved_progress(const char *state)
 {
@@ -2064,7 +1988,6 @@ Progress saved_progress(const char *state)
     Progress p = {0};
     char *file = read_file(scratch(state), &size);
     if (size > 4 * HEADER + sizeof p) memcpy(&p, file + 4 * HEADER, sizeof p);
-    free(file);
     return p;
 }
 
@@ -2072,130 +1995,58 @@ Progress saved_progress(const char *state)
  * and without; resuming a finished run changes nothing; another seed is refused. */
 void test_run_resume(void)
 {
-#define SIX "--lr 1e-2 --eval-every 2 --dropout 0.1 $KIND "
     static const char *const kinds[] = {
         "", "--freeze 1", "--lora 2 --lora-on qkv,fcproj --lora-dropout 0.1 --recompute",
         "--moments bf16"};
     for (int kind = 0; kind < 4; kind++) {
         setenv("KIND", kinds[kind], 1);
-        expect_run(TINY "v --out r3 --steps 6 " SIX, "status 0", NULL);
-        expect_run(TINY "v --out r4 --steps 4 " SIX "&& echo 5,1,80,1,,1,1,1,1 >> r4/log.csv",
-                   NULL);
+        expect_says("$tiny v --out r3 $six && $tiny v --out r4 $six --steps 4 && "
+                    "echo 5,1,80,1,,1,1,1,1 >> r4/log.csv", 0, "");
         double seconds = saved_progress("r4/state.bin").seconds;
         expect(seconds > 0 && seconds < 60, "%g seconds", seconds);
-        expect_run(TINY "v --out r4 --steps 6 --resume --changed " SIX,
-                   "changed: steps was '4', is '6'\n", "after step 4\n", NULL);
+        expect_says("$tiny v --out r4 $six --resume --changed", 0,
+                    "changed: steps was '4', is '6' ...after step 4 ");
         expect(saved_progress("r4/state.bin").seconds > seconds, "seconds are not added up");
-        expect_run(TINY "v --out r4 --steps 6 --resume " SIX, "after step 6\n", "status 0", NULL);
-        expect_run("cut -d, -f1 r4/log.csv | tr '\\n' ' '", "step 0 1 2 3 4 5 6 status 0", NULL);
-        expect_run("for r in r3 r4; do cut -d, -f1-7 $r/log.csv > $r/log.txt; done; "
-                   "cmp r3/log.txt r4/log.txt && cmp r3/samples.jsonl r4/samples.jsonl && "
-                   "cmp r3/model.bin r4/model.bin && cmp r3/best.bin r4/best.bin && "
-                   "grep -c after r3/samples.jsonl", "3\nstatus 0", NULL);
-        expect_run(TINY "v --out r4 --steps 6 --resume --seed 2 $KIND", "seed was '1337', is '2'",
-                   "status 1", NULL);
+        test_transcript("a run that is resumed");
     }
 }
 
-/* A new run removes the records of an older one before its first step, which here fails: no target
- * of its data counts. */
-void test_run_fresh(void)
-{
-    expect_run("mkdir r5; cd r5; echo '{}' | tee state.bin eval.jsonl compare.jsonl bias.jsonl "
-               "search.jsonl samples.jsonl run.txt report.html; cd ..; " TINY "x --out r5",
-               "no target counts", "status 1", NULL);
-    expect_run("ls r5", "log.csv\nstatus", NULL);
-    expect(!strpbrk(run_line("ls r5 | tr -d '\\n'"), "jb"), "old records: %s", run_line("ls r5"));
-}
-
-/* With a learning rate of 0 and one row of data, only dropout and noise change the loss, and with
- * another seed they are others. */
-void test_run_random(void)
-{
-    static const char *const options[] = {"--lr 0", "--dropout 0.5", "--noise 0.5",
-                                          "--dropout 0.5 --seed 2", "--noise 0.5 --seed 2"};
-    double first[5];
-    for (int i = 0; i < 5; i++) {
-        double loss[3] = {0};
-        setenv("KIND", options[i], 1);
-        sscanf(run_line(TINY "one --out r6 --steps 3 --decay 0 --lr 0 $KIND > /dev/null; "
-                        "sed 1d r6/log.csv | cut -d, -f4"), "%lf%lf%lf", loss, &loss[1], &loss[2]);
-        int differ = (loss[0] != loss[1]) + (loss[1] != loss[2]) + (loss[0] != loss[2]);
-        expect(loss[2] > 0 && differ == (i ? 3 : 0), "%s: losses %g %g %g", options[i], loss[0],
-               loss[1], loss[2]);
-        first[i] = loss[0];
-        expect(i < 3 || first[i] != first[i - 2], "%s: the seed changes nothing", options[i]);
-    }
-}
-
-/* Signals, a reader that goes away, and a full disk (here: a limit of a file's size) end a run, but
- * its state is saved first. The second signal ends it at once. */
+/* A signal ends a run after its state is saved; the second one ends it at once. */
 void test_run_stops(void)
 {
-#define FOREVER TINY "v --out r7 --show 0 --steps 1000000 --save-every 0 "
-    expect_run("for s in TERM HUP; do rm -rf r7; " FOREVER "> /dev/null & "
-               "while [ ! -s r7/log.csv ] || [ $(wc -l < r7/log.csv) -lt 4 ]; do sleep 0.02; done; "
-               "kill -$s $!; wait $!; echo $?; test -s r7/model.bin && rm r7/state.bin; done",
-               "143\n129\nstatus 0", NULL);
-    expect_run("{ " FOREVER "; echo $? > code.txt; } | head -3 > /dev/null; cat code.txt; ls r7",
-               "writing failed\n", "\n1\n", "state.bin", NULL);
+    test_transcript("signals and full disks");
+    int step = broken ? 3 : (int)saved_progress("r8/state.bin").step;
+    expect(step > 2 && step < 900, "saved after step %d", step);
     catch_signals();
     raise(SIGTERM);
     expect(interrupted == SIGTERM, "a signal is not caught");
     for (int i = 0; i < 3; i++)
         expect(signal(stop_signals[i], SIG_DFL) == SIG_DFL, "a second signal is caught");
-    interrupted = 0, signal(SIGPIPE, SIG_DFL);
-
-    expect_run(TINY "v --out r8 --steps 2 && yes 1,1,1,1,,1,1,1,1 | head -c 60000 >> r8/log.csv; "
-               "trap '' XFSZ; ulimit -f 120; " TINY "v --out r8 --steps 900 --resume --changed",
-               "log.csv: writing failed", "status 1", NULL);
-    int step = (int)saved_progress("r8/state.bin").step;
-    expect(step > 2 && step < 900, "saved after step %d", step);
-    expect_run("trap '' XFSZ; ulimit -f 60; " TINY "v --out r9 --steps 2; ls r9",
-               "state.bin: writing failed", "model.bin", NULL);
 }
 
-/* Accepted: a context of one token, validation data in one of two sets, text in a pipe. Commands of
- * prepare are found from any folder, by any way to train_gpt. */
 void test_run_commands(void)
 {
-    expect_run(TINY "v --out r10 --steps 2 --context 1", "status 0", NULL);
-    expect_run(TINY "w,v --out r10 --steps 2", "validation loss", "status 0", NULL);
-    expect_run("tokenizer encode text.txt --tokenizer t > 1.txt; cat text.txt | tokenizer encode "
-               "/dev/stdin --tokenizer t | cmp - 1.txt && echo same", "same\nstatus 0", NULL);
-#define MISSING "error: --tuned is missing: the fine-tuned model, or --adapter\n"
-    expect_run("mkdir -p far/alone; cd far; train_gpt compare; ln -sf \"$here\"/train_gpt link; "
-               "./link compare; \"$here\"/train_gpt compare; cp \"$here\"/train_gpt alone; "
-               "alone/train_gpt compare", MISSING MISSING MISSING, "alone/prepare",
-               "make builds it", NULL);
-    char *mean = format("loss %.4f", loss_on_v(model_read(scratch("m")), 8));
-    expect_run("far/alone/train_gpt eval --model m --tokenizer t --data v --context 8",
-               "m on v_val.bin: 8 rows, 64 targets\n", mean, "status 0", NULL);
-    free(mean);
+    test_transcript("commands from any folder");
+    expect_says("far/alone/train_gpt eval $mt --data v --context 8", 0,
+                format("m on v_val.bin: 8 rows, 64 targets ...loss %.4f",
+                       loss_on_v(model_read(given("m")), 8)));
 }
 
-/* A line of JSON gets a line of JSON, with one completion or several; a zero byte ends no line. */
+/* A line of JSON gets a line of JSON, with one completion or several. */
 void test_jsonl(void)
 {
     for (int n = 1; n < 4; n += 2) {
-        char *line = format("printf '\"a\"\\n\"a\"\\0\\n' | train_gpt generate --jsonl "
-                            "--tokens 3 --model m --tokenizer t --samples %d", n);
-        const char *output = run_line(line), *end = strchr(output, '\n');
+        const char *output = run_line(format("printf '\"a\"\\n\"a\"\\0\\n' | $generate m --jsonl "
+                                             "--tokens 3 --samples %d", n));
+        const char *end = strchr(output, '\n');
         Json *row = end ? json_parse(output, end - output, json_error, sizeof json_error) : NULL;
         Json *one = json_get(row, "completion"), *list = json_get(row, "completions");
         expect(row && row->count == 1 && end && strstr(end, "{\"error\":\""), "%s", output);
         expect(n == 1 ? one && one->type == '"' : list && (int)list->count == n, "%s", output);
-        json_free(row), free(line);
     }
-#define TALK(line) "printf '" line "\\n' | train_gpt chat --temperature 0.1 --tokens 20 " \
-                   "--model $here/data/mini.bin --tokenizer $here/data/mini_tokenizer.bin"
-    char *with = format("%s", run_line(TALK("a\\0bbbb")));
-    expect(strcmp(with, run_line(TALK("a\\0cccc"))), "chat does not read behind a zero byte");
-    expect(!strcmp(with, run_line(TALK("a\\0bbbb"))), "chat reads what was not typed");
-    free(with);
 }
 
-/* ---- COMMON GROUND AND TEXT ---- */
+/* ---- common ground: memory of JSON, options, files, terminals ---- */
 
 /* json_parse allocates less than 8 times the text's size and 40 MB, for the texts with the most
  * values a byte, the most keys, and the most commas that belong to no array. */
@@ -2227,8 +2078,6 @@ int parse_words(int count, char **words)
     return options_parse(table, 'x', "", count, words);
 }
 
-void parse_word(void *word) { parse_words(1, (char *[]){word}); }
-
 /* "--" ends the options; the last of two equal options counts; a whole number fits into an int. */
 void test_options(void)
 {
@@ -2242,11 +2091,11 @@ void test_options(void)
     expect(wide_number == -8 && !strcmp(word_seen, "--b"), "other values");
     expect(parse_words(1, (char *[]){"--wide=2147483647"}) == 0 && wide_number == INT32_MAX, "int");
     for (int i = 0; i < 2; i++)
-        expect(strstr(error_of(parse_word, (void *)bad[i][0]), bad[i][1]) != NULL, "%s", *bad[i]);
+        expect_in(bad[i][0], ERROR_OF(parse_words(1, (char *[]){(char *)bad[i][0]})), bad[i][1]);
 }
 
 /* Read a file that becomes shorter. */
-void read_shortened(void *path)
+void read_shortened(const char *path)
 {
     char bytes[8];
     Reader r = reader_open(path);
@@ -2259,7 +2108,7 @@ void test_writer(void)
 {
     const char *path = scratch("written");
     char *old = format("%s.%ld.0.partial", path, (long)getpid());
-    write_file(strrchr(old, '/') + 1, "left here", 9, "", 0);
+    write_text(strrchr(old, '/') + 1, "left here");
     Writer *a = writer_open(path), *b = writer_open(path);
     expect(strcmp(a->temporary, b->temporary) && strcmp(a->temporary, old) &&
            strcmp(b->temporary, old), "writers share %s", a->temporary);
@@ -2271,9 +2120,7 @@ void test_writer(void)
     writer_close(b);
     expect(same_file(path, "second", 6), "the second writer's file differs");
     expect(same_file(old, "left here", 9), "another process's file changed");
-    const char *said = error_of(read_shortened, old);
-    expect(strstr(said, "the file became shorter") != NULL, "a shorter file: '%s'", said);
-    unlink(old), free(old);
+    expect_in("a shorter file", ERROR_OF(read_shortened(old)), "the file became shorter");
 }
 
 /* Nothing in a text can make a terminal act; other outputs of decode have the exact bytes. */
@@ -2287,46 +2134,35 @@ void test_plain(void)
     print_plain(memory, text, sizeof text - 1);
     fclose(memory);
     expect(!strcmp(plain, wanted), "printed as %s", plain);
-    expect_run("echo 215 64 | tokenizer decode --tokenizer $here/data/gpt2_tokenizer.bin > bytes",
-               "status 0", NULL);
+    expect_says("echo 215 64 | tokenizer decode --tokenizer repo/data/gpt2_tokenizer.bin > bytes",
+                0, "");
     expect(same_file(scratch("bytes"), "\33a", 2), "decode to a file");
     int terminal = posix_openpt(O_RDWR | O_NOCTTY), other = -1;
     if (terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0)
         other = open(ptsname(terminal), O_RDWR | O_NOCTTY);
-    if (other >= 0) {                                         /* a sandbox may have no terminals */
-        char *line = format("echo 215 64 | ./tokenizer decode --tokenizer %s >%s", gpt2_tokenizer,
-                            ptsname(terminal));
-        expect(system(line) == 0 && read(terminal, shown_bytes, 15) == 5 &&
-               !strcmp(shown_bytes, "\\x1ba"), "decode to a terminal: %s", shown_bytes);
-        free(line), close(other);
-    }
-    free(plain), close(terminal);
+    if (other < 0) return;                                    /* a sandbox may have no terminals */
+    char *line = format("echo 215 64 | ./tokenizer decode --tokenizer %s >%s", gpt2_tokenizer,
+                        ptsname(terminal));
+    expect(system(line) == 0 && read(terminal, shown_bytes, 15) == 5 &&
+           !strcmp(shown_bytes, "\\x1ba"), "decode to a terminal: %s", shown_bytes);
 }
 
-/* A text by a form, until the eighth next call. */
-__attribute__((format(printf, 1, 2)))
-const char *text_of(const char *form, ...)
+/* Control characters of a file, U+0080 to U+009F included, are not printed; a text of "expect" that
+ * begins with a zero byte after "|" is not looked at before its begin. */
+void test_controls(void)
 {
-    static char *kept[8];
-    static int turn;
-    va_list args;
-    va_start(args, form);
-    free(kept[turn = (turn + 1) % 8]);
-    kept[turn] = format_list(form, args);
-    va_end(args);
-    return kept[turn];
+    char name[] = "a\x1b\xC2\x9B[2J\x7F", *text;
+    size_t size;
+    FILE *file = open_memstream(&text, &size);
+    json_write_string(file, name, strlen(name));
+    fclose(file);
+    expect(!strcmp(text, "\"a\\u001b\\u009b[2J\\u007f\""), "JSON: %s", text);
+    expect(!strpbrk(shown(name), "\x1b\xC2\x7F"), "a name: %s", name);
+    char *differ = inputs_differ("lr = \x1b[2J\n", "lr = 1\n");
+    expect(!strcmp(differ, "lr was '?[2J', is '1'"), "a state: %s", differ);
+    Json *bad = json_of("{\"must\": [\"a|\\u0000\"]}");
+    expect_in("an empty alternative", ERROR_OF(expect_check(bad, 1)), "row 1");
 }
-
-/* The same text with double quotes for single ones, as JSON has them. */
-const char *json_text(const char *text)
-{
-    char *quoted = (char *)text_of("%s", text);
-    for (char *at = quoted; (at = strchr(at, '\''));) *at = '"';
-    return quoted;
-}
-
-/* Write a text into a scratch file. */
-void write_text(const char *name, const char *text) { write_file(name, text, strlen(text), "", 0); }
 
 /* ---- formats: safetensors, text, downloads ---- */
 
@@ -2341,172 +2177,53 @@ static const struct { const char *name, *shape; int count; } tensors[16] = {
     {"ln_f.weight", "8", 8}, {"ln_f.bias", "8", 8}};
 
 /* Names, shapes and places of all tensors; the numbers of one that is transposed; and the same
- * model in two files, weights and biases, with an index: it is imported as the same bytes. A file
- * or a tensor that is missing, one that is in both files, and a file elsewhere are refused. */
+ * model in two files, weights and biases, with an index: it is imported as the same bytes. */
 void test_safetensors(void)
 {
-    static const char *const bad[][2] = {
-        {"s:l-1:l-7:", "x.json: names model-7.safetensors, which is not "},
-        {"s:model-1:../cut/&:", "x.json: expected a weight_map that names "},
-        {"s:l-1:l-0:g", "x.json: tensor h.0.ln_1.bias is missing"}};
+    Tensors all = tensors_from(given("hf/model.safetensors"));
+    Model *m = model_read(given("m"));
     Text head[2] = {{0}}, data[2] = {{0}}, index = {0};
-    size_t size, at = 0, attention = 0;
-    uint64_t length;
-    bad_folder();
-    Model *m = model_read(scratch("m"));
-    char *file = read_file(scratch("hf/model.safetensors"), &size), *numbers;
-    memcpy(&length, file, 8);
-    numbers = file + 8 + length;
-    for (int k = 0; k < 2; k++) text_add(&head[k], (char[8]){0}, 8);      /* for its length */
+    size_t at = 0;
+    float x;
     for (int i = 0; i < 16; i++) {
         const char *name = tensors[i].name, *shape = tensors[i].shape;
         int bias = ends_with(name, "bias"), bytes = 4 * tensors[i].count;
         Text *h = &head[bias], *d = &data[bias];
-        const char *row = text_of(F32("transformer.%s", "[%s]", "[%zu,%zu]"), name, shape, at,
-                                  at + bytes);
-        expect(memmem(file, 8 + length, row, strlen(row)) != NULL, "the header lacks %s", row);
-        text_print(h, "%c" F32("%s", "[%s]", "[%zu,%zu]"), h->size > 8 ? ',' : '{', name, shape,
+        char *row = format(F32("transformer.%s", "[%s]", "[%zu,%zu]"), name, shape, at, at + bytes);
+        expect(strstr(all.header, row) != NULL, "the header lacks %s", row);
+        text_print(h, "%c" F32("%s", "[%s]", "[%zu,%zu]"), h->size ? ',' : '{', name, shape,
                    d->size, d->size + bytes);
-        text_add(d, numbers + at, bytes);
-        text_print(&index, "%s\"%s\":\"model-%d.safetensors\"", i ? "," : "{\"weight_map\":{", name,
-                   bias);
-        if (i == 4) attention = at;
+        text_add(d, all.data + at, bytes);
+        text_print(&index, "%c\"%s\":\"model-%d.safetensors\"", i ? ',' : '{', name, bias);
+        for (int k = 0; i == 4 && k < 8 * 24; k++) {
+            memcpy(&x, all.data + at + 4 * k, 4);
+            expect(x == (float)m->w.qkv_w[k % 24 * 8 + k / 24], "number %d of c_attn is %g", k, x);
+        }
         at += bytes;
     }
-    expect(size == 8 + length + at && length % 8 == 0, "%zu bytes", size);
-    for (int i = 0; i < 8 * 24; i++) {
-        float x;
-        memcpy(&x, numbers + attention + 4 * i, 4);
-        expect(x == (float)m->w.qkv_w[i % 24 * 8 + i / 24], "number %d of c_attn is %g", i, x);
-    }
-    free(shell("mkdir cut; cp hf/*.json hf/merges.txt cut"));
-    for (int k = 0; k < 2; k++) {
-        text_print(&head[k], "}");
-        length = head[k].size - 8;
-        memcpy(head[k].bytes, &length, 8);
-        write_file(text_of("cut/model-%d.safetensors", k), head[k].bytes, head[k].size,
-                   data[k].bytes, data[k].size);
-        free(head[k].bytes), free(data[k].bytes);
-    }
-    write_file("cut/model.safetensors.index.json", index.bytes, index.size, "}}", 2);
-    expect_run("prepare import cut --out rt; cmp m rt && rm rt* && echo same", "same\nstatus 0",
-               NULL);
-    for (int i = 0; i < 3; i++)
-        expect_run(text_of("cd cut; sed '%s' m*.json >x.json; prepare import x.json --out rt",
-                           bad[i][0]), bad[i][1], "status 1", NULL);
-    expect_run("cp cut/model-0.safetensors cut/model-1.safetensors; prepare import cut --out rt",
-               "error: cut/model.safetensors.index.json: tensor 'wte.weight' is there twice",
-               "status 1", NULL);
-    free(shell("rm -r cut")), free(file), free(index.bytes), model_free(m);
-    outcome("16 tensors; 2 files, 4 bad indexes");
+    expect(all.size == at && strlen(all.header) % 8 == 0, "%zu bytes", all.size);
+    run_line("mkdir cut; cp hf/*.json hf/merges.txt cut");
+    for (int k = 0; k < 2; k++)
+        write_tensors(format("cut/model-%d.safetensors", k),
+                      (Tensors){format("%s}", head[k].bytes), data[k].bytes, data[k].size});
+    write_text("cut/model.safetensors.index.json", format("{\"weight_map\":%s}}", index.bytes));
+    test_transcript("safetensors: names, places, files");
 }
 
-/* What is exported and imported again is the same file, for the model and the vocabulary; a head
- * that is wte is accepted; a folder without a vocabulary says so. */
-void test_export_import(void)
-{
-    bad_folder();
-    write_head("hf/same_head", 0);
-    expect_run("prepare import m --bf16 --out m16 >log.txt; "
-               "for b in '' --bf16; do f=m${b:+16}; prepare export $f --tokenizer t $b --out rt; "
-               "prepare import rt $b --out rt.bin; cmp $f rt.bin && cmp t rt_tokenizer.bin && "
-               "echo same; rm -r rt*; done >>log.txt; grep -c same log.txt", "2\nstatus 0", NULL);
-    expect_run("prepare export m --tokenizer t --out new; mv hf/same_head new; rm new/vocab.json; "
-               "prepare import new/same_head --out rt; cmp m rt && echo same; "
-               "prepare import new --out rt; rm -r rt* m16 new", "\nsame\n",
-               "no vocabulary is imported", "status 0", NULL);
-    expect_run("mkdir other; cp hf/model.safetensors other; for change in gpt2/bert "
-               "gelu_new/relu 1e-05/1e-06 '_embd\": 8/_embd\": 9' 'n_head/n_inner\": 9, \"n_head'; "
-               "do sed \"s/$change/\" hf/config.json >other/config.json; prepare import other "
-               "--out rt; done; rm -r other", "model_type: expected gpt2, found bert",
-               "activation_function: expected gelu_new, found relu", "expected 1e-5, found 1e-06",
-               "n_embd: expected 8, found 9", "n_inner: expected 32, found 9", NULL);
-    outcome("fp32, bf16, with a head; 5 other configs are refused");
-}
-
-/* The text of the token file x_train.bin, x_val.bin, ..., with targets of examples in braces. */
+/* The text of the token file x_train.bin, x_val.bin, ..., with targets of examples in braces; empty
+ * if there is no such file. */
 Text set_text(const char *x, const char *side, const Tokenizer *t)
 {
+    if (!tokens_exist(scratch(x), side)) return (Text){0};
     Tokens tokens = tokens_read(scratch(x), side, t->count);
     Encoded e = {allocate(tokens.count, sizeof *e.ids), allocate(tokens.count, 1), tokens.count, 0};
     for (size_t i = 0; i < e.size; i++) e.ids[i] = tokens.ids[i];
     if (tokens.loss_mask) memcpy(e.loss_mask, tokens.loss_mask, e.size);
-    Text text = marked_text(t, e);
-    free(e.ids), free(e.loss_mask), tokens_free(&tokens);
-    return text;
+    return marked_text(t, e);
 }
 
-/* Whole documents on one side or the other, the share asked for; --val 0 trains on all, and the
- * old validation file, which is now training data, goes. */
-void test_documents(void)
-{
-    static const struct { const char *options; int documents, held_out; } cases[] = {
-        {"documents.txt --val 0.3 --seed 1", 20, 6}, {"documents.txt --val 0.3 --seed 2", 20, 6},
-        {"documents.txt --val 0", 20, 0}, {"one.txt --val 0", 1, 0}};
-    bad_folder();
-    Tokenizer *t = tokenizer_read(scratch("t"));
-    Text text = {0};
-    for (int k = 0; k < 20; k++)
-        text_print(&text, "\n number %d, and a comma \n" END_OF_TEXT "\n", k);
-    write_text("documents.txt", text.bytes);
-    free(shell("head -n 2 documents.txt > one.txt"));
-    unsigned last = 0;
-    for (int i = 0; i < 4; i++) {
-        const char *options = cases[i].options;
-        expect_run(text_of("prepare text %s --tokenizer t --out x", options), "status 0", NULL);
-        Text train = set_text("x", "train", t), val = {0};
-        if (tokens_exist(scratch("x"), "val")) val = set_text("x", "val", t);
-        size_t size = train.size + val.size;
-        unsigned held = 0;
-        for (int k = 0; k < cases[i].documents; k++) {
-            const char *document = text_of(END_OF_TEXT "number %d, and a comma", k);
-            unsigned in = val.size && strstr(val.bytes, document);
-            expect(in != (strstr(train.bytes, document) != NULL), "%s: document %d", options, k);
-            size -= strlen(document), held |= in << k;
-        }
-        expect(size == 0, "%s: %zd bytes too many", options, size);
-        expect(__builtin_popcount(held) == cases[i].held_out && (held != last || !held) &&
-               !held == !val.size, "%s: validation %x after %x", options, held, last);
-        last = held, free(train.bytes), free(val.bytes);
-    }
-    free(shell("rm x_*")), free(text.bytes), tokenizer_free(t);
-    outcome("20 documents");
-}
-
-/* With a curl that loses the connection after each 9000 bytes: it is called again, only for https,
- * until the file is whole; another model than the one asked for is refused. */
-void test_download(void)
-{
-    bad_folder();
-    mkdir(scratch("bin"), 0777);
-    write_text("bin/curl",
-        "#!/bin/sh\necho \"$*\" >> curl.txt\nwhile [ \"$1\" != --output ]; do shift; done\n"
-        "n=$(cat \"$2\" 2>/dev/null | wc -c)\n"
-        "tail -c +$((n + 1)) hf/model.safetensors | head -c 9000 >> \"$2\"\n"
-        "cmp -s hf/model.safetensors \"$2\" || exit 18\n");
-    expect_run("chmod +x bin/curl; PATH=$PWD/bin:$PATH prepare gpt2 --out got; "
-               "grep -c -e '--proto =https' curl.txt; "
-               "cmp got.safetensors hf/model.safetensors && echo whole; rm -r bin got.*",
-               "expected 12 layers, found 1\n2\nwhole\n", NULL);
-    outcome("2 calls of curl");
-}
-
-/* `make clean` and `make debug`, in a folder with a user's models and data: these stay. */
-void test_make(void)
-{
-    const char *output = run_line(
-        "command -v make >/dev/null || { echo none; exit; }; mkdir mk mk/out mk/data; "
-        "cp \"$here\"/Makefile mk; cd mk; touch train_gpt data/shop_train.bin tokenizer.c "
-        "train_gpt.c prepare.c test_gpt.c out/best.bin data/my_train.bin data/my_val.bin; "
-        "unset MAKEFLAGS MAKELEVEL; make -s clean CC=true; make -s debug CC=true >log; "
-        "echo $(find data out train_gpt -type f 2>/dev/null | sort); rm -r ../mk");
-    if (!strcmp(output, "none\n")) skip("make is not there");
-    else expect(strstr(output, "data/my_train.bin data/my_val.bin out/best.bin\nstatus") != NULL,
-                "left: %s", output);
-}
 /* ---- examples: rows of all kinds of files, findings, the split, copies ---- */
 
-#define MINI "--tokenizer \"$here\"/data/mini_tokenizer.bin "
 static Tokenizer *mini;                                       /* the bundled small vocabulary */
 static int drop_kind = NOTES;                                 /* of findings: drop their rows */
 
@@ -2514,17 +2231,12 @@ static int drop_kind = NOTES;                                 /* of findings: dr
 Examples examples_of(const char *name, const char *text, size_t size)
 {
     Examples x = {0};
-    static char path[200];
-    snprintf(path, sizeof path, "%s", scratch(name));
-    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
+    mini = tokenizer_read("data/mini_tokenizer.bin");
     prep.context = 64, prep.seed = 1, memset(prep.drop, 0, sizeof prep.drop);
     prep.drop[drop_kind] = drop_kind != NOTES;
-    for (int f = 0; f < FINDING_COUNT; f++) {
-        for (int n = 0; n < SHOWN; n++) free(findings[f].shown[n]), findings[f].shown[n] = NULL;
-        findings[f].count = 0;
-    }
+    for (int f = 0; f < FINDING_COUNT; f++) findings[f].count = 0;
     write_file(name, text, size, "", 0);
-    read_examples(&x, path);
+    read_examples(&x, scratch(name));
     examine(&x, mini);
     return x;
 }
@@ -2536,14 +2248,11 @@ void expect_rows(const Examples *x, const char *name, const char *rows)
     for (const Example *e = x->row; e < x->row + x->count; e++) {
         Text row = marked_text(mini, e->tokens);
         text_print(&found, "%s\n", row.bytes);
-        free(row.bytes);
     }
     expect(found.size && !strcmp(found.bytes, rows), "%s: read as %s", name, found.bytes);
-    free(found.bytes);
 }
 
 /* One row of every kind of finding; ~ is not part of the file, but marks the column. */
-#define SAYS(role, content) "{'role':'" role "','content':" content "}"
 #define CHAT(turns) "{'messages':" turns "}\n"
 #define TELL(system, user) CHAT("[" SAYS("system", "'" system "'") "," SAYS("user", "'" user "'") \
                                 "," SAYS("assistant", "'b'") "]")
@@ -2584,9 +2293,9 @@ void test_findings(void)
         const char *text = json_text(golden[i].text), *mark = strchr(text, '~');
         int finding = golden[i].finding, line = finding == REPEATED || finding == SIMILAR ? 3 : 2;
         int before = (int)(mark ? mark - text : (long)strlen(text));
-        const char *where = mark ? text_of("line %d, column %d: ", line, before + 1)
-                                 : text_of("line %d: ", line);
-        const char *file = text_of(" \n%.*s%s", before, text, mark ? mark + 1 : "");
+        const char *where = mark ? format("line %d, column %d: ", line, before + 1)
+                                 : format("line %d: ", line);
+        const char *file = format(" \n%.*s%s", before, text, mark ? mark + 1 : "");
         Examples x = examples_of("golden.jsonl", file, strlen(file));
         for (int f = 0; f < FINDING_COUNT; f++)
             expect(findings[f].count == (f == finding), "%s: found %d times in %s",
@@ -2595,7 +2304,6 @@ void test_findings(void)
         expect(said && strstr(said, where) && strstr(said, golden[i].message),
                "expected '%s%s', found '%s'", where, golden[i].message, said);
         expect(x.errors == (findings[finding].kind == ERRORS), "%s: is it an error?", text);
-        examples_free(&x);
     }
 }
 
@@ -2608,7 +2316,6 @@ void test_conflicts(void)
     for (int k = 0; k < 3; k++) {
         drop_kind = cases[k].drop;
         Examples x = examples_of("conflicts.jsonl", text, strlen(text));
-        drop_kind = NOTES;
         expect(findings[CONFLICT].count == 3, "%d conflicts", findings[CONFLICT].count);
         expect(findings[REPEATED].count == 1, "%d equal rows", findings[REPEATED].count);
         char **said = findings[CONFLICT].shown;
@@ -2616,7 +2323,6 @@ void test_conflicts(void)
             expect(said[n] && said[n][strlen(said[n]) - 1] == "212"[n], "%s", said[n]);
         for (int i = 0; i < 4; i++)
             expect(x.row[i].dropped == (cases[k].kept[i] == '0'), "row %d, case %d", i, k);
-        examples_free(&x);
     }
 }
 
@@ -2654,29 +2360,32 @@ static const struct { const char *name, *columns, *text, *rows, *error; } files[
     {"two.json", 0, "{'train': [{'text':'a'}], 'test': [{'text':'a'}]}", NULL,
      "found an object with 2; write the array of rows to a file of its own"}};
 
-void read_only(void *path) { read_examples(&(Examples){0}, path); }
+/* A file is read as these rows (NULL: is refused); then the program must say `says` about the file,
+ * and `error`, if it is not empty, about the file or its only row with an error. */
+void expect_read(const char *name, Text file, const char *rows, const char *error, const char *says)
+{
+    write_file(name, file.bytes, file.size, "", 0);
+    const char *said = ERROR_OF(read_examples(&(Examples){0}, scratch(name)));
+    expect(!*said == (rows != NULL), "%s: %s", name, said);
+    if (!*said && rows) {
+        Examples x = examples_of(name, file.bytes, file.size);
+        expect_rows(&x, name, rows);
+        expect(x.errors == (*error != 0), "%s: %d errors", name, x.errors);
+        expect(strstr(x.files.bytes, says) != NULL, "%s: said '%s'", name, x.files.bytes);
+        for (int f = 0; f < FINDING_COUNT; f++)
+            if (findings[f].kind == ERRORS && findings[f].count) said = findings[f].shown[0];
+    }
+    expect(!*said == !*error && strstr(said, error), "%s: %s", name, said);
+}
+
 void test_files(void)
 {
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        const char *name = files[i].name, *rows = files[i].rows, *said;
-        const char *error = json_text(files[i].error);
-        char *text = (char *)json_text(files[i].text);
+    for (size_t i = 0; i < sizeof files / sizeof *files && !broken; i++) {
+        char *text = json_text(files[i].text), *rows = files[i].rows ? json_text(files[i].rows) : 0;
         size_t size = strlen(text);
         for (size_t k = 0; k < size; k++) if (text[k] == '~') text[k] = 0;
         prep.columns = files[i].columns;
-        write_file(name, text, size, "", 0);
-        said = error_of(read_only, (void *)scratch(name));
-        expect(!*said == (rows != NULL), "%s: %s", name, said);
-        if (!*said && rows) {
-            Examples x = examples_of(name, text, size);
-            expect_rows(&x, name, json_text(rows));
-            expect(x.errors == (*error != 0), "%s: %d errors", name, x.errors);
-            for (int f = 0; f < FINDING_COUNT; f++)
-                if (findings[f].kind == ERRORS && findings[f].count) said = findings[f].shown[0];
-            examples_free(&x);
-        }
-        prep.columns = NULL;
-        expect(!*said == !*error && strstr(said, error), "%s: %s", name, said);
+        expect_read(files[i].name, (Text){text, size, size}, rows, json_text(files[i].error), "");
     }
     outcome("%zu files", sizeof files / sizeof *files);
 }
@@ -2733,8 +2442,8 @@ Text shape_text(size_t shape, int expected)
         text_print(&t, "%s", expected ? "" : i ? shapes[shape].between
                                                : json_text(shapes[shape].head));
         const char *row = json_text(expected ? shapes[shape].expected : shapes[shape].row);
-        const char *value[] = {text_of(texts[i % 4], i), i % 2 ? "good" : "bad", text_of("%d", i),
-                               text_of("%d", 1 + i % 2)};
+        const char *value[] = {format(texts[i % 4], i), i % 2 ? "good" : "bad", format("%d", i),
+                               format("%d", 1 + i % 2)};
         for (; *row; row++)
             if (*row == '%') text_print(&t, "%s", value[*++row - '1']);
             else text_add(&t, row, 1);
@@ -2752,27 +2461,18 @@ Text utf16_from_utf8(Text from, int big)
         uint32_t unit[] = {0xD800 + ((c - 0x10000) >> 10), c < 0x10000 ? c : 0xDC00 + (c & 0x3FF)};
         for (int k = c < 0x10000; k < 2; k++)
             text_add(&to, (char[]){(char)(unit[k] >> 8 * big), (char)(unit[k] >> 8 * !big)}, 2);
-        if (i == from.size) return free(from.bytes), to;
+        if (i == from.size) return to;
     }
 }
 
 void test_published(void)
 {
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
-        Text file = shape_text(s, 0), expected = shape_text(s, 1);
-        prep.columns = shapes[s].columns;
-        if (shapes[s].wide) file = utf16_from_utf8(file, shapes[s].wide == 2);
-        write_file(shapes[s].name, file.bytes, file.size, "", 0);
-        const char *error = error_of(read_only, (void *)scratch(shapes[s].name));
-        expect(!*error, "%s", error);
-        if (*error) break;
-        Examples x = examples_of(shapes[s].name, file.bytes, file.size);
-        expect_rows(&x, shapes[s].name, expected.bytes);
-        expect(!x.errors && strstr(x.files.bytes, json_text(shapes[s].says)), "%s: said '%s'",
-               shapes[s].name, x.files.bytes);
-        examples_free(&x), free(file.bytes), free(expected.bytes);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes && !broken; i++) {
+        Text file = shape_text(i, 0);
+        if (shapes[i].wide) file = utf16_from_utf8(file, shapes[i].wide == 2);
+        prep.columns = shapes[i].columns;
+        expect_read(shapes[i].name, file, shape_text(i, 1).bytes, "", json_text(shapes[i].says));
     }
-    prep.columns = NULL;
 }
 
 /* ROWS rows, many of them copies of earlier ones of which one word in `change` is lost. The frame
@@ -2795,7 +2495,6 @@ Examples random_examples(uint64_t key, int labels, int change)
         text_print(&text, " What?\",\"completion\":\" wX%d\"}\n", word[i][n]);
     }
     Examples x = examples_of("random.jsonl", text.bytes, text.size);
-    free(text.bytes);
     return x;
 }
 
@@ -2845,7 +2544,6 @@ void test_similar(void)
         expect(findings[SIMILAR].count + findings[REPEATED].count == pairs, "%d similar, %d equal",
                findings[SIMILAR].count, findings[REPEATED].count);
         all += pairs;
-        examples_free(&x);
     }
     outcome("%d of %d rows are like an earlier one", all, 4 * ROWS);
 }
@@ -2861,7 +2559,7 @@ void test_split(void)
     for (int seed = 0; seed < 100; seed++) {
         int held[ROWS] = {0}, rows[ROWS] = {0}, all = 0;
         double share = seed % 2 ? 0.1 : 0.25;
-        free(x.label), x.held = x.copies = 0;
+        x.held = x.copies = 0;
         for (int i = 0; i < ROWS; i++) x.row[i].set = 0;
         split_examples(&x, share, seed);
         for (int i = 0; i < ROWS; i++) {
@@ -2878,11 +2576,9 @@ void test_split(void)
         while (x.count > ROWS) {                              /* row i is in line i + 1 */
             Example *e = &x.row[--x.count];
             expect(!e->set && !x.row[e->line - 1].set, "a copy leaks");
-            example_free(e);
         }
     }
     expect(x.moved > 1000, "%d moved", x.moved);
-    examples_free(&x), prep.augment[TYPOS] = 0;
 }
 
 /* Copies differ from their row only in what the user says, outside the frame of prompts. */
@@ -2914,163 +2610,97 @@ void test_augment(void)
                                        strstr(a->text, "\nIts Answer:")), "the frame: %s", a->text);
             }
             expect(differ, "a copy is no different");
-            example_free(&copy);
         }
         expect(copies > 150, "%d copies", copies);
-        examples_free(&x);
     }
-}
-
-/* Answers as cells of the report: control characters move no column, and an answer of 41 bytes is
- * cut to 39, not in the middle of a character. */
-void test_report_cells(void)
-{
-#define NINE "\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9\u00e9"
-    Text text = {0};
-    for (int i = 0; i < 9; i++)
-        text_print(&text, PAIR("%d", " %s"), i, i < 4 ? "a\\tb\\nc" : "x" NINE NINE "\u00e9\u00e9");
-    write_text("cells.jsonl", json_text(text.bytes));
-    expect_run("prepare examples cells.jsonl --out cells " MINI "; cat cells_report.jsonl",
-               "[\"a?b?c\",\"4\",\"44.4%\",", "[\"x" NINE NINE "\u00e9\",\"5\",", "status 0", NULL);
-    free(text.bytes);
 }
 
 /* The report's counts are those of the token files. */
 void test_report_counts(void)
 {
-    Examples x = random_examples(9, 3, 40);
-    size_t size;
     int examples = 0, copies = 0, dropped = 0;
-    expect_run("prepare examples random.jsonl " MINI "--context 200 --out random "
-               "--augment-case 0.5 --drop-near --val 0.2", "near duplicate", "status 0", NULL);
-    char *report = read_file(scratch("random_report.jsonl"), &size);
+    random_examples(9, 3, 40);
+    expect_says("prepare examples random.jsonl $mini --context 200 --out random --augment-case 0.5 "
+                "--drop-near --val 0.2", 0, "near duplicate");
+    char *report = read_file(scratch("random_report.jsonl"), &(size_t){0});
     for (int s = 0; s < 2; s++) {
         Tokens t = tokens_read(scratch("random"), s ? "val" : "train", mini->count);
         int before = examples, targets = 0;
         for (size_t i = 0; i < t.count; i++)
             examples += i && t.ids[i] == mini->end_of_text, targets += t.loss_mask[i];
-        const char *row = text_of("[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
-                                  examples - before, t.count, targets);
+        const char *row = format("[\"%s\",\"%d\",\"%zu\",\"%d\"]", s ? "validation" : "training",
+                                 examples - before, t.count, targets);
         expect(strstr(report, row) != NULL, "%s is not in %.600s", row, report);
-        tokens_free(&t);
     }
     const char *note = strstr(report, "300 rows read, 0 with errors, ");
     if (note) sscanf(note + 30, "%d left out. %d changed", &dropped, &copies);
     expect(dropped > 20 && copies > 50 && examples == ROWS - dropped + copies,
            "%d examples, %d dropped, %d copies", examples, dropped, copies);
-    free(report), examples_free(&x);
 }
 
-/* Files of one data set are replaced together or not at all. In the second of three runs a folder
- * is where train.bin should be: val.bin must stay as it was. */
+/* Files of one data set are replaced together or not at all. */
 void test_replaced_together(void)
 {
-    Examples x = random_examples(9, 3, 5);
-    expect_run("run() { prepare examples random.jsonl --out group --seed $1 " MINI ">log.txt 2>&1; "
-               "echo $?; }; sum() { cat group_*.bin | cksum; }; run 1; first=$(sum); "
-               "mv group_train.bin kept; mkdir group_train.bin; run 2; rmdir group_train.bin; "
-               "mv kept group_train.bin; [ \"$(sum)\" = \"$first\" ] && echo same; run 2; "
-               "[ \"$(sum)\" = \"$first\" ] || echo others", "0\n1\nsame\n0\nothers\n", NULL);
-    examples_free(&x);
+    random_examples(9, 3, 5);
+    test_transcript("examples: files replaced together");
 }
 
 /* --test: its rows and no others are in NAME_test.bin; those of training in it are reported, and a
  * run without --test removes the file. */
 void test_test_file(void)
 {
-    if (!mini) mini = tokenizer_read("data/mini_tokenizer.bin");
+    mini = tokenizer_read("data/mini_tokenizer.bin");
     write_text("train.csv", "text,label\none two three four five six seven eight,a\nb b,b\nc c,a\n"
                             "d d,b\ne e,a\nf f,b\ng g,a\nh h,b\ni i,a\nj j,b\n"
                             "string,d\nl l,a\n");
     write_text("test.csv", "label,text\na,zero one two three four five six seven eight\nb,b b\n"
                            "a,new\nz,k k\nb,\n");
     for (int drop = 1; drop >= 0; drop--) {
-        expect_run(text_of("prepare examples train.csv --test test.csv --out tested " MINI
-                           "--drop-errors%s", drop ? " --drop-near --drop-duplicates" : ""),
-                   "  training          11 ", "  validation         1 ",
-                   "equal to a row of training: test.csv, line 3: of train.csv, line 3",
-                   "like a row of training: test.csv, line 2: 88% the same",
-                   "answer is not in training: test.csv, line 5", "17 rows read, 1 with errors, ",
-                   "answer of one row only: train.csv, line 12", "status 0", NULL);
+        expect_says(format("prepare examples train.csv --test test.csv --out tested $mini "
+                           "--drop-errors%s", drop ? " --drop-near --drop-duplicates" : ""), 0,
+                    "training 11 ...validation 1 ...17 rows read, 1 with errors, ..."
+                    "equal to a row of training: test.csv, line 3: of train.csv, line 3..."
+                    "like a row of training: test.csv, line 2: 88% the same..."
+                    "answer is not in training: test.csv, line 5..."
+                    "answer of one row only: train.csv, line 12");
         Text text = set_text("tested", "test", mini);
         expect(!strcmp(text.bytes, drop ? "<|endoftext|>new{ a<|endoftext|>}k k{ z<|endoftext|>}" :
                "<|endoftext|>zero one two three four five six seven eight{ a<|endoftext|>}b b{ b"
                "<|endoftext|>}new{ a<|endoftext|>}k k{ z<|endoftext|>}"), "tests: %s", text.bytes);
-        free(text.bytes);
     }
-    expect_run("prepare examples train.csv --val 0 --out tested --model $here/data/mini.bin "
-               MINI "; echo tested_*.bin", "steps of 4 x ", "epochs with --recompute ",
-               "tested_train.bin\nstatus 0", NULL);
+    expect_says("prepare examples train.csv --val 0 --out tested --model repo/data/mini.bin $mini; "
+                "echo tested_*.bin", 0, "steps of 4 x ...epochs with --recompute ..."
+                "tested_train.bin status");
 }
 
 /* ---- judging: labels, shots, intervals, right answers, tables, search, the report ---- */
 
-enum { JUDGED_LABELS = 40 };                                  /* too many for a matrix */
-
-/* Write examples with one-token labels: <end> three or more tokens, a label of `labels`, <end>. */
-void labelled_file(const char *name, int count, int labels, uint64_t key)
+/* Set the options of a command by a line of words. */
+void set_options(char letter, const char *line)
 {
-    static const Tokenizer end = {.end_of_text = 299};
-    Tokens docs = documents_new(scratch(name), &end);
-    for (int i = 0; i < count; i++) {
-        for (int k = 0; k < 3 + i % 3; k++)
-            tokens_add(&docs, &(uint16_t){(uint16_t)below(299, key, 8 * i + k)}, 1, 0);
-        tokens_add(&docs, &(uint16_t){(uint16_t)(65 + i % labels)}, 1, 1);
-        tokens_add(&docs, &(uint16_t){299}, 1, 1);
-    }
-    tokens_write(&docs);
-    tokens_free(&docs);
-}
-
-/* Write a model of the shape of m, but for its V tokens, with first values. */
-void write_model(const char *name, int V)
-{
-    Model *m = model_new((Config){.T = 16, .V = V, .L = 1, .NH = 2, .C = 8, .Vp = V + 84});
-    model_initialize(m, 77);
-    model_write(m, scratch(name), 0);
-    model_free(m);
-}
-
-/* Beside the files of bad_folder(): examples x, the same without a training set y, z with a third
- * set; models m2, and m290 of a smaller vocabulary; pairs of texts, and questions. */
-void judged_folder(void)
-{
-    static int done;
-    bad_folder();
-    if (done++) return;
-    labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 5);
-    labelled_file("x_val.bin", 40, 10, 6), labelled_file("y_val.bin", 40, 10, 6);
-    labelled_file("z_val.bin", 8, 4, 1), labelled_file("z_test.bin", 12, 4, 2);
-    write_tokens("f_val.bin", (uint16_t[40]){1}, NULL, 40);
-    write_model("m2", 300), write_model("m290", 290);
-    write_text("pairs.jsonl", json_text("{'a':'a in','b':'rest or','group':'one'}\n\n"
-                                        "{'a':'set on','b':'no','group':'two'}\n"));
-    write_text("asked.jsonl", json_text(
-        "{'messages':[" SAYS("user", "'in'") "," SAYS("assistant", "'no'") "],'kind':'a',"
-        "'expect':{'must_not':['zzzz']}}\n"
-        "{'prompt':'rest or','completion':' no','kind':'b','expect':{'must':['zz|zy']}}\n"
-        "{'prompt':'or','completion':' no','kind':'a','expect':{'must_not':['z']}}\n"
-        "{'prompt':'set','completion':' the best','kind':'b'}\n"));
-}
-
-/* Set the options of a command to their defaults, but for the words given. */
-void set_options(char letter, int count, char **words)
-{
+    char *words[20], *text = format("%s", line);
+    int count = 0;
+    for (char *word = strtok(text, " "); word; word = strtok(NULL, " ")) words[count++] = word;
     expect(options_parse(options, letter, "", count, words) == 0, "words that are no options");
 }
-#define OPTIONS(letter, ...) \
-    set_options(letter, sizeof((char *[]){__VA_ARGS__}) / sizeof(char *), (char *[]){__VA_ARGS__})
+
+/* What eval loads for a line of options; the test goes to the scratch folder. */
+Evaluation evaluation(const char *line)
+{
+    if (chdir(given("")) != 0) die("%s: %s", folder, strerror(errno));
+    set_options('e', line);
+    Evaluation e = models_load();
+    held_out_load(&e);
+    return e;
+}
 
 /* The labels are those of training, in any number; --limit draws; free answers are no labels. */
 void test_label_sets(void)
 {
-    judged_folder();
     for (int y = 0; y < 2; y++) {
-        OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
-                "--data", (char *)scratch(y ? "y" : "x"), "--limit", y ? "39" : "15");
-        Evaluation e = models_load();
-        int first = 1, labels = y ? 0 : JUDGED_LABELS;
-        held_out_load(&e);
+        int first = 1, labels = y ? 0 : LABELS;
+        Evaluation e = evaluation(y ? "--model m --tokenizer t --data y --limit 39"
+                                    : "--model m --tokenizer t --data x --limit 15");
         expect(e.labels.count == labels, "%d labels of %d", e.labels.count, labels);
         expect(e.n == (y ? 39 : 15) && e.train_n == 4 * labels, "%d and %d rows", e.n, e.train_n);
         for (int i = 0; i < e.n && e.labels.count; i++) {
@@ -3078,8 +2708,6 @@ void test_label_sets(void)
             expect(e.item[i].ids[e.item[i].answer] == 65 + e.truth[i], "another label: %d", i);
         }
         expect(y || !first, "--limit takes the first examples");
-        model_free(e.model[0]), tokenizer_free(e.t), tokens_free(&e.val), tokens_free(&e.train);
-        free(e.train_item), free(e.labels.truth), free(e.labels.label);
     }
 }
 
@@ -3125,11 +2753,10 @@ void test_gain(void)
     compare_row(&t, &before, &after, 4);
     expect(!strncmp(t.cells[2], "+1.250 [+0.", 11) && !strcmp(t.cells[5], "-4"),
            "the row says %s, %s", t.cells[2], t.cells[5]);
-    judged_folder();
-    Model *m = model_read(scratch("m"));
-    Tokenizer *v = tokenizer_read(scratch("t"));
-    Json *pairs = records_read("", scratch("pairs.jsonl"), 1);
-    OPTIONS('e', "--batch", "4");
+    Model *m = model_read(given("m"));
+    Tokenizer *v = tokenizer_read(given("t"));
+    Json *pairs = records_read("", given("pairs.jsonl"), 1);
+    set_options('e', "--batch 4");
     double gap[2], loss[2];
     pairs_gap(gap, m, v, pairs, 2, 16);
     for (int i = 0; i < 2; i++) {
@@ -3140,22 +2767,18 @@ void test_gain(void)
             batch.targets[k] = k + 1 < count ? ids[k + 1] : v->end_of_text;
         }
         loss[i] = model_loss(m, &batch, no_dropout, 0, 0);
-        batch_free(&batch), free(ids);
     }
     bound("log p(a) - log p(b)", fabs(gap[0] - (loss[1] - loss[0])), 1e-4);
-    for (int i = 0; i < t.count; i++) free(t.cells[i]);
-    free(t.cells), json_free(pairs), tokenizer_free(v), model_free(m);
 }
 
 /* Shots: a prompt by hand, and as many whole shots as fit with prompt, answer and every label. */
 void test_shots(void)
 {
-    judged_folder();
-    OPTIONS('p', "--seed", "3");
+    set_options('p', "--seed 3");
     uint16_t text[] = {299, 10, 11, 65, 299, 20, 66, 299, 30, 31, 32, 67, 299};
     Item d[] = {{text, 4, 3, 1}, {text + 4, 3, 2, 1}, {text + 7, 5, 4, 1}};
     Labels labels = {.count = 3, .label = d};
-    Tokenizer *t = tokenizer_read(scratch("t"));
+    Tokenizer *t = tokenizer_read(given("t"));
     Shots s = shots_draw(t, d, 3, 3);
     Tokens gap = {0};
     tokens_encode(&gap, t, "\n\n", 2, 0);
@@ -3168,14 +2791,12 @@ void test_shots(void)
     }
     expect(!memcmp(s.text.ids, hand + 1, 2 * size), "shots are not their examples and empty lines");
     for (int T_before = 3; T_before < 40; T_before++) {        /* 9 tokens may be generated */
-        free(s.used);
         double mean = shots_fit(&s, d, 1, &labels, T_before);
         int k = s.used[0];
         expect(mean == k && (k == 0 || s.end[k] + 3 + 9 <= T_before) &&
                (k == 3 || s.end[k + 1] + 3 + 9 > T_before), "T %d: %d shots", T_before, k);
         if (k == 2 && !T) T = T_before;
     }
-    free(s.used);
     shots_fit(&s, d, 1, &labels, T);                           /* two shots, a prompt, an answer */
     Tokens docs = documents_new("by hand", t);
     document_add(&docs, shots_before(&s, 0), &d[0], &d[0]);
@@ -3185,8 +2806,6 @@ void test_shots(void)
            !memcmp(docs.ids + size + 1, end, sizeof end), "the document is not as made by hand");
     for (size_t i = 0; i < docs.count; i++)
         expect(docs.loss_mask[i] == (i + 2 >= docs.count), "mask of token %zu", i);
-    tokens_free(&s.text), tokens_free(&docs), tokens_free(&gap), tokenizer_free(t);
-    free(s.end), free(s.used), free(order);
 }
 
 /* Tables: what an argument holds never shifts a cell. Settings by whole name. Break-even by hand:
@@ -3199,8 +2818,6 @@ void test_tables(void)
     static const char *const cells[] = {"label", "a?b", "n", "c?[31m?", "    7", "%"};
     expect(t.columns == 3 && t.rows == 2 && t.count == 6, "%d cells", t.count);
     for (int i = 0; i < 6; i++) expect(!strcmp(t.cells[i], cells[i]), "cell %d: %s", i, t.cells[i]);
-    for (int i = 0; i < t.count; i++) free(t.cells[i]);
-    free(t.cells);
     Setting *run = settings_parse("command = x --steps 3\nmy_tokens = 5\ntokens=1000\r\n"
                                   "seconds = 30\n"), *none = settings_parse(NULL);
     char *pays = break_even(run, 10, 0.5), *unpaid = break_even(run, 0, 1);
@@ -3211,25 +2828,13 @@ void test_tables(void)
     expect(command && !strcmp(command, "x --steps 3"), "command: %s", command);
     expect(!setting(run, "step") && !setting(none, "step"), "a setting that is not there");
     expect(!*unpaid && !*unknown, "break-even of nothing saved");
-    for (int i = 0; run[i].name; i++) free(run[i].name), free(run[i].value);
-    free(run), free(none), free(pays), free(unpaid), free(unknown);
 }
 
 /* eval names both models and measures each as it does alone; compare's gains are the differences of
  * its rows. */
 void test_both_models(void)
 {
-    judged_folder();
-    expect_run("prepare eval --model m --tuned m2 --tokenizer t --data x --out new >both.txt; "
-               "cat both.txt", "40 held-out examples", "too many for a table",
-               "those of the training data", "status 0", NULL);
-    expect_run("prepare eval --model m --tokenizer t --data y --out new", "confusion of m\n  truth",
-               "the labels are those of these rows\n", "status 0", NULL);
-    expect_run("alone=$(prepare eval --model m2 --tokenizer t --data x --out new | "
-               "sed -n 's/.*loss, nats a token *\\(.*]\\).*/\\1/p'); echo \"$alone\"; "
-               "grep -cF \"]     $alone\" both.txt", ", ", "]\n1\nstatus 0", NULL);
-    expect_run("prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,1 --out new "
-               "--tokens 2", "status 0", NULL);
+    test_transcript("judging: two models");
     Json *table = records_read(scratch("new"), "compare.jsonl", 0), *row = json_get(table, "rows");
     double cell[7][7] = {{0}};                    /* 3 ways to ask, tuned, the gain over each */
     row = row ? row->child : NULL;
@@ -3244,25 +2849,6 @@ void test_both_models(void)
                       k == 5 ? 1.1 : 2e-3);
     expect(cell[3][2] != cell[0][2], "m and m2 have the same loss");
     expect(cell[1][1] > 0 && cell[1][1] <= 1, "%g shots used of 1", cell[1][1]);
-    json_free(table);
-}
-
-/* What is finished is not run again; what has other settings or data is. */
-void test_search(void)
-{
-    static const char *const cases[][2] = {{"", "\n1\n"}, {"", "\n0\n"},
-        {"--decay 0.2", "have changed"}, {"--decay 0.2", "have changed"}};
-    judged_folder();
-    for (int i = 0; i < 4; i++) {
-        if (i == 3) labelled_file("x_train.bin", 4 * JUDGED_LABELS, JUDGED_LABELS, 7);
-        expect_run(text_of("prepare search --model m --tokenizer t --data x --steps 1 --warmup 0 "
-                           "--show 0 --lr 1e-3,1e-2 --out found %s >s.txt 2>&1; cat s.txt; "
-                           "grep -c '=== lr=1e-2' s.txt", cases[i][0]),
-                   cases[i][1], i == 1 ? "\n0\n" : "\n1\n", "the best model: found/best.bin", NULL);
-    }
-    expect_run("prepare search --model m --tokenizer t --data x --steps 1 --warmup 0 --show 0 "
-               "--lr 1e-3,1e-2 --decay=0,0.2 --out both; ls both | grep -c lr=",
-               "=== lr=1e-3_decay=0.2\n", "=== lr=1e-2_decay=0\n", "\n4\nstatus 0", NULL);
 }
 
 /* A page of hostile records: no byte of them is taken for HTML. Its losses hardly differ. */
@@ -3270,18 +2856,17 @@ void test_report(void)
 {
     static const char evil[] = "</pre><script>alert('1')</script>\"&\x7f";
     static const char json[] = "</pre><script>alert('1')</script>\\\"&\\u0007\x7f\\u001b[1m";
-    judged_folder();
-    mkdir(scratch("new"), 0777), mkdir(scratch("new/evil"), 0777);
-    write_text("new/evil/run.txt", text_of("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil));
-    write_text("new/evil/eval.jsonl", text_of(
+    mkdir(given("new/evil"), 0777);
+    write_text("new/evil/run.txt", format("command = %s\ndata = %s\n%s = 1\n", evil, evil, evil));
+    write_text("new/evil/eval.jsonl", format(
         "{\"title\":\"%1$s\",\"kind\":\"%1$s\",\"note\":\"%1$s\",\"columns\":[\"%1$s\",\"b\"],"
         "\"rows\":[[\"%1$s\",\"%1$s\"],[\"x\",3]]}\nno JSON\n", json));
-    write_text("new/evil/samples.jsonl", text_of(
+    write_text("new/evil/samples.jsonl", format(
         "{\"when\":\"before\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"target\":\"%1$s\"}\n"
         "{\"when\":\"after\",\"prompt\":\"%1$s\",\"text\":\"%1$s\",\"wanted\":\"%1$s\"}\n", json));
-    write_text("new/evil/log.csv", text_of("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n"
+    write_text("new/evil/log.csv", format("%s\n0,0,0,,1.0000000000000002,0,0,0,0\n"
                                            "1,0,64,1,1,1e-3,1,9,1\n2,0,", log_header));
-    expect_run("timeout 5 prepare report new/evil", "status 0", NULL);
+    expect_says("timeout 5 prepare report new/evil", 0, "");
     char *page = record_read(scratch("new/evil"), "report.html");
     int shown_as = 0;
     for (const char *c = page; c && *c; c++) {
@@ -3290,7 +2875,6 @@ void test_report(void)
     }
     expect(page && !strstr(page, "<script") && !strstr(page, "alert('"), "markup is on the page");
     expect(shown_as == 13, "the text is shown %d times", shown_as);
-    free(page);
     outcome("%d times escaped", shown_as);
 }
 
@@ -3317,21 +2901,15 @@ void test_mentions(void)
         char *empty = faults(json_get(r, "expect"), "");
         expect_check(json_get(r, "expect"), n + 1);
         expect(!*fault && *empty, "row %d's own answer: %s; no answer: %s", n + 1, fault, empty);
-        free(fault), free(empty);
     }
-    json_free(rows);
     outcome("%d answers fulfil what their rows expect", n);
 }
 
 /* Answers by several threads are those of one model; the command's shares, errors and records. */
 void test_questions(void)
 {
-    judged_folder();
-    OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
-            "--questions", (char *)scratch("asked.jsonl"), "--tokens", "9");
-    Evaluation e = models_load();
+    Evaluation e = evaluation("--model m --tokenizer t --questions asked.jsonl --tokens 9");
     Answers a = {0};
-    held_out_load(&e);
     use_threads(3);
     answers_generate(&a, e.model[0], &e, NULL);
     use_threads(1);
@@ -3341,13 +2919,8 @@ void test_questions(void)
         expect(!strcmp(a.answer[i], alone.answer) && a.ratio[EXACT].numerator[i] == (i % 2 == 0),
                "answer %d is '%s', alone '%s', right %g", i, a.answer[i], alone.answer,
                a.ratio[EXACT].numerator[i]);
-        free(alone.answer), free(a.answer[i]);
     }
-    expect_run("train_gpt eval --model m --tuned m --tokenizer t --questions asked.jsonl "
-               "--tokens 9 --errors --out new", "asked.jsonl: 4 held-out examples",
-               "\n  a             2  1.000 [1.000, 1.000]  1.000",
-               "\n  b             2  0.000 [0.000, 0.0", "\n  all           4  0.500 [0.000, 1.0",
-               "missing: \"zz|zy\"", "expected: the best", "2 of 4 are wrong", "status 0", NULL);
+    test_transcript("figures: right answers");
     Json *rows = records_read(scratch("new"), "answers.jsonl", 1);
     int n = 0, right = 0;
     for (const Json *r = rows; r; r = r->next, n++) {
@@ -3356,17 +2929,6 @@ void test_questions(void)
                json_get(r, "probability")->number < 1, "record %d", n);
     }
     expect(n == 8 && right == 4, "%d records, %d of them right", n, right);
-    json_free(rows), free(e.train_item), free(e.question), free(a.answer);
-    tokens_free(&e.val), tokenizer_free(e.t), model_free(e.model[0]);
-}
-
-/* The answer to a line of --jsonl is drawn by --seed and does not depend on the other lines. */
-void test_line_seeds(void)
-{
-    judged_folder();
-    expect_run("say() { printf '\"%s\"\\n' $* | train_gpt generate --model m --tokenizer t --jsonl "
-               "--temperature 1 --top-p 1 --tokens 8 | sort; }; say in or set >1.txt; "
-               "say set in or | cmp - 1.txt && grep -c completion 1.txt", "3\nstatus 0", NULL);
 }
 
 /* Words counted: a row by hand; after many steps the gradient is 0, computed by its definition; a
@@ -3403,66 +2965,7 @@ void test_words(void)
         }
     bound("gradient", largest, 1e-5);
     expect(wrong == 0 && words_predict(p, W, &x, N) == 0, "%d wrong", wrong);
-    for (int i = 0; i <= N; i++) free(text[i]);
-    free(W), free(x.word), free(x.value), free(x.numbers.entry);
 }
-
-/* The third set is measured by --test alone, and named, by either program. */
-void test_third_set(void)
-{
-    judged_folder();
-    expect_run("prepare eval --model m --tokenizer t --data z --test --out new; "
-               "prepare eval --model m --tokenizer t --data z --limit 5 --out new; "
-               "mkdir -p alone; cp \"$here\"/train_gpt alone; "
-               "alone/train_gpt eval --model m --tokenizer t --data z --test; "
-               "alone/train_gpt eval --model m --tokenizer t --data z --tuned m2; rm -r alone",
-               "z_test.bin: 12 held-out examples\n", "make builds it",
-               "z_val.bin: 5 of 8 held-out examples, drawn at random\n",
-               "m on z_test.bin: 12 examples", NULL);
-}
-
-#define ASK "prepare eval --model m --tokenizer t --questions "
-
-/* Rows of questions that are refused. */
-void test_bad_questions(void)
-{
-    static const char *const rows[][2] = {
-        {"", "holds no questions"}, {"{'prompt':'a'}", "row 1: expected \"mess"},
-        {CHAT("[" SAYS("user", "'a'") "]"), "row 1: expected \"mess"},
-        {CHAT("[" SAYS("assistant", "'b'") "," SAYS("user", "'a'") "]"), "row 1: expected \"mess"},
-        {PAIR("a", " "), "row 1: expected \"mess"},
-        {"{'prompt':'a','completion':'b','expect':{}}", "row 1: expected \"exp"},
-        {"{'prompt':'a','completion':'b','expect':{'Must':['b']}}", "row 1: expected \"exp"},
-        {"{'prompt':'a','completion':'b','expect':{'must':['b|']}}", "row 1: expected \"exp"},
-        {"{'prompt':'a','completion':'b','expect':{'must':'b'}}", "row 1: expected \"exp"}};
-    judged_folder();
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        write_text("q.txt", text_of("%s\n", json_text(rows[i][0])));
-        test_bad((Bad[]){{ASK "q.txt", 1, rows[i][1]}, {0}});
-    }
-    outcome("%zu files", sizeof rows / sizeof *rows);
-}
-
-void test_bad_judging(const void *rows) { judged_folder(), test_bad(rows); }
-
-static const Bad bad_judging[] = {
-    {"prepare compare --model m --tuned m290 --tokenizer t --data x", 1, "m290: has 290 tokens"},
-    {"prepare eval --model m --tuned m290 --tokenizer t --pairs pairs.jsonl", 1, "m290: has 290"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --data x --shots 0,a", 2, "found '0,a'"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --data y", 1, "y_train.bin"},
-    {"prepare compare --model m --tuned m2 --tokenizer t --questions text.txt", 1, "text.txt"},
-    {"prepare classify --model m --tokenizer t --labels ''", 2, "an empty label"},
-    {"prepare classify --model m --tokenizer t --labels a", 2, "two labels or more"},
-    {"prepare classify --model m --tokenizer t --labels a,,b", 2, "an empty label"},
-    {"prepare classify --model m --tokenizer t --labels 'a,b, a'", 2, "'a' is there twice"},
-    {"prepare search --model m --tokenizer t --data d --lr 1e-3,1e-2 --out new", 1,
-     "d_val.bin is not there"},
-    {"prepare search --model m --tokenizer t --data x --lr 1e-3 --out new", 2, "several values"},
-    {ASK "nowhere", 1, "nowhere"}, {ASK "q --test", 2, "--test and --questions"},
-    {ASK "q --pairs q", 2, "alone"},
-    {"prepare eval --model m --tokenizer t --data x --test", 1, "x_test.bin is not there"},
-    {"prepare eval --model m --tokenizer t --data f --errors", 1, "running text has no answers"},
-    {0}};
 
 /* ---- the model: first values, masks, recompute, adapters, moments ---- */
 
@@ -3485,7 +2988,6 @@ void test_first_values(void)
         bound(t->field, fabs(sqrt(square / n) - sigma), 5 * sigma / sqrt(2 * n) + 1e-15);
     }
     expect(largest(m->w.wte + (size_t)c.V * c.C, 20 * c.C) == 0, "rows of the padding are not 0");
-    model_free(m);
 }
 
 /* Each place, batch and step has masks of its own, and the same step has the same ones again. */
@@ -3504,23 +3006,19 @@ void test_masks(void)
         for (int j = 0; j < i; j++)
             expect(site_key(r.dropout, i / SITES, i % SITES) !=
                    site_key(r.dropout, j / SITES, j % SITES), "places %d and %d share masks", i, j);
-    batch_free(&b), model_free(m);
 }
 
-void reals_too_many(void *count) { allocate_reals(*(size_t *)count); }
-void batch_too_large(void *B) { batch_new(*(int *)B, 1 << 15); }
 void test_sizes(void)
 {
-    const char *said = error_of(reals_too_many, &(size_t){SIZE_MAX / sizeof(real) - 1});
-    expect(strstr(said, "out of memory") != NULL, "the size of an array overflows: %s", said);
-    said = error_of(batch_too_large, &(int){1 << 16});
-    expect(strstr(said, "too large: choose a smaller --batch") != NULL, "B * T overflows");
+    expect_in("SIZE_MAX bytes", ERROR_OF(allocate_reals(SIZE_MAX / sizeof(real) - 1)),
+              "out of memory");
+    expect_in("B * T", ERROR_OF(batch_new(1 << 16, 1 << 15)), "choose a smaller --batch");
 }
 
 /* The best loss that a run has told. */
 double best_loss(const char *run)
 {
-    return strtod(run_line(text_of("sed -n 's/^best_loss = //p' %s/run.txt", run)), NULL);
+    return strtod(run_line(format("sed -n 's/^best_loss = //p' %s/run.txt", run)), NULL);
 }
 
 /* Through every adapter, with all kinds of dropout, packing, masks, smoothing, and recompute. The
@@ -3548,119 +3046,70 @@ void test_adapter_gradient(void)
         double loss = model_loss(m, &batch, no_dropout, 0, 0);
         model_merge(m);
         bound("merged", fabs(model_loss(m, &batch, no_dropout, 0, 0) - loss), 1e-12);
-        model_free(m);
     }
-    batch_free(&batch);
 }
 
-/* With --recompute, loss and gradients are the same bits, in less memory. */
+/* With --recompute, training has the same bits, in less memory. */
 void test_recompute(void)
 {
-    Dropout d = {(real)0.1, (real)0.1, (real)0.1, 0, 5};
-    Batch b = random_batch(2, small.T, small.V, 3);
     Config three = small;
     three.L = 3;
     for (int frozen = 0; frozen <= 2; frozen++) {
-        Model *m = random_model(three, INFERENCE, 2, 0);
-        Model *kept = random_model(three, TRAINING, 2, frozen);
+        expect(training_sum((Way){.frozen = frozen}, 1) ==
+               training_sum((Way){.frozen = frozen, .recompute = 1}, 1), "%d frozen", frozen);
+        Model *m = random_model(three, TRAINING, 2, frozen);
+        double kept = training_memory(m, 2, small.T).all;
         m->recompute = 1;
-        model_prepare(m, TRAINING, 2, small.T, frozen);
-        double loss = model_loss(m, &b, d, 0.1, 1), loss_kept = model_loss(kept, &b, d, 0.1, 1);
-        expect(loss == loss_kept, "%d frozen: loss %g, not %g", frozen, loss, loss_kept);
-        expect(!memcmp(m->g.wte, kept->g.wte, m->count * sizeof(real)), "another gradient");
-        double saved = training_memory(kept, 2, small.T).all - training_memory(m, 2, small.T).all;
         size_t each = (9 * small.C + 4 + small.NH) * 2 * small.T * sizeof(real);
-        bound("bytes", fabs(saved - each * (2 - frozen)), 1000);
-        model_free(m), model_free(kept);
+        bound("bytes", fabs(kept - training_memory(m, 2, small.T).all - each * (2 - frozen)), 1000);
     }
-    batch_free(&b);
 }
 
 /* The loss on v of the small model m with adapters, merged into it or beside it. */
 double adapted_loss(const char *adapter, int merged)
 {
-    Model *m = model_read(scratch("m"));
+    Model *m = model_read(given("m"));
     adapter_read(m, scratch(adapter));
     if (merged) model_merge(m);
     return loss_on_v(m, 16);
 }
 
-/* A run with --lora writes adapters, which give what the run has told, merged or not. Damaged ones,
- * those of another model, and adapters in place of a model are refused. */
+/* A run with --lora writes adapters, which give what the run has told, merged or not. Other options
+ * and adapters in place of a model are refused. */
 void test_run_lora(void)
 {
-    static const struct { int at, value, cut; const char *says; } bad[] = {
-        {0, 1, 0, "file of adapters"}, {4, 2, 0, "version 2"}, {16, 2, 0, "2 layers"},
-        {32, 1, 0, "another model of this shape"}, {44, 0x7ff00000, 0, "alpha inf"},
-        {48, 0, 0, "rank 0"}, {48, 3, 0, "bytes of numbers"}, {52, 16, 0, "matrices 16"},
-        {52, 7, 0, "bytes of numbers"}, {1024, 0x7fc00000, 0, "number 0 of qkv_A is nan"},
-        {4, 1, 4, "bytes of numbers"}, {4, 1, 1800, "too few"}};
-    static const char *const options[][2] = {
-        {"--lora 2 --lora-on fc,proj", "expected some of qkv"},
-        {"--resume --lora 1 --changed", "another kind"},
-        {"--resume --lora 2 --lora-alpha 8", "lora-alpha was '16', is '8'"}};
-    size_t size;
-    expect_run(TINY "v --out r9 --steps 6 --lr 3e-2 --eval-every 2 --lora 2 --show 1 --lora-on "
-               "fcproj,qkv,fc,attproj", "after training", "status 0", NULL);
+    expect_says("$tiny v --out r9 --steps 6 --lr 3e-2 --eval-every 2 --lora 2 --show 1 --lora-on "
+                "fcproj,qkv,fc,attproj", 0, "after training");
     double best = best_loss("r9");
     for (int merged = 0; merged < 2; merged++)
         bound("loss", fabs(adapted_loss("r9/best.bin", merged) - best), 2e-6);
     expect(fabs(adapted_loss("r9/model.bin", 0) - best) < 1, "model.bin is another thing");
-    char *file = read_file(scratch("r9/best.bin"), &size);
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char *copied = memcpy(allocate(size, 1), file, size);
-        memcpy(copied + bad[i].at, &bad[i].value, 4);
-        write_file("a", copied, size - bad[i].cut, "", 0);
-        expect_run("train_gpt generate --model m --tokenizer t --adapter a", bad[i].says,
-                   "status 1", NULL);
-        free(copied);
-    }
-    free(file);
-    for (int i = 0; i < 3; i++)
-        expect_run(text_of(TINY "v --out r9 --steps 9 %s", options[i][0]), options[i][1],
-                   i ? "status 1" : "status 2", NULL);
-    expect_run("prepare eval --model m --adapter r9/best.bin --tokenizer t --questions rows.jsonl "
-               "--out new", "m + r9/best.bin", "status 0", NULL);
-    judged_folder();
-    expect_run("prepare compare --model m --adapter r9/best.bin --tokenizer t --data x --shots 0,1 "
-               "--tokens 2 --out new", "base m, tuned m + r9/best.bin", "tuned - base, 1-shot",
-               "tuning pays for itself", "status 0", NULL);
-    expect_run("train_gpt generate --tokenizer t --model r9/best.bin", "as --adapter", NULL);
-    expect_run("train_gpt train --lora 2 --tokenizer t --data v", "expected --model", NULL);
+    test_transcript("a run with adapters");
 }
 
 /* Adapters that PEFT made are imported; ten steps from them have PEFT's losses. Exported again they
  * are the same, and the merged model is exported with the loss of model and adapters. */
 void test_peft(void)
 {
-    size_t size;
     double norm, first = 0;
+    given("");
     Model *m = reference_model();
     model_write(m, scratch("ref"), 0);
-    model_free(m);
-    expect_run("prepare import $here/data/adapters --model ref --out pa && "
-               "prepare export ref --adapter pa --peft --out peft && "
-               "prepare import peft --model ref --out pa2 && cmp pa pa2", "rank 3", "status 0",
-               NULL);
-    expect_run("sed -i 's/\"use_dora\": false/\"use_dora\": true/' peft/adapter_config.json; "
-               "prepare import peft --model ref --out pa2",
-               "use_dora: expected false, found true; this kind of adapter", "status 1", NULL);
+    test_transcript("PEFT: import, 10 steps, export");
     if (broken) return;
     m = model_read(scratch("ref"));
     adapter_read(m, scratch("pa"));
     model_prepare(m, TRAINING, reference.B, m->c.T, 0);
-    char *text = read_file("data/adapters/losses.txt", &size), *at = text;
+    char *at = read_file("data/adapters/losses.txt", &(size_t){0});
     for (int i = 0; i < 10; i++) {
         Recipe r = {no_dropout, 0, usual};
         double loss = model_step(m, reference.batch, 1, &r, i + 1, &norm);
         bound("loss", fabs(loss - strtod(at, &at)), 1e-5);
         if (i == 0) first = loss;
     }
-    model_free(m), free(text);
     m = model_load(scratch("ref"), scratch("pa"));
     model_prepare(m, TRAINING, reference.B, m->c.T, 0);
     bound("merged", fabs(model_loss(m, reference.batch, no_dropout, 0, 0) - first), 1e-5);
-    model_free(m);
 }
 
 /* A number is rounded to one of its two neighbours in bf16, as often to each as keeps the mean; so
@@ -3691,35 +3140,25 @@ void test_stochastic(void)
     bound("v", fabs(mean / pow(0.999, 500) - 1), 0.02);
 }
 
-/* The losses of 60 steps with moments in bf16 are near those in fp32; on several threads they are
- * the same bits, and so they are with adapters and recompute. */
+/* The losses of 60 steps with moments in bf16 are near those in fp32, with and without adapters. */
 void test_moments(void)
 {
-    double loss[2][2][60], norm;
+    double loss[2][60], norm;
     Recipe r = {{(real)0.1, 0, 0, (real)0.1, 1}, 0, usual};
     Batch b = random_batch(2, small.T, small.V, 3);
     r.adamw.beta2 = 0.999;
-    for (int lora = 0; lora < 2; lora++)
-        for (int bf16 = 0; bf16 < 4; bf16++) {
+    for (int lora = 0; lora < 2; lora++) {
+        for (int bf16 = 0; bf16 < 2; bf16++) {
             Model *m = random_model(small, INFERENCE, 2, 0);
             if (lora) adapt_randomly(m, 15);
-            m->bf16_moments = bf16 > 0, m->recompute = lora;
+            m->bf16_moments = bf16;
             model_prepare(m, TRAINING, 2, small.T, 0);
-            use_threads(bf16 + 1);
-            for (int i = 0; i < 60; i++) {
-                double *kept = &loss[lora][bf16 > 0][i];
-                double got = model_step(m, &b, 1, &r, i + 1, &norm);
-                expect(bf16 < 2 || got == *kept, "%d threads: %g, not %g", bf16 + 1, got, *kept);
-                *kept = got;
-            }
-            model_free(m);
+            for (int i = 0; i < 60; i++) loss[bf16][i] = model_step(m, &b, 1, &r, i + 1, &norm);
         }
-    use_threads(1);
-    for (int lora = 0; lora < 2; lora++)
         for (int i = 0; i < 60; i++)
-            bound("loss", fabs(loss[lora][1][i] - loss[lora][0][i]) / loss[lora][0][0], 0.02);
-    expect(loss[0][1][59] != loss[0][0][59], "moments are not in bf16");
-    batch_free(&b);
+            bound("loss", fabs(loss[1][i] - loss[0][i]) / loss[0][0], 0.02);
+        expect(loss[1][59] != loss[0][59], "moments are not in bf16");
+    }
 }
 
 /* Bytes of training GPT-2 XL, without allocating it: 20 GB hold all of it. */
@@ -3736,29 +3175,13 @@ void test_memory(void)
     Memory lora = training_memory(&m, 1, 1024);
     bound("gradients", fabs(lora.gradients - m.adapter_count * (double)sizeof(real)), 1);
     expect(lora.activations < 130000.0 * 1024 * sizeof(real), "%.2f GB", lora.activations / 1e9);
-    expect_run("timeout 20 train_gpt --model $here/data/mini.bin " MINI "--data $here/data/shop "
-               "--batch 65536 --out new", "training needs 8", "--batch or --context, --recompute (",
-               "--lora 8 --recompute --precision bf16 (", "status 1", NULL);
+    expect_says("timeout 20 train_gpt --model repo/data/mini.bin $mini --data repo/data/shop "
+                "--batch 65536 --out new", 1, "training needs 8...--batch or --context, "
+                "--recompute (...--lora 8 --recompute --precision bf16 (");
     outcome("XL: %.2f GB whole, adapters %.2f", need.all / 1e9, lora.all / 1e9);
 }
 
 /* ---- other programs' models: GGUF, tokenizer.json, padded vocabularies ---- */
-
-/* Every number of half precision comes back; what lies between two neighbours becomes the nearer
- * one, and the middle the even one. Behind the largest, 65504, stands infinity. */
-void test_f16(void)
-{
-    for (unsigned h = 0; h < 0x7c00; h++) {
-        float x = f16_to(h), next = h == 0x7bff ? 65536 : f16_to(h + 1), middle = (x + next) / 2;
-        expect(f16_from(x) == h && f16_from(-x) == (h | 0x8000), "%g is %x", x, f16_from(x));
-        expect(f16_from(middle) == h + (h & 1), "%g, a middle, is %x", middle, f16_from(middle));
-        expect(f16_from(nextafterf(middle, 0)) == h && f16_from(nextafterf(middle, 1e9)) == h + 1,
-               "beside %g: %x", middle, f16_from(nextafterf(middle, 0)));
-    }
-    expect(f16_from(INFINITY) == 0x7c00 && f16_from(1e30f) == 0x7c00, "infinity is another");
-    expect(isnan(f16_to(f16_from(NAN))), "NaN becomes a number");
-    outcome("31744 numbers and those between");
-}
 
 /* Append a number of some bytes, or a text behind its length, as GGUF has them. */
 void put(Text *to, uint64_t number, int bytes) { text_add(to, (char *)&number, bytes); }
@@ -3821,8 +3244,8 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char
     static const char *const names[] = {"token_embd", "position_embd", "attn_norm", "attn_qkv",
         "attn_output", "ffn_norm", "ffn_up", "ffn_down", "output_norm"};
     size_t size, place;
-    expect_run(text_of("prepare export %s " MINI "--type %s --out x.gguf", path, name),
-               "x.gguf: GGUF, 4096 tokens", "status 0", NULL);
+    expect_says(format("prepare export %s $mini --type %s --out x.gguf", path, name), 0,
+                "x.gguf: GGUF, 4096 tokens");
     char *file = read_file(scratch("x.gguf"), &size);
     Text head = gguf_head(&m->c, t, file_type);
     expect(strstr(chat_template, "{{ bos_token }}") == chat_template, "no end of text at first");
@@ -3838,8 +3261,8 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char
                     expect(gguf_is(data + place, k, is, m->w.tensor[i][l * x->size + k]),
                            "%s: number %zu of layer %d differs", x->name, k, l);
                 if (!pass) {
-                    const char *block = x->layered ? text_of("blk.%d.", l) : "";
-                    put_text(&head, text_of("%s%s.%s", block, names[i < 2 ? i : i / 2 + 1],
+                    const char *block = x->layered ? format("blk.%d.", l) : "";
+                    put_text(&head, format("%s%s.%s", block, names[i < 2 ? i : i / 2 + 1],
                                             i > 2 && i % 2 ? "bias" : "weight"));
                     put(&head, 2 - vector, 4), put(&head, x->columns, 8);
                     if (!vector) put(&head, x->rows, 8);
@@ -3851,7 +3274,6 @@ void gguf_check(const Model *m, const Tokenizer *t, const char *path, const char
         if (broken) break;
         expect(!pass || data + place == file + size, "%zu bytes", size);
     }
-    free(file), free(head.bytes);
 }
 
 /* The model in data/, and a small one whose tensors do not end where the next may begin. */
@@ -3864,164 +3286,9 @@ void test_gguf(void)
     Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
     model_write(m[1], scratch("odd"), 0);
     for (int i = 0; i < 8; i++)
-        gguf_check(m[i % 2], t, i % 2 ? "odd" : "\"$here\"/data/mini.bin", types[i / 2].name,
+        gguf_check(m[i % 2], t, i % 2 ? "odd" : "repo/data/mini.bin", types[i / 2].name,
                    types[i / 2].type, types[i / 2].file_type);
-    model_free(m[0]), model_free(m[1]), tokenizer_free(t);
     outcome("2 models in 4 types");
-}
-
-/* A folder jf with the model m and the vocabulary t in a tokenizer.json. Copies of m: spare with
- * three more ids, whose logits are often the largest, and large with a number beyond F16. A model
- * wide with 1024 more ids. Data mine of another vocabulary. */
-void world_files(void)
-{
-    static int done;
-    if (done++) return;
-    bad_folder();
-    Model *m = model_read(scratch("m"));
-    fill(m->w.wte + 300 * 8, 3 * 8, 30, 5);
-    m->stored_V = 303;
-    model_write(m, scratch("spare"), 0);
-    m->stored_V = 300, m->w.qkv_w[5] = 70000;
-    model_write(m, scratch("large"), 0);
-    model_free(m);
-    write_model("wide", 1324);
-    write_tokens("mine_train.bin", (uint16_t[]){1, 2, 299, 3, 299}, "\0\1\1\1\1", 5);
-    write_text("before", json_text(
-        "{'added_tokens':[{'id':299,'content':'<|endoftext|>'},{'id':300,'content':'[PAD]'}],"
-        "'normalizer':null,'pre_tokenizer':{'type':'ByteLevel','add_prefix_space':false},"
-        "'model':{'type':'BPE','vocab':"));
-    free(shell("mkdir -p jf/py new; cp hf/model.safetensors jf; { cat before hf/vocab.json; "
-               "printf ',\"merges\":['; sed '1d; s/ /\", \"/; s/.*/[\"&\"]/; $!s/$/,/' "
-               "hf/merges.txt; echo ']}}'; } >jf/tokenizer.json; "
-               "sed 's/gelu_new/gelu_pytorch_tanh/' hf/config.json >jf/config.json; "
-               "cp jf/config.json jf/py; touch jf/py/pytorch_model.bin m.pt"));
-}
-
-/* tokenizer.json is read like the other two files, alone and in a folder, with merges as pairs or
- * texts, and with an end of text that was only added; what else it can say is refused by name. */
-void test_tokenizer_json(void)
-{
-    static const char *const others[][2] = {
-        {"s/BPE/Unigram/", "model.type: expected BPE, found Unigram"},
-        {"s/'ByteLevel'/'Metaspace'/", "type: expected ByteLevel, found Metaspace"},
-        {"s/_space':false/_space':true/", "add_prefix_space: expected false, found true"},
-        {"s/'normalizer':null/'normalizer':{'type':'NFC'}/", "expected none, found NFC"},
-        {"s/'type':'BPE'/'byte_fallback':true/", "model.byte_fallback: expected false"},
-        {"s/'type':'BPE'/'end_of_word_suffix':'_'/", "suffix: expected none, found _"},
-        {"s/pre_tokenizer/tokenizer/", "pre_tokenizer.type: expected ByteLevel, found none"},
-        {"s/'merges'/'margins'/", "expected the vocab and the merges of BPE"},
-        {"5d", "merges, line 5: the ids of the tokens imply the merge"},
-        {"s/<|endoftext|>/<s>/g", "expected a token <|endoftext|>"}};
-    world_files();
-    expect_run("prepare import jf --out j.bin; cmp m j.bin && cmp t j_tokenizer.bin && echo same",
-               "jf: the vocabulary is that of tokenizer.json\n", "same\nstatus 0",
-               "the added token [PAD] is left out", NULL);
-    expect_run("sed 's/^\\[\\(.*\\)\", \"\\(.*\\)\\]/\\1 \\2/; s/, \"<|endoftext|>\": 299}/}/' "
-               "jf/tokenizer.json >j_tokenizer.json; grep -c 299 j_tokenizer.json; "
-               "prepare import j_tokenizer.json --out j.bin; cmp t j.bin && echo same", "1\n",
-               "same\nstatus 0", NULL);
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        expect_run(text_of("sed '%s' jf/tokenizer.json >j_tokenizer.json; prepare import "
-                           "j_tokenizer.json --out j.bin", json_text(others[i][0])),
-                   "error: j_tokenizer.json: ", others[i][1], "status 1", NULL);
-    free(shell("rm j*.*"));
-    outcome("read in 3 ways, refused in %zu", sizeof others / sizeof *others);
-}
-
-/* A model with ids that have no token generates, scores and trains like the one without them, and
- * keeps their rows, bit for bit. */
-void test_spare_ids(void)
-{
-    static const char *const commands[] = {
-        "generate $o --tokens 30 --samples 4 --seed 2", "generate $o --tokens 30 --temperature 0",
-        "eval $o --data v", ("train $o --data v --batch 1 --steps 9 --lr 1e-2 --warmup 0 --out sp "
-                             ">sp.txt; cut -d, -f1-6 sp/log.csv; grep 'after step' sp.txt")};
-    world_files();
-    for (int i = 0; i < 4; i++)
-        expect_run(text_of("o='--tokenizer t --model a'; for f in m spare; do cp $f a; "
-                           "{ train_gpt %s; } 2>$f.e >$f.txt; done; cat *.e; cmp m.txt spare.txt "
-                           "&& [ $(wc -c <m.txt) -gt 20 ] && echo same", commands[i]),
-                   "t: 3 of the model's 303 ids have no token", "same\nstatus 0", NULL);
-    expect_run("od -An -td4 -j12 -N4 sp/model.bin; prepare export spare --tokenizer t --out sp; "
-               "prepare import sp --out sp.bin; cmp spare sp.bin && cmp t sp_tokenizer.bin && "
-               "echo same; prepare export spare --tokenizer t --out sp.gguf", " 303\n", "same\n",
-               "300 tokens, vocabulary 303: ids without a token are kept", "GGUF, 300 tokens",
-               "status 0", NULL);
-    free(shell("rm -r sp sp.* sp_* a *.e"));
-    outcome("generated, scored, trained, exported");
-}
-
-void test_bad_world(const void *rows) { world_files(), test_bad(rows); }
-
-static const Bad bad_world[] = {
-    {GENERATE "wide", 1, "t: has 300 tokens, the model 1324"},
-    {"prepare export wide --tokenizer t --out hf2", 1, "t: has 300 tokens, the model 1324"},
-    {TRAIN "mine", 1, "mine: begins with token 1, not with the end of text, which is 299"},
-    {"prepare import jf/py --out a", 1, "jf/py: only safetensors are read"},
-    {"prepare import m.pt --out a", 1, "m.pt: only safetensors are read"},
-    {"prepare export m --tokenizer t --out jf", 1, "jf: holds a tokenizer.json"},
-    {"prepare export m --tokenizer t --out a --type f16", 2, "--type: expected f32 or bf16"},
-    {"prepare export m --tokenizer t --out a.gguf --type q4", 2, "found 'q4'"},
-    {"prepare export m --tokenizer t --out a.gguf --type f16 --bf16", 2, "'f16' and --bf16"},
-    {"prepare export m --tokenizer t_same --out a.gguf", 1, "spelled alike"},
-    {"prepare export m --tokenizer t --out nowhere/a.gguf", 1, "cannot be written"},
-    {"prepare export large --tokenizer t --out a.gguf --type q8_0", 1, "70000, too large for F16"},
-    {"prepare import m --out new/m" FULL}, {"prepare export m --tokenizer t --out new/hf" FULL},
-    {"prepare text text.txt --tokenizer t --out new/t" FULL},
-    {0}};
-
-/* The error of a product in bf16, against matmul_plain in fp32 on numbers that were rounded before.
- * Bits 0 and 1 of `kind` transpose an operand, bits 2 and 3 store it in bf16. matmul must give the
- * same bits on 1 to 4 threads. */
-double bf16_error(int M, int N, int K, int kind)
-{
-    size_t size[2] = {(size_t)M * K, (size_t)K * N}, lines[2] = {M, K}, columns[2] = {K, N};
-    real *numbers[2], *rounded[2], *c = allocate_reals((size_t)5 * M * N);
-    bfloat16 *half[2];
-    View in[2], exact[2];
-    for (int i = 0; i < 2; i++) {
-        int turned = kind >> i & 1;
-        size_t ld = turned ? lines[i] : columns[i];
-        fill(numbers[i] = allocate_reals(size[i]), size[i], 1, 1 + i);
-        rounded[i] = allocate_reals(size[i]), half[i] = allocate(size[i], sizeof(bfloat16));
-        for (size_t j = 0; j < size[i]; j++) {
-            half[i][j] = bf16_from((float)numbers[i][j]), rounded[i][j] = bf16_to(half[i][j]);
-        }
-        in[i] = kind >> (2 + i) & 1 ? view_bf16(half[i], ld) : view(numbers[i], ld);
-        exact[i] = view(rounded[i], ld);
-        if (turned) in[i] = flipped(in[i]), exact[i] = flipped(exact[i]);
-    }
-    matmul_plain(assign(c, N), exact[0], exact[1], M, N, K);
-    bf16_products = kind < 4 || kind & 16;
-    for (int team = 1; team < 5; team++) {
-        real *to = c + (size_t)team * M * N;
-        use_threads(team);
-        matmul(assign(to, N), in[0], in[1], M, N, K);
-        expect(team == 1 || !memcmp(to, to - (size_t)M * N, (size_t)M * N * sizeof *to),
-               "%d x %d x %d, kind %d: other bits on %d threads", M, N, K, kind, team);
-    }
-    double error = difference(c, c + (size_t)M * N, (size_t)M * N);
-    bf16_products = 0, use_threads(1);
-    for (int i = 0; i < 2; i++) free_reals(numbers[i]), free_reals(rounded[i]), free(half[i]);
-    free_reals(c);
-    return error;
-}
-
-void test_bf16_matmul(void)
-{
-    double limit = by_precision(4e-15, 3e-6);
-    for (int i = 0; i < 320; i++) {
-        int M = i % 3 ? 1 + below(70, 1, i) : 1 + i / 3 % 4, N = 1 + below(70, 2, i);
-        int K = 1 + below(70, 3, i), kind = i % 32;
-        bound(text_of("%d x %d x %d, kind %d", M, N, K, kind), bf16_error(M, N, K, kind), limit);
-    }
-    for (int kind = 0; kind < 16; kind++) {                   /* beyond one block, each way */
-        bound("K > KC", bf16_error(19, 50, 2 * KC + 37, kind), limit);
-        bound("M > MC", bf16_error(MC + 5, 7, 5, kind), limit);
-        bound("N > NC", bf16_error(9, NC + 7, 5, kind), limit);
-        bound("few rows", bf16_error(2, NC + 7, 171, kind), limit);
-    }
 }
 
 /* A model whose matrices are kept in bf16: the bits of one whose matrices were rounded before, in a
@@ -4063,8 +3330,6 @@ void test_bf16_weights(void)
     expect(sum[0] == sum[1] && sum[1] == sum[2], "the bits of rounded matrices are others");
     bound("loss", fabs(loss[1] / exact - 1), 5e-3);
     expect(loss[1] != exact, "nothing was rounded");
-    for (int i = 0; i < 3; i++) model_free(m[i]);
-    batch_free(&b);
 }
 
 /* Runs in bf16 end near those in fp32, and the commands that judge, answer and adapt take it. */
@@ -4072,9 +3337,9 @@ void test_bf16_run(void)
 {
     double best[4];
     for (int i = 0; i < 4; i++) {
-        expect_run(text_of(TINY "v --out r10 --steps 12 --lr 3e-3 --eval-every 4 --show 1%s%s",
-                           i & 1 ? " --precision bf16" : "", i & 2 ? " --lora 2" : ""),
-                   i & 1 ? "in bf16" : "in fp32", "status 0", NULL);
+        expect_says(format("$tiny v --out r10 --steps 12 --lr 3e-3 --eval-every 4 --show 1%s%s",
+                           i & 1 ? " --precision bf16" : "", i & 2 ? " --lora 2" : ""), 0,
+                    i & 1 ? "in bf16" : "in fp32");
         best[i] = best_loss("r10");
     }
     for (int i = 0; i < 4; i += 2) {
@@ -4082,13 +3347,11 @@ void test_bf16_run(void)
         expect(best[i + 1] != best[i], "bf16 is fp32");
     }
     double said = strtod(run_line(
-        "prepare eval --model m --adapter r10/best.bin --tokenizer t --data v --context 16 "
-        "--out new --precision bf16 2>&- | sed -n 's/.*nats a token//p'"), NULL);
+        "prepare eval $mt --adapter r10/best.bin --data v --context 16 --out new --precision bf16 "
+        "2>&- | sed -n 's/.*nats a token//p'"), NULL);
     bound("judged", fabs(said - best[3]), 1e-4);
-    expect_run("train_gpt generate --model m --tokenizer t --prompt a --tokens 3 --precision bf16",
-               "tok/s", "status 0", NULL);
-    expect_run("train_gpt generate --model m --tokenizer t --precision fp16",
-               "expected fp32 or bf16", "status 2", NULL);
+    expect_says("$generate m --prompt a --tokens 3 --precision bf16", 0, "tok/s");
+    expect_says("$generate m --precision fp16", 2, "expected fp32 or bf16");
 }
 
 /* ---- explain ---- */
@@ -4135,7 +3398,6 @@ void test_explain(void)
         bound("a head off", fabs((double)o.without[i] - next[3]), limit);
         memcpy(other->w.wte, weights, m->count * sizeof(real));
     }
-    batch_free(&b), model_free(m), model_free(other), free_reals(s), free(weights);
 }
 
 /* The page tells the answer and its probability, those of both models with --compare, and shows a
@@ -4143,47 +3405,32 @@ void test_explain(void)
 void test_explain_page(void)
 {
     static const char evil[] = "<script>\"'&", shown_as[] = "&#60;script&#62;&#34;&#39;&#38;";
-    judged_folder();
-    Model *m = model_read(scratch("m"));
-    Tokenizer *t = tokenizer_read(scratch("t"));
+    Model *m = model_read(given("m"));
+    Tokenizer *t = tokenizer_read(given("t"));
     Opened o = {.m = m, .t = t};
     o.tokens = prompt_tokens(t, evil, strlen(evil), &o.n);
     size_t size;
     int scripts = 0, texts = 0;
     opened_forward(&o), opened_choose(&o, 1);
-    expect_run("train_gpt explain '<script>\"'\\''&' --model m2 --tokenizer t --compare m --out "
-               "new.html", "new.html is written", "status 0", NULL);
+    expect_says("train_gpt explain '<script>\"'\\''&' --model m2 --tokenizer t --compare m --out "
+                "new.html", 0, "new.html is written");
     char *page = read_file(scratch("new.html"), &size);
     for (char *at = page; *at; at++)
         scripts += !strncmp(at, "<script", 7), texts += !strncmp(at, shown_as, 31);
     expect(scripts == 2 && texts == 2, "%d scripts, the text %d times", scripts, texts);
     const char *parts[] = {
-        text_of("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]),
-        text_of("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
-                100.0 * o.without[o.head]), text_of("<small>%.2f</small>", m->loss[o.n - 2])};
+        format("<p class='lead'>%.1f%% in m</p>", 100.0 * o.p[o.answer]),
+        format("'><small class='soft'>head %d</small><br>%.1f%%<", o.head + 1,
+                100.0 * o.without[o.head]), format("<small>%.2f</small>", m->loss[o.n - 2])};
     static const char *const steps[] = {"res2", "embedding", "res"};
     for (int i = 0; i < 3; i++) {
         expect(strstr(page, parts[i]) != NULL, "no %s", parts[i]);
         double x[3] = {NAN, NAN, NAN};
-        sscanf(run_line(text_of("prepare explain hm --model m --tokenizer t --layer %s", steps[i])),
+        sscanf(run_line(format("prepare explain hm $mt --layer %s", steps[i])),
                "%*54c%lf%*[^\n]\n%*54c%lf%*[^\n]\n%*54c%lf", x, x + 1, x + 2);
         bound(steps[i], fabs(x[0] + x[1] - x[2]), 2e-4);
     }
-    free(page), model_free(m), tokenizer_free(t);
 }
-
-#define EXPLAIN "train_gpt explain --model m --tokenizer t "
-static const Bad bad_explain[] = {
-    {EXPLAIN, 2, "expected one text in quotes, found 0 words"},
-    {EXPLAIN "''", 2, "found an empty one"},
-    {EXPLAIN "a b", 2, "found 2 words"},
-    {EXPLAIN "'a text of 16 tokens or more, too long'", 1, "context is 16, of which"},
-    {EXPLAIN "--compare m290 a", 1, "m290: has 290 tokens"},
-    {EXPLAIN "--layer ln3 a", 2, "found 'ln3'"},
-    {EXPLAIN "--layer ln1.9 a", 2, "found 'ln1.9'"},
-    {EXPLAIN "--out no/page.html a", 1, "cannot be written"},
-    {"train_gpt explain a", 1, "data/mini.bin: cannot be opened"},
-    {0}};
 
 /* ---- beside other programs ---- */
 
@@ -4210,7 +3457,6 @@ void test_crowded(void)
                         "$here/train_gpt generate --model m --tokenizer t --tokens 1 2>&1");
     expect(strstr(shown, "GOMP_SPINCOUNT = '4000'") || strstr(shown, "KMP_BLOCKTIME=1\n") ||
            strstr(shown, "KMP_BLOCKTIME='1'"), "spinning is not limited");
-    free(shown);
 #else
     skip("this build has one thread");
 #endif
@@ -4221,14 +3467,13 @@ void test_crowded(void)
  * passes. */
 void test_exercises(void)
 {
-    free(shell("mkdir course && ln -s $here/*.c $here/doc $here/data course"));
+    shell("mkdir course && ln -s $here/*.c $here/doc $here/data course");
     char *text = shell(
         "cd course; build=\"${CC:-cc} -O0 -w -DDOUBLE -I. doc/exercises/grader.c -lm -o\"; "
         "$build grader && ./grader write all.c && $build check -DVARIANTS='\"all.c\"' && "
         "./check check 1 2>&1");
     expect(strstr(text, "exercises, 0 wrong\n") != NULL, "%.300s", text);
     outcome("%.*s", (int)strcspn(text, "\n"), text);
-    free(text);
     text = shell("cd course; judge() { ./check judge \"$@\"; }; judge layernorm_backward 0 1; "
                  "judge linear_forward source 1; judge embedding_backward 0 1 Ann; "
                  "judge exam-2 source 3; judge bias_backward blank 1; "
@@ -4243,7 +3488,6 @@ void test_exercises(void)
         "v += (1 - beta2)", "int step)\n{\n}\n"};
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         expect(strstr(text, parts[i]) != NULL, "part %zu: %.200s", i, text);
-    free(text);
 }
 
 /* ---- worked numbers of the course ----
@@ -4258,7 +3502,6 @@ int course_says(const char *what, double x)
     char *mark = format("<!-- checked: worked numbers of the course: %s -->", what);
     char *p = strstr(course, mark), *end = p ? strstr(p, "\n\n") : NULL, *next;
     if (p) p += strlen(mark);
-    free(mark);
     for (; p < end; p = next) {
         next = p + 1;
         if (!isdigit((unsigned char)*p)) continue;
@@ -4307,7 +3550,6 @@ int worked_ids(real *ids, Tokenizer *t, const char *text)
     size_t count;
     int32_t *id = tokenizer_encode(t, text, strlen(text), 1, &count);
     for (size_t i = 0; ids && i < count; i++) ids[i] = (real)id[i];
-    free(id);
     return (int)count;
 }
 
@@ -4331,18 +3573,15 @@ void worked_tokens(void)                                      /* chapters 1 and 
     worked("UTF-8", a, 2);
     Tokenizer *t = tokenizer_train("banana bandana ban", 18, 260);
     worked("banana", a, worked_ids(a, t, "banana bandana ban"));
-    tokenizer_free(t);
     stories = read_file("data/stories.txt", &size);
     t = tokenizer_read("data/gpt2_tokenizer.bin");
     const char *const words[] = {"hello", " hello", " Hello", "hello  world"};
     for (int i = 0; i < 4; i++) n += worked_ids(a + n, t, words[i]);
     worked("tokens of GPT-2", a, n);
     a[0] = (real)size / worked_ids(NULL, t, stories), a[1] = (real)(3 / log(2) / a[0]);
-    tokenizer_free(t);
     t = tokenizer_read("data/mini_tokenizer.bin");
     a[2] = (real)size / worked_ids(NULL, t, stories), a[3] = (real)(2.8 / log(2) / a[2]);
     worked("bits per byte", a, 4);
-    tokenizer_free(t), free(stories);
 }
 
 /* The small model and GPT-2. */
@@ -4501,9 +3740,7 @@ void worked_data(void)
     for (int i = 0; i < 2; i++) {
         char *cost = break_even(settings_parse(i ? "tokens=2500" : "tokens=11586"), i ? 2 : 4, 0);
         WORKED("prompt or train", atof(strstr(cost, "itself after ") + 13));
-        free(cost);
     }
-    batch_free(&b), loader_free(&f), tokens_free(&t);
 }
 
 void worked_choices(void)                                     /* chapters 8, 10 and 14 */
@@ -4564,21 +3801,16 @@ void test_worked(void)
 {
     course = shell("sed -n '/checked: worked numbers/,/^$/p' \"$here\"/doc/*.md");
     worked_tokens(), worked_forward(), worked_attention(), worked_backward(), worked_training();
-    worked_data();
-    worked_choices(), worked_speed();
-    free(course);
+    worked_data(), worked_choices(), worked_speed();
 }
 
 /* --limit draws by --seed, the same rows for all measures; in training, whatever the seed. */
 void test_limit_seed(void)
 {
-    judged_folder();
     long begin[3][10];
     for (int k = 0; k < 3; k++) {
-        OPTIONS('e', "--model", (char *)scratch("m"), "--tokenizer", (char *)scratch("t"),
-                "--data", (char *)scratch("x"), "--limit", "10", "--seed", k == 1 ? "2" : "1");
-        Evaluation e = models_load();
-        held_out_load(&e);
+        Evaluation e = evaluation(format("--model m --tokenizer t --data x --limit 10 --seed %d",
+                                         1 + k % 2));
         Answers a = answers_of(&e, e.model[0], NULL);
         for (int i = 0; i < 10; i++) {
             Tokens one = documents_new("one", e.t);
@@ -4586,110 +3818,14 @@ void test_limit_seed(void)
             Scores alone = score(e.model[0], e.t, &one, 1, e.T, 0, 0);
             bound("loss", fabs(*alone.loss - a.ratio[LOSS].numerator[i]), 1e-4);
             begin[k][i] = e.item[i].ids - e.val.ids;
-            free(alone.loss), tokens_free(&one);
         }
-        model_free(e.model[0]), tokenizer_free(e.t), tokens_free(&e.val), tokens_free(&e.train);
     }
     expect(memcmp(begin[0], begin[1], sizeof *begin), "two seeds draw the same rows");
     expect(!memcmp(begin[0], begin[2], sizeof *begin), "one seed draws different rows");
-    static const char *const run[] = {
-        "mkdir -p alone; cp \"$here\"/train_gpt alone; alone/train_gpt eval --data x \"$@\"; "
-        "rm -r alone",
-        "\"$here\"/train_gpt --data x --steps 1 --warmup 0 --show 0 --out new \"$@\" | "
-        "grep ' 0  valid'"};
-    for (int train = 0; train < 2; train++) {
-        char *said[2];
-        for (int k = 0; k < 2; k++) {
-            char *line = format("set -- --model m --tokenizer t --limit 10 --seed %d; %s", k,
-                                run[train]);
-            said[k] = shell(line);
-            free(line);
-        }
-        expect(strstr(said[0], "loss") && train == !strcmp(said[0], said[1]),
-               "seed 0 and 1: %s%s", said[0], said[1]);
-        free(said[0]), free(said[1]);
-    }
+    test_transcript("limit: rows drawn by the seed");
 }
 
 /* ---- TRUST: what a run is, one writer of a folder, and what is saved at the end ---- */
-
-/* A stopped run goes on with its own data, vocabulary, model and settings, wherever the files are.
- * With others it is refused, and what differs is named; --changed goes on. */
-void test_run_inputs(void)
-{
-    static const char *const rows[][2] = {
-        {"--data k --model m_k0 --tokenizer t_k --show 1 --save-every 9 --recompute", ""},
-        {"--data kt", "training data was '65 tokens, "}, {"--data kv", "validation data was"},
-        {"--model m_k1", "starting model was"}, {"--tokenizer t_same", "vocabulary file was"},
-        {"--lr 1.000001e-4", "lr was '0.0001', is '0.0001000001'"},
-        {"--steps 3 --dropout .1", "steps was '2', is '3'; dropout was '0', is '0.1'"},
-        {"--context 8", "context was '0', is '8'"}, {"--precision bf16", "precision was 'fp32'"}};
-#define CHANGE(file) "&& printf '\\41' | dd of=" file " bs=1 seek=1030 conv=notrunc 2>/dev/null "
-    expect_run(TINY "v --out k1 --steps 2 --lr 1e-4 --show 0 && cp m m_k0 && cp t t_k && "
-               "for k in k kt kv; do cp v_train.bin ${k}_train.bin; cp v_val.bin ${k}_val.bin; "
-               "done && cp m m_k1 " CHANGE("m_k1") CHANGE("kt_train.bin") CHANGE("kv_val.bin"),
-               "status 0", NULL);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-        for (int changed = 0; changed < 2; changed++) {
-            setenv("WITH", rows[i][0], 1), setenv("CHANGED", changed ? "--changed" : "", 1);
-            const char *said = run_line("cp -r k1 k2; " TINY "v --out k2 --lr 1e-4 --steps 2 "
-                                        "--resume $WITH $CHANGED; s=$?; rm -r k2; (exit $s)");
-            int refused = *rows[i][1] && !changed;
-            int resumed = strstr(said, "resuming after step 2") != NULL;
-            expect(strstr(said, rows[i][1]) && strstr(said, refused ? "status 1" : "status 0") &&
-                   resumed != refused, "%s: %s", rows[i][0], said);
-        }
-    expect_run("cat k1/run.txt", "training data = 65 tokens", "vocabulary file = ", NULL);
-}
-
-/* Files of one preparation carry one id. Held-out data of another preparation are refused by
- * training and eval; files without an id are read. */
-void test_data_id(void)
-{
-#define PREPARE "prepare text text.txt --tokenizer t --val 0.5 --out "
-#define EVAL "train_gpt eval --model m --tokenizer t --data "
-    expect_run(PREPARE "id1 && " PREPARE "id2 --seed 3 && " PREPARE "id3 && cmp id1_val.bin "
-               "id3_val.bin && cp id2_val.bin id1_val.bin", "status 0", NULL);
-    for (int i = 1; i < 4; i++) {
-        int64_t id[2];
-        for (int val = 0; val < 2; val++) {
-            size_t size;
-            char *path = format("%s/id%d_%s.bin", folder, i, val ? "val" : "train");
-            char *file = read_file(path, &size);
-            memcpy(&id[val], file + 12, 8);
-            free(path), free(file);
-        }
-        expect(id[0] && (id[0] == id[1]) == (i > 1), "ids of preparation %d", i);
-    }
-    expect_run(TINY "id2 --out k3 --steps 1 --show 0 && " EVAL "id2", "status 0", NULL);
-    expect_run(TINY "id1 --out k3 --steps 1", "id1_val.bin: was not prepared together with id1_tr",
-               "status 1", NULL);
-    expect_run(EVAL "id2,id1", "id1_val.bin: was not prepared together", "status 1", NULL);
-    expect_run("head -c 8 /dev/zero | dd of=id1_train.bin bs=1 seek=12 conv=notrunc 2>/dev/null; "
-               EVAL "id1", "status 0", NULL);
-    expect_run("printf '{\"prompt\":\"a%d\",\"completion\":\"b\"}\\n' 1 2 3 4 > id.jsonl; prepare "
-               "examples id.jsonl --out id4 --val 0.5 --test rows.jsonl --tokenizer t > id.txt; "
-               "for s in train val test; do head -c 20 id4_$s.bin | tail -c 8 | od -An -tx8; "
-               "done | uniq -c", " 3 ", NULL);
-    write_tokens("x2_train.bin", (uint16_t[]){299, 1, 2, 299}, "\0\1\1\1", 4);
-    write_tokens("x2_val.bin", (uint16_t[]){299, 1, 2, 299}, "\0\0\0\0", 4);
-    expect_run(TINY "x2 --out k3 --steps 1", "x2: no target counts", "status 1", NULL);
-}
-
-/* A second run in a folder is refused while the first one lives, and not after it was killed; the
- * next one removes the unfinished files of a killed one, and no others. */
-void test_run_alone(void)
-{
-    expect_run(TINY "v --out k4 --show 0 --steps 1000000 > /dev/null & while [ ! -s k4/log.csv ]; "
-               "do sleep 0.02; done; " TINY "v --out k4; echo $?; prepare search --model m "
-               "--tokenizer t --data v --lr 1e-3,1e-2 --out k4; echo $?; kill -9 $!; wait $!; "
-               "touch k4/state.bin.1.0.partial k4/state.txt k4/eval.jsonl.1.0.partial; "
-               TINY "v --out k4 --steps 1 > /dev/null; echo $?; ls k4", "error: k4: another pro",
-               "choose another --out\n1\nerror: k4: ", "\n1\n", "\n0\n", "\nstate.bin\nstate.txt\n",
-               "eval.jsonl.1.0.partial", NULL);
-}
-
-void check_disk(void *run) { run_disk_check(run); }
 
 /* A run needs space for best.bin, model.bin and state.bin, and again for the new version of each:
  * as many bytes as such files have, less those of the old files. */
@@ -4704,89 +3840,15 @@ void test_disk(void)
     for (int old = 0; old < 2; old++) {
         double need = 2.0 * (state.st_size + model.st_size);
         if (old) need -= state.st_size + model.st_size;
-        else free(shell("mkdir kept; mv state.bin model.bin kept"));
+        else shell("mkdir kept; mv state.bin model.bin kept");
         disk_free = 1.01 * need + 8 * HEADER;
-        const char *said = error_of(check_disk, &r);
+        const char *said = ERROR_OF(run_disk_check(&r));
         expect(!*said, "enough: %s", said);
         disk_free = 0.99 * need - 8 * HEADER;
-        said = error_of(check_disk, &r);
+        said = ERROR_OF(run_disk_check(&r));
         expect(strstr(said, "MB free") != NULL, "too little: '%s'", said);
-        if (!old) free(shell("mv kept/* .; rmdir kept"));
+        if (!old) shell("mv kept/* .; rmdir kept");
     }
-    free(shell("rm state.bin model.bin"));
-    opt.out = NULL, model_free(m);
-}
-
-/* If one file of a run cannot be written, the others still are, and the run can go on: best.bin is
- * made again from the state. What is best must still be the best when the run ends. */
-void test_run_saves(void)
-{
-#define BEST_RUN TINY "v --show 0 --lr 1e-3 --eval-every 2 "
-    expect_run(BEST_RUN "--out k5 --steps 4 > /dev/null; mkdir -p k6/model.bin; "
-               BEST_RUN "--out k6 --steps 4 > /dev/null; ls k6", "model.bin: cannot be replaced",
-               "run.txt\n", "state.bin\n", NULL);
-    expect_run("rm -r k6/model.bin; " BEST_RUN "--out k6 --steps 4 --resume > /dev/null && "
-               "cmp k5/best.bin k6/best.bin && cmp k5/model.bin k6/model.bin", "status 0", NULL);
-    expect_run("cd k6; rm best.bin model.bin run.txt; mkdir best.bin; cd ..; " BEST_RUN
-               "--out k6 --steps 4 --resume > /dev/null; ls k6; rmdir k6/best.bin", "status 0",
-               "error: k6/best.bin: cannot be replaced", "model.bin\n", "run.txt\n", NULL);
-    expect_run(BEST_RUN "--out k6 --steps 4 --resume > /dev/null && cmp k5/best.bin k6/best.bin",
-               "status 0", NULL);
-    expect_run(BEST_RUN "--out k7 --steps 4 --lr 10 > /dev/null; cp k5/best.bin k7; " BEST_RUN
-               "--out k7 --steps 4 --lr 10 --resume", "k7/best.bin: is not the model after step 0",
-               "status 1", NULL);
-}
-
-/* A trial that could not begin has no result, not even that of older settings; one that could not
- * be saved is made again. */
-void test_search_stopped(void)
-{
-#define SEARCH "prepare search --model m --tokenizer t --data v --steps 1 --warmup 0 --show 0 " \
-               "--lr 1e-3,1e-2 --out k8 "
-    expect_run(SEARCH "> /dev/null && " SEARCH "--decay 0.2", "=== lr=1e-3\n", "=== lr=1e-2\n",
-               "status 0", NULL);
-    for (int i = 0; i < 2; i++)
-        expect_run(SEARCH "--tokenizer t301", "=== lr=1e-3\n", "has 301 tokens", "status 1", NULL);
-    expect_run(SEARCH "--decay 0.2", "have changed", "=== lr=1e-3\n", "status 0", NULL);
-    const char *said = run_line(SEARCH "--decay 0.2 --save-every 5");
-    expect(!strstr(said, "===") && strstr(said, "status 0"), "finished trials run again: %s", said);
-    expect_run(SEARCH "--decay 0.2 --tokenizer t_same", "have changed", "=== lr=1e-3\n", "status 0",
-               NULL);
-    expect_run("rm k8/lr=1e-3/*; mkdir k8/lr=1e-3/model.bin; " SEARCH "--decay 0.2; "
-               "rmdir k8/*/model.bin; " SEARCH "--decay 0.2; cmp k8/lr=1e-3/best.bin "
-               "k8/lr=1e-3/model.bin", "model.bin: cannot be replaced", "resuming after step 1",
-               "status 0", NULL);
-}
-
-void expect_row(void *json) { expect_check(json, 1); }
-
-/* Control characters of a file, U+0080 to U+009F included, are not printed; a text of "expect" that
- * begins with a zero byte after "|" is not looked at before its begin. */
-void test_controls(void)
-{
-    char name[] = "a\x1b\xC2\x9B[2J\x7F", *text;
-    size_t size;
-    FILE *file = open_memstream(&text, &size);
-    json_write_string(file, name, strlen(name));
-    fclose(file);
-    expect(!strcmp(text, "\"a\\u001b\\u009b[2J\\u007f\""), "JSON: %s", text);
-    expect(!strpbrk(shown(name), "\x1b\xC2\x7F"), "a name: %s", name);
-    char *differ = inputs_differ("lr = \x1b[2J\n", "lr = 1\n");
-    expect(!strcmp(differ, "lr was '?[2J', is '1'"), "a state: %s", differ);
-    Json *bad = json_of("{\"must\": [\"a|\\u0000\"]}");
-    expect(bad && strstr(error_of(expect_row, bad), "row 1"), "an empty alternative is accepted");
-    free(text), free(differ), json_free(bad);
-}
-
-/* The quick part of data/torture.sh: faults of the tokenizer, full devices for every command. */
-void test_torture(void)
-{
-    char *said = shell("sh \"$here\"/data/torture.sh quick 2>&1; echo status $?");
-    expect(strstr(said, "findings: 0\nstatus 0\n") != NULL, "%s", said);
-    int faults = 0;
-    for (char *at = said; (at = strstr(at, "\nfaults: ")); at++) faults += atoi(at + 9);
-    outcome("%d faults, /dev/full for every command", faults);
-    free(said);
 }
 
 /* Labels that branch from a prompt are as probable as in a document for each, after any prompt that
@@ -4809,10 +3871,8 @@ void test_label_branches(void)
         Scores s = score(again, t, &docs, 2, c.T, 0, 0);
         for (int k = 0; k < l.count; k++)
             bound("log p", fabs(log(p[k] / *p) + s.loss[k] - *s.loss), by_precision(1e-12, 1e-4));
-        free(s.loss), tokens_free(&docs), free(q.prompt);
         ids[count] = below(c.V - 1, 5, count);
     }
-    model_free(m), model_free(again), tokenizer_free(t);
 }
 
 /* A speed that falls to a quarter, again and again, is told once; a few slow steps, a long one, a
@@ -4984,10 +4044,8 @@ void test_outputs(void)
             while (*printed && !same_line(at, printed)) printed += strcspn(printed, "\n") + 1;
             expect(*printed, "not printed by %s: %.*s", run, (int)strcspn(at, "\n"), at);
         }
-        free(run);
     }
     outcome("%d commands", count);
-    free(text);
 }
 
 /* ================================================================================================
@@ -5007,52 +4065,34 @@ typedef struct {
 /* A page of the course, and the texts that define what it names. */
 typedef struct { const char *path, *source, *help, *makefile; } Page;
 
-/* Whether a text contains a name or, without a text, a file has this name. The name is freed. */
-int has(const char *text, char *name)
+/* Whether what a page names exists. NAME stands for any exercise, exam-5 for a planted mistake. A
+ * target is one of the Makefile, or of a pattern with the name of an exercise or of a demo's file.
+ * A link is relative to the folder of its page. */
+int exists(const Page *p, const char *kind, const char *name)
 {
-    int found = text ? strstr(text, name) != NULL : access(name, R_OK) == 0;
-    free(name);
-    return found;
-}
-
-int has_function(const Page *p, const char *name) { return has(p->source, format("%s(", name)); }
-int has_option(const Page *p, const char *name) { return has(p->help, format("\n  %s ", name)); }
-int has_file(const Page *p, const char *name) { return p && has(NULL, format("%s", name)); }
-
-/* A link is relative to the folder of its page. */
-int has_link(const Page *p, const char *name)
-{
-    const char *slash = strrchr(p->path, '/');
-    return has(NULL, format("%.*s%s", slash ? (int)(slash - p->path) + 1 : 0, p->path, name));
-}
-
-/* NAME stands for any exercise, exam-5 for a planted mistake. */
-int has_exercise(const Page *p, const char *name)
-{
-    return !strcmp(name, "NAME") || !strncmp(name, "exam-", 5) ||
-           (p && has(NULL, format("doc/exercises/%s.c", name)));
-}
-
-/* A target of the Makefile, or of a pattern with the name of an exercise or of a demo's file. */
-int has_target(const Page *p, const char *name)
-{
-    const char *rest = strchr(name, '-');
-    if (has(p->makefile, format("\n%s:", name))) return 1;
-    if (!rest || !has(p->makefile, format("\n%.*s-%%:", (int)(rest - name), name))) return 0;
-    return strncmp(name, "demo-", 5) ? has_exercise(p, rest + 1)
-                                     : has(NULL, format("data/%s.jsonl", rest + 1));
+    const char *slash = strrchr(p->path, '/'), *rest = strchr(name, '-');
+    if (!strcmp(kind, "function")) return strstr(p->source, format("%s(", name)) != NULL;
+    if (!strcmp(kind, "option")) return strstr(p->help, format("\n  %s ", name)) != NULL;
+    if (!strcmp(kind, "file")) return access(name, R_OK) == 0;
+    if (!strcmp(kind, "link"))
+        return access(format("%.*s%s", slash ? (int)(slash - p->path) + 1 : 0, p->path, name),
+                      R_OK) == 0;
+    if (!strcmp(kind, "exercise"))
+        return !strcmp(name, "NAME") || !strncmp(name, "exam-", 5) ||
+               access(format("doc/exercises/%s.c", name), R_OK) == 0;
+    if (strstr(p->makefile, format("\n%s:", name))) return 1;  /* a target */
+    return rest && strstr(p->makefile, format("\n%.*s-%%:", (int)(rest - name), name)) &&
+           (strncmp(name, "demo-", 5) ? exists(p, "exercise", rest + 1)
+                                      : access(format("data/%s.jsonl", rest + 1), R_OK) == 0);
 }
 
 /* The first group of each match of a pattern is a name. */
-const struct { const char *kind, *pattern; int (*exists)(const Page *p, const char *name); }
-names[] = {{"function", "([A-Za-z0-9_]+)[(][)]`", has_function},
-           {"option", "[^-a-z](--[a-z][a-z0-9-]*)([^a-z0-9_-]|$)", has_option},
-           {"target", "`make ([a-z][a-zA-Z0-9_-]*)", has_target},
-           {"link", "[]][(]([^)#: ]+)[)#]", has_link},
-           {"file", "[^a-z/._-]((data|doc)/[a-zA-Z0-9_/-]+[.](jsonl|sh|py|md|c|svg|png))",
-            has_file},
-           {"exercise", "\n[|] ([a-z0-9_]+) [|] [0-9]+ [|] [0-9]+ [|] [a-z]", has_exercise},
-           {"exercise", "`([a-z0-9_]+)`\\s[(][0-9]{2}( minutes)?[;,)]", has_exercise}};
+static const struct { const char *kind, *pattern; } names[] = {
+    {"function", "([A-Za-z0-9_]+)[(][)]`"}, {"option", "[^-a-z](--[a-z][a-z0-9-]*)([^a-z0-9_-]|$)"},
+    {"target", "`make ([a-z][a-zA-Z0-9_-]*)"}, {"link", "[]][(]([^)#: ]+)[)#]"},
+    {"file", "[^a-z/._-]((data|doc)/[a-zA-Z0-9_/-]+[.](jsonl|sh|py|md|c|svg|png))"},
+    {"exercise", "\n[|] ([a-z0-9_]+) [|] [0-9]+ [|] [0-9]+ [|] [a-z]"},
+    {"exercise", "`([a-z0-9_]+)`\\s[(][0-9]{2}( minutes)?[;,)]"}};
 
 /* Look up what a part of a page names. Returns how many names were found. */
 int look_up(const Page *p, const char *text, size_t row)
@@ -5063,11 +4103,9 @@ int look_up(const Page *p, const char *text, size_t row)
     if (regcomp(&pattern, names[row].pattern, REG_EXTENDED)) die("pattern %zu", row);
     for (; !broken && regexec(&pattern, text, 2, at, 0) == 0; text += at[1].rm_eo, count++) {
         char *name = format("%.*s", (int)(at[1].rm_eo - at[1].rm_so), text + at[1].rm_so);
-        expect(names[row].exists(p, name), "%s names the %s '%s', which does not exist", p->path,
-               names[row].kind, name);
-        free(name);
+        expect(exists(p, names[row].kind, name), "%s names the %s '%s', which does not exist",
+               p->path, names[row].kind, name);
     }
-    regfree(&pattern);
     return count;
 }
 
@@ -5078,15 +4116,13 @@ int look_up_command(const Page *p, const char *line)
     const char *at = strstr(line, "./");
     char program[16], word[64] = "";
     if (sscanf(line, "make %63[a-zA-Z0-9_-]", word) == 1)
-        return expect(has_target(p, word), "%s: make has no target '%s'", p->path, word), 1;
+        return expect(exists(p, "target", word), "%s: make has no target '%s'", p->path, word), 1;
     if (!at || sscanf(at, "./%15[a-z_] %63[a-z0-9]", program, word) < 1 ||
         !strstr("tokenizer prepare train_gpt", program))
         return 0;
-    char *help = format("%s %s --help", program, word);
-    Page command = {.path = p->path, .help = run_line(help)};
-    expect(has(command.help, format("status 0")), "%s: %s fails", p->path, help);
+    Page command = {.path = p->path,
+                    .help = expect_says(format("%s %s --help", program, word), 0, "")};
     look_up(&command, at, 1);
-    free(help);
     return 1;
 }
 
@@ -5118,13 +4154,9 @@ void test_course(void)
             char *line = format("%.*s", (int)l.size, l.text);
             if (!strncmp(line, "```", 3)) code = !code;
             else if (code) commands += look_up_command(&p, line);
-            free(line);
         }
-        free(text);
     }
     outcome("%d names, %d commands in %zu pages", count, commands, pages.gl_pathc + 1);
-    free(source.bytes), free(help), free(makefile);
-    globfree(&pages);
 }
 
 #define GRADIENT(name, layer, ...) {"gradient of " name, IN_DOUBLE, NULL, test_layer, \
@@ -5134,7 +4166,7 @@ static const Test tests[] = {
     {"random orders", IN_BOTH, test_orders, NULL, NULL},
     {"dropout statistics", IN_BOTH, test_dropout, NULL, NULL},
     {"the plain product", IN_BOTH, test_matmul_plain, NULL, NULL},
-    {"the fast product = the plain one", IN_BOTH, test_matmul, NULL, NULL},
+    {"the fast product = the plain one", IN_BOTH, NULL, test_matmul, "fp32"},
     GRADIENT("embedding", embedding, "aa", {11 * 70, 7 * 70}, 21 * 70),
     GRADIENT("linear", linear, "waa", {13 * 20, 70 * 20, 70}, 13 * 70),
     GRADIENT("layernorm", layernorm, "aaa", {9 * 70, 70, 70}, 9 * 70),
@@ -5167,7 +4199,7 @@ static const Test tests[] = {
     {"loader: packing against all sums", IN_BOTH, test_pack_best, NULL, NULL},
     {"loader: files, --data A,B", IN_BOTH, test_token_files, NULL, NULL},
     {"score, packed = one by one", IN_BOTH, test_score, NULL, NULL},
-    {"bf16 against its definition", IN_FLOAT, test_bf16, NULL, NULL},
+    {"bf16 against its definition", IN_FLOAT, NULL, test_half, "bf16"},
     {"llm.c model file", IN_BOTH, test_llmc_model, NULL, NULL},
     {"states that are refused", IN_BOTH, test_state_refused, NULL, NULL},
     {"tokenizer: tiktoken ids", IN_FLOAT, test_vectors, NULL, NULL},
@@ -5177,9 +4209,6 @@ static const Test tests[] = {
     {"JSON, accepted and refused", IN_FLOAT, test_json, NULL, NULL},
     {"JSON, values", IN_FLOAT, test_json_values, NULL, NULL},
     {"bad input: damaged files", IN_FLOAT, test_damaged, NULL, NULL},
-    {"bad input: other files", IN_FLOAT, NULL, test_bad, bad_files},
-    {"bad input: options", IN_FLOAT, NULL, test_bad, bad_options},
-    {"bad input: places, full disks", IN_FLOAT, NULL, test_bad, bad_places},
     {"the course names what exists", IN_FLOAT, test_course, NULL, NULL},
     {"bad input: random changes", IN_FLOAT, test_random_changes, NULL, NULL},
     {"JSON, memory", IN_FLOAT, test_json_memory, NULL, NULL},
@@ -5187,18 +4216,11 @@ static const Test tests[] = {
     {"writer and reader of a file", IN_FLOAT, test_writer, NULL, NULL},
     {"plain text on a terminal", IN_FLOAT, test_plain, NULL, NULL},
     {"a run keeps the best model", IN_FLOAT, test_run_best, NULL, NULL},
-    {"a run that makes the model worse", IN_FLOAT, test_run_worse, NULL, NULL},
     {"a run that is resumed", IN_FLOAT, test_run_resume, NULL, NULL},
-    {"a new run in an old folder", IN_FLOAT, test_run_fresh, NULL, NULL},
-    {"dropout and noise of a run", IN_FLOAT, test_run_random, NULL, NULL},
     {"signals and full disks", IN_FLOAT, test_run_stops, NULL, NULL},
     {"commands from any folder", IN_FLOAT, test_run_commands, NULL, NULL},
     {"JSON lines and chat", IN_FLOAT, test_jsonl, NULL, NULL},
     {"safetensors: names, places, files", IN_FLOAT, test_safetensors, NULL, NULL},
-    {"export, import = the same files", IN_FLOAT, test_export_import, NULL, NULL},
-    {"text: whole documents on one side", IN_FLOAT, test_documents, NULL, NULL},
-    {"download: resumed, only by https", IN_FLOAT, test_download, NULL, NULL},
-    {"make keeps what is not its own", IN_FLOAT, test_make, NULL, NULL},
     {"examples: every finding and its place", IN_FLOAT, test_findings, NULL, NULL},
     {"examples: contradictions", IN_FLOAT, test_conflicts, NULL, NULL},
     {"examples: files read and refused", IN_FLOAT, test_files, NULL, NULL},
@@ -5206,25 +4228,19 @@ static const Test tests[] = {
     {"examples: split without leakage", IN_FLOAT, test_split, NULL, NULL},
     {"examples: augmentation", IN_FLOAT, test_augment, NULL, NULL},
     {"examples: files replaced together", IN_FLOAT, test_replaced_together, NULL, NULL},
-    {"examples: answers in the report", IN_FLOAT, test_report_cells, NULL, NULL},
     {"examples: the report's counts", IN_FLOAT, test_report_counts, NULL, NULL},
     {"judging: labels of a set", IN_FLOAT, test_label_sets, NULL, NULL},
     {"judging: gains and gaps", IN_FLOAT, test_gain, NULL, NULL},
     {"judging: whole shots that fit", IN_FLOAT, test_shots, NULL, NULL},
     {"judging: tables, break-even", IN_FLOAT, test_tables, NULL, NULL},
     {"judging: two models", IN_FLOAT, test_both_models, NULL, NULL},
-    {"judging: search", IN_FLOAT, test_search, NULL, NULL},
     {"judging: the report", IN_FLOAT, test_report, NULL, NULL},
-    {"bad input: judging", IN_FLOAT, NULL, test_bad_judging, bad_judging},
     {"model: first values", IN_BOTH, test_first_values, NULL, NULL},
     {"model: masks of dropout", IN_BOTH, test_masks, NULL, NULL},
     {"model: sizes that overflow", IN_FLOAT, test_sizes, NULL, NULL},
     {"figures: what is mentioned", IN_FLOAT, test_mentions, NULL, NULL},
     {"figures: right answers", IN_FLOAT, test_questions, NULL, NULL},
-    {"figures: the third set", IN_FLOAT, test_third_set, NULL, NULL},
     {"figures: words counted", IN_FLOAT, test_words, NULL, NULL},
-    {"figures: seeds of lines", IN_FLOAT, test_line_seeds, NULL, NULL},
-    {"bad input: figures", IN_FLOAT, test_bad_questions, NULL, NULL},
     {"gradient of adapters", IN_DOUBLE, test_adapter_gradient, NULL, NULL},
     {"a run with adapters", IN_FLOAT, test_run_lora, NULL, NULL},
     {"PEFT: import, 10 steps, export", IN_FLOAT, test_peft, NULL, NULL},
@@ -5232,31 +4248,21 @@ static const Test tests[] = {
     {"moments: bf16 near fp32", IN_FLOAT, test_moments, NULL, NULL},
     {"memory of training XL", IN_FLOAT, test_memory, NULL, NULL},
     {"recompute = kept", IN_BOTH, test_recompute, NULL, NULL},
-    {"world: half precision", IN_FLOAT, test_f16, NULL, NULL},
+    {"world: half precision", IN_FLOAT, NULL, test_half, "F16"},
     {"world: GGUF", IN_FLOAT, test_gguf, NULL, NULL},
-    {"world: tokenizer.json", IN_FLOAT, test_tokenizer_json, NULL, NULL},
-    {"world: ids without a token", IN_FLOAT, test_spare_ids, NULL, NULL},
-    {"bad input: world", IN_FLOAT, NULL, test_bad_world, bad_world},
     {"examples: files as they are published", IN_FLOAT, test_published, NULL, NULL},
     {"examples: the test set", IN_FLOAT, test_test_file, NULL, NULL},
     {"explain: the model's numbers", IN_BOTH, test_explain, NULL, NULL},
     {"explain: the page, a step", IN_FLOAT, test_explain_page, NULL, NULL},
-    {"bad input: explain", IN_FLOAT, NULL, test_bad_judging, bad_explain},
     {"exercises: every mistake is named", IN_FLOAT, test_exercises, NULL, NULL},
-    {"bf16: the product", IN_BOTH, test_bf16_matmul, NULL, NULL},
+    {"bf16: the product", IN_BOTH, NULL, test_matmul, "bf16"},
     {"bf16: weights", IN_FLOAT, test_bf16_weights, NULL, NULL},
     {"bf16: runs", IN_FLOAT, test_bf16_run, NULL, NULL},
     {"crowded cores", IN_FLOAT, test_crowded, NULL, NULL},
     {"worked numbers of the course", IN_DOUBLE, test_worked, NULL, NULL},
     {"limit: rows drawn by the seed", IN_FLOAT, test_limit_seed, NULL, NULL},
-    {"trust: what a run is", IN_FLOAT, test_run_inputs, NULL, NULL},
-    {"trust: data prepared together", IN_FLOAT, test_data_id, NULL, NULL},
-    {"trust: one run in a folder", IN_FLOAT, test_run_alone, NULL, NULL},
     {"trust: the disk", IN_FLOAT, test_disk, NULL, NULL},
-    {"trust: what can be saved", IN_FLOAT, test_run_saves, NULL, NULL},
-    {"trust: a search that stopped", IN_FLOAT, test_search_stopped, NULL, NULL},
     {"control characters of files", IN_FLOAT, test_controls, NULL, NULL},
-    {"faults, full devices", IN_FLOAT, test_torture, NULL, NULL},
     {"figures: labels from one reading", IN_BOTH, test_label_branches, NULL, NULL},
     {"a run whose speed collapses", IN_FLOAT, test_collapse, NULL, NULL},
     {"accuracy: worst errors", IN_BOTH, test_accuracy, NULL, NULL},
@@ -5266,22 +4272,42 @@ static const Test tests[] = {
 
 typedef struct { int passed, failed, skipped; } Counts;
 
-/* Run the tests whose name contains `wanted`. */
+/* Run a test in a process of its own: what it allocates and changes ends with it, and if it crashes
+ * the others still run. The exit status of the process says which count it adds to. */
+void run_test(const Test *t, Counts *n)
+{
+    int status;
+    fflush(stdout);
+    pid_t process = fork();
+    if (process == 0) {
+        name_of_test = t->name;
+        if (t->run) t->run();
+        else t->run_row(t->row);
+        end_test();
+    }
+    if (process < 0 || waitpid(process, &status, 0) < 0) die("fork: %s", strerror(errno));
+    int result = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+    n->passed += result == PASSED, n->skipped += result == SKIPPED;
+    n->failed += result != PASSED && result != SKIPPED;
+    if (result < PASSED || result > SKIPPED)
+        printf("FAIL %-36s did not end: wait status %#x\n", t->name, (unsigned)status);
+}
+
+/* Run the tests of the table, and the sections of data/transcripts.txt that none of these runs, if
+ * their name contains `wanted`. */
 Counts run_tests(const char *wanted)
 {
     Counts n = {0};
-    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
-        const Test *t = &tests[i];
-        if (!(t->builds & REAL_BYTES) || !strstr(t->name, wanted)) continue;
-        broken = skipped = 0, worst = 0, *figure = 0;
-        if (t->run) t->run();
-        else t->run_row(t->row);
-        const char *result = broken ? "FAIL" : skipped ? "skip" : "ok  ";
-        printf("%s %-36s %s\n", result, t->name, broken ? reason : figure);
-        fflush(stdout);
-        n.failed += broken > 0;
-        n.skipped += !broken && skipped;
-        n.passed += !broken && !skipped;
+    char *at = read_file("data/transcripts.txt", &(size_t){0});
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++)
+        if (tests[i].builds & REAL_BYTES && strstr(tests[i].name, wanted)) run_test(&tests[i], &n);
+    while (REAL_BYTES == 4 && (at = strstr(at, "\n== "))) {
+        at += 4;
+        char *title = format("%.*s", (int)strcspn(at, "\n"), at);
+        size_t i = 0, count = sizeof tests / sizeof *tests;
+        while (i < count && strcmp(tests[i].name, title)) i++;
+        if (i == count && strstr(title, wanted) && strncmp(title, "prelude", 7))
+            run_test(&(Test){title, IN_FLOAT, NULL, test_transcript, title}, &n);
     }
     return n;
 }
@@ -5314,13 +4340,14 @@ int main(int argc, char **argv)
     char *slash = strrchr(argv[0], '/');
     if (slash) slash[1] = 0;                                  /* go where programs and data are */
     if (slash && chdir(argv[0]) != 0) die("%s: %s", argv[0], strerror(errno));
+    setenv("here", realpath(".", NULL), 1);
     if (!mkdtemp(folder)) die("%s: the folder cannot be made: %s", folder, strerror(errno));
     use_threads(1);                                           /* fastest for these sizes */
     setenv("OMP_NUM_THREADS", "1", 1);                        /* the same for other programs */
     signal(SIGHUP, SIG_DFL);                                  /* which nohup lets them ignore */
     Counts n = run_tests(wanted), more = {0};
     if (REAL_BYTES == 4) more = run_double(wanted);
-    free(shell("rm -rf ../${PWD##*/}"));
+    shell("rm -rf ../${PWD##*/}");
     n.passed += more.passed, n.failed += more.failed, n.skipped += more.skipped;
     printf("%d passed, %d failed", n.passed, n.failed);
     if (n.skipped) printf(", %d skipped", n.skipped);

@@ -216,8 +216,8 @@ exit $?
 # train_gpt.c d recompute s/if (m->recompute \&\& l + 1 < m->c.L).*//
 # train_gpt.c f moments s/(u.i + (random \& 0xffff)) >> 16/(u.i + 0x7fff) >> 16/
 # train_gpt.c f moments s/b.v\[j\] = bf16_stochastic(v\[j\], random >> 16)/b.v[j] = bf16_from((float)v[j])/
-# train_gpt.c p adapters s/if (a.base != .*/if (0)/
-# train_gpt.c p adapters s/a.on < 1 || a.on >> ADAPTED/a.on < 1/
+# train_gpt.c p damaged s/if (a.base != .*/if (0)/
+# train_gpt.c p damaged s/a.on < 1 || a.on >> ADAPTED/a.on < 1/
 # train_gpt.c p resumed s/\*piece = (Piece){(char \*)m->moments\[k\]/*piece = (Piece){(char *)m->moments[0]/
 # prepare.c p PEFT s/a.on |= (weights_find(&w, first) != NULL) << i;/a.on |= 1 << i \& 7;/
 # prepare.c f explain: s/ \/ (real)sqrt(HS);$/ \/ HS;/
