@@ -4622,7 +4622,7 @@ void worked_deployment(void)
         activations_describe(&(Model){.c = sizes[k]}, INFERENCE, 1, sizes[k].T, numbers, strides);
         double weights = 4. * tensors_describe(sizes[k], tensors), qkv = 4. * numbers[2];
         WORKED("cache", qkv / sizes[k].T, qkv / 1e6);
-        WORKED("memory rate", weights / 1e6, weights / 25e6, 25e9 / weights);
+        WORKED("memory rate", weights / 1e6, weights / 25e6, floor(25e9 / weights));
     }
     Q8Block q = q8_from(block);
     double scale = f16_to(q.scale);
@@ -4634,7 +4634,7 @@ void test_worked(void)
 {
     course = shell("sed -n '/checked: worked numbers/,/^$/p' \"$here\"/doc/*.md");
     worked_tokens(), worked_forward(), worked_attention(), worked_backward(), worked_training();
-    worked_data(), worked_evaluation(), worked_choices(), worked_speed();
+    worked_data(), worked_evaluation(), worked_deployment(), worked_choices(), worked_speed();
     free(course);
 }
 
