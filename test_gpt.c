@@ -3739,7 +3739,7 @@ void worked_data(void)
     WORKED("packing, exercise", p.rows);
     for (int i = 0; i < 2; i++) {
         char *cost = break_even(settings_parse(i ? "tokens=2500" : "tokens=11586"), i ? 2 : 4, 0);
-        WORKED("prompt or train", atof(strstr(cost, "itself after ") + 13));
+        WORKED("prompt or train", atof(strstr(cost, " after ") + 7));
     }
 }
 
@@ -3797,11 +3797,82 @@ void worked_speed(void)
            3.466 / log(2) / 3.567);
 }
 
+/* Chapter 9: measures of a few rows, and their intervals. */
+void worked_evaluation(void)
+{
+    static const float W[] = {0.1f, -0.1f, 2, -2, 0, 0};      /* of every row, good, film */
+    static const double nats[] = {1, 2, 3}, bytes[] = {3, 4, 1};
+    double x[164], y[10], half = 0;
+    float p[2];
+    int rows[164], truth[50], predicted[50], start[2] = {0};
+    real draws[5] = {0};
+    Ratio a = {x, NULL}, b = {y, NULL}, mean = {nats, NULL};
+    Predictions all = {2, truth, predicted, y, x};
+    for (int i = 0; i < 164; i++) rows[i] = i, x[i] = i < 82;
+    WORKED("perplexity", ratio(&mean, rows, 3), ratio_exp(&mean, rows, 3),
+           ratio_bits(&(Ratio){nats, bytes}, rows, 3));
+    Interval i = bootstrap(ratio, &a, 164, 1);
+    half = 1.96 * sqrt(i.value * (1 - i.value) / 164);
+    WORKED("formula", i.value, i.low, i.high, half / 1.96, i.value - half, i.value + half);
+    for (int k = 0; k < 10; k++) x[k] = k < 6, y[k] = k < 8;
+    i = bootstrap(gain, &(Gain){a, b}, 10, 1);
+    WORKED("on the same rows", i.value, i.low, i.high);
+    for (int k = 0; k < 4; k++) x[k] = k < 3;
+    i = bootstrap(ratio, &a, 4, 1);
+    for (int d = 0; d < 256; d++) {                           /* all draws of 4 rows of 4 */
+        for (int k = 0; k < 4; k++) rows[k] = d >> 2 * k & 3;
+        draws[(int)(4 * ratio(&a, rows, 4))] += (real)1 / 256;
+    }
+    worked("bootstrap", draws, 5);
+    WORKED("bootstrap", i.value, i.low, i.high);
+    for (int easy = 0; easy < 2; easy++) {
+        for (int k = 0; k < 50; k++) {
+            rows[k] = k, truth[k] = k >= (easy ? 45 : 25);
+            predicted[k] = !easy && k >= 20 && (k < 25 || k >= 35);
+            x[k] = truth[k] == predicted[k];
+        }
+        WORKED(easy ? "F1, exercise" : "F1", ratio(&a, rows, 50), label_f1(&all, rows, 50));
+    }
+    for (int k = 0; k < 10; k++)
+        y[k] = k < 4 ? 0.95 : k < 8 ? 0.75 : 0.55, x[k] = k < 3 || k == 4 || k == 5 || k == 8;
+    WORKED("calibration", label_ece(&all, rows, 10));
+    WordCounts words = {.words = 1, .labels = 2, .start = start};
+    words_add(&words, (char[]){"good film, good"}, 1);
+    words_predict(p, W, &words, 0);
+    WORKED("words counted", p[0], log(p[0] / p[1]) / 2);
+    free(words.word), free(words.value), free(words.numbers.entry);
+}
+
+/* Chapter 11: temperature; the cache and the weights of two models, and the time of reading them;
+ * numbers of 16 and 8 bits. */
+void worked_deployment(void)
+{
+    real a[4], block[Q8_BLOCK] = {(real)0.5, (real)-0.2, (real)0.03};
+    size_t numbers[ACTIVATION_COUNT], strides[ACTIVATION_COUNT];
+    Tensor tensors[TENSORS];
+    for (int v = 0; v < 8; v++) {                             /* softmax of log(p) / temperature */
+        set(a, "0.5 0.3 0.15 0.05");
+        for (int k = 0; k < 4; k++) a[k] = (real)(log((double)a[k]) / (v < 4 ? 0.5 : 2));
+        double p = exp(-(double)worked_loss(a, 4, v % 4, 0));
+        WORKED(v < 4 ? "temperature" : "temperature, exercise", p);
+    }
+    for (int k = 0; k < 2; k++) {
+        activations_describe(&(Model){.c = sizes[k]}, INFERENCE, 1, sizes[k].T, numbers, strides);
+        double weights = 4. * tensors_describe(sizes[k], tensors), qkv = 4. * numbers[2];
+        WORKED("cache", qkv / sizes[k].T, qkv / 1e6);
+        WORKED("memory rate", weights / 1e6, weights / 25e6, floor(25e9 / weights));
+    }
+    Q8Block q = q8_from(block);
+    double scale = f16_to(q.scale);
+    WORKED("numbers", bf16_to(bf16_from(3.14159265f)), q.q[0], q.q[1], q.q[2], q.q[1] * scale,
+           q.q[2] * scale);
+}
+
 void test_worked(void)
 {
     course = shell("sed -n '/checked: worked numbers/,/^$/p' \"$here\"/doc/*.md");
     worked_tokens(), worked_forward(), worked_attention(), worked_backward(), worked_training();
-    worked_data(), worked_choices(), worked_speed();
+    worked_data(), worked_evaluation(), worked_deployment(), worked_choices(), worked_speed();
 }
 
 /* --limit draws by --seed, the same rows for all measures; in training, whatever the seed. */
