@@ -64,7 +64,8 @@ void call(Call *c)
     real *x = REALS("x", 'i', 1, count), *w = REALS("w", 'i', 1, count), dx[24], before[24];
     int put_back = 1;
     for (int i = 0; i < count; i++) w[i] = 1 + w[i] * w[i], x[i] = fabs(x[i]) + 0.5;
-    for (int i = 8; i < 16; i++) x[i] = 1 - 1e-6 * x[i];     /* x + h - h differs by rounding */
+    for (int i = 8; i < 16; i++)         /* near 1, so that x + h - h may differ by rounding */
+        x[i] = (i % 2 ? -1 : 1) * (1 - 1e-6 * x[i]);
     w[5] = 5, w[6] = 0.2, x[count - 1] = 0;
     for (int k = 0; k < (c->level > 1 ? 11 : 4); k++) {
         checked.x = x, checked.w = w, checked.count = count, checked.scale = pow(1e6, k % 3 - 1);
