@@ -3577,13 +3577,13 @@ void show_progress(const Run *r)
 /* ---- the run ---- */
 
 /* Add the tokens a second of a step to r->rate, a mean over about ten steps. Returns 1, once in a
- * run, when it has been below a third of its largest value for ten steps in a row. */
+ * run, when ten steps in a row were slower than a third of the largest mean. */
 int rate_add(Run *r, double rate)
 {
     r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
     r->fastest = fmax(r->fastest, r->rate);
     if (r->slow == 10) return 0;
-    r->slow = r->rate < r->fastest / 3 ? r->slow + 1 : 0;
+    r->slow = rate < r->fastest / 3 ? r->slow + 1 : 0;
     return r->slow == 10;
 }
 
