@@ -434,8 +434,8 @@ void scores_mask(real *s, const QueryBlock *n, int past)
     for (int j = 0; j < n->keys; j++, s += n->width) {
         int before = j - (n->keys - n->count), i;             /* queries of earlier tokens */
         for (i = 0; i < before; i++) s[i] = -INFINITY;
-        int key = n->key0 + j - past;                         /* < 0: it comes before the row */
-        for (i = n->count - 1; key >= 0 && n->doc_start && i >= 0 && n->doc_start[i] > key; i--)
+        int key = n->doc_start ? n->key0 + j - past : -1;     /* < 0: all documents see it */
+        for (i = n->count - 1; key >= 0 && i >= 0 && n->doc_start[i] > key; i--)
             s[i] = -INFINITY;                                 /* queries of later documents */
     }
 }

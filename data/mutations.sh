@@ -283,7 +283,7 @@ exit $?
 # train_gpt.c K train s/ || step > r->p.step) continue/) continue/
 # train_gpt.c K train s/for (int i = 0; i < 6; i++) remove_partial/if (0) for (int i = 0; i < 6; i++) remove_partial/
 # prepare.c K search s/if (same \&\& trial_read(t)) return;/if (same) return;/
-# train_gpt.c d labels s/key >= 0 \&\& n->doc_start \&\& /n->doc_start \&\& /
+# train_gpt.c d labels s/n->key0 + j - past : -1/max_int(0, n->key0 + j - past) : -1/
 # train_gpt.c d labels s/doc_start \&\& !a->past ? doc_start\[0\]/doc_start ? doc_start[0]/
 # prepare.c d labels s/b.doc_start\[b.T\] = start;/b.doc_start[b.T] = 0;/
 # prepare.c d labels s/ || label->closed;/ || 1;/
