@@ -434,8 +434,8 @@ void scores_mask(real *s, const QueryBlock *n, int past)
     for (int j = 0; j < n->keys; j++, s += n->width) {
         int before = j - (n->keys - n->count), i;             /* queries of earlier tokens */
         for (i = 0; i < before; i++) s[i] = -INFINITY;
-        int key = n->key0 + j - past;                         /* < 0: it comes before the row */
-        for (i = n->count - 1; key >= 0 && n->doc_start && i >= 0 && n->doc_start[i] > key; i--)
+        int key = n->doc_start ? n->key0 + j - past : -1;     /* < 0: all documents see it */
+        for (i = n->count - 1; key >= 0 && i >= 0 && n->doc_start[i] > key; i--)
             s[i] = -INFINITY;                                 /* queries of later documents */
     }
 }
@@ -3577,13 +3577,13 @@ void show_progress(const Run *r)
 /* ---- the run ---- */
 
 /* Add the tokens a second of a step to r->rate, a mean over about ten steps. Returns 1, once in a
- * run, when it has been below a third of its largest value for ten steps in a row. */
+ * run, when ten steps in a row were slower than a third of the largest mean. */
 int rate_add(Run *r, double rate)
 {
     r->rate = r->rate ? 0.9 * r->rate + 0.1 * rate : rate;
     r->fastest = fmax(r->fastest, r->rate);
     if (r->slow == 10) return 0;
-    r->slow = r->rate < r->fastest / 3 ? r->slow + 1 : 0;
+    r->slow = rate < r->fastest / 3 ? r->slow + 1 : 0;
     return r->slow == 10;
 }
 

@@ -283,3 +283,9 @@ exit $?
 # train_gpt.c K train s/ || step > r->p.step) continue/) continue/
 # train_gpt.c K train s/for (int i = 0; i < 6; i++) remove_partial/if (0) for (int i = 0; i < 6; i++) remove_partial/
 # prepare.c K search s/if (same \&\& trial_read(t)) return;/if (same) return;/
+# train_gpt.c d labels s/n->key0 + j - past : -1/max_int(0, n->key0 + j - past) : -1/
+# train_gpt.c d labels s/doc_start \&\& !a->past ? doc_start\[0\]/doc_start ? doc_start[0]/
+# prepare.c d labels s/b.doc_start\[b.T\] = start;/b.doc_start[b.T] = 0;/
+# prepare.c d labels s/ || label->closed;/ || 1;/
+# train_gpt.c f collapses s/rate < r->fastest \/ 3 ?/rate < r->fastest ?/
+# train_gpt.c f collapses s/if (r->slow == 10) return 0;//
