@@ -3712,10 +3712,10 @@ void print_results(const Run *r)
         show_samples(r, m, "after");
         if (m != r->m) model_free(m);
     }
-    if (helped)
+    if (helped && r->points && r->curve[0][0] == 0)           /* not if log.csv was lost */
         printf("validation loss %.4f before, %.4f after step %d\n", r->curve[0][1], r->p.best_loss,
                (int)r->p.best_step);
-    else if (r->val.count)
+    else if (r->val.count && !helped)
         printf("no step was better than step 0, with its validation loss of %.4f: %s is the model\n"
                "from before training; try a lower --lr\n", r->p.best_loss, best);
     printf("best model: %s   last: %s   log: %s/log.csv   training took %s\n",
