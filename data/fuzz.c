@@ -232,14 +232,22 @@ int json_depth(const Json *json)
     return depth + (json->type == '[' || json->type == '{');
 }
 
+/* What is accepted is so inside as many brackets as make 64 with its own, and not inside more. */
 void fuzz_json(void)
 {
     size_t size;
     char error[160], *text = read_file(at("0"), &size);
     Json *json = json_parse(text, size, error, sizeof error);
     if (!json) die("%s", error);
-    if (json_depth(json) > 64) finding("more than 64 brackets");
     json_write_string(stdout, json->text ? json->text : "", json->size);
+    for (int depth = json_depth(json), more = 64 - depth; more <= 65 - depth; more++) {
+        Text inside = {0};
+        for (int i = 0; i < more; i++) text_add(&inside, "[", 1);
+        text_add(&inside, text, size);
+        for (int i = 0; i < more; i++) text_add(&inside, "]", 1);
+        if (!json_parse(inside.bytes, inside.size, error, sizeof error) != (more + depth > 64))
+            finding("the limit of 64 brackets");
+    }
 }
 
 /* The first byte chooses the name: none, .json, .csv or .tsv. */
@@ -438,7 +446,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 /* Texts that the parsers accept; ' stands for ", and a line ==== divides files. */
 static const struct { const char *target, *text; } texts[] = {
     {"json", "'\\ud83d\\ude00\\u0000'"}, {"json", "[1, -2.5e3, true, null, {'a': ''}]"},
-    {"json", "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[0]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]"},
     {"examples", "0{'messages': [{'role': 'user', 'content': 'a'}, {'role': 'assistant', "
                  "'content': 'b'}]}\n{'prompt': 'c d e', 'completion': 'd'}\n{'prompt': 'c d e', "
                  "'completion': 'e'}\n{'instruction': 'e', 'input': 'f', 'output': 'g'}\n"},
