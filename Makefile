@@ -127,7 +127,7 @@ fuzz:
 	clang -O1 -g -w -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all data/fuzz.c -o $(FUZZ_DIR).run -lm
 	FOLDER=$(FUZZ_DIR) $(FUZZ_DIR).run
 	@for target in $$(ls $(FUZZ_DIR)); do echo "== $$target"; \
-	    FUZZ=$$target $(FUZZ_DIR).run -max_total_time=$(SECONDS) -timeout=20 -rss_limit_mb=2000 \
+	    FUZZ=$$target $(FUZZ_DIR).run -max_total_time=$(SECONDS) -timeout=60 -rss_limit_mb=2000 \
 	    -malloc_limit_mb=1000 -verbosity=0 -print_final_stats=1 \
 	    -artifact_prefix=$(FUZZ_DIR).found- $(FUZZ_DIR)/$$target || exit 1; done
 clean:

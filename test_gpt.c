@@ -4034,7 +4034,7 @@ void test_accuracy(void)
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         double low = rows[r].low, size = rows[r].size, most = 0;
         int f = rows[r].f, one = f < F_SOFTMAX;               /* is it a function of one number? */
-        for (int k = 0; k < (one ? 60 : 8); k++) {
+        for (int k = 0; k < (one ? 25 : 5); k++) {
             uint64_t key = random_key(k, 0);
             for (int i = 0; i < MANY; i++) {                  /* uniform; of all sizes; normal */
                 double u = random_uniform(key, i), v = low + (fmin(size, 100) - low) * u;
