@@ -498,7 +498,7 @@ void vocabulary_write(const Tokenizer *t, const char *folder)
  * Eight bytes give the length of a header; the header is JSON: for each tensor its type, its shape
  * and its first and last byte within the data that follow. The file may be damaged or hostile, so
  * it is used only if all of this holds: every length fits into the file; a tensor has as many bytes
- * as its type and shape need; all tensors together fill the file; every tensor of the model is
+ * as its type and shape need; tensors neither overlap nor leave a gap; every tensor of the model is
  * there once and in its shape; there is no unknown tensor. A large model is saved in several such
  * files, and model.safetensors.index.json tells for each tensor in which file it is.
  *
@@ -603,6 +603,14 @@ Stored stored_read(Reader *r, Json *entry, size_t data)
     return s;
 }
 
+/* For qsort: by position in the file. Of tensors that do not overlap, the earlier has the smaller
+ * sum of begin and end, even if one of them is empty. */
+int stored_order(const void *a, const void *b)
+{
+    const Stored *s = a, *t = b;
+    return (s->from + s->to > t->from + t->to) - (s->from + s->to < t->from + t->to);
+}
+
 /* Find the model's shape in those of its tensors. */
 void weights_shape(Weights *w)
 {
@@ -647,7 +655,7 @@ void weights_match(Weights *w, Weights model)
         if (e->tensor >= 0) die("%s: tensor %s is missing", path, e->name);
 }
 
-/* Add the tensors of another file, which must fill it. The file stays open. */
+/* Add the tensors of another file, which must cover its data. The file stays open. */
 void weights_add(Weights *w, const char *path)
 {
     Reader *r = allocate(1, sizeof *r);
@@ -658,16 +666,17 @@ void weights_add(Weights *w, const char *path)
         die("%s: expected a safetensors file, found one that is damaged or something else: its "
             "header would have %" PRIu64 " bytes, %zu follow", path, header, r->size - r->at);
     Json *json = json_read(r, header);
-    size_t at = r->at, used = 0;
+    size_t at = r->at;
     w->entry = reallocate(w->entry, w->count + json->count, sizeof *w->entry);
-    for (Json *entry = json->child; entry; entry = entry->next) {
-        if (!strcmp(entry->key, "__metadata__")) continue;
-        Stored s = w->entry[w->count++] = stored_read(r, entry, at);
-        used += s.to - s.from;
-    }
-    if (used != r->size - at)
-        die("%s: the tensors have %zu bytes, but %zu are there: some belong to no tensor or to two "
-            "tensors", path, used, r->size - at);
+    Stored *first = w->entry + w->count;
+    for (Json *entry = json->child; entry; entry = entry->next)
+        if (strcmp(entry->key, "__metadata__")) w->entry[w->count++] = stored_read(r, entry, at);
+    qsort(first, w->entry + w->count - first, sizeof *first, stored_order);
+    for (const Stored *s = first; s < w->entry + w->count; at = s++->to)
+        if (s->from != at)
+            die("%s: the bytes before %zu belong to %s", path, s->from > at ? s->from : at,
+                s->from > at ? "no tensor" : "two tensors");
+    if (at != r->size) die("%s: the last %zu bytes belong to no tensor", path, r->size - at);
 }
 
 /* Add the files that an index names, which must be beside it, each once. */
