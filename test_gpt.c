@@ -3927,13 +3927,16 @@ void test_disk(void)
 void test_label_branches(void)
 {
     Tokenizer *t = tokenizer_read("data/mini_tokenizer.bin");
-    Labels l = labels_parse("yes,no,maybe not,unknown to us,Sunday,red and blue,7,a,b,c", t);
-    Config c = {.T = 32, .V = t->count, .L = 2, .NH = 2, .C = 32, .Vp = t->count};
+    Labels l = labels_parse("yes,no,maybe not,unknown to us,Sunday,red and blue,7,a,b,c,one,two,"
+                            "three,four,five,six,seven,eight,nine,ten,eleven,"
+                            "a b c d e f g h i j k,l m n o p q r s t u v", t);
+    Config c = {.T = 128, .V = t->count, .L = 2, .NH = 2, .C = 32, .Vp = t->count};
     Model *m = random_model(c, INFERENCE, 1, 0), *again = random_model(c, INFERENCE, 2, 0);
-    uint16_t ids[32] = {t->end_of_text};
-    double p[10];
+    uint16_t ids[128] = {t->end_of_text};
+    double p[24];
     l.label[2].closed = 0;
-    for (int count = 1; count <= c.T - l.longest; count++) {
+    for (int count = 1; count <= c.T - l.longest; count += 9) {
+        for (int i = 1; i < count; i++) ids[i] = below(c.V - 1, 5, i);
         Item item = {ids, count, count, 1};
         Query q = query_new(&item, NULL, 0, NULL);
         Tokens docs = documents_new("labels", t);
@@ -3942,7 +3945,6 @@ void test_label_branches(void)
         Scores s = score(again, t, &docs, 2, c.T, 0, 0);
         for (int k = 0; k < l.count; k++)
             bound("log p", fabs(log(p[k] / *p) + s.loss[k] - *s.loss), by_precision(1e-12, 1e-4));
-        ids[count] = below(c.V - 1, 5, count);
     }
 }
 
