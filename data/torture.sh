@@ -232,15 +232,16 @@ full()
 }
 
 # Kill -9 after a random time, 25 times each; after every fifth kill and after a run that was faster
-# than its kill, once more to the end. All on two threads. With mode "whole", which commands have
-# that save nothing on the way, every file is complete after every kill.
+# than its kill, once more to the end. All on two threads. The steps are short, so that many kills
+# meet a file that is being written. With mode "whole", which commands have that save nothing on the
+# way, every file is complete after every kill.
 kills()
 {
     base; total=0 all=0 wanted=$1
     data="--model data/mini.bin --tokenizer data/mini_tokenizer.bin"
     "$bin/prepare" examples data/shop.jsonl --out "$work/shop" --context 256 --val 0.03 --seed 5 \
         --tokenizer data/mini_tokenizer.bin > /dev/null
-    long="--data $work/shop --context 64 --batch 2 --save-every 2 --eval-every 3 --limit 4 --show 0"
+    long="--data $work/shop --context 16 --batch 1 --save-every 1 --eval-every 2 --limit 2 --show 0"
     export OMP_NUM_THREADS=2
     while read -r name mode line; do
         case $name in *$wanted*) ;; *) continue ;; esac
