@@ -27,7 +27,7 @@
  * Say: The sign of sum_i p_i dp_i is wrong.
  * Mistake: i < before => i < 0
  * Say: The tokens after a query take part: forward is causal, so backward is, too.
- * Mistake: n->doc_start && i >= 0 => 0 && i >= 0
+ * Mistake: key >= 0 && i >= 0 => 0 && i >= 0
  * Say: Tokens of other documents take part: doc_start is ignored.
  * Mistake:     scores_dropout(p, n, a); =>
  * Say: dv lacks the factors m_j of dropout.

@@ -38,7 +38,7 @@
  * Say: lse lacks the largest score, which you subtracted before the exponential: add it again.
  * Mistake: o[(size_t)i * C + c] *= inv_sum[i] => o[(size_t)i * C + c] *= 1
  * Say: The weights do not sum to 1: divide by the sum of the exponentials.
- * Mistake: n->doc_start && i >= 0 => 0 && i >= 0
+ * Mistake: key >= 0 && i >= 0 => 0 && i >= 0
  * Say: Queries see the documents before their own: doc_start is ignored.
  * Mistake:                 scores_dropout(s, &n, a); =>
  * Say: There is no dropout on the weights.
