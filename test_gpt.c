@@ -3800,11 +3800,9 @@ void worked_speed(void)
 /* Chapter 9: measures of a few rows, and their intervals. */
 void worked_evaluation(void)
 {
-    static const float W[] = {0.1f, -0.1f, 2, -2, 0, 0};      /* of every row, good, film */
     static const double nats[] = {1, 2, 3}, bytes[] = {3, 4, 1};
-    double x[164], y[10], half = 0;
-    float p[2];
-    int rows[164], truth[50], predicted[50], start[2] = {0};
+    double x[164], y[10], half;
+    int rows[164], truth[50], predicted[50];
     real draws[5] = {0};
     Ratio a = {x, NULL}, b = {y, NULL}, mean = {nats, NULL};
     Predictions all = {2, truth, predicted, y, x};
@@ -3826,21 +3824,14 @@ void worked_evaluation(void)
     worked("bootstrap", draws, 5);
     WORKED("bootstrap", i.value, i.low, i.high);
     for (int easy = 0; easy < 2; easy++) {
-        for (int k = 0; k < 50; k++) {
-            rows[k] = k, truth[k] = k >= (easy ? 45 : 25);
-            predicted[k] = !easy && k >= 20 && (k < 25 || k >= 35);
-            x[k] = truth[k] == predicted[k];
-        }
+        for (int k = 0; k < 50; k++)
+            rows[k] = k, truth[k] = k >= (easy ? 45 : 25),
+            predicted[k] = !easy && k >= 20 && (k < 25 || k >= 35), x[k] = truth[k] == predicted[k];
         WORKED(easy ? "F1, exercise" : "F1", ratio(&a, rows, 50), label_f1(&all, rows, 50));
     }
     for (int k = 0; k < 10; k++)
         y[k] = k < 4 ? 0.95 : k < 8 ? 0.75 : 0.55, x[k] = k < 3 || k == 4 || k == 5 || k == 8;
     WORKED("calibration", label_ece(&all, rows, 10));
-    WordCounts words = {.words = 1, .labels = 2, .start = start};
-    words_add(&words, (char[]){"good film, good"}, 1);
-    words_predict(p, W, &words, 0);
-    WORKED("words counted", p[0], log(p[0] / p[1]) / 2);
-    free(words.word), free(words.value), free(words.numbers.entry);
 }
 
 /* Chapter 11: temperature; the cache and the weights of two models, and the time of reading them;
