@@ -3436,8 +3436,8 @@ void report_examples(const Examples *x, const Tokens set[SETS], Writer *records)
     text_print(&note, "%d rows read, %d with errors, %d left out.",
                x->count - x->copies + x->errors, x->errors, x->count - x->kept - x->tests);
     if (x->copies) text_print(&note, " %d changed copies were added to training.", x->copies);
-    if (x->moved) text_print(&note, " %d rows drawn for validation stayed in training, because "
-                             "duplicates of them are there.", x->moved);
+    if (x->moved) text_print(&note, " %d of the rows drawn for validation stayed in training, "
+                             "because duplicates of them are there.", x->moved);
     if (x->kept < 10) text_print(&note, " Fewer than 10 examples are very few.");
     t.note = note.bytes;
     table_done(&t, records);
@@ -3647,7 +3647,8 @@ const char report_style[] =
     ".small{height:10rem}.chart svg{position:absolute;width:100%;height:100%;overflow:visible}"
     "path{fill:none;stroke-linejoin:round;vector-effect:non-scaling-stroke;stroke-width:1.8}"
     ".grid,.dash,.faint{stroke-width:1}.grid{stroke:var(--rule)}.faint{opacity:.35}"
-    ".dash{stroke-dasharray:2 4}.best{stroke-width:11;stroke-linecap:round}"
+    ".dash{stroke-dasharray:2 4}.dots,.best{stroke-width:6;stroke-linecap:round}"
+    ".best{stroke-width:11}"
     ".chart span{position:absolute;white-space:nowrap}.y{right:100%;margin-right:.6rem;"
     "transform:translateY(-50%)}.x{top:100%;margin-top:.7rem;transform:translateX(-50%)}"
     ".unit{right:0;top:100%;margin-top:2rem}.mark{bottom:100%;margin:0 0 .4rem}"
@@ -3787,9 +3788,12 @@ void chart_axes(Text *p, Text *drawing, const Chart *c)
     text_print(p, "<span class='unit'>step</span>\n");
 }
 
+/* Draw a curve: the mean of each part is joined to the next or, in the style of dots, a dot of its
+ * own, since a line would show what nobody has measured. */
 void chart_curve(Text *drawing, const Chart *c, const Curve *k, const Log *log)
 {
     int length = (log->rows + k->parts - 1) / k->parts, drawn = 0;
+    int dots = strstr(k->style, "dots") != NULL;
     text_print(drawing, "<path class='%s' d='", k->style);
     for (int i = 0; i < log->rows; i += length) {
         double x = 0, y = 0;
@@ -3798,8 +3802,8 @@ void chart_curve(Text *drawing, const Chart *c, const Curve *k, const Log *log)
             if (isnan(log->row[j][k->column])) continue;
             x += log->row[j][STEP], y += log->row[j][k->column], count++;
         }
-        if (count) text_print(drawing, "%s%.2f %.2f", drawn++ ? "L" : "M", chart_x(c, x / count),
-                              chart_y(c, y / count));
+        if (count) text_print(drawing, "%s%.2f %.2f%s", drawn++ && !dots ? "L" : "M",
+                              chart_x(c, x / count), chart_y(c, y / count), dots ? "h.01" : "");
     }
     text_print(drawing, "'/>\n");
 }
@@ -3829,7 +3833,7 @@ void chart_draw(Text *p, const Log *log, const char *style, const char *words, i
 void page_curves(Text *p, const Log *log)
 {
     static const Curve loss[] = {{"blue faint", TRAIN_LOSS, RAW}, {"blue", TRAIN_LOSS, MEANS},
-                                 {"red", VAL_LOSS, RAW}};
+                                 {"red dots", VAL_LOSS, RAW}};
     static const Curve rate = {"blue", RATE, RAW};
     static const Curve norm[] = {{"blue faint", NORM, RAW}, {"blue", NORM, MEANS}};
     const double *best = log->best < 0 ? NULL : log->row[log->best];
@@ -3838,7 +3842,7 @@ void page_curves(Text *p, const Log *log)
                  log->row[log->first[VAL_LOSS]][VAL_LOSS], best[VAL_LOSS], best[STEP]);
     text_print(p, "<h2>Loss</h2>\n<p class='soft'>Nats per token. "
                "<span class='blue'>Training</span>: each step faint, and means of neighbouring "
-               "steps. <span class='red'>Validation</span>: its measurements, joined.</p>\n");
+               "steps. <span class='red'>Validation</span>: each measurement.</p>\n");
     chart_draw(p, log, "", words, log->best, loss, 3);
     text_print(p, "<div class='pair'>\n<figure><h3>Learning rate</h3>\n");
     chart_draw(p, log, "small", "Learning rate by step", -1, &rate, 1);
