@@ -119,7 +119,7 @@ exit $?
 # train_gpt.c d product s/pack_edge(to + (size_t)i \* depth, view/pack_edge(to, view/
 # train_gpt.c d product s/c.start = c.p, c.start_rs = c.rs; .*//
 # train_gpt.c d product s/return rest + sum\[0\]\[0\]/return sum[0][0]/
-# train_gpt.c d product s/(size_t)(i - in_place) \* kc/(size_t)i * kc/
+# train_gpt.c d product s/(size_t)max_int(i - in_place, 0) \* kc/(size_t)i * kc/
 # train_gpt.c p best s/loss < r->p.best_loss;/loss > r->p.best_loss;/
 # train_gpt.c p run s/r->p.waited >= opt.patience/r->p.waited > opt.patience/
 # train_gpt.c p resumed s/step > r->p.step) continue/step > r->p.step + 1) continue/
@@ -262,7 +262,7 @@ exit $?
 # train_gpt.c p trust s/    if (!targets)/    if (0)/
 # train_gpt.c p trust s/= %.15g/= %g/
 # prepare.c p search s/trials_add(s, words, i + 1, /trials_add(s, words, s->words, /
-# prepare.c p damaged s/if (used != r->size - at)/if (0)/
+# prepare.c p damaged s/if (s->from != at)/if (0)/
 # prepare.c p trust s/if (!same) unlink(format("%s\/run.txt", t->folder)), /if (!same) /
 # prepare.c p trust s/        t->id = id | 1; /        t->id = random_key(id, t->count) | 1; /
 # tokenizer.c F vocabulary s/ || fflush(f) || / || (fflush(f), 0) || /
