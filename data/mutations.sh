@@ -262,7 +262,7 @@ exit $?
 # train_gpt.c p trust s/    if (!targets)/    if (0)/
 # train_gpt.c p trust s/= %.15g/= %g/
 # prepare.c p search s/trials_add(s, words, i + 1, /trials_add(s, words, s->words, /
-# prepare.c p damaged s/if (s->from != at)/if (0)/
+# prepare.c p headers s/if (s->from != at)/if (0)/
 # prepare.c p trust s/if (!same) unlink(format("%s\/run.txt", t->folder)), /if (!same) /
 # prepare.c p trust s/        t->id = id | 1; /        t->id = random_key(id, t->count) | 1; /
 # tokenizer.c F vocabulary s/ || fflush(f) || / || (fflush(f), 0) || /
