@@ -1808,13 +1808,16 @@ int label_predict(double *p, Model *m, const Tokenizer *t, const Labels *l, cons
         if (label + 1 < end && past + b.T + l->longest < T) continue;
         model_forward(m, b.tokens, b.doc_start, 1, past, b.T, (Dropout){0});
         model_head(m, &b, 0, 0);
-        for (int n = 0; n < b.T; n++) p[k += b.doc_start[n] == n] -= m->loss[n];
+        for (int n = 0; n < b.T; n++) {
+            k += b.doc_start[n] == n;                         /* the next label begins */
+            p[k] -= m->loss[n];
+        }
         b.T = 0;
     }
     batch_free(&b);
-    double sum = 0, log_p;
     for (k = 1; k < l->count; k++) best = p[k] > p[best] ? k : best;
-    for (k = 0, log_p = p[best]; k < l->count; k++) sum += p[k] = exp(p[k] - log_p);
+    double sum = 0, most = p[best];
+    for (k = 0; k < l->count; k++) p[k] = exp(p[k] - most), sum += p[k];
     for (k = 0; k < l->count; k++) p[k] /= sum;
     return best;
 }

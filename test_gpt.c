@@ -11,7 +11,7 @@
  * what it allocates. It calls `expect` for what must hold and `bound` for errors that must be
  * small, and one line tells its name and its worst figure. Properties that hold
  * for any weights come before comparisons with numbers from elsewhere: these can only say that two
- * programs agree. Every check was seen to fail: data/mutations.sh breaks each line of backward.
+ * programs agree. data/mutations.sh breaks each line of backward, and others, to see tests fail.
  *
  * Chapters   1 means of proof   2 machine and matrix multiply   3 gradients of layers   4 the model
  *            5 parity with PyTorch   6 optimizer and generation   7 data   8 checkpoints

@@ -3613,8 +3613,8 @@ void train_step(Run *r)
     double time = seconds() - start;
     r->p.seconds += time;
     if (rate_add(r, r->step_tokens / time))
-        printf("%s        below a third of this run's best speed: another program probably uses "
-               "the cores; pause it\n", isatty(1) ? "\r\033[K" : "");
+        printf("%s        ten steps were slower than a third of this run's best speed: another "
+               "program probably\n        uses the cores; pause it\n", isatty(1) ? "\r\033[K" : "");
     r->smooth_loss = r->smooth_loss ? 0.9 * r->smooth_loss + 0.1 * r->loss : r->loss;
     r->flops = opt.accumulate * step_flops(r->m, opt.batch, r->T, targets / opt.accumulate, 0);
 }
